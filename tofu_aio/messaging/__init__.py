@@ -1,0 +1,1 @@
+"""Engines, groups, channels and listeners over asyncio transports."""

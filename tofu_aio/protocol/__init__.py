@@ -1,0 +1,1 @@
+"""The wire, the words and the accounting: no input, no output, no clock."""

@@ -1,0 +1,1 @@
+"""The event loop: it knows descriptors, not messages."""

@@ -1,0 +1,1 @@
+"""Pollers: one small module a system, all behind one protocol."""
