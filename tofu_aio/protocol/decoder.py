@@ -1,0 +1,223 @@
+"""Bytes in, messages out: incremental, bounded by the pool, strict about the wire."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .binary_header import HEADER, HEADER_SIZE
+from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
+from .lifecycle import VERDICTS, State
+from .message import Message
+from .op_code import OP_CODE_MASK, OP_CODES, PUBLIC_BITS, MessageType, Role
+from .pool import Pool
+from .status import STATUSES, Status
+from .text_headers import EMPTY_HEADERS, TextHeaders
+
+_unpack: Final = HEADER.unpack_from
+_new: Final = object.__new__
+
+
+class Decoder:
+    """The receiving half of one channel: any split of the bytes gives the same messages.
+
+    A regular message takes its permit when its header is complete. Without a permit the decoder
+    is *starved*: it keeps what it has and waits for ``resume``. Hello and Bye need no permit, so
+    that control is never held up; ``lifecycle`` lets each come once, which bounds them.
+
+    The first frame that breaks a rule ends decoding: it and all after it never become messages,
+    ``violation`` says why.
+
+    Args:
+        pool: what permits are taken from; None takes none.
+        state: where the channel's life begins.
+        channel_number: the local number that replaces the sender's; None keeps the sender's.
+
+    Attributes:
+        state: where the channel is in its life. The decoder moves it for what is received,
+            the owner for what is sent.
+        violation: why decoding ended, or None.
+        starved: waiting for a permit.
+        awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
+        offset: how many bytes of the stream have become messages.
+    """
+
+    __slots__ = (
+        "_at",
+        "_chunk",
+        "_number",
+        "_partial",
+        "_permit",
+        "_pool",
+        "_size",
+        "awaited_id",
+        "offset",
+        "starved",
+        "state",
+        "violation",
+    )
+
+    def __init__(self, pool: Pool | None, state: State, channel_number: int | None = None) -> None:
+        self.state = state
+        self.violation: TofuError | None = None
+        self.starved = False
+        self.awaited_id = 0
+        self.offset = 0
+        self._number = channel_number
+        self._pool = pool
+        self._permit = False  # the frame in _partial, or at _at, has its permit
+        self._partial: bytearray | None = None  # the start of an incomplete frame
+        self._size = 0  # of the frame in _partial; HEADER_SIZE while even that is not known
+        self._chunk = b""  # what waits for a permit, from _at on
+        self._at = 0
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait here: for the rest of a frame, or for a permit."""
+        return len(self._partial or b"") + len(self._chunk) - self._at
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take what the peer sent and return the messages it completes, in order."""
+        batch: list[Message] = []
+        if self.violation is not None:
+            return batch
+        if self.starved:
+            self._chunk = self._chunk[self._at :] + data
+            self._at = 0
+            return batch
+        partial, at = self._partial, 0
+        if partial is not None:
+            if self._size > HEADER_SIZE:
+                at = self._size - len(partial)
+                partial += data[:at]
+                if len(partial) < self._size:
+                    return batch
+                self._partial = None
+                self._parse(bytes(partial), 0, batch, fair=True)
+            else:
+                self._partial = None
+                data = bytes(partial) + data
+        if at < len(data) and self.violation is None:
+            # Nobody overtakes those who wait already.
+            self._parse(data, at, batch, fair=self._pool is None or not self._pool.waiters)
+        return batch
+
+    def resume(self) -> list[Message]:
+        """Go on after starving: take a permit, and more only while nobody else waits."""
+        batch: list[Message] = []
+        pool, chunk = self._pool, self._chunk
+        self.starved = False
+        self._chunk = b""
+        if pool is not None:
+            try:
+                pool.free.pop()
+            except IndexError:
+                self.starved = True
+                self._chunk = chunk
+                return batch
+            self._permit = True
+        self._parse(chunk, self._at, batch, fair=pool is None or not pool.waiters)
+        return batch
+
+    def stop_counting(self) -> None:
+        """Take no permits from now on: what comes is thrown away, and only Bye matters."""
+        self.close()
+        self._pool = None
+
+    def close(self) -> None:
+        """Give back the permit of a message that will never be complete."""
+        if self._permit:
+            self._permit = False
+            assert self._pool is not None
+            self._pool.release()
+
+    def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
+        self, data: bytes, at: int, batch: list[Message], *, fair: bool
+    ) -> None:
+        """Decode frames from ``at`` on, as many as there are whole ones and permits.
+
+        The hot loop of the library: local names, one pass, no call but for what must be made.
+        """
+        pool, number, state = self._pool, self._number, self.state
+        take = None if pool is None else pool.free.pop
+        verdicts = VERDICTS[state]
+        permit, start, end = self._permit, at, len(data)
+        size = HEADER_SIZE
+        while at + HEADER_SIZE <= end:
+            sender, proto, status, message_id, headers_len, body_len = _unpack(data, at)
+            verdict = verdicts[proto & PUBLIC_BITS]
+            body_at = at + HEADER_SIZE + headers_len
+            stop = body_at + body_len
+            if verdict is state and message_id:
+                if take is not None and not permit:
+                    try:
+                        if not fair:
+                            raise IndexError
+                        take()
+                    except IndexError:
+                        self.starved = True
+                        break
+                    permit = True
+            elif not self._control(verdict, proto, message_id, at - start):
+                break
+            if stop > end:
+                size = stop - at
+                break
+            message: Message = _new(Message)
+            message._pool = pool if permit else None
+            message._proto = proto & PUBLIC_BITS
+            message.status = STATUSES[status]
+            message.channel_number = sender if number is None else number
+            message.message_id = message_id
+            message.body = data[body_at:stop]
+            if headers_len:
+                try:
+                    message.headers = TextHeaders.decode(data[at + HEADER_SIZE : body_at])
+                except InvalidMessage as error:
+                    self._violate(type(error), str(error), at - start)
+                    permit = False
+                    break
+            else:
+                message.headers = EMPTY_HEADERS
+            permit = False
+            batch.append(message)
+            at = stop
+            if verdict is not state:
+                assert isinstance(verdict, State)
+                self.state = state = verdict
+                verdicts = VERDICTS[state]
+        self._permit = permit
+        self.offset += at - start
+        self._keep(data, at, size)
+
+    def _control(self, verdict: State | Status, proto: int, message_id: int, ahead: int) -> bool:
+        """Judge a header that is not plainly a regular message. Whether it may come."""
+        if isinstance(verdict, Status):
+            name = proto & OP_CODE_MASK
+            what = OP_CODES[name].name if name < len(OP_CODES) else f"op code {name}"
+            more = " with more" if verdict is Status.INVALID_MORE_USAGE else ""
+            text = f"{what}{more} may not come in state {self.state.name.lower()}"
+            self._violate(ERRORS[verdict], text, ahead)
+            return False
+        op_code = OP_CODES[proto & OP_CODE_MASK]
+        answers = op_code.message_type is not MessageType.REGULAR and op_code.role is Role.RESPONSE
+        if not message_id or (answers and self.awaited_id not in {0, message_id}):
+            text = f"{op_code.name} has message id {message_id}"
+            if answers:
+                text += f" instead of {self.awaited_id}, its request's"
+            self._violate(InvalidMessageId, text, ahead)
+            return False
+        return True
+
+    def _violate(self, error: type[TofuError], text: str, ahead: int) -> None:
+        self.violation = error(f"at byte {self.offset + ahead}: {text}")
+
+    def _keep(self, data: bytes, at: int, size: int) -> None:
+        """Keep what could not be decoded yet: by reference when starved, for it may be long."""
+        if self.starved:
+            self._chunk, self._at = data, at
+        elif self.violation is None and at < len(data):
+            self._partial = bytearray(memoryview(data)[at:])
+            self._size = size
+            self._at = 0
+        else:
+            self._at = 0

@@ -1,0 +1,229 @@
+"""Every status but SUCCESS as an exception.
+
+Where the ecosystem has a word for the failure the class inherits that too, so that code written
+against ``OSError``, ``ValueError`` or anyio's stream exceptions works unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+
+from .status import Status
+
+
+class TofuError(Exception):
+    """The root of all exceptions of this package.
+
+    Attributes:
+        status: the status that the failure has on the wire.
+    """
+
+    status: ClassVar[Status] = Status.UNKNOWN_ERROR
+
+    def __str__(self) -> str:
+        """The message; without one, the status in words."""
+        # Some bases are OSError, whose own __str__ reads errno and strerror.
+        return str(self.args[0]) if self.args else self.status.name.lower().replace("_", " ")
+
+
+class NotImplementedYet(TofuError, NotImplementedError):
+    """The operation exists in the protocol but not in this version."""
+
+    status = Status.NOT_IMPLEMENTED_YET
+
+
+class WrongAddress(TofuError, ValueError):
+    """The address is well formed but cannot serve this purpose."""
+
+    status = Status.WRONG_ADDRESS
+
+
+class NotAllowed(TofuError):
+    """The channel's state does not allow this message now."""
+
+    status = Status.NOT_ALLOWED
+
+
+class NullMessage(TofuError, ValueError):
+    """There is no message where one is needed."""
+
+    status = Status.NULL_MESSAGE
+
+
+class InvalidMessage(TofuError, ValueError):
+    """The message breaks a rule of the protocol."""
+
+    status = Status.INVALID_MESSAGE
+
+
+class InvalidOpCode(TofuError, ValueError):
+    """The op code is unknown, or not one that may come here."""
+
+    status = Status.INVALID_OP_CODE
+
+
+class InvalidHeadersLen(TofuError, ValueError):
+    """The text headers are longer than 65,535 bytes."""
+
+    status = Status.INVALID_HEADERS_LEN
+
+
+class InvalidBodyLen(TofuError, ValueError):
+    """The body is longer than 65,535 bytes."""
+
+    status = Status.INVALID_BODY_LEN
+
+
+class InvalidMoreUsage(TofuError, ValueError):
+    """ "more" is set on a message that is not a regular one."""
+
+    status = Status.INVALID_MORE_USAGE
+
+
+class InvalidChannelNumber(TofuError, ValueError):
+    """No channel has this number (any more)."""
+
+    status = Status.INVALID_CHANNEL_NUMBER
+
+
+class InvalidChannelGroup(TofuError, ValueError):
+    """The channel belongs to another group."""
+
+    status = Status.INVALID_CHANNEL_GROUP
+
+
+class InvalidMessageId(TofuError, ValueError):
+    """A response without its request's id, or an id out of range."""
+
+    status = Status.INVALID_MESSAGE_ID
+
+
+class InvalidAddress(TofuError, ValueError):
+    """The address cannot be parsed, or its host has no address."""
+
+    status = Status.INVALID_ADDRESS
+
+
+class UdsPathNotFound(TofuError, FileNotFoundError):
+    """There is no socket at this path."""
+
+    status = Status.UDS_PATH_NOT_FOUND
+
+
+class NotificationDisabled(TofuError):
+    """The receiver does not take notifications."""
+
+    status = Status.NOTIFICATION_DISABLED
+
+
+class NotificationFailed(TofuError):
+    """The receiver could not be woken."""
+
+    status = Status.NOTIFICATION_FAILED
+
+
+class PeerDisconnected(TofuError, BrokenResourceError):
+    """The peer went away without a Bye."""
+
+    status = Status.PEER_DISCONNECTED
+
+
+class CommunicationFailed(TofuError, BrokenResourceError):
+    """The connection failed."""
+
+    status = Status.COMMUNICATION_FAILED
+
+
+class PoolEmpty(TofuError):
+    """Every permit of the pool is taken."""
+
+    status = Status.POOL_EMPTY
+
+
+class AllocationFailed(TofuError, MemoryError):
+    """There is no room: memory, or channel numbers, have run out."""
+
+    status = Status.ALLOCATION_FAILED
+
+
+class ReceiverUpdate(TofuError):
+    """Another task or thread woke the receiver."""
+
+    status = Status.RECEIVER_UPDATE
+
+
+class ChannelClosed(TofuError, ClosedResourceError):
+    """The channel, listener or group was closed on this side."""
+
+    status = Status.CHANNEL_CLOSED
+
+
+class ChannelEnded(TofuError, EndOfStream):
+    """The peer said Bye, and everything it sent before has been received."""
+
+    status = Status.CHANNEL_CLOSED
+
+
+class ShutdownStarted(TofuError, ClosedResourceError):
+    """The engine is shutting down."""
+
+    status = Status.SHUTDOWN_STARTED
+
+
+class ConnectFailed(TofuError, ConnectionError):
+    """The peer cannot be reached, or did not accept the channel."""
+
+    status = Status.CONNECT_FAILED
+
+
+class ListenFailed(TofuError, OSError):
+    """The address cannot be listened on."""
+
+    status = Status.LISTEN_FAILED
+
+
+class AcceptFailed(TofuError, OSError):
+    """A connection that came in could not be accepted."""
+
+    status = Status.ACCEPT_FAILED
+
+
+class SendFailed(TofuError, BrokenResourceError):
+    """Sending failed."""
+
+    status = Status.SEND_FAILED
+
+
+class RecvFailed(TofuError, BrokenResourceError):
+    """Receiving failed."""
+
+    status = Status.RECV_FAILED
+
+
+class SetsockoptFailed(TofuError, OSError):
+    """A socket option could not be set."""
+
+    status = Status.SETSOCKOPT_FAILED
+
+
+class ProcessingFailed(TofuError):
+    """The peer could not process the request."""
+
+    status = Status.PROCESSING_FAILED
+
+
+class UnknownError(TofuError):
+    """A status that this version does not know."""
+
+    status = Status.UNKNOWN_ERROR
+
+
+ERRORS: Final[dict[Status, type[TofuError]]] = {
+    # ChannelEnded shares its status: as an error to raise, channel_closed is the local one.
+    error.status: error
+    for error in TofuError.__subclasses__()
+    if error is not ChannelEnded
+}
+"""The exception class of each status but SUCCESS."""

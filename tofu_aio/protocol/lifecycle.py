@@ -1,0 +1,101 @@
+"""The life of a channel as a table: what may be sent and received in each state, and what follows.
+
+Both directions are one machine: a Bye that was sent changes what may be received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from .op_code import MORE_BIT, OP_CODE_MASK, OP_CODES, PUBLIC_BITS, MessageType, OpCode
+from .status import Status
+
+
+class State(Enum):
+    """Where a channel is in its life."""
+
+    CONNECTING = auto()
+    """Client: no Hello sent yet."""
+    HELLO_SENT = auto()
+    """Client: the server has not answered."""
+    HELLO_AWAITED = auto()
+    """Server: the client has not introduced itself."""
+    HELLO_HEARD = auto()
+    """Server: the application has not decided."""
+    OPEN = auto()
+    """Both sides are equal."""
+    BYE_SENT = auto()
+    """We asked to close; the peer may still send, and answers last."""
+    BYE_HEARD = auto()
+    """The peer asked to close; what it asked before may still be answered, Bye last."""
+    BYE_CROSSED = auto()
+    """Both asked at once; each owes an answer."""
+    BYE_ANSWERED = auto()
+    """Both asked at once; only the peer's answer is missing."""
+    CLOSED = auto()
+    """Nothing travels any more."""
+    OVERHEARD = auto()
+    """Not a channel's state: frames of a capture, from either side."""
+
+
+Moves: TypeAlias = Mapping[OpCode, State]
+
+_REGULAR: Final = (OpCode.REQUEST, OpCode.RESPONSE, OpCode.SIGNAL)
+_TRAVELLING: Final = (
+    *_REGULAR,
+    OpCode.HELLO_REQUEST,
+    OpCode.HELLO_RESPONSE,
+    OpCode.BYE_REQUEST,
+    OpCode.BYE_RESPONSE,
+)
+
+SEND: Final[Mapping[State, Moves]] = {
+    State.CONNECTING: {OpCode.HELLO_REQUEST: State.HELLO_SENT},
+    State.HELLO_SENT: {},
+    State.HELLO_AWAITED: {},
+    State.HELLO_HEARD: {OpCode.HELLO_RESPONSE: State.OPEN},
+    State.OPEN: {**dict.fromkeys(_REGULAR, State.OPEN), OpCode.BYE_REQUEST: State.BYE_SENT},
+    State.BYE_SENT: {},
+    State.BYE_HEARD: {OpCode.RESPONSE: State.BYE_HEARD, OpCode.BYE_RESPONSE: State.CLOSED},
+    State.BYE_CROSSED: {OpCode.BYE_RESPONSE: State.BYE_ANSWERED},
+    State.BYE_ANSWERED: {},
+    State.CLOSED: {},
+}
+"""What we may send in each state, and the state after it."""
+
+RECEIVE: Final[Mapping[State, Moves]] = {
+    State.CONNECTING: {},
+    State.HELLO_SENT: {OpCode.HELLO_RESPONSE: State.OPEN},
+    State.HELLO_AWAITED: {OpCode.HELLO_REQUEST: State.HELLO_HEARD},
+    State.HELLO_HEARD: {},
+    State.OPEN: {**dict.fromkeys(_REGULAR, State.OPEN), OpCode.BYE_REQUEST: State.BYE_HEARD},
+    State.BYE_SENT: {
+        **dict.fromkeys(_REGULAR, State.BYE_SENT),
+        OpCode.BYE_REQUEST: State.BYE_CROSSED,
+        OpCode.BYE_RESPONSE: State.CLOSED,
+    },
+    State.BYE_HEARD: {},
+    State.BYE_CROSSED: {OpCode.BYE_RESPONSE: State.BYE_HEARD},
+    State.BYE_ANSWERED: {OpCode.BYE_RESPONSE: State.CLOSED},
+    State.CLOSED: {},
+    State.OVERHEARD: dict.fromkeys(_TRAVELLING, State.OVERHEARD),
+}
+"""What the peer may send in each state, and the state after it."""
+
+
+def _verdict(state: State, proto: int) -> State | Status:
+    value = proto & OP_CODE_MASK
+    if value >= len(OP_CODES):
+        return Status.INVALID_OP_CODE
+    op_code = OP_CODES[value]
+    if proto & MORE_BIT and op_code.message_type is not MessageType.REGULAR:
+        return Status.INVALID_MORE_USAGE
+    return RECEIVE[state].get(op_code, Status.INVALID_OP_CODE)
+
+
+VERDICTS: Final[Mapping[State, tuple[State | Status, ...]]] = {
+    state: tuple(_verdict(state, proto) for proto in range(PUBLIC_BITS + 1)) for state in RECEIVE
+}
+"""RECEIVE spread out by proto byte, for the decoder's loop: the next state, or what is wrong."""

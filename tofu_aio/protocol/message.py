@@ -1,0 +1,200 @@
+"""The message: binary header, text headers and body. It is the whole programming interface."""
+
+from __future__ import annotations
+
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from .binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART, UNASSIGNED_CHANNEL
+from .errors import InvalidBodyLen, InvalidMessageId, InvalidMoreUsage, InvalidOpCode
+from .op_code import (
+    MORE_BIT,
+    OP_CODE_MASK,
+    OP_CODES,
+    ORIGIN_BIT,
+    MessageType,
+    OpCode,
+    Origin,
+    pack_proto,
+)
+from .status import Status
+from .text_headers import EMPTY_HEADERS, HeadersLike, TextHeaders
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+next_message_id: Final = count(1).__next__
+"""The process-wide source of message ids. ``next`` on a count is atomic: any thread may ask."""
+
+
+class Message:
+    """One message, to be sent or as it was received.
+
+    A received message holds one permit of the engine's pool until it is released: by ``release``,
+    by leaving a ``with`` block, by being sent on, or by being garbage-collected. Reading of its
+    channel may wait for that permit, so a message should not be kept longer than it is needed.
+
+    Args:
+        op_code: what the message does.
+        body: at most 65,535 bytes; larger content goes in parts, see ``more``.
+        headers: a mapping or (name, value) pairs, at most 65,535 bytes once encoded.
+        message_id: ties a response, or the parts of one message, together. 0 lets the channel
+            assign the next one.
+        more: more parts follow under the same message id. Only for regular messages.
+
+    Attributes:
+        channel_number: the local number of the channel it came from, or is posted to; 0 when
+            there is none yet.
+        message_id: see above.
+        status: SUCCESS, or why the message comes back or a request was refused.
+        headers: the text headers.
+        body: the content.
+
+    Raises:
+        InvalidOpCode: ``op_code`` is none of the ten.
+        InvalidMoreUsage: ``more`` on a message that is not a regular one.
+        InvalidMessageId: ``message_id`` does not fit in 64 unsigned bits.
+        InvalidBodyLen: ``body`` is too long.
+        InvalidHeadersLen: ``headers`` are too long.
+        InvalidMessage: a header breaks a rule of the wire.
+        TypeError: ``body`` is not bytes-like.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_pool",
+        "_proto",
+        "body",
+        "channel_number",
+        "headers",
+        "message_id",
+        "status",
+    )
+
+    # What has a permit to give back. First of all, for __del__ runs even where __init__ raised.
+    _pool: Pool | None
+    _proto: int
+    status: Status
+    channel_number: int
+    message_id: int
+    headers: TextHeaders
+    body: bytes
+
+    def __init__(
+        self,
+        op_code: OpCode,
+        body: bytes | bytearray | memoryview = b"",
+        headers: HeadersLike | None = None,
+        message_id: int = 0,
+        more: bool = False,
+    ) -> None:
+        self._pool = None
+        try:
+            op_code = OpCode(op_code)
+        except ValueError:
+            raise InvalidOpCode(f"{op_code!r} is not an op code: use an OpCode") from None
+        if more and op_code.message_type is not MessageType.REGULAR:
+            raise InvalidMoreUsage(f"{op_code.name} cannot have more parts: only regular ones can")
+        if not 0 <= message_id <= MAX_MESSAGE_ID:
+            raise InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
+        self._proto = pack_proto(op_code, more=more)
+        self.status = Status.SUCCESS
+        self.channel_number = UNASSIGNED_CHANNEL
+        self.message_id = message_id
+        self.headers = EMPTY_HEADERS if headers is None else TextHeaders(headers)
+        self.body = checked_body(body)
+
+    @property
+    def op_code(self) -> OpCode:
+        """What the message does."""
+        return OP_CODES[self._proto & OP_CODE_MASK]
+
+    @property
+    def origin(self) -> Origin:
+        """Who made it: an application, or the engine as a status notification."""
+        return Origin.ENGINE if self._proto & ORIGIN_BIT else Origin.APPLICATION
+
+    @property
+    def more(self) -> bool:
+        """Whether more parts follow under the same message id."""
+        return bool(self._proto & MORE_BIT)
+
+    def encode(self) -> bytes:
+        """The frame as it travels, with the numbers that the message has now.
+
+        Raises:
+            InvalidBodyLen, InvalidMessageId: an attribute was set to what does not fit.
+        """
+        headers = self.headers.encode()
+        body = checked_body(self.body)
+        return b"".join(
+            (
+                HEADER.pack(
+                    self.channel_number,
+                    self._proto,
+                    self.status,
+                    self.message_id,
+                    len(headers),
+                    len(body),
+                ),
+                headers,
+                body,
+            )
+        )
+
+    def release(self) -> None:
+        """Give the permit back to the pool. Harmless when there is none (any more).
+
+        Headers and body stay readable: they are the caller's own to keep or drop.
+        """
+        pool = self._pool
+        if pool is not None:
+            self._pool = None
+            pool.release()
+
+    __del__ = release
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        words = [self.op_code.name, f"#{self.message_id}", f"channel={self.channel_number}"]
+        if self.more:
+            words.append("more")
+        if self.origin is Origin.ENGINE:
+            words.append("from=engine")
+        if self.status is not Status.SUCCESS:
+            words.append(f"status={self.status.name.lower()}")
+        if self.headers.pairs:
+            words.append(f"headers={list(self.headers.pairs)!r}")
+        return f"<Message {' '.join(words)} body={len(self.body)} B>"
+
+
+def checked_body(body: bytes | bytearray | memoryview) -> bytes:
+    """The body as bytes.
+
+    Raises:
+        TypeError: it is not bytes-like.
+        InvalidBodyLen: it is longer than 65,535 bytes.
+    """
+    if not isinstance(body, bytes):
+        if not isinstance(body, bytearray | memoryview):
+            raise TypeError(
+                f"a body is bytes, not {type(body).__name__}: encode it first, text.encode() say"
+            )
+        body = bytes(body)
+    if len(body) > MAX_PART:
+        raise InvalidBodyLen(
+            f"the body has {len(body)} bytes and may have {MAX_PART}: send it in parts, "
+            "with more=True on all but the last"
+        )
+    return body

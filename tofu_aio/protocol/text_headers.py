@@ -1,0 +1,131 @@
+r"""The text part of a frame: ``name:value\r\n``, in order, as often as the sender likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from .binary_header import MAX_PART
+from .errors import InvalidHeadersLen, InvalidMessage
+
+BLANKS: Final = " \t"
+
+CONNECT_TO: Final = "~connect_to"
+LISTEN_ON: Final = "~listen_on"
+
+
+class TextHeaders(Mapping[str, str]):
+    """An immutable, ordered list of (name, value) pairs that reads like a mapping.
+
+    A name may stand more than once: ``headers[name]`` is the first value, ``get_all`` gives them
+    all, ``pairs`` keeps everything in order. Names are compared as they are, case and all.
+    The wire does not define an encoding; text is UTF-8, and bytes that are not travel unharmed as
+    surrogate escapes (PEP 383), so that what was received can be sent on as it came.
+
+    Args:
+        pairs: a mapping, or pairs of name and value. Names are trimmed of blanks, as the Zig
+            library's writer does; the reader trims both.
+
+    Raises:
+        InvalidMessage: a name or value is empty, or has a character that would let it pose as
+            another header: CR, LF, or ``:`` in a name.
+        InvalidHeadersLen: all together are longer than 65,535 bytes.
+    """
+
+    __slots__ = ("_encoded", "pairs")
+
+    pairs: tuple[tuple[str, str], ...]
+    _encoded: bytes
+
+    def __init__(self, pairs: HeadersLike = ()) -> None:
+        if isinstance(pairs, TextHeaders):
+            self.pairs, self._encoded = pairs.pairs, pairs._encoded
+            return
+        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        self.pairs = tuple(_checked(name, value) for name, value in items)
+        text = "".join(f"{name}:{value}\r\n" for name, value in self.pairs)
+        try:
+            self._encoded = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidMessage(f"the text headers cannot be encoded: {error}") from None
+        if len(self._encoded) > MAX_PART:
+            raise InvalidHeadersLen(
+                f"the text headers have {len(self._encoded)} bytes and may have {MAX_PART}: "
+                "move the large value into the body"
+            )
+
+    @classmethod
+    def decode(cls, data: bytes) -> TextHeaders:
+        """Read the text part of a frame, as it stands between header and body.
+
+        Raises:
+            InvalidMessage: a line has no name, no value, no colon, or no CR LF at its end.
+        """
+        text = data.decode("utf-8", "surrogateescape")
+        *lines, end = text.split("\r\n")
+        if end:
+            raise InvalidMessage(f"the text headers end in {end[-20:]!r} instead of CR LF")
+        self = cls.__new__(cls)
+        self.pairs = tuple(_parsed(line) for line in lines)
+        self._encoded = data
+        return self
+
+    def encode(self) -> bytes:
+        """The bytes of the wire, at most 65,535."""
+        return self._encoded
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value under this name, in order; empty if there is none."""
+        return [value for key, value in self.pairs if key == name]
+
+    def __getitem__(self, name: str) -> str:
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self.pairs))
+
+    def __len__(self) -> int:
+        return len(dict(self.pairs))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to other headers with the same pairs in order, and to an equal mapping."""
+        if isinstance(other, TextHeaders):
+            return self.pairs == other.pairs
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"TextHeaders({list(self.pairs)!r})"
+
+
+HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+"""What is accepted wherever headers are given."""
+
+
+def _checked(name: object, value: object) -> tuple[str, str]:
+    if not (isinstance(name, str) and isinstance(value, str)):
+        raise TypeError(f"header {name!r}: {value!r} needs a str on both sides")
+    name = name.strip(BLANKS)
+    if not name or not value.strip(BLANKS):
+        raise InvalidMessage(f"header {name!r}: {value!r} needs a name and a value")
+    if ":" in name or not {"\r", "\n"}.isdisjoint(name + value):
+        raise InvalidMessage(
+            f"header {name!r}: {value!r} may not contain CR or LF, nor ':' in its name"
+        )
+    return name, value
+
+
+def _parsed(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    name, value = name.strip(BLANKS), value.strip(BLANKS)
+    if not (colon and name and value) or "\r" in line or "\n" in line:
+        raise InvalidMessage(f"{line[:60]!r} is not a text header: it should read name:value")
+    return name, value
+
+
+EMPTY_HEADERS: Final = TextHeaders()
