@@ -130,7 +130,7 @@ class Decoder:
             assert self._pool is not None
             self._pool.release()
 
-    def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
+    def _parse(  # noqa: PLR0915 - one loop without calls is the point
         self, data: bytes, at: int, batch: list[Message], *, fair: bool
     ) -> None:
         """Decode frames from ``at`` on, as many as there are whole ones and permits.
@@ -174,6 +174,7 @@ class Decoder:
                     message.headers = TextHeaders.decode(data[at + HEADER_SIZE : body_at])
                 except InvalidMessage as error:
                     self._violate(type(error), str(error), at - start)
+                    message.release()
                     permit = False
                     break
             else:

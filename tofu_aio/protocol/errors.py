@@ -77,7 +77,7 @@ class InvalidBodyLen(TofuError, ValueError):
 
 
 class InvalidMoreUsage(TofuError, ValueError):
-    """ "more" is set on a message that is not a regular one."""
+    """The more bit is set on a message that is not a regular one."""
 
     status = Status.INVALID_MORE_USAGE
 
