@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -12,7 +13,14 @@ ANY_HOST: Final = "*"
 """The host of a listener on all of the machine's addresses."""
 
 _FORMS: Final = "use tcp://host:port, uds:///path, or uds://@name (Linux abstract)"
-_FORBIDDEN: Final = frozenset("\r\n\0|")
+_NOT_IN_HOST: Final = frozenset(" /[]@|")
+_IPV6: Final = re.compile(r"[0-9A-Fa-f:.]{2,}(?:%.+)?")  # near enough to tell it from host:port
+_NOT_IN_PATH: Final = re.compile(
+    # What would end or split a header, or a line of a terminal; what UTF-8 cannot carry, but for
+    # the surrogates that stand for a file name's odd bytes (PEP 383); and a blank at the end,
+    # which whoever reads a header trims.
+    r"[\0-\x1f\x7f|\ud800-\udc7f\udd00-\udfff]|\s\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +40,11 @@ class TcpAddress:
     port: int
 
     def __post_init__(self) -> None:
-        if not self.host or not _FORBIDDEN.isdisjoint(self.host) or set(" /[]@") & set(self.host):
-            raise InvalidAddress(f"{self.host!r} is not a host: {_FORMS}")
+        host = self.host
+        if not host or not host.isprintable() or not _NOT_IN_HOST.isdisjoint(host):
+            raise InvalidAddress(f"{host!r} is not a host: {_FORMS}")
+        if ":" in host and not _IPV6.fullmatch(host):
+            raise InvalidAddress(f"{host!r} is not a host, nor an IPv6 address: {_FORMS}")
         if not 0 <= self.port <= MAX_PORT:
             raise InvalidAddress(f"port {self.port} is not within 0 to {MAX_PORT}")
 
@@ -44,7 +55,8 @@ class TcpAddress:
 
     def to_header(self) -> str:
         """The form that the headers of Welcome and Hello carry: ``tcp|host|port``."""
-        return f"tcp|{self.host}|{self.port}"
+        # The Zig library writes "every address" as nothing.
+        return f"tcp|{'' if self.host == ANY_HOST else self.host}|{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +76,11 @@ class UdsAddress:
     def __post_init__(self) -> None:
         if self.path in {"", "@"}:
             raise InvalidAddress(f"a Unix socket needs a path or a name: {_FORMS}")
-        if not _FORBIDDEN.isdisjoint(self.path):
-            raise InvalidAddress(f"{self.path!r} may not contain '|', CR, LF or NUL")
+        if _NOT_IN_PATH.search(self.path):
+            raise InvalidAddress(
+                f"{self.path!r} cannot be a Unix socket's path here: it may have no '|', no "
+                "control character and no blank at its end"
+            )
 
     @property
     def abstract(self) -> bool:
@@ -93,29 +108,29 @@ def parse_address(text: str | Address) -> Address:
     if isinstance(text, TcpAddress | UdsAddress):
         return text
     scheme, separator, rest = text.strip().partition("://")
-    if separator:
-        scheme = scheme.lower()
-        return _parse(text, scheme, *(_split_url(rest) if scheme == "tcp" else (rest,)))
-    scheme, *parts = text.strip().split("|")
-    return _parse(text, scheme, *parts)
+    if "|" in text or not separator:  # first, for a path may contain ://
+        return _parse(text, *text.strip().split("|"))
+    scheme = scheme.lower()
+    return _parse(text, scheme, *(_split_url(rest) if scheme == "tcp" else (rest,)))
 
 
 def _split_url(rest: str) -> tuple[str, str]:
     host, _, port = rest.removesuffix("/").rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
+    if host.startswith("[") and host.endswith("]") and ":" in host:
         host = host[1:-1]
     elif ":" in host:
         raise InvalidAddress(f"tcp://{rest}: an IPv6 address stands in brackets, tcp://[::1]:7000")
-    return host or ANY_HOST, port
+    return host, port
 
 
 def _parse(text: str, scheme: str, *parts: str) -> Address:
     match scheme, parts:
         case "tcp", (host, port):
             # isdecimal is true of other scripts' digits, which int() takes too.
-            if not (port.isascii() and port.isdecimal()):
-                raise InvalidAddress(f"{text!r}: {port!r} is not a port number: {_FORMS}")
-            return TcpAddress(host, int(port))
+            # And int() refuses thousands of them in its own words.
+            if not (port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))):
+                raise InvalidAddress(f"{text!r}: {port!r} is not a port, 0 to {MAX_PORT}: {_FORMS}")
+            return TcpAddress(host or ANY_HOST, int(port))
         case "uds", (path,):
             return UdsAddress(path)
         case _:

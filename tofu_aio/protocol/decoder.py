@@ -38,17 +38,20 @@ class Decoder:
         violation: why decoding ended, or None.
         starved: waiting for a permit.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
+        asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
         offset: how many bytes of the stream have become messages.
     """
 
     __slots__ = (
         "_at",
         "_chunk",
+        "_ended",
         "_number",
         "_partial",
         "_permit",
         "_pool",
         "_size",
+        "asked_id",
         "awaited_id",
         "offset",
         "starved",
@@ -61,7 +64,9 @@ class Decoder:
         self.violation: TofuError | None = None
         self.starved = False
         self.awaited_id = 0
+        self.asked_id = 0
         self.offset = 0
+        self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
         self._pool = pool
         self._permit = False  # the frame in _partial, or at _at, has its permit
@@ -78,7 +83,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Message]:
         """Take what the peer sent and return the messages it completes, in order."""
         batch: list[Message] = []
-        if self.violation is not None:
+        if self._ended:
             return batch
         if self.starved:
             self._chunk = self._chunk[self._at :] + data
@@ -96,35 +101,48 @@ class Decoder:
             else:
                 self._partial = None
                 data = bytes(partial) + data
-        if at < len(data) and self.violation is None:
+        if at < len(data) and not self._ended:
             # Nobody overtakes those who wait already.
             self._parse(data, at, batch, fair=self._pool is None or not self._pool.waiters)
         return batch
 
     def resume(self) -> list[Message]:
-        """Go on after starving: take a permit, and more only while nobody else waits."""
+        """Go on after starving: take a permit, and more only while nobody else waits.
+
+        Without a permit nothing changes; and without starving, for then none is wanted.
+        """
         batch: list[Message] = []
-        pool, chunk = self._pool, self._chunk
-        self.starved = False
-        self._chunk = b""
+        pool = self._pool
+        if not self.starved:
+            return batch
         if pool is not None:
             try:
                 pool.free.pop()
             except IndexError:
-                self.starved = True
-                self._chunk = chunk
                 return batch
             self._permit = True
-        self._parse(chunk, self._at, batch, fair=pool is None or not pool.waiters)
+        self.starved = False
+        chunk, self._chunk = self._chunk, b""
+        at, self._at = self._at, 0
+        self._parse(chunk, at, batch, fair=pool is None or not pool.waiters)
         return batch
 
     def stop_counting(self) -> None:
-        """Take no permits from now on: what comes is thrown away, and only Bye matters."""
-        self.close()
+        """Take no permits from now on: what comes is thrown away, and only Bye matters.
+
+        A starved decoder can ``resume`` at once.
+        """
+        self._give_back()
         self._pool = None
 
     def close(self) -> None:
-        """Give back the permit of a message that will never be complete."""
+        """Drop what will never be complete, and its permit. What is fed from now on is ignored."""
+        self._ended = True
+        self.starved = False
+        self._partial, self._chunk, self._at = None, b"", 0
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self._permit:
             self._permit = False
             assert self._pool is not None
@@ -184,11 +202,14 @@ class Decoder:
             at = stop
             if verdict is not state:
                 assert isinstance(verdict, State)
+                if OP_CODES[message._proto & OP_CODE_MASK].role is Role.REQUEST:
+                    self.asked_id = message_id
                 self.state = state = verdict
                 verdicts = VERDICTS[state]
         self._permit = permit
         self.offset += at - start
-        self._keep(data, at, size)
+        if at < end:
+            self._keep(data, at, size)
 
     def _control(self, verdict: State | Status, proto: int, message_id: int, ahead: int) -> bool:
         """Judge a header that is not plainly a regular message. Whether it may come."""
@@ -210,15 +231,16 @@ class Decoder:
         return True
 
     def _violate(self, error: type[TofuError], text: str, ahead: int) -> None:
+        self._ended = True
         self.violation = error(f"at byte {self.offset + ahead}: {text}")
 
     def _keep(self, data: bytes, at: int, size: int) -> None:
         """Keep what could not be decoded yet: by reference when starved, for it may be long."""
-        if self.starved:
+        if self._ended:
+            # The owner may have moved ``state`` since the frame's header was judged.
+            self._give_back()
+        elif self.starved:
             self._chunk, self._at = data, at
-        elif self.violation is None and at < len(data):
+        else:
             self._partial = bytearray(memoryview(data)[at:])
             self._size = size
-            self._at = 0
-        else:
-            self._at = 0

@@ -6,7 +6,8 @@ against ``OSError``, ``ValueError`` or anyio's stream exceptions works unchanged
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from copy import copy
+from typing import Final
 
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
@@ -20,7 +21,7 @@ class TofuError(Exception):
         status: the status that the failure has on the wire.
     """
 
-    status: ClassVar[Status] = Status.UNKNOWN_ERROR
+    status: Status = Status.UNKNOWN_ERROR
 
     def __str__(self) -> str:
         """The message; without one, the status in words."""
@@ -172,6 +173,19 @@ class ShutdownStarted(TofuError, ClosedResourceError):
     status = Status.SHUTDOWN_STARTED
 
 
+class ProtocolViolation(TofuError, BrokenResourceError):
+    """The peer sent what the protocol forbids, and the channel was closed for it.
+
+    Its ``status`` is the one that names the rule.
+    """
+
+    status = Status.INVALID_MESSAGE
+
+    def __init__(self, text: str, status: Status = Status.INVALID_MESSAGE) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class ConnectFailed(TofuError, ConnectionError):
     """The peer cannot be reached, or did not accept the channel."""
 
@@ -220,10 +234,17 @@ class UnknownError(TofuError):
     status = Status.UNKNOWN_ERROR
 
 
+# Two are about a channel's end rather than a status, and share theirs with the class proper.
+_ENDS: Final = (ChannelEnded, ProtocolViolation)
+
 ERRORS: Final[dict[Status, type[TofuError]]] = {
-    # ChannelEnded shares its status: as an error to raise, channel_closed is the local one.
-    error.status: error
-    for error in TofuError.__subclasses__()
-    if error is not ChannelEnded
+    error.status: error for error in TofuError.__subclasses__() if error not in _ENDS
 }
 """The exception class of each status but SUCCESS."""
+
+
+def again(error: TofuError) -> TofuError:
+    """A copy to raise: one object raised in several tasks would mix up their tracebacks."""
+    fresh = copy(error)
+    fresh.__cause__ = error.__cause__
+    return fresh

@@ -32,6 +32,8 @@ class State(Enum):
     """The peer asked to close; what it asked before may still be answered, Bye last."""
     BYE_CROSSED = auto()
     """Both asked at once; each owes an answer."""
+    BYE_OWED = auto()
+    """Both asked at once; only our answer is missing."""
     BYE_ANSWERED = auto()
     """Both asked at once; only the peer's answer is missing."""
     CLOSED = auto()
@@ -60,6 +62,7 @@ SEND: Final[Mapping[State, Moves]] = {
     State.BYE_SENT: {},
     State.BYE_HEARD: {OpCode.RESPONSE: State.BYE_HEARD, OpCode.BYE_RESPONSE: State.CLOSED},
     State.BYE_CROSSED: {OpCode.BYE_RESPONSE: State.BYE_ANSWERED},
+    State.BYE_OWED: {OpCode.BYE_RESPONSE: State.CLOSED},
     State.BYE_ANSWERED: {},
     State.CLOSED: {},
 }
@@ -77,7 +80,8 @@ RECEIVE: Final[Mapping[State, Moves]] = {
         OpCode.BYE_RESPONSE: State.CLOSED,
     },
     State.BYE_HEARD: {},
-    State.BYE_CROSSED: {OpCode.BYE_RESPONSE: State.BYE_HEARD},
+    State.BYE_CROSSED: {OpCode.BYE_RESPONSE: State.BYE_OWED},
+    State.BYE_OWED: {},
     State.BYE_ANSWERED: {OpCode.BYE_RESPONSE: State.CLOSED},
     State.CLOSED: {},
     State.OVERHEARD: dict.fromkeys(_TRAVELLING, State.OVERHEARD),

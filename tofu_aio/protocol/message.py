@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from .binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART, UNASSIGNED_CHANNEL
-from .errors import InvalidBodyLen, InvalidMessageId, InvalidMoreUsage, InvalidOpCode
+from .errors import (
+    InvalidBodyLen,
+    InvalidChannelNumber,
+    InvalidMessageId,
+    InvalidMoreUsage,
+    InvalidOpCode,
+)
 from .op_code import (
     MORE_BIT,
     OP_CODE_MASK,
@@ -34,6 +41,7 @@ class Message:
     A received message holds one permit of the engine's pool until it is released: by ``release``,
     by leaving a ``with`` block, by being sent on, or by being garbage-collected. Reading of its
     channel may wait for that permit, so a message should not be kept longer than it is needed.
+    A copy or a pickle of it holds none.
 
     Args:
         op_code: what the message does.
@@ -72,8 +80,7 @@ class Message:
         "status",
     )
 
-    # What has a permit to give back. First of all, for __del__ runs even where __init__ raised.
-    _pool: Pool | None
+    _pool: Pool | None  # what has a permit to give back
     _proto: int
     status: Status
     channel_number: int
@@ -97,7 +104,7 @@ class Message:
         if more and op_code.message_type is not MessageType.REGULAR:
             raise InvalidMoreUsage(f"{op_code.name} cannot have more parts: only regular ones can")
         if not 0 <= message_id <= MAX_MESSAGE_ID:
-            raise InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
+            raise _unfit_id(message_id)
         self._proto = pack_proto(op_code, more=more)
         self.status = Status.SUCCESS
         self.channel_number = UNASSIGNED_CHANNEL
@@ -124,36 +131,47 @@ class Message:
         """The frame as it travels, with the numbers that the message has now.
 
         Raises:
-            InvalidBodyLen, InvalidMessageId: an attribute was set to what does not fit.
+            InvalidBodyLen, InvalidChannelNumber, InvalidMessageId: an attribute was set to what
+                does not fit.
         """
         headers = self.headers.encode()
         body = checked_body(self.body)
-        return b"".join(
-            (
-                HEADER.pack(
-                    self.channel_number,
-                    self._proto,
-                    self.status,
-                    self.message_id,
-                    len(headers),
-                    len(body),
-                ),
-                headers,
-                body,
+        try:
+            header = HEADER.pack(
+                self.channel_number,
+                self._proto,
+                self.status,
+                self.message_id,
+                len(headers),
+                len(body),
             )
-        )
+        except struct.error:
+            if 0 <= self.message_id <= MAX_MESSAGE_ID:
+                raise InvalidChannelNumber(
+                    f"channel number {self.channel_number} does not fit in 16 unsigned bits"
+                ) from None
+            raise _unfit_id(self.message_id) from None
+        return b"".join((header, headers, body))
 
     def release(self) -> None:
         """Give the permit back to the pool. Harmless when there is none (any more).
 
         Headers and body stay readable: they are the caller's own to keep or drop.
         """
-        pool = self._pool
+        try:
+            pool = self._pool
+        except AttributeError:  # __del__ runs even for what __init__ refused
+            return
         if pool is not None:
             self._pool = None
             pool.release()
 
     __del__ = release
+
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        # For copy and pickle. One permit was taken, so one comes back: the original's.
+        names = set(Message.__slots__) - {"__weakref__", "_pool"}
+        return None, {"_pool": None, **{name: getattr(self, name) for name in names}}
 
     def __enter__(self) -> Self:
         return self
@@ -177,6 +195,10 @@ class Message:
         if self.headers.pairs:
             words.append(f"headers={list(self.headers.pairs)!r}")
         return f"<Message {' '.join(words)} body={len(self.body)} B>"
+
+
+def _unfit_id(message_id: int) -> InvalidMessageId:
+    return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
 
 
 def checked_body(body: bytes | bytearray | memoryview) -> bytes:

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Waiter(Protocol):
-    """Who waits for a permit."""
+class Reader(Protocol):
+    """A channel whose reading depends on the pool."""
 
     def resume(self) -> None:
         """Take the permit that is free now, and go on."""
+
+    def reconcile_reading(self) -> None:
+        """Read from the socket exactly if the channel can take something."""
 
 
 class Pool:
@@ -45,7 +48,7 @@ class Pool:
             raise ValueError(f"a pool of {size} messages could never receive: it needs at least 1")
         self.size = size
         self.free: deque[None] = deque((None,) * size)
-        self.waiters: deque[Waiter] = deque()
+        self.waiters: deque[Reader] = deque()
         self._on_release = on_release
 
     @property

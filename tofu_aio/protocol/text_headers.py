@@ -2,6 +2,7 @@ r"""The text part of a frame: ``name:value\r\n``, in order, as often as the send
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -13,6 +14,11 @@ BLANKS: Final = " \t"
 CONNECT_TO: Final = "~connect_to"
 LISTEN_ON: Final = "~listen_on"
 
+_LINES: Final = re.compile(
+    # Possessive throughout: each byte is looked at once, whatever a peer sends.
+    rb"(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[ \t]*+[^ \t\r\n][^\r\n]*+\r\n)*+"
+)
+
 
 class TextHeaders(Mapping[str, str]):
     """An immutable, ordered list of (name, value) pairs that reads like a mapping.
@@ -22,28 +28,33 @@ class TextHeaders(Mapping[str, str]):
     The wire does not define an encoding; text is UTF-8, and bytes that are not travel unharmed as
     surrogate escapes (PEP 383), so that what was received can be sent on as it came.
 
+    What was received is judged at once but taken apart only when it is asked for: as pairs it
+    would need up to twenty times the memory that the pool's bound counts.
+
     Args:
         pairs: a mapping, or pairs of name and value. Names are trimmed of blanks, as the Zig
             library's writer does; the reader trims both.
 
     Raises:
         InvalidMessage: a name or value is empty, or has a character that would let it pose as
-            another header: CR, LF, or ``:`` in a name.
+            another header: CR or LF, or ``:`` in a name.
         InvalidHeadersLen: all together are longer than 65,535 bytes.
     """
 
-    __slots__ = ("_encoded", "pairs")
+    __slots__ = ("_encoded", "_first", "_pairs")
 
-    pairs: tuple[tuple[str, str], ...]
     _encoded: bytes
+    _pairs: tuple[tuple[str, str], ...] | None
+    _first: dict[str, str] | None
 
     def __init__(self, pairs: HeadersLike = ()) -> None:
         if isinstance(pairs, TextHeaders):
-            self.pairs, self._encoded = pairs.pairs, pairs._encoded
+            self._encoded, self._pairs, self._first = pairs._encoded, pairs._pairs, pairs._first
             return
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self.pairs = tuple(_checked(name, value) for name, value in items)
-        text = "".join(f"{name}:{value}\r\n" for name, value in self.pairs)
+        self._pairs = tuple(_checked(name, value) for name, value in items)
+        self._first = None
+        text = "".join(f"{name}:{value}\r\n" for name, value in self._pairs)
         try:
             self._encoded = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
@@ -61,34 +72,41 @@ class TextHeaders(Mapping[str, str]):
         Raises:
             InvalidMessage: a line has no name, no value, no colon, or no CR LF at its end.
         """
-        text = data.decode("utf-8", "surrogateescape")
-        *lines, end = text.split("\r\n")
-        if end:
-            raise InvalidMessage(f"the text headers end in {end[-20:]!r} instead of CR LF")
+        lines = _LINES.match(data)
+        assert lines is not None  # no line at all matches too
+        if lines.end() < len(data):
+            line, end, _ = data[lines.end() :].partition(b"\r\n")
+            shown = line[:60].decode("utf-8", "surrogateescape")
+            rule = "it should read name:value" if end else "it should end in CR LF"
+            raise InvalidMessage(f"{shown!r} is not a text header: {rule}")
         self = cls.__new__(cls)
-        self.pairs = tuple(_parsed(line) for line in lines)
-        self._encoded = data
+        self._encoded, self._pairs, self._first = data, None, None
         return self
 
     def encode(self) -> bytes:
         """The bytes of the wire, at most 65,535."""
         return self._encoded
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every name with its value, in order."""
+        if self._pairs is None:
+            *lines, _ = self._encoded.decode("utf-8", "surrogateescape").split("\r\n")
+            self._pairs = tuple(_parsed(line) for line in lines)
+        return self._pairs
+
     def get_all(self, name: str) -> list[str]:
         """Every value under this name, in order; empty if there is none."""
         return [value for key, value in self.pairs if key == name]
 
     def __getitem__(self, name: str) -> str:
-        for key, value in self.pairs:
-            if key == name:
-                return value
-        raise KeyError(name)
+        return self._mapping()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict(self.pairs))
+        return iter(self._mapping())
 
     def __len__(self) -> int:
-        return len(dict(self.pairs))
+        return len(self._mapping())
 
     def __eq__(self, other: object) -> bool:
         """Equal to other headers with the same pairs in order, and to an equal mapping."""
@@ -101,6 +119,16 @@ class TextHeaders(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"TextHeaders({list(self.pairs)!r})"
+
+    def _mapping(self) -> dict[str, str]:
+        """The first value of each name. A look through the pairs at each question would let a
+        peer with thousands of names make ``dict(headers)`` quadratic.
+        """
+        if self._first is None:
+            self._first = {}
+            for name, value in self.pairs:
+                self._first.setdefault(name, value)
+        return self._first
 
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -121,11 +149,8 @@ def _checked(name: object, value: object) -> tuple[str, str]:
 
 
 def _parsed(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    name, value = name.strip(BLANKS), value.strip(BLANKS)
-    if not (colon and name and value) or "\r" in line or "\n" in line:
-        raise InvalidMessage(f"{line[:60]!r} is not a text header: it should read name:value")
-    return name, value
+    name, _, value = line.partition(":")
+    return name.strip(BLANKS), value.strip(BLANKS)
 
 
 EMPTY_HEADERS: Final = TextHeaders()

@@ -1,0 +1,463 @@
+"""One connection: bytes of an asyncio transport on one side, messages on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import sys
+from collections import deque
+from typing import Final, Protocol, cast
+
+from ..protocol.binary_header import HEADER, HEADER_SIZE, MAX_PART
+from ..protocol.decoder import Decoder
+from ..protocol.errors import (
+    ChannelClosed,
+    ChannelEnded,
+    InvalidHeadersLen,
+    InvalidMessageId,
+    NotAllowed,
+    PeerDisconnected,
+    ProtocolViolation,
+    TofuError,
+    again,
+)
+from ..protocol.lifecycle import SEND, State
+from ..protocol.message import Message, checked_body, next_message_id
+from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
+from .flow import ReadGate
+from .limits import BYE_TIMEOUT, WRITE_HIGH_WATER
+
+_pack: Final = HEADER.pack
+_RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
+
+
+class Sink(Protocol):
+    """Who takes what a connection receives."""
+
+    def received(self, batch: list[Message]) -> None:
+        """Take messages, in order; never none."""
+
+    def ended(self, error: TofuError) -> None:
+        """Nothing more will be received, and why. Told once, after all that was."""
+
+    def closed(self) -> None:
+        """The socket is gone as well. Told once, last of all."""
+
+
+class Connection(asyncio.Protocol):
+    """The engine's half of a channel, from the first byte to the last.
+
+    Sending: frames are queued and written once a turn, all together; at once when the last
+    message of a received chunk has been answered, for then no more are to be expected soon.
+    Receiving: as far as permits go; then ``gate`` decides who reads.
+
+    Args:
+        gate: the engine's pool and its readers.
+        state: CONNECTING for a client, HELLO_AWAITED for a server.
+        number: the local channel number.
+
+    Attributes:
+        decoder: the receiving half; its ``state`` is the channel's.
+        end: why nothing more is received, as soon as that is known; None while open.
+        sink: who takes what is received. Set before the first byte.
+        done: completed when the socket is gone.
+        sent: messages accepted for sending.
+        received: messages that arrived.
+        suspensions: how often it began to wait for a permit.
+    """
+
+    __slots__ = (
+        "_carried",
+        "_deadline",
+        "_discarding",
+        "_due",
+        "_flushing",
+        "_gate",
+        "_loop",
+        "_out",
+        "_out_size",
+        "_senders",
+        "_told",
+        "_transport",
+        "_write_paused",
+        "decoder",
+        "done",
+        "end",
+        "number",
+        "received",
+        "sent",
+        "sink",
+        "suspensions",
+    )
+
+    def __init__(self, gate: ReadGate, state: State, number: int) -> None:
+        self._gate = gate
+        self._loop = asyncio.get_running_loop()
+        self.number = number
+        self.decoder = Decoder(gate.pool, state, number)
+        self.end: TofuError | None = None
+        self.sink: Sink
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.sent = self.received = self.suspensions = 0
+        self._transport: asyncio.Transport | None = None
+        self._told = False  # the sink knows the end
+        self._discarding = False  # closing: what comes is thrown away
+        self._out: list[bytes] = []  # encoded frames that the transport has not got
+        self._out_size = 0
+        self._carried = 0  # permits of the messages in _out
+        self._due = 0  # messages of the last chunk that may yet be answered
+        self._flushing = False  # a flush is scheduled
+        self._write_paused = False  # the transport's buffer is above the high-water mark
+        self._senders: deque[asyncio.Future[None]] | None = None  # who waits for room
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # --- asyncio's protocol ---------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start: bound the transport's own buffer."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+
+    def data_received(self, data: bytes) -> None:
+        """Decode and hand on what arrived."""
+        decoder = self.decoder
+        if decoder.starved:
+            # More came before the turn's end: at this rate it may not wait for that.
+            self._reading(wanted=False)
+        self._take(decoder.feed(data))
+
+    def eof_received(self) -> bool:
+        """The peer will send no more. The transport stays, for what we still have to send."""
+        self._finish(PeerDisconnected("the peer closed the connection without a Bye"))
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone. What it had brought is still delivered."""
+        self._transport = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+        lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
+        lost.__cause__ = exc
+        self._finish(lost)
+        self._settle()
+
+    def pause_writing(self) -> None:
+        """The transport holds enough: keep the rest here."""
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._write_paused = False
+        self.flush()
+        self._admit_sender()
+
+    # --- receiving ------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Go on with what waited for a permit."""
+        self._take(self.decoder.resume())
+
+    def reconcile_reading(self) -> None:
+        """Make the transport read if, and only if, this channel can take something."""
+        self._reading(wanted=not self.decoder.starved)
+
+    def _reading(self, *, wanted: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.is_reading() is wanted:
+            return
+        if wanted:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def _take(self, batch: list[Message]) -> None:
+        decoder = self.decoder
+        if batch:
+            self._due = len(batch)
+            self.received += len(batch)
+            if self._discarding:
+                self._discard(batch)
+            else:
+                self.sink.received(batch)
+        if decoder.starved:
+            self.suspensions += 1
+            self._gate.starve(self)
+        elif decoder.violation is not None:
+            violation = decoder.violation
+            error = ProtocolViolation(str(violation), violation.status)
+            error.__cause__ = violation
+            self.hang_up(error)
+        elif decoder.state is State.CLOSED:
+            self.hang_up(ChannelEnded("both sides said Bye"))
+        else:
+            self._settle()
+
+    def _discard(self, batch: list[Message]) -> None:
+        for message in batch:
+            message.release()
+            if message.op_code is OpCode.BYE_REQUEST:
+                self.put(OpCode.BYE_RESPONSE)
+
+    # --- sending --------------------------------------------------------------------------
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent, here and in the transport."""
+        transport = self._transport
+        return self._out_size + (transport.get_write_buffer_size() if transport else 0)
+
+    def post(self, message: Message) -> int:
+        """Queue a message as it is now, and return the id it travels under.
+
+        A received message that is sent on keeps its permit until its bytes have left the queue.
+
+        Raises:
+            InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
+            PeerDisconnected: nothing was queued.
+        """
+        if message.op_code is OpCode.BYE_SIGNAL:
+            self.abort(ChannelClosed("the channel was reset on this side"))
+            return message.message_id or next_message_id()
+        message_id = self.put(
+            message._proto & ~ORIGIN_BIT,
+            message.message_id,
+            message.headers.encode(),
+            message.body,
+            message.status,
+        )
+        if self._out and message._pool is not None:
+            message._pool = None
+            self._carried += 1
+        else:
+            message.release()
+        return message_id
+
+    def put(
+        self,
+        proto: int,
+        message_id: int = 0,
+        headers: bytes = b"",
+        body: bytes | bytearray | memoryview = b"",
+        status: int = 0,
+    ) -> int:
+        """Queue one frame, whole or not at all, and return the id it travels under.
+
+        Raises:
+            As ``post``.
+        """
+        if type(body) is not bytes or len(body) > MAX_PART:
+            body = checked_body(body)
+        state = self.decoder.state
+        op_code = proto & OP_CODE_MASK
+        after = state
+        if (
+            state is not State.OPEN
+            or op_code > OpCode.SIGNAL
+            or (op_code == OpCode.RESPONSE and not message_id)
+            or self.end is not None
+        ):
+            after, message_id = self._judge(OP_CODES[op_code], message_id)
+        if not message_id:
+            message_id = next_message_id()
+        out = self._out
+        try:
+            out.append(_pack(self.number, proto, status, message_id, len(headers), len(body)))
+        except struct.error:
+            raise _unpackable(message_id, headers) from None
+        if headers:
+            out.append(headers)
+        if body:
+            out.append(body)
+        self._out_size += HEADER_SIZE + len(headers) + len(body)
+        self.sent += 1
+        self._due -= 1
+        if self._due == 0 or self._out_size >= WRITE_HIGH_WATER:
+            self.flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_turn)
+        if after is not state:
+            self._enter(after, op_code, message_id)
+        return message_id
+
+    def flush(self) -> None:
+        """Give the transport what is queued, in one piece, unless it holds enough."""
+        if self._write_paused or not self._out or self._transport is None:
+            return
+        data = b"".join(self._out)
+        self._forget_queue()
+        self._transport.write(data)
+
+    async def room(self) -> None:
+        """Wait, in order of arrival, until the peer has taken enough of what was sent.
+
+        Raises:
+            ChannelClosed, PeerDisconnected: it will take no more.
+        """
+        if not self._write_paused and not self._senders:
+            return
+        if self.end is not None:
+            raise _when_sending(self.end)
+        if self._senders is None:
+            self._senders = deque()
+        turn = self._loop.create_future()
+        self._senders.append(turn)
+        try:
+            await turn
+        finally:
+            self._senders.remove(turn)
+            # After the caller has queued its message, or was cancelled: the next one's turn.
+            self._loop.call_soon(self._admit_sender)
+
+    def unsent(self) -> list[Message]:
+        """The messages that were queued and never given to the transport."""
+        messages = Decoder(None, State.OVERHEARD).feed(b"".join(self._out))
+        self._forget_queue()
+        return messages
+
+    def _flush_turn(self) -> None:
+        self._flushing = False
+        self.flush()
+
+    def _forget_queue(self) -> None:
+        self._out = []
+        self._out_size = 0
+        while self._carried:
+            self._carried -= 1
+            self._gate.pool.release()
+
+    def _admit_sender(self) -> None:
+        if self._senders and not self._write_paused and not self._senders[0].done():
+            self._senders[0].set_result(None)
+
+    def _judge(self, op_code: OpCode, message_id: int) -> tuple[State, int]:
+        """The state after sending this, and the id it must carry."""
+        state = self.decoder.state
+        if self.end is not None:
+            raise _when_sending(self.end)
+        after = SEND[state].get(op_code)
+        if after is None:
+            raise _out_of_turn(op_code, state)
+        if op_code.role is Role.RESPONSE:
+            asked = message_id if op_code is OpCode.RESPONSE else self.decoder.asked_id
+            message_id = message_id or asked
+            if not message_id or message_id != asked:
+                raise InvalidMessageId(
+                    f"{op_code.name} must carry its request's message id"
+                    + (f", {asked}, not {message_id}" if asked else ", not 0")
+                )
+        return after, message_id
+
+    def _enter(self, state: State, op_code: int, message_id: int) -> None:
+        self.decoder.state = state
+        if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
+            self.decoder.awaited_id = message_id
+        if state is State.CLOSED:
+            self.hang_up(ChannelEnded("both sides said Bye"))
+
+    # --- ending ---------------------------------------------------------------------------
+
+    def hang_up(self, error: TofuError) -> None:
+        """Send what is queued and close the socket; reset it if the peer takes too long."""
+        self._write_paused = False
+        self.flush()
+        self._finish(error)
+
+    def abort(self, error: TofuError) -> None:
+        """Drop what is queued and reset the connection, at once."""
+        self.discard()
+        self._forget_queue()
+        self._finish(error)
+        self._reset()
+
+    def discard(self) -> None:
+        """Throw away all that comes, and need no permits for it: only a Bye matters now."""
+        self._discarding = True
+        self._gate.forget(self)
+        self.decoder.stop_counting()
+        if self.decoder.starved:
+            self.resume()
+        self.reconcile_reading()
+
+    async def aclose(self) -> None:
+        """Say or answer Bye, wait for the peer's last word, close; abort after a while.
+
+        Safe from any task, any number of times. Cancelled, it aborts.
+        """
+        self.discard()
+        state = self.decoder.state
+        if self.end is None:
+            if OpCode.BYE_REQUEST in SEND[state]:
+                self.put(OpCode.BYE_REQUEST)
+            elif OpCode.BYE_RESPONSE in SEND[state]:
+                self.put(OpCode.BYE_RESPONSE)
+            elif state not in {State.BYE_SENT, State.BYE_ANSWERED}:
+                self.hang_up(ChannelClosed("the channel was closed before it was open"))
+        try:
+            async with asyncio.timeout(BYE_TIMEOUT):
+                await asyncio.shield(self.done)
+        except TimeoutError:
+            self.abort(ChannelClosed(f"the peer did not answer Bye within {BYE_TIMEOUT:g} s"))
+            await asyncio.shield(self.done)
+        except asyncio.CancelledError:
+            self.abort(ChannelClosed("closing was cancelled"))
+            raise
+
+    def _finish(self, error: TofuError) -> None:
+        if self.end is None:
+            self.end = error
+        self._settle()
+
+    def _settle(self) -> None:
+        """Once all that arrived is delivered, tell the end; once the socket is gone too, that."""
+        if self.end is None or self.decoder.starved:
+            return
+        if not self._told:
+            self._told = True
+            self._gate.forget(self)
+            self.decoder.close()
+            for turn in self._senders or ():
+                if not turn.done():
+                    turn.set_exception(_when_sending(self.end))
+            self.sink.ended(self.end)
+        transport = self._transport
+        if transport is None:
+            if not self.done.done():
+                self.done.set_result(None)
+                self.sink.closed()
+                self._forget_queue()
+        elif not transport.is_closing():
+            transport.close()
+            self._deadline = self._loop.call_later(BYE_TIMEOUT, self._reset)
+
+    def _reset(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            with contextlib.suppress(OSError):  # the peer was faster: it is reset already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+
+
+def _when_sending(end: TofuError) -> TofuError:
+    """How the end of receiving looks to a sender: there is nobody to send to."""
+    return PeerDisconnected("the peer said Bye") if isinstance(end, ChannelEnded) else again(end)
+
+
+def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
+    if state is State.BYE_HEARD:
+        return PeerDisconnected(f"the peer said Bye: {op_code.name} would not be answered")
+    if state in {State.BYE_SENT, State.BYE_CROSSED, State.BYE_ANSWERED}:
+        return ChannelClosed(f"Bye was said on this side: {op_code.name} cannot follow it")
+    return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
+
+
+def _unpackable(message_id: int, headers: bytes) -> TofuError:
+    if len(headers) > MAX_PART:
+        return InvalidHeadersLen(f"the headers have {len(headers)} bytes and may have {MAX_PART}")
+    return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")

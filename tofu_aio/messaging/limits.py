@@ -1,0 +1,33 @@
+"""The bounds that keep every operation finite, with the reasons for their sizes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+POOL_MESSAGES: Final = 64
+"""Received messages alive at once, over all channels of an engine, unless the user says more."""
+
+WRITE_HIGH_WATER: Final = 64 * 1024
+"""Bytes that wait to be sent on one channel before ``send`` waits too. One large message."""
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for resolving, connecting and Hello together."""
+
+HELLO_TIMEOUT: Final = 10.0
+"""Seconds that a new connection has to introduce itself before it is closed."""
+
+BYE_TIMEOUT: Final = 5.0
+"""Seconds that closing waits for the peer before it resets the connection."""
+
+UNIX_BACKLOG_RETRY: Final = 0.01
+"""Seconds between attempts while a Unix listener's backlog is full: the kernel does not queue."""
+
+LISTEN_BACKLOG: Final = 1024
+"""Connections that the kernel completes ahead of accept(2); it caps this at its somaxconn."""
+
+PENDING_CHANNELS: Final = 128
+"""Connections of one listener that were accepted from the kernel but not by the application.
+Beyond it they wait in the kernel's backlog, where they cost no memory of ours."""
+
+ACCEPT_RETRY: Final = 1.0
+"""Seconds before accepting again when the process has run out of descriptors or memory."""

@@ -1,0 +1,43 @@
+"""What an engine and a channel tell about themselves: immutable snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """An engine at one moment.
+
+    Attributes:
+        pool_size: permits in all.
+        pool_free: permits not taken; ``pool_size - pool_free`` received messages are alive.
+        waiting: channels that wait for a permit now.
+        suspensions: how often a channel began to wait for a permit.
+        channels: channels and listeners that are open.
+    """
+
+    pool_size: int
+    pool_free: int
+    waiting: int
+    suspensions: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """A channel at one moment.
+
+    Attributes:
+        received: messages that arrived, control messages among them.
+        sent: messages accepted for sending, control messages among them.
+        queued_bytes: bytes that wait to be sent.
+        suspensions: how often this channel began to wait for a permit.
+        late_responses: responses dropped because their request was cancelled or timed out.
+    """
+
+    received: int
+    sent: int
+    queued_bytes: int
+    suspensions: int
+    late_responses: int
