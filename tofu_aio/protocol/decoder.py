@@ -162,7 +162,8 @@ class Decoder:
         size = HEADER_SIZE
         while at + HEADER_SIZE <= end:
             sender, proto, status, message_id, headers_len, body_len = _unpack(data, at)
-            verdict = verdicts[proto & PUBLIC_BITS]
+            proto &= PUBLIC_BITS
+            verdict = verdicts[proto]
             body_at = at + HEADER_SIZE + headers_len
             stop = body_at + body_len
             if verdict is state and message_id:
@@ -182,7 +183,7 @@ class Decoder:
                 break
             message: Message = _new(Message)
             message._pool = pool if permit else None
-            message._proto = proto & PUBLIC_BITS
+            message._proto = proto
             message.status = STATUSES[status]
             message.channel_number = sender if number is None else number
             message.message_id = message_id
@@ -202,8 +203,6 @@ class Decoder:
             at = stop
             if verdict is not state:
                 assert isinstance(verdict, State)
-                if OP_CODES[message._proto & OP_CODE_MASK].role is Role.REQUEST:
-                    self.asked_id = message_id
                 self.state = state = verdict
                 verdicts = VERDICTS[state]
         self._permit = permit
@@ -228,6 +227,8 @@ class Decoder:
                 text += f" instead of {self.awaited_id}, its request's"
             self._violate(InvalidMessageId, text, ahead)
             return False
+        if op_code.role is Role.REQUEST:
+            self.asked_id = message_id
         return True
 
     def _violate(self, error: type[TofuError], text: str, ahead: int) -> None:

@@ -121,9 +121,9 @@ class TextHeaders(Mapping[str, str]):
         return f"TextHeaders({list(self.pairs)!r})"
 
     def _mapping(self) -> dict[str, str]:
-        """The first value of each name. A look through the pairs at each question would let a
-        peer with thousands of names make ``dict(headers)`` quadratic.
-        """
+        """The first value of each name."""
+        # Kept, for to look through the pairs at each question would let a peer with thousands of
+        # names make ``dict(headers)`` quadratic.
         if self._first is None:
             self._first = {}
             for name, value in self.pairs:
