@@ -1,1 +1,31 @@
-"""Pollers: one small module a system, all behind one protocol."""
+"""Pollers: one small module a system, all behind one protocol.
+
+`default_poller` makes a new poller of the best kind this system has. It raises OSError where the
+system has no descriptor or memory to spare for one (EMFILE, ENOMEM).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tofu_aio.reactor.pollers.poller import Poller
+
+__all__ = ["Poller", "default_poller"]
+
+default_poller: Callable[[], Poller]
+
+# The package's only platform switch.
+if sys.platform == "linux":
+    from tofu_aio.reactor.pollers.epoll import EpollPoller
+
+    default_poller = EpollPoller
+elif sys.platform != "win32":
+    from tofu_aio.reactor.pollers.poll import PollPoller
+
+    default_poller = PollPoller
+else:
+
+    def default_poller() -> Poller:
+        """Refuse."""
+        raise NotImplementedError("the reactor has no poller for Windows")

@@ -1,0 +1,558 @@
+"""The selector over every poller that runs here: the documented rules, then the undocumented."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import selectors
+import signal
+import tempfile
+import threading
+import time
+
+import pytest
+
+from tofu_aio.reactor import ReactorSelector
+from tofu_aio.reactor.pollers.poll import PollPoller
+from tofu_aio.reactor.pollers.poller import BOTH, READ, REFUSED, WRITE
+
+
+class Recorder:
+    """A poller that writes down what it is told, and reports or refuses what the test says."""
+
+    def __init__(self):
+        self.calls = []
+        self.harvests = []
+        self.refusals = {}
+        self.closed = False
+
+    def _tell(self, *call):
+        self.calls.append(call)
+        error = self.refusals.pop(call[:2], None)
+        if error is not None:
+            raise OSError(error, os.strerror(error))
+
+    def add(self, fd, interest, generation):
+        self._tell("add", fd, interest)
+
+    def modify(self, fd, armed, interest, generation):
+        self._tell("modify", fd, armed, interest)
+
+    def remove(self, fd, armed):
+        self._tell("remove", fd, armed)
+
+    def wait(self, timeout, limit, newest):
+        self.calls.append(("wait", timeout))
+        harvest = self.harvests.pop(0) if self.harvests else []
+        if callable(harvest):
+            return harvest(newest)
+        return [(fd, readiness, newest) for fd, readiness in harvest]
+
+    def probe(self, fd, interest):
+        self.calls.append(("probe", fd, interest))
+        return 0
+
+    def close(self):
+        self.closed = True
+
+    def take(self):
+        taken, self.calls = self.calls, []
+        return taken
+
+
+@pytest.fixture
+def pollers():
+    """Every recorder the recording selector has made, the latest last."""
+    return []
+
+
+@pytest.fixture
+def recording(pollers):
+    def make():
+        pollers.append(Recorder())
+        return pollers[-1]
+
+    with ReactorSelector(make) as selector:
+        yield selector
+
+
+# What `selectors` documents.
+
+
+def test_register_returns_the_key_that_get_key_and_the_map_show(selector, make_pair):
+    left, _ = make_pair()
+    data = object()
+    key = selector.register(left, READ, data)
+    assert key == selectors.SelectorKey(left, left.fileno(), READ, data)
+    assert selector.get_key(left) is selector.get_map()[left.fileno()] is key
+
+
+@pytest.mark.parametrize("events", [0, 4, -1, BOTH | 4])
+def test_invalid_events_are_refused_and_change_nothing(selector, make_pair, events):
+    left, right = make_pair()
+    with pytest.raises(ValueError, match=f"Invalid events: {events}"):
+        selector.register(left, events)
+    assert left not in selector.get_map()
+    key = selector.register(left, READ)
+    with pytest.raises(ValueError, match=f"Invalid events: {events}"):
+        selector.modify(left, events)
+    assert selector.get_key(left) is key
+    right.send(b"x")
+    assert selector.select(0) == [(key, READ)]
+
+
+@pytest.mark.parametrize("bad", ["nonsense", object(), -1])
+def test_invalid_file_objects_are_refused(selector, bad):
+    for call in (
+        lambda: selector.register(bad, READ),
+        lambda: selector.modify(bad, READ),
+        lambda: selector.unregister(bad),
+        lambda: selector.get_key(bad),
+    ):
+        with pytest.raises(ValueError, match="Invalid file "):
+            call()
+
+
+def test_registering_twice_is_a_key_error_under_any_name(selector, make_pair):
+    left, _ = make_pair()
+    selector.register(left, READ)
+    for name in (left, left.fileno()):
+        with pytest.raises(KeyError, match="is already registered"):
+            selector.register(name, WRITE)
+    assert selector.get_key(left).events == READ
+
+
+def test_what_is_not_registered_is_a_key_error(selector, make_pair):
+    left, _ = make_pair()
+    for call in (
+        lambda: selector.modify(left, READ),
+        lambda: selector.unregister(left),
+        lambda: selector.get_key(left),
+        lambda: selector.get_map()[left],
+    ):
+        with pytest.raises(KeyError, match="is not registered"):
+            call()
+
+
+def test_unregister_returns_the_key_and_takes_close_in_its_stride(selector, make_pair):
+    left, right = make_pair()
+    key = selector.register(left, READ)
+    number = selector.register(right.fileno(), READ)
+    left.close()
+    right.close()
+    assert selector.unregister(left) is key
+    assert selector.unregister(number.fd) is number
+    assert not selector.get_map()
+    assert selector.select(0) == []
+
+
+def test_modify_shows_at_once_and_keeps_the_file_object(selector, make_pair):
+    left, _ = make_pair()
+    selector.register(left, READ, 1)
+    key = selector.modify(left.fileno(), WRITE, 2)
+    assert key == selectors.SelectorKey(left, left.fileno(), WRITE, 2)
+    assert selector.get_key(left) is key
+    assert selector.select(0) == [(key, WRITE)]
+
+
+def test_select_reports_new_data_for_the_same_events(selector, make_pair):
+    left, right = make_pair()
+    selector.register(left, READ, "old")
+    right.send(b"x")
+    selector.modify(left, READ, "new")
+    [(key, _)] = selector.select(0)
+    assert key.data == "new"
+
+
+def test_a_closed_selector(selector, make_pair):
+    left, _ = make_pair()
+    selector.register(left, READ)
+    view = selector.get_map()
+    selector.close()
+    selector.close()
+    assert selector.get_map() is None
+    assert len(view) == 0
+    with pytest.raises(RuntimeError, match="Selector is closed"):
+        selector.get_key(left)
+    for call in (selector.unregister, lambda name: selector.modify(name, READ)):
+        with pytest.raises(KeyError):
+            call(left)
+    for use in (lambda: selector.register(left, READ), lambda: selector.select(0)):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+    assert len(view) == 0
+
+
+def test_a_context_manager_closes(make_poller):
+    with ReactorSelector(make_poller) as selector:
+        pass
+    assert selector.get_map() is None
+
+
+def test_programs_may_set_attributes_and_give_no_argument():
+    with ReactorSelector() as selector:
+        selector.register = None
+
+
+# Timeouts and signals.
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.001, float("-inf")])
+def test_no_timeout_only_looks(recording, pollers, timeout):
+    assert recording.select(timeout) == []
+    assert pollers[0].take() == [("wait", 0)]
+
+
+def test_none_waits_for_ever_even_where_the_poller_wakes_for_nothing(recording, pollers):
+    key = recording.register(3, READ)
+    pollers[0].take()
+    pollers[0].harvests = [[], [], [(3, READ)]]
+    assert recording.select() == [(key, READ)]
+    assert pollers[0].take() == [("wait", None)] * 3
+
+
+def test_a_wait_that_the_poller_cut_short_goes_on_for_the_rest(recording, pollers):
+    key = recording.register(3, READ)
+    pollers[0].take()
+    pollers[0].harvests = [[], [(3, READ)]]
+    assert recording.select(1e9) == [(key, READ)]
+    (_, first), (_, second) = pollers[0].take()
+    assert first == 1e9
+    assert 0 < second < 1e9
+
+
+def test_a_tiny_timeout_still_waits_and_ends(selector):
+    start = time.monotonic()
+    assert selector.select(1e-9) == []
+    assert time.monotonic() - start >= 1e-9
+
+
+@pytest.mark.parametrize("timeout", ["1", object()])
+def test_a_timeout_of_another_type_is_a_type_error(selector, timeout):
+    with pytest.raises(TypeError):
+        selector.select(timeout)
+
+
+def test_interrupted_error_is_an_empty_answer(recording, pollers):
+    def interrupt(_):
+        raise InterruptedError
+
+    pollers[0].harvests = [interrupt]
+    assert recording.select() == []
+
+
+def test_any_other_exception_of_a_handler_escapes_and_breaks_nothing(selector, make_pair):
+    class Escaped(Exception):
+        pass
+
+    def handler(*_):
+        raise Escaped
+
+    left, right = make_pair()
+    key = selector.register(left, READ)
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        with pytest.raises(Escaped):
+            selector.select()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    right.send(b"x")
+    assert selector.select() == [(key, READ)]
+
+
+# What the poller is told, and when.
+
+
+def test_coming_and_going_is_told_at_once_and_a_change_of_mind_in_select(recording, pollers):
+    recording.register(3, READ)
+    assert pollers[0].take() == [("add", 3, READ)]
+    recording.modify(3, BOTH)
+    assert pollers[0].take() == []
+    recording.select(0)
+    assert pollers[0].take() == [("modify", 3, READ, BOTH), ("wait", 0)]
+    recording.unregister(3)
+    assert pollers[0].take() == [("remove", 3, BOTH)]
+
+
+def test_only_the_last_change_of_mind_counts(recording, pollers):
+    recording.register(3, READ)
+    recording.register(4, READ)
+    pollers[0].take()
+    for _ in range(10):
+        recording.modify(3, BOTH)
+        recording.modify(3, READ)
+        recording.modify(4, BOTH)
+        recording.modify(4, WRITE)
+    recording.select(0)
+    assert pollers[0].take() == [("modify", 4, READ, WRITE), ("wait", 0)]
+
+
+def test_a_change_of_mind_before_going_is_never_told(recording, pollers):
+    recording.register(3, READ)
+    recording.modify(3, WRITE)
+    recording.unregister(3)
+    recording.select(0)
+    assert pollers[0].take() == [("add", 3, READ), ("remove", 3, READ), ("wait", 0)]
+
+
+def test_removed_closed_reused_and_added_is_added_to_the_system(selector, make_pair):
+    left, _ = make_pair()
+    fd = left.fileno()
+    selector.register(fd, READ)
+    assert selector.select(0) == []
+    selector.unregister(fd)
+    left.close()
+    other, peer = make_pair()
+    assert other.fileno() == fd
+    key = selector.register(fd, READ)
+    peer.send(b"x")
+    assert selector.select(0) == [(key, READ)]
+
+
+def test_a_refused_registration_fails_there_and_then_and_leaves_nothing():
+    with ReactorSelector() as selector, tempfile.TemporaryFile() as file:
+        with pytest.raises(PermissionError):
+            selector.register(file, READ)
+        assert file not in selector.get_map()
+
+
+def test_a_refused_change_is_reported_once_as_ready(recording, pollers):
+    recording.register(3, READ)
+    key = recording.modify(3, WRITE)
+    pollers[0].refusals["modify", 3] = 9  # EBADF
+    assert recording.select() == [(key, WRITE)]
+    pollers[0].take()
+    assert recording.select(0) == []
+    recording.unregister(3)
+    assert pollers[0].take() == [("wait", 0)]
+
+
+def test_a_refusal_costs_the_other_changes_nothing(recording, pollers):
+    for fd in (3, 4, 5):
+        recording.register(fd, READ)
+        recording.modify(fd, WRITE)
+    pollers[0].refusals["modify", 4] = 9
+    pollers[0].take()
+    [(key, _)] = recording.select()
+    assert key.fd == 4
+    told = {call[1] for call in pollers[0].take() if call[0] == "modify"}
+    assert told == {3, 4, 5}
+
+
+def test_a_change_the_system_has_no_room_for_is_raised_and_tried_again(recording, pollers):
+    recording.register(3, READ)
+    recording.modify(3, WRITE)
+    pollers[0].refusals["modify", 3] = 12  # ENOMEM
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        recording.select(0)
+    pollers[0].take()
+    recording.select(0)
+    assert pollers[0].take() == [("add", 3, WRITE), ("wait", 0)]
+
+
+def test_a_change_refused_while_waiting_is_told_again_or_reported(recording, pollers):
+    recording.register(3, READ)
+    key = recording.register(4, READ)
+    pollers[0].take()
+    pollers[0].refusals["add", 4] = 9
+    pollers[0].harvests = [[(3, REFUSED), (4, REFUSED)]]
+    assert recording.select() == [(key, READ)]
+    assert pollers[0].take() == [("wait", None), ("add", 3, READ), ("add", 4, READ)]
+
+
+def test_a_change_of_mind_about_a_reused_number_means_its_new_file(selector, make_pair):
+    left, _ = make_pair()
+    other, peer = make_pair()
+    selector.register(left.fileno(), WRITE)
+    assert len(selector.select(0)) == 1
+    os.dup2(other.fileno(), left.fileno())
+    key = selector.modify(left.fileno(), READ)
+    peer.send(b"x")
+    assert selector.select(0) == [(key, READ)]
+
+
+def test_another_thread_s_change_of_mind_takes_effect_while_select_waits(make_pair):
+    waiting = threading.Event()
+
+    class Announcing(PollPoller if not hasattr(selectors, "EpollSelector") else default()):
+        def wait(self, timeout, limit, newest, /):
+            waiting.set()
+            return super().wait(timeout, limit, newest)
+
+    left, _ = make_pair()
+    with ReactorSelector(Announcing) as selector:
+        selector.register(left, READ)
+
+        def change():
+            waiting.wait()
+            selector.modify(left, WRITE)
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        [(key, events)] = selector.select()
+        thread.join()
+        assert (key.events, events) == (WRITE, WRITE)
+
+
+def default():
+    from tofu_aio.reactor.pollers.epoll import EpollPoller
+
+    return EpollPoller
+
+
+# Ghosts: registrations that outlive their descriptor.
+
+
+def test_an_event_of_an_older_generation_is_not_delivered(recording, pollers):
+    recording.register(3, READ)
+
+    def reregister(newest):
+        # As a signal handler would, between the system's answer and its reading.
+        recording.unregister(3)
+        recording.register(3, READ)
+        return [(3, READ, newest)]
+
+    pollers[0].harvests = [reregister]
+    assert recording.select(0) == []
+    pollers[0].harvests = [[(3, READ)]]
+    assert len(recording.select(0)) == 1
+
+
+def test_a_stranger_s_event_is_dropped_and_a_second_one_rebuilds(recording, pollers):
+    key = recording.register(3, READ)
+    pollers[0].harvests = [[(9, READ)], [(9, READ)]]
+    recording.select(0)
+    assert len(pollers) == 1
+    recording.select(0)
+    old, new = pollers
+    assert old.closed
+    new.harvests = [[(3, READ)]]
+    assert recording.select() == [(key, READ)]
+    assert new.take() == [("add", 3, READ), ("wait", None)]
+
+
+def test_a_rebuilt_poller_is_told_only_what_is_wanted_by_then(recording, pollers):
+    recording.register(3, READ)
+    recording.register(4, READ)
+    recording.modify(4, WRITE)
+    pollers[0].harvests = [[(9, READ), (9, READ)]]
+    recording.select(0)
+    recording.unregister(3)
+    recording.select(0)
+    assert pollers[1].take() == [("add", 4, WRITE), ("wait", 0)]
+
+
+def test_a_ghost_is_kept_where_no_new_poller_can_be_had(recording, pollers, monkeypatch):
+    key = recording.register(3, READ)
+
+    def refuse():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(recording, "_make_poller", refuse)
+    pollers[0].harvests = [[(9, READ), (9, READ), (3, READ)]]
+    assert recording.select() == [(key, READ)]
+    assert not pollers[0].closed
+
+
+def haunt(selector, make_pair):
+    """Leave a readable ghost under a free number; return the number and the ghost."""
+    left, right = make_pair()
+    fd = left.fileno()
+    selector.register(fd, READ)
+    ghost = left.dup()
+    left.close()
+    selector.unregister(fd)
+    right.send(b"x")
+    return fd, ghost
+
+
+def test_a_ghost_does_not_cut_a_wait_short_nor_make_it_spin(make_pair):
+    with ReactorSelector() as selector:
+        _, ghost = haunt(selector, make_pair)
+        with ghost:
+            start = time.monotonic()
+            assert selector.select(0.05) == []
+            assert time.monotonic() - start >= 0.05
+
+
+def test_a_ghost_s_readiness_is_not_taken_for_its_successor_s(make_pair):
+    with ReactorSelector() as selector:
+        fd, ghost = haunt(selector, make_pair)
+        other, peer = make_pair()
+        assert other.fileno() == fd
+        key = selector.register(fd, READ)
+        with ghost:
+            assert selector.select(0) == []
+            peer.send(b"x")
+            assert selector.select() == [(key, READ)]
+            other.recv(1)
+            assert selector.select(0) == []
+
+
+def test_a_program_that_closes_first_pays_for_checks_only_now_and_then(make_pair):
+    made = []
+
+    def make():
+        made.append(default()() if hasattr(selectors, "EpollSelector") else PollPoller())
+        return made[-1]
+
+    with ReactorSelector(make) as selector:
+        for _ in range(100):
+            keep, _ = make_pair()
+            selector.register(keep, READ)
+        left, _ = make_pair()
+        fd = left.fileno()
+        selector.register(fd, READ)
+        left.close()
+        selector.unregister(fd)
+        other, peer = make_pair()
+        assert other.fileno() == fd
+        selector.register(fd, READ)
+        peer.send(b"x")
+        for _ in range(101):
+            assert len(selector.select(0)) == 1
+        assert len(made) == 1
+        assert len(selector.select(0)) == 1
+        assert len(selector.select(0)) == 1
+        assert len(made) == 2
+
+
+# Forks.
+
+
+def child_unregisters(selector, sock):
+    selector.unregister(sock)
+    selector.close()
+
+
+def test_a_forked_child_does_not_reach_its_parent_s_registrations(selector, make_pair):
+    left, right = make_pair()
+    key = selector.register(left, READ)
+    child = multiprocessing.get_context("fork").Process(
+        target=child_unregisters, args=(selector, left)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    right.send(b"x")
+    assert selector.select(0) == [(key, READ)]
+
+
+def child_selects(selector, result):
+    result.send([key.data for key, _ in selector.select()])
+
+
+def test_a_forked_child_goes_on_with_what_was_registered(selector, make_pair):
+    left, right = make_pair()
+    selector.register(left, READ, "data")
+    right.send(b"x")
+    here, there = multiprocessing.get_context("fork").Pipe()
+    child = multiprocessing.get_context("fork").Process(
+        target=child_selects, args=(selector, there)
+    )
+    child.start()
+    assert here.recv() == ["data"]
+    child.join()
+    here.close()
+    there.close()

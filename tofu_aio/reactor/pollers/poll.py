@@ -1,0 +1,77 @@
+"""poll(2): every Unix has it, and it remembers nothing between calls."""
+
+from __future__ import annotations
+
+import select
+import sys
+
+from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE, Event
+
+assert sys.platform != "win32"  # tells the type checker where this module exists
+
+
+class PollPoller:
+    """Watches through `select.poll`, which keeps the list that poll(2) wants at each call.
+
+    The system holds no registration, so nothing can outlive a descriptor: a number that is closed
+    without `remove` is reported as ready (POLLNVAL) until it is removed, and one that is reused is
+    simply watched under its new file. Cost grows with the descriptors, which is poll(2)'s own.
+    """
+
+    def __init__(self) -> None:
+        self._poll: select.poll | None = select.poll()
+
+    def _open(self) -> select.poll:
+        if self._poll is None:
+            raise ValueError("I/O operation on closed poller")
+        return self._poll
+
+    def add(self, fd: int, interest: int, _generation: int, /) -> None:
+        """Put the descriptor on the list; poll(2) itself looks at it only in `wait`."""
+        self._open().register(fd, _mask(interest))
+
+    def modify(self, fd: int, _armed: int, interest: int, _generation: int, /) -> None:
+        """Change the descriptor's place on the list."""
+        self._open().modify(fd, _mask(interest))
+
+    def remove(self, fd: int, _armed: int, /) -> None:
+        """Take the descriptor off the list."""
+        self._open().unregister(fd)
+
+    def wait(self, timeout: float | None, _limit: int, newest: int, /) -> list[Event]:
+        """Wait as `Poller.wait` says, in the order of registration: poll(2) knows no other."""
+        milliseconds = None if timeout is None else min(timeout, LONGEST_WAIT) * 1000
+        return [(fd, _readiness(mask), newest) for fd, mask in self._open().poll(milliseconds)]
+
+    def probe(self, fd: int, interest: int, /) -> int:
+        """Answer with one poll(2) of the descriptor alone."""
+        return probe(fd, interest)
+
+    def close(self) -> None:
+        """Forget the list."""
+        self._poll = None
+
+
+def probe(fd: int, interest: int) -> int:
+    """Return which of `interest` is ready on `fd` now; nothing where it is closed (POLLNVAL)."""
+    one = select.poll()
+    one.register(fd, _mask(interest))
+    answer = one.poll(0)
+    if not answer or answer[0][1] & select.POLLNVAL:
+        return 0
+    return _readiness(answer[0][1]) & interest
+
+
+def _mask(interest: int) -> int:
+    return (select.POLLIN if interest & READ else 0) | (select.POLLOUT if interest & WRITE else 0)
+
+
+def _readiness(mask: int) -> int:
+    # Whatever is neither plain readability nor plain writability (POLLHUP, POLLERR, POLLNVAL)
+    # must reach whichever interest is registered: a pipe's writer registers READ to see the
+    # reader close.
+    if mask == select.POLLIN:
+        return READ
+    if mask == select.POLLOUT:
+        return WRITE
+    return BOTH

@@ -1,0 +1,105 @@
+"""The selector's table: what is wanted of each descriptor, and what the system was last told."""
+
+# `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
+# mypy: disable-error-code="explicit-any"
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, overload
+
+if TYPE_CHECKING:
+    import selectors
+
+    from _typeshed import FileDescriptorLike
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class Registration:
+    """One descriptor's life in the selector, from `register` to `unregister`.
+
+    Attributes:
+        key: What the program registered; `key.events` is what it wants now.
+        generation: Grows with each registration the selector makes, so that what was reported of
+            an earlier life of the same number can be told apart.
+        armed: What the poller was last told to watch for; 0 where it watches nothing.
+    """
+
+    key: selectors.SelectorKey
+    generation: int
+    armed: int = 0
+
+
+class Table(dict[int, Registration]):
+    """Registrations by descriptor."""
+
+    def descriptor_of(self, fileobj: FileDescriptorLike) -> int:
+        """Return the descriptor of a file object or number.
+
+        An object that has lost its descriptor since it was registered is still found, by looking
+        at every registration, so that it can be unregistered after it was closed.
+
+        Raises:
+            ValueError: It is negative, or no file object that is open or registered.
+        """
+        if isinstance(fileobj, int):
+            fd = fileobj
+        else:
+            try:
+                fd = int(fileobj.fileno())
+            except (AttributeError, TypeError, ValueError):
+                fd = None
+        if fd is not None and fd >= 0:
+            return fd
+        for registration in self.values():
+            if registration.key.fileobj is fileobj:
+                return registration.key.fd
+        if fd is None:
+            raise ValueError(f"Invalid file object: {fileobj!r}")
+        raise ValueError(f"Invalid file descriptor: {fd}")
+
+    def find(self, fileobj: FileDescriptorLike) -> Registration:
+        """Return the registration of a file object or number.
+
+        Raises:
+            KeyError: It is not registered.
+            ValueError: As `descriptor_of`.
+        """
+        registration = self.get(self.descriptor_of(fileobj))
+        if registration is None:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return registration
+
+
+class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
+    """A live, read-only view: looked up by file object or number, iterated by number."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._table)
+
+    def __getitem__(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        return self._table.find(fileobj).key
+
+    @overload
+    def get(self, fileobj: FileDescriptorLike, /) -> selectors.SelectorKey | None: ...
+    @overload
+    def get(self, fileobj: FileDescriptorLike, default: T, /) -> selectors.SelectorKey | T: ...
+    def get(
+        self, fileobj: FileDescriptorLike, default: T | None = None, /
+    ) -> selectors.SelectorKey | T | None:
+        """Return the key of a file object or number, or `default`.
+
+        The inherited one raises and catches a KeyError on a miss, and asyncio misses each time it
+        starts to watch a descriptor.
+        """
+        registration = self._table.get(self._table.descriptor_of(fileobj))
+        return default if registration is None else registration.key
