@@ -1,3 +1,138 @@
-"""Peer-to-peer messages for asyncio, over TCP and Unix sockets, in bounded memory."""
+"""Peer-to-peer messages for asyncio, over TCP and Unix sockets, in bounded memory.
+
+Two halves that meet only at asyncio's own interface: messaging (``Engine``, ``ChannelGroup``,
+``Channel``, ``Listener``), which runs on any loop, and the reactor (``Loop``, ``run``), an event
+loop that runs any asyncio program.
+"""
+
+from typing import TYPE_CHECKING
+
+from . import reactor
+from .messaging.channel import Channel
+from .messaging.engine import Engine
+from .messaging.group import ChannelGroup
+from .messaging.listener import Listener
+from .messaging.shortcuts import connect, serve
+from .messaging.statistics import ChannelStatistics, EngineStatistics
+from .messaging.triggers import Triggers
+from .protocol.address import Address, TcpAddress, UdsAddress, parse_address
+from .protocol.binary_header import BinaryHeader
+from .protocol.errors import (
+    AcceptFailed,
+    AllocationFailed,
+    ChannelClosed,
+    ChannelEnded,
+    CommunicationFailed,
+    ConnectFailed,
+    InvalidAddress,
+    InvalidBodyLen,
+    InvalidChannelGroup,
+    InvalidChannelNumber,
+    InvalidHeadersLen,
+    InvalidMessage,
+    InvalidMessageId,
+    InvalidMoreUsage,
+    InvalidOpCode,
+    ListenFailed,
+    NotAllowed,
+    NotificationDisabled,
+    NotificationFailed,
+    NotImplementedYet,
+    NullMessage,
+    PeerDisconnected,
+    PoolEmpty,
+    ProcessingFailed,
+    ProtocolViolation,
+    ReceiverUpdate,
+    RecvFailed,
+    SendFailed,
+    SetsockoptFailed,
+    ShutdownStarted,
+    TofuError,
+    UdsPathNotFound,
+    UnknownError,
+    WrongAddress,
+)
+from .protocol.lifecycle import State
+from .protocol.message import Message
+from .protocol.op_code import MessageType, OpCode, Origin, Role
+from .protocol.status import Status
+from .protocol.text_headers import TextHeaders
+from .reactor import Loop, loop_factory, new_event_loop, run
+
+if TYPE_CHECKING:
+    from .reactor import EventLoopPolicy as EventLoopPolicy
+    from .reactor import install as install
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AcceptFailed",
+    "Address",
+    "AllocationFailed",
+    "BinaryHeader",
+    "Channel",
+    "ChannelClosed",
+    "ChannelEnded",
+    "ChannelGroup",
+    "ChannelStatistics",
+    "CommunicationFailed",
+    "ConnectFailed",
+    "Engine",
+    "EngineStatistics",
+    "InvalidAddress",
+    "InvalidBodyLen",
+    "InvalidChannelGroup",
+    "InvalidChannelNumber",
+    "InvalidHeadersLen",
+    "InvalidMessage",
+    "InvalidMessageId",
+    "InvalidMoreUsage",
+    "InvalidOpCode",
+    "ListenFailed",
+    "Listener",
+    "Loop",
+    "Message",
+    "MessageType",
+    "NotAllowed",
+    "NotImplementedYet",
+    "NotificationDisabled",
+    "NotificationFailed",
+    "NullMessage",
+    "OpCode",
+    "Origin",
+    "PeerDisconnected",
+    "PoolEmpty",
+    "ProcessingFailed",
+    "ProtocolViolation",
+    "ReceiverUpdate",
+    "RecvFailed",
+    "Role",
+    "SendFailed",
+    "SetsockoptFailed",
+    "ShutdownStarted",
+    "State",
+    "Status",
+    "TcpAddress",
+    "TextHeaders",
+    "TofuError",
+    "Triggers",
+    "UdsAddress",
+    "UdsPathNotFound",
+    "UnknownError",
+    "WrongAddress",
+    "connect",
+    "loop_factory",
+    "new_event_loop",
+    "parse_address",
+    "run",
+    "serve",
+]
+
+
+def __getattr__(name: str) -> object:
+    """``EventLoopPolicy`` and ``install``, which exist only where asyncio still has policies."""
+    if name in {"EventLoopPolicy", "install"}:
+        value: object = getattr(reactor, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
         if not self._write_paused and not self._senders:
             return
         if self.end is not None:
-            raise _when_sending(self.end)
+            raise when_sending(self.end)
         if self._senders is None:
             self._senders = deque()
         turn = self._loop.create_future()
@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
         """The state after sending this, and the id it must carry."""
         state = self.decoder.state
         if self.end is not None:
-            raise _when_sending(self.end)
+            raise when_sending(self.end)
         after = SEND[state].get(op_code)
         if after is None:
             raise _out_of_turn(op_code, state)
@@ -421,7 +421,7 @@ class Connection(asyncio.Protocol):
             self.decoder.close()
             for turn in self._senders or ():
                 if not turn.done():
-                    turn.set_exception(_when_sending(self.end))
+                    turn.set_exception(when_sending(self.end))
             self.sink.ended(self.end)
         transport = self._transport
         if transport is None:
@@ -444,14 +444,12 @@ class Connection(asyncio.Protocol):
         transport.abort()
 
 
-def _when_sending(end: TofuError) -> TofuError:
+def when_sending(end: TofuError) -> TofuError:
     """How the end of receiving looks to a sender: there is nobody to send to."""
     return PeerDisconnected("the peer said Bye") if isinstance(end, ChannelEnded) else again(end)
 
 
 def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
-    if state is State.BYE_HEARD:
-        return PeerDisconnected(f"the peer said Bye: {op_code.name} would not be answered")
     if state in {State.BYE_SENT, State.BYE_CROSSED, State.BYE_ANSWERED}:
         return ChannelClosed(f"Bye was said on this side: {op_code.name} cannot follow it")
     return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")

@@ -1,57 +1,60 @@
-"""A queue of received messages with one receiver, who loses nothing when cancelled."""
+"""A queue with one receiver, who loses nothing when cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from anyio import BusyResourceError
 
 from ..protocol.errors import TofuError, again
-from ..protocol.message import Message
+
+T = TypeVar("T")
 
 
-class Mailbox:
-    """Messages in order, then an end.
+class Mailbox(Generic[T]):
+    """What arrived, in order, then an end.
 
     Attributes:
-        items: the messages that wait. ``receive`` may be spared while it is not empty.
-        end: what ``receive`` raises once they are gone; None while more may come.
+        items: what waits to be received. While there is something, ``wait`` may be spared.
+        end: what receiving raises once it is gone; None while more may come.
     """
 
     __slots__ = ("_receiver", "end", "items")
 
     def __init__(self) -> None:
-        self.items: deque[Message] = deque()
+        self.items: deque[T] = deque()
         self.end: TofuError | None = None
         self._receiver: asyncio.Future[None] | None = None
 
-    def put(self, messages: Iterable[Message]) -> None:
-        """Append messages and wake the receiver."""
-        self.items.extend(messages)
+    def put(self, items: Iterable[T]) -> None:
+        """Append and wake the receiver."""
+        self.items.extend(items)
         self._wake()
 
     def finish(self, error: TofuError) -> None:
-        """Nothing comes after what is here. The first end stands."""
-        if self.end is None:
-            self.end = error
-            self._wake()
+        """Nothing comes after what is here."""
+        self.end = error
+        self._wake()
 
-    def discard(self) -> None:
-        """Throw away what nobody will receive any more, and give its permits back."""
-        while self.items:
-            self.items.popleft().release()
+    def close(self, error: TofuError) -> list[T]:
+        """Nothing more is received, not even what is here: that is returned instead."""
+        left = list(self.items)
+        self.items.clear()
+        self.finish(error)
+        return left
 
     async def wait(self) -> None:
-        """Return when a message is here.
+        """Return when something is here.
 
-        It does not take the message: that is done without waiting, so nothing can be cancelled
+        It does not take it: that is done without waiting, so that nothing can be cancelled
         between taking and having.
 
         Raises:
             BusyResourceError: another task is waiting here.
-            TofuError: the end, once all messages are gone.
+            TofuError: the end.
         """
         while not self.items:
             if self.end is not None:
@@ -63,6 +66,16 @@ class Mailbox:
                 await self._receiver
             finally:
                 self._receiver = None
+
+    async def take(self) -> T:
+        """Wait for the next and take it.
+
+        Raises:
+            As ``wait``.
+        """
+        if not self.items:
+            await self.wait()
+        return self.items.popleft()
 
     def _wake(self) -> None:
         if self._receiver is not None and not self._receiver.done():

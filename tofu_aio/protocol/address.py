@@ -14,7 +14,9 @@ ANY_HOST: Final = "*"
 
 _FORMS: Final = "use tcp://host:port, uds:///path, or uds://@name (Linux abstract)"
 _NOT_IN_HOST: Final = frozenset(" /[]@|")
-_IPV6: Final = re.compile(r"[0-9A-Fa-f:.]{2,}(?:%.+)?")  # near enough to tell it from host:port
+_IPV6: Final = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%.+)?")
+"""Near enough to tell it from host:port; the resolver knows it to the letter."""
+
 _NOT_IN_PATH: Final = re.compile(
     # What would end or split a header, or a line of a terminal; what UTF-8 cannot carry, but for
     # the surrogates that stand for a file name's odd bytes (PEP 383); and a blank at the end,

@@ -29,7 +29,7 @@ class State(Enum):
     BYE_SENT = auto()
     """We asked to close; the peer may still send, and answers last."""
     BYE_HEARD = auto()
-    """The peer asked to close; what it asked before may still be answered, Bye last."""
+    """The peer asked to close and sends no more; we may still send, and answer last."""
     BYE_CROSSED = auto()
     """Both asked at once; each owes an answer."""
     BYE_OWED = auto()
@@ -60,7 +60,10 @@ SEND: Final[Mapping[State, Moves]] = {
     State.HELLO_HEARD: {OpCode.HELLO_RESPONSE: State.OPEN},
     State.OPEN: {**dict.fromkeys(_REGULAR, State.OPEN), OpCode.BYE_REQUEST: State.BYE_SENT},
     State.BYE_SENT: {},
-    State.BYE_HEARD: {OpCode.RESPONSE: State.BYE_HEARD, OpCode.BYE_RESPONSE: State.CLOSED},
+    State.BYE_HEARD: {
+        **dict.fromkeys(_REGULAR, State.BYE_HEARD),
+        OpCode.BYE_RESPONSE: State.CLOSED,
+    },
     State.BYE_CROSSED: {OpCode.BYE_RESPONSE: State.BYE_ANSWERED},
     State.BYE_OWED: {OpCode.BYE_RESPONSE: State.CLOSED},
     State.BYE_ANSWERED: {},

@@ -7,7 +7,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from .binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART, UNASSIGNED_CHANNEL
+from .binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART, UNASSIGNED_CHANNEL, BinaryHeader
 from .errors import (
     InvalidBodyLen,
     InvalidChannelNumber,
@@ -127,6 +127,17 @@ class Message:
         """Whether more parts follow under the same message id."""
         return bool(self._proto & MORE_BIT)
 
+    def header_as(self, channel_number: int, message_id: int) -> BinaryHeader:
+        """The header under which this message travels with the numbers that it got."""
+        return BinaryHeader(
+            channel_number,
+            self._proto & ~ORIGIN_BIT,
+            self.status,
+            message_id,
+            len(self.headers.encode()),
+            len(self.body),
+        )
+
     def encode(self) -> bytes:
         """The frame as it travels, with the numbers that the message has now.
 
@@ -199,6 +210,20 @@ class Message:
 
 def _unfit_id(message_id: int) -> InvalidMessageId:
     return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
+
+
+def notification(status: Status, channel_number: int = UNASSIGNED_CHANNEL) -> Message:
+    """What the engine itself has to say to the application. It never travels."""
+    message = Message(OpCode.SIGNAL)
+    return returned(message, status, channel_number)
+
+
+def returned(message: Message, status: Status, channel_number: int) -> Message:
+    """Mark an application's own message that comes back: from the engine, with the reason."""
+    message._proto |= ORIGIN_BIT
+    message.status = status
+    message.channel_number = channel_number
+    return message
 
 
 def checked_body(body: bytes | bytearray | memoryview) -> bytes:

@@ -13,6 +13,8 @@ BLANKS: Final = " \t"
 
 CONNECT_TO: Final = "~connect_to"
 LISTEN_ON: Final = "~listen_on"
+EOF: Final = "~eof"
+"""On a Bye: its sender still listens, so it should be answered only after all has been sent."""
 
 _LINES: Final = re.compile(
     # Possessive throughout: each byte is looked at once, whatever a peer sends.

@@ -1,0 +1,105 @@
+"""What all tests share: every async test runs on every loop, and nothing may be left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+import tofu_aio as tofu
+
+# Time limits of single examples mean nothing on a shared machine.
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
+
+HAS_UDS = hasattr(__import__("socket"), "AF_UNIX")
+HAS_ABSTRACT = sys.platform == "linux"
+
+_LOOPS = ["reactor", "asyncio"]
+_LOOPS += [name for name in ("uvloop", "winloop") if find_spec(name) is not None]
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loops that messaging promises to run on, as far as they are installed here."""
+    return {name: tofu.loop_factory(name) for name in _LOOPS}
+
+
+def open_descriptors() -> dict[str, str]:
+    """The descriptors this process has open, and what they are (Linux); none elsewhere."""
+    folder = Path("/proc/self/fd")
+    found = {}
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # the folder's own, gone by now
+            found[entry.name] = str(entry.readlink())
+    # libuv keeps one in reserve, to accept and refuse connections when it has run out of others.
+    return {number: target for number, target in found.items() if target != "/dev/null"}
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_behind() -> AsyncIterator[None]:
+    """After each async test: no task of its own, and no descriptor more than before it."""
+    gc.collect()
+    before = open_descriptors()
+    yield
+    # A transport closes its socket in the turn after connection_lost.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not tasks, f"tasks left behind: {tasks}"
+    left = open_descriptors()
+    assert len(left) <= len(before), f"descriptors left behind: {left.items() - before.items()}"
+
+
+@pytest.fixture
+def socket_path() -> Iterator[str]:
+    """A path for a Unix socket, short enough for every system; its folder must end up empty."""
+    with tempfile.TemporaryDirectory(prefix="tofu", dir="/tmp") as folder:
+        path = Path(folder, "s")
+        yield str(path)
+        assert not list(Path(folder).iterdir()), "a socket file was left behind"
+
+
+@pytest.fixture(params=["tcp", "uds", "abstract"])
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An address to listen on, of each kind that this system has."""
+    match request.param:
+        case "tcp":
+            yield "tcp://127.0.0.1:0"
+        case "uds":
+            if not HAS_UDS:
+                pytest.skip("this Python has no Unix sockets on this system")
+            yield f"uds://{request.getfixturevalue('socket_path')}"
+        case _:
+            if not HAS_ABSTRACT:
+                pytest.skip("only Linux has abstract socket names")
+            yield f"uds://@tofu-test-{os.getpid()}"
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[tofu.Engine]:
+    """An engine with a small pool; at its end no permit, channel or waiter may be left."""
+    async with tofu.Engine(pool_messages=8) as engine:
+        yield engine
+    gc.collect()
+    left = engine.statistics()
+    assert left.pool_free == left.pool_size, "permits left behind"
+    assert (left.channels, left.waiting) == (0, 0), "channels left behind"
+
+
+@pytest.fixture
+async def group(engine: tofu.Engine) -> AsyncIterator[tofu.ChannelGroup]:
+    """A channel group of that engine."""
+    async with engine.create_group() as group:
+        yield group

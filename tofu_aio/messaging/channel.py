@@ -1,0 +1,391 @@
+"""A channel as a stream of messages: what most programs use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from anyio.abc import ObjectStream
+
+from ..protocol.binary_header import BinaryHeader
+from ..protocol.errors import (
+    ChannelClosed,
+    ChannelEnded,
+    InvalidMessageId,
+    InvalidMoreUsage,
+    TofuError,
+    again,
+)
+from ..protocol.lifecycle import SEND, State
+from ..protocol.message import Message, next_message_id
+from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
+from ..protocol.status import Status
+from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
+from .connection import Connection, when_sending
+from .mailbox import Mailbox
+from .statistics import ChannelStatistics
+from .triggers import Triggers
+
+ABANDONED: Final = 1024
+"""Requests given up whose responses are still recognized and dropped. An older one, should its
+response come after all, is received like any other message."""
+
+_HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
+
+
+class Channel(ObjectStream[Message]):
+    """A conversation with one peer. Made by ``group.connect`` and ``listener.accept``.
+
+    Messages arrive by iterating, or by ``receive``; responses to ``request`` go to their
+    requests. Reading from the peer stops while the engine's pool is exhausted, and the peer
+    feels it, so messages should be released, or dropped, soon.
+
+    An anyio ``ObjectStream``: once the peer said Bye, receiving raises ``EndOfStream``; once it
+    was lost, ``BrokenResourceError``; after closing on this side, ``ClosedResourceError``. All
+    methods belong to the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        introduced: Callable[[Channel], None],
+        forget: Callable[[int], None],
+    ) -> None:
+        self._connection = connection
+        connection.sink = self
+        self._introduced = introduced  # called once: by the peer's Hello, or by an end before it
+        self._forget = forget  # called once, with the number, when the socket is gone
+        self._mailbox: Mailbox[Message] = Mailbox()
+        self._requests: dict[int, asyncio.Future[Message]] = {}
+        self._abandoned: OrderedDict[int, None] = OrderedDict()
+        self._late = 0
+        self._half_closed = False  # the peer said Bye with send_eof: it still listens
+        self._hello: Message | None = None
+
+    # --- what it is -----------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """Its local number, 1 to 65534."""
+        return self._connection.number
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return State.CLOSED if self._connection.end is not None else self._connection.decoder.state
+
+    @property
+    def end(self) -> TofuError | None:
+        """Why nothing more comes from the peer; None while something may."""
+        return self._connection.end
+
+    @property
+    def hello(self) -> Message:
+        """How the peer introduced itself: its HELLO_REQUEST, or its answer to ours."""
+        assert self._hello is not None
+        return self._hello
+
+    @property
+    def triggers(self) -> Triggers:
+        """What it waits for at this moment."""
+        connection = self._connection
+        if connection.end is not None:
+            return Triggers(0)
+        triggers = Triggers.POOL if connection.decoder.starved else Triggers.RECV
+        return triggers | Triggers.SEND if connection.queued_bytes else triggers
+
+    def statistics(self) -> ChannelStatistics:
+        """A snapshot of its counters."""
+        connection = self._connection
+        return ChannelStatistics(
+            received=connection.received,
+            sent=connection.sent,
+            queued_bytes=connection.queued_bytes,
+            suspensions=connection.suspensions,
+            late_responses=self._late,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.number} {self.state.name.lower()}>"
+
+    # --- receiving ------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The next message. Cancelled, it loses none.
+
+        Raises:
+            ChannelEnded: the peer said Bye, and everything before it was received.
+            PeerDisconnected, ProtocolViolation: the peer was lost, or broke the protocol.
+            ChannelClosed: this side closed.
+            BusyResourceError: another task is receiving.
+        """
+        message = await self._mailbox.take()
+        if message._proto & OP_CODE_MASK > OpCode.SIGNAL:
+            self._end_of_peer()
+        return message
+
+    async def __anext__(self) -> Message:
+        """The next message; the iteration ends at the peer's Bye."""
+        # Not by way of receive(): where messages are waiting, a coroutine less is a fifth less.
+        mailbox = self._mailbox
+        try:
+            if not mailbox.items:
+                await mailbox.wait()
+            message = mailbox.items.popleft()
+            if message._proto & OP_CODE_MASK > OpCode.SIGNAL:
+                self._end_of_peer()
+        except ChannelEnded:
+            raise StopAsyncIteration from None
+        return message
+
+    def _end_of_peer(self) -> None:
+        """All before the peer's Bye has been received."""
+        if not self._half_closed:
+            self._answer_bye()
+        end = ChannelEnded("the peer said Bye")
+        self._mailbox.finish(end)
+        raise again(end)
+
+    def _answer_bye(self) -> None:
+        connection = self._connection
+        if connection.end is None and OpCode.BYE_RESPONSE in SEND[connection.decoder.state]:
+            connection.put(OpCode.BYE_RESPONSE)
+
+    # --- sending --------------------------------------------------------------------------
+
+    def post(self, message: Message) -> BinaryHeader:
+        """Queue a message and return its header as sent. Never waits.
+
+        What is queued is the message as it is now, with ``message_id`` 0 replaced by the next
+        one; changing or releasing it later changes nothing. How much is queued is the caller's
+        business: ``send`` waits for room.
+
+        Raises:
+            InvalidMessageId: a response without its request's id.
+            NotAllowed: the op code may not be sent in this state.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: there is nobody to send to.
+        """
+        return message.header_as(self.number, self._connection.post(message))
+
+    async def send(self, item: Message) -> None:
+        """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
+
+        Raises:
+            As ``post``.
+        """
+        await self._connection.room()
+        self._connection.post(item)
+
+    async def signal(
+        self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
+    ) -> None:
+        """Send a message that needs no answer.
+
+        Raises:
+            As ``post``, and as ``Message`` for what does not fit in one.
+        """
+        await self._send(OpCode.SIGNAL, body, headers, message_id)
+
+    async def reply(
+        self,
+        request: Message,
+        body: bytes = b"",
+        headers: HeadersLike | None = None,
+        *,
+        status: Status = Status.SUCCESS,
+        more: bool = False,
+    ) -> None:
+        """Answer a request.
+
+        Args:
+            request: what is answered; its message id ties both together.
+            body: of the response.
+            headers: of the response.
+            status: SUCCESS, or why the request could not be fulfilled.
+            more: this is a part of the answer, and more follow.
+
+        Raises:
+            As ``post``, and as ``Message`` for what does not fit in one.
+        """
+        op_code = OpCode.RESPONSE | MORE_BIT if more else OpCode.RESPONSE
+        await self._send(op_code, body, headers, request.message_id, status)
+
+    async def request(
+        self,
+        body: bytes = b"",
+        headers: HeadersLike | None = None,
+        *,
+        timeout: float | None = None,
+        message_id: int = 0,
+    ) -> Message:
+        """Send a request and return its response, whatever its ``status`` says.
+
+        Any number of tasks may have requests under way. A cancelled or timed-out one leaves no
+        trace: its response, should it still come, is dropped and counted.
+
+        Args:
+            body: of the request.
+            headers: of the request.
+            timeout: seconds, for sending and answering together; None waits without end.
+            message_id: of the parts sent before, when this request is the last one of them.
+
+        Raises:
+            TimeoutError: no response came in time.
+            InvalidMoreUsage: the response comes in parts: send the request with ``send`` then,
+                and ``receive`` its parts.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
+        """
+        message_id = message_id or next_message_id()
+        if message_id in self._requests:
+            raise InvalidMessageId(f"request {message_id} is under way already")
+        if timeout is None:
+            return await self._request(body, headers, message_id)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._request(body, headers, message_id)
+        except TimeoutError:
+            raise TimeoutError(
+                f"no response to request {message_id} within {timeout:g} s"
+            ) from None
+
+    async def _request(self, body: bytes, headers: HeadersLike | None, message_id: int) -> Message:
+        await self._send(OpCode.REQUEST, body, headers, message_id)
+        # Nothing is awaited from here to the future's: no answer can come in between.
+        response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._requests[message_id] = response
+        try:
+            return await response
+        except asyncio.CancelledError:
+            self._give_up(message_id, response)
+            raise
+
+    def _give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
+        """The caller has gone; the response may come later, or be here in this very moment."""
+        if self._requests.pop(message_id, None) is not None:
+            self._abandoned[message_id] = None
+            if len(self._abandoned) > ABANDONED:
+                self._abandoned.popitem(last=False)
+        elif not response.cancelled() and response.exception() is None:
+            self._drop_late(response.result())
+
+    async def _send(
+        self,
+        proto: int,
+        body: bytes,
+        headers: HeadersLike | None,
+        message_id: int,
+        status: Status = Status.SUCCESS,
+    ) -> None:
+        text = TextHeaders(headers).encode() if headers else b""
+        connection = self._connection
+        await connection.room()
+        connection.put(proto, message_id, text, body, status)
+
+    # --- closing --------------------------------------------------------------------------
+
+    async def send_eof(self) -> None:
+        """Say that nothing more is sent, and go on receiving until the peer closes too.
+
+        On the wire it is a Bye with the header ``~eof``, which asks the peer to finish first. A
+        peer that does not know it, the Zig library say, hands it to its application as any Bye.
+
+        Raises:
+            PeerDisconnected, ProtocolViolation: there is nobody to say it to.
+            ChannelClosed: Bye was said already.
+        """
+        self._connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
+
+    async def aclose(self) -> None:
+        """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
+
+        Takes 5 seconds at most; then, or when cancelled, it aborts. What the peer still sends is
+        dropped. Safe from any task, and to repeat.
+        """
+        self._let_go(ChannelClosed("the channel was closed on this side"))
+        await self._connection.aclose()
+
+    def abort(self) -> None:
+        """Reset the connection, at once: nothing queued is sent, nothing more is received."""
+        error = ChannelClosed("the channel was aborted on this side")
+        self._let_go(error)
+        self._connection.abort(error)
+
+    def _let_go(self, error: TofuError) -> None:
+        for message in self._mailbox.close(error):
+            message.release()
+        self._fail_requests(error)
+
+    def _fail_requests(self, error: TofuError) -> None:
+        requests, self._requests = self._requests, {}
+        for response in requests.values():
+            if not response.done():
+                response.set_exception(again(error))
+
+    # --- what the connection tells --------------------------------------------------------
+
+    def accept_hello(self) -> None:
+        """Answer the peer's Hello: the channel is open."""
+        self._connection.put(OpCode.HELLO_RESPONSE)
+
+    def received(self, batch: list[Message]) -> None:
+        """Sort what arrived: answers to those who asked, the rest to the mailbox."""
+        if self._hello is None:
+            self._hello = batch.pop(0)
+            self._introduced(self)
+        elif self._requests or self._abandoned:
+            batch = [message for message in batch if not self._answers(message)]
+        if not batch:
+            return
+        self._mailbox.put(batch)
+        last = batch[-1]
+        if last._proto & OP_CODE_MASK == OpCode.BYE_REQUEST:  # nothing can follow it
+            self._half_closed = EOF in last.headers
+            if len(self._mailbox.items) == 1 and not self._half_closed:
+                # All before it has been received, maybe by a program that does not receive at
+                # all but only makes requests: the peer need not wait for that to look.
+                self._answer_bye()
+
+    def ended(self, error: TofuError) -> None:
+        """The peer will send no more."""
+        if self._mailbox.end is None:
+            self._mailbox.finish(error)
+        self._fail_requests(when_sending(error))
+        if self._hello is None:
+            self._introduced(self)
+
+    def closed(self) -> None:
+        """The socket is gone."""
+        self._forget(self.number)
+
+    def _answers(self, message: Message) -> bool:
+        """Whether this is the response to a request, which has it now, or has gone."""
+        if message._proto & OP_CODE_MASK != OpCode.RESPONSE:
+            return False
+        message_id = message.message_id
+        response = self._requests.pop(message_id, None)
+        if response is None:
+            if message_id not in self._abandoned:
+                return False
+            if not message.more:
+                del self._abandoned[message_id]
+            self._drop_late(message)
+        elif response.done():  # cancelled, and the task has not run since
+            self._drop_late(message)
+        elif message.more:
+            self._abandoned[message_id] = None
+            message.release()
+            response.set_exception(
+                InvalidMoreUsage(
+                    f"the response to request {message_id} comes in parts: "
+                    "use send() and receive() instead of request()"
+                )
+            )
+        else:
+            response.set_result(message)
+        return True
+
+    def _drop_late(self, message: Message) -> None:
+        self._late += 1
+        message.release()

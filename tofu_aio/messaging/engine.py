@@ -1,0 +1,86 @@
+"""The engine: one pool, any number of groups."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self, cast
+
+from ..protocol.errors import ShutdownStarted
+from ..protocol.pool import Reader
+from .connection import Connection
+from .flow import ReadGate
+from .group import ChannelGroup
+from .limits import POOL_MESSAGES
+from .numbers import NumberedTable
+from .statistics import EngineStatistics
+
+
+class Engine:
+    """Owns the bounded pool and the groups of channels that share it.
+
+    An async context manager; it belongs to the loop it is entered in. Leaving it closes
+    everything that it has, with Byes, bounded in time.
+
+    Args:
+        pool_messages: how many received messages may be alive at once, over all channels. While
+            they are, channels are not read, and their peers feel it. At least 1. Each may take
+            131,086 bytes; see ``docs/design/messaging.md`` for the whole bound.
+
+    Raises:
+        ValueError: ``pool_messages`` is less than 1.
+    """
+
+    def __init__(self, pool_messages: int = POOL_MESSAGES) -> None:
+        self._gate = ReadGate(pool_messages, self._exhausted)
+        self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
+        self._groups: list[ChannelGroup] = []
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._gate.open()
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def create_group(self) -> ChannelGroup:
+        """A new, empty group; an async context manager.
+
+        Raises:
+            ShutdownStarted: the engine is not entered yet, or closed already.
+        """
+        if not self._open:
+            raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
+        group = ChannelGroup(self._gate, self._numbers)
+        self._groups.append(group)
+        return group
+
+    async def aclose(self) -> None:
+        """Close every group, all at once. Bounded, repeatable."""
+        self._open = False
+        async with asyncio.TaskGroup() as closing:
+            for group in self._groups:
+                closing.create_task(group.aclose())
+
+    def statistics(self) -> EngineStatistics:
+        """A snapshot of the pool and the channels."""
+        pool = self._gate.pool
+        return EngineStatistics(
+            pool_size=pool.size,
+            pool_free=len(pool.free),
+            waiting=len(pool.waiters),
+            suspensions=self._gate.suspensions,
+            channels=len(self._numbers),
+        )
+
+    def _exhausted(self, reader: Reader) -> bool:
+        number = cast("Connection", reader).number
+        group = self._numbers.get(number)
+        return group is not None and group.pool_exhausted(number)

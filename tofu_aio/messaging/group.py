@@ -1,0 +1,326 @@
+"""A channel group: channels with one owner, and one mailbox for those made by messages."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from ..protocol.address import Address, UdsAddress, parse_address
+from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
+from ..protocol.errors import (
+    ChannelClosed,
+    ConnectFailed,
+    InvalidAddress,
+    InvalidChannelGroup,
+    InvalidChannelNumber,
+    NotAllowed,
+    TofuError,
+)
+from ..protocol.lifecycle import State
+from ..protocol.message import Message, next_message_id, notification, returned
+from ..protocol.op_code import OpCode
+from ..protocol.status import Status
+from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
+from . import sockets
+from .acceptor import Acceptor
+from .channel import Channel
+from .connection import Connection
+from .flow import ReadGate
+from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
+from .listener import Listener
+from .mailbox import Mailbox
+from .numbers import NumberedTable
+from .posted import PostedChannel, PostedListener
+
+Member: TypeAlias = Channel | Listener | PostedChannel | PostedListener
+"""What a group has under a channel number."""
+
+
+class ChannelGroup:
+    """Channels that are used, and closed, together. Made by ``engine.create_group``.
+
+    Two altitudes over the same channels' life: ``listen`` and ``connect`` make channels that are
+    streams with mailboxes of their own; ``post`` and ``receive`` exchange plain messages, among
+    them those that make and end channels, and everything comes to the group's one mailbox.
+
+    An async context manager: leaving it closes all that the group has.
+    """
+
+    def __init__(self, gate: ReadGate, numbers: NumberedTable[ChannelGroup]) -> None:
+        self._gate = gate
+        self._numbers = numbers
+        self._members: dict[int, Member] = {}
+        self._opening: dict[int, asyncio.Task[None]] = {}
+        self._mailbox: Mailbox[Message] = Mailbox()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close listeners, then channels with their Byes, all at once. Bounded, repeatable."""
+        for message in self._mailbox.close(ChannelClosed("the group was closed")):
+            message.release()
+        for task in list(self._opening.values()):
+            task.cancel()
+        async with asyncio.TaskGroup() as closing:
+            for member in list(self._members.values()):
+                closing.create_task(member.aclose())
+
+    # --- streams --------------------------------------------------------------------------
+
+    async def listen(
+        self, address: str | Address, *, hello_timeout: float = HELLO_TIMEOUT
+    ) -> Listener:
+        """Listen for channels.
+
+        Args:
+            address: ``tcp://host:port``, with port 0 for any free one and host ``*`` for all of
+                the machine's addresses; ``uds:///path``; or ``uds://@name`` on Linux.
+            hello_timeout: seconds that a connection may take to introduce itself.
+
+        Raises:
+            InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
+            ListenFailed: the system refuses it; the message says why.
+            WrongAddress: this system has no such sockets.
+        """
+        where = parse_address(address)
+        number = self._new_number()
+        listener = Listener(number, self._forget)
+
+        def admit() -> Connection:
+            connection = self._new_connection(State.HELLO_AWAITED)
+            self._members[connection.number] = Channel(
+                connection, listener.introduced, self._forget
+            )
+            return connection
+
+        try:
+            sock = await sockets.listen(where)
+            await listener.start(Acceptor(sock, where, hello_timeout, admit))
+        except BaseException:
+            self._forget(number)
+            raise
+        self._members[number] = listener
+        return listener
+
+    async def connect(
+        self,
+        address: str | Address,
+        *,
+        headers: HeadersLike = (),
+        body: bytes = b"",
+        timeout: float = CONNECT_TIMEOUT,
+    ) -> Channel:
+        """Connect to a listener and say Hello; return once it has accepted.
+
+        Args:
+            address: as the listener has it.
+            headers: of the Hello, after its own ``~connect_to``.
+            body: of the Hello.
+            timeout: seconds, for all of it.
+
+        Raises:
+            InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
+            UdsPathNotFound: there is no socket at this path.
+            ConnectFailed: nobody is there, refuses, does not answer in time, or does not speak
+                the protocol.
+            WrongAddress: the address is only good for listening.
+        """
+        where = parse_address(address)
+        hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers))
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connection = self._new_connection(State.CONNECTING)
+
+        def introduced(_: Channel) -> None:
+            if not answered.done():
+                answered.set_result(None)
+
+        channel = Channel(connection, introduced, self._forget)
+        self._members[connection.number] = channel
+        try:
+            async with asyncio.timeout(timeout):
+                await _attach(connection, where)
+                connection.post(hello)
+                await answered
+            _check_accepted(channel, where)
+        except TimeoutError:
+            channel.abort()
+            raise ConnectFailed(
+                f"{where} did not accept the channel within {timeout:g} s: is it a tofu peer, "
+                "and does it accept?"
+            ) from None
+        except BaseException:
+            channel.abort()
+            raise
+        return channel
+
+    # --- messages -------------------------------------------------------------------------
+
+    def post(self, message: Message) -> BinaryHeader:
+        """Do what the message says, and return its header with the numbers it got. Never waits.
+
+        WELCOME_REQUEST with ``~listen_on``, and HELLO_REQUEST with ``~connect_to``, make a
+        channel; all others go to ``message.channel_number``. What comes of it arrives through
+        ``receive``. Posting takes the message as it is now.
+
+        Raises:
+            ChannelClosed: the group was closed.
+            InvalidChannelNumber: no channel has this number, or one was given to make a channel.
+            InvalidChannelGroup: the channel belongs to another group.
+            InvalidAddress: the header with the address is missing or malformed.
+            NotAllowed: the channel is not in a state for this message.
+            TofuError: as ``Channel.post``.
+        """
+        if self._mailbox.end is not None:
+            raise ChannelClosed("the group was closed")
+        if message.op_code in {OpCode.WELCOME_REQUEST, OpCode.HELLO_REQUEST}:
+            return self._post_opening(message)
+        number = message.channel_number
+        member = self._members.get(number)
+        if member is None:
+            raise self._no_member(number)
+        if isinstance(member, Listener):
+            raise NotAllowed(f"channel {number} is a listener: it has no peer to post to")
+        return member.post(message)
+
+    async def receive(self) -> Message:
+        """The next message of the group's mailbox. Cancelled, it loses none.
+
+        Peers' messages, and what the engine has to say: ``origin`` tells which. The engine's are
+        the answer to WELCOME_REQUEST; one's own messages that failed, ``status`` saying why;
+        pool_empty; a lost peer's status; and channel_closed, the last of each channel.
+
+        Raises:
+            ChannelClosed: the group was closed.
+            BusyResourceError: another task is receiving.
+        """
+        return await self._mailbox.take()
+
+    def pool_exhausted(self, number: int) -> bool:
+        """Tell it, if the channel that found no permit belongs to the mailbox."""
+        if not isinstance(self._members.get(number), PostedChannel):
+            return False
+        self._mailbox.put([notification(Status.POOL_EMPTY)])
+        return True
+
+    # --- the parts ------------------------------------------------------------------------
+
+    def _new_number(self) -> int:
+        if self._mailbox.end is not None:
+            raise ChannelClosed("the group was closed")
+        return self._numbers.add(self)
+
+    def _new_connection(self, state: State) -> Connection:
+        return Connection(self._gate, state, self._new_number())
+
+    def _forget(self, number: int) -> None:
+        self._members.pop(number, None)
+        self._numbers.remove(number)
+
+    def _no_member(self, number: int) -> TofuError:
+        if number in self._opening:
+            return NotAllowed(f"channel {number} is not open yet: wait for its HELLO_RESPONSE")
+        if self._numbers.get(number) is not None:
+            return InvalidChannelGroup(f"channel {number} belongs to another group")
+        return InvalidChannelNumber(f"there is no channel {number} (any more)")
+
+    def _post_opening(self, message: Message) -> BinaryHeader:
+        if message.channel_number != UNASSIGNED_CHANNEL:
+            raise InvalidChannelNumber(
+                f"{message.op_code.name} makes a channel: its channel number must be 0"
+            )
+        name = LISTEN_ON if message.op_code is OpCode.WELCOME_REQUEST else CONNECT_TO
+        if name not in message.headers:
+            raise InvalidAddress(f"{message.op_code.name} needs the header {name}")
+        where = parse_address(message.headers[name])
+        number = self._new_number()
+        own = Message(
+            message.op_code,
+            message.body,
+            message.headers,
+            message.message_id or next_message_id(),
+        )
+        task = asyncio.create_task(self._open(number, own, where), name=f"tofu open {where}")
+        self._opening[number] = task
+        task.add_done_callback(lambda _: self._opened(number))
+        return own.header_as(number, own.message_id)
+
+    def _opened(self, number: int) -> None:
+        del self._opening[number]
+        if number not in self._members:
+            self._forget(number)
+
+    async def _open(self, number: int, message: Message, where: Address) -> None:
+        """Make what was asked for; if that fails, the answer says why."""
+        welcome = message.op_code is OpCode.WELCOME_REQUEST
+        try:
+            if welcome:
+                headers: HeadersLike = await self._open_listener(number, where)
+            else:
+                await self._open_channel(number, message, where)
+                return
+            status, body = Status.SUCCESS, b""
+        except TofuError as error:
+            headers, status, body = message.headers, error.status, str(error).encode()
+        if welcome:
+            message = Message(OpCode.WELCOME_RESPONSE, body, headers, message.message_id)
+        self._mailbox.put([returned(message, status, number)])
+
+    async def _open_listener(self, number: int, where: Address) -> HeadersLike:
+        def admit() -> Connection:
+            connection = self._new_connection(State.HELLO_AWAITED)
+            self._members[connection.number] = PostedChannel(
+                connection, self._mailbox, acceptor.introduced, self._forget
+            )
+            return connection
+
+        acceptor = Acceptor(await sockets.listen(where), where, HELLO_TIMEOUT, admit)
+        await acceptor.start()
+        self._members[number] = PostedListener(number, acceptor, self._mailbox, self._forget)
+        return {LISTEN_ON: acceptor.address.to_header()}
+
+    async def _open_channel(self, number: int, hello: Message, where: Address) -> None:
+        connection = Connection(self._gate, State.CONNECTING, number)
+        channel = PostedChannel(connection, self._mailbox, None, self._forget, hello)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await _attach(connection, where)
+        except TimeoutError:
+            raise ConnectFailed(f"{where} did not answer within {CONNECT_TIMEOUT:g} s") from None
+        self._members[number] = channel
+        connection.post(hello)
+
+
+async def _attach(connection: Connection, where: Address) -> None:
+    """Connect a socket and give it to the connection."""
+    sock = await sockets.connect(where)
+    loop = asyncio.get_running_loop()
+    try:
+        if isinstance(where, UdsAddress):
+            await loop.create_unix_connection(lambda: connection, sock=sock)
+        else:
+            await loop.create_connection(lambda: connection, sock=sock)
+    except Exception:
+        sock.close()  # it has no transport; a cancelled one closes its own
+        raise
+
+
+def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
+    return TextHeaders([(CONNECT_TO, where.to_header()), *TextHeaders(headers).pairs])
+
+
+def _check_accepted(channel: Channel, where: Address) -> None:
+    end = channel.end
+    if end is not None:
+        raise ConnectFailed(f"{where} did not accept the channel: {end}") from end
+    if channel.hello.status is not Status.SUCCESS:
+        raise ConnectFailed(f"{where} refused the channel: {channel.hello.status.name.lower()}")

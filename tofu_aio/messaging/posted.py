@@ -1,0 +1,118 @@
+"""Channels and listeners at the altitude of messages: everything goes to the group's mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..protocol.binary_header import BinaryHeader
+from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError
+from ..protocol.message import Message, next_message_id, notification, returned
+from ..protocol.op_code import OpCode
+from ..protocol.status import Status
+from .acceptor import Acceptor
+from .connection import Connection
+from .mailbox import Mailbox
+
+
+class PostedChannel:
+    """A channel that a posted HELLO_REQUEST made, or a connection to a posted listener.
+
+    Args:
+        connection: its half of the engine.
+        mailbox: the group's.
+        introduced: called when the peer says something, or ends; None where nobody waits for it.
+        forget: called once, with the number, when the socket is gone.
+        hello: our own, which comes back if the peer does not answer it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        mailbox: Mailbox[Message],
+        introduced: Callable[[Connection], None] | None,
+        forget: Callable[[int], None],
+        hello: Message | None = None,
+    ) -> None:
+        self._connection = connection
+        connection.sink = self
+        self._mailbox = mailbox
+        self._introduced = introduced
+        self._forget = forget
+        self._hello = hello
+
+    def post(self, message: Message) -> BinaryHeader:
+        """Queue a message."""
+        message_id = self._connection.post(message)
+        return message.header_as(self._connection.number, message_id)
+
+    async def aclose(self) -> None:
+        """Say Bye, wait for the answer, and close."""
+        await self._connection.aclose()
+
+    def received(self, batch: list[Message]) -> None:
+        """Everything is the application's business."""
+        self._hello = None
+        self._meet()
+        self._mailbox.put(batch)
+
+    def ended(self, error: TofuError) -> None:
+        """What could not be sent comes back, then the reason unless it was a Bye."""
+        self._meet()
+        number = self._connection.number
+        notices = [returned(m, error.status, number) for m in self._connection.unsent()]
+        if self._hello is not None:
+            notices.append(returned(self._hello, Status.CONNECT_FAILED, number))
+        if not isinstance(error, ChannelEnded | ChannelClosed):
+            notices.append(notification(error.status, number))
+        self._mailbox.put(notices)
+
+    def closed(self) -> None:
+        """The last that is heard of this channel."""
+        number = self._connection.number
+        self._mailbox.put([notification(Status.CHANNEL_CLOSED, number)])
+        self._forget(number)
+
+    def _meet(self) -> None:
+        introduced, self._introduced = self._introduced, None
+        if introduced is not None:
+            introduced(self._connection)
+
+
+class PostedListener:
+    """A listener that a posted WELCOME_REQUEST made."""
+
+    def __init__(
+        self,
+        number: int,
+        acceptor: Acceptor,
+        mailbox: Mailbox[Message],
+        forget: Callable[[int], None],
+    ) -> None:
+        self._number = number
+        self._acceptor = acceptor
+        self._mailbox = mailbox
+        self._forget = forget
+
+    def post(self, message: Message) -> BinaryHeader:
+        """A Bye closes the listener; there is no peer to tell anything else.
+
+        Raises:
+            NotAllowed: it is not a Bye.
+        """
+        if message.op_code not in {OpCode.BYE_REQUEST, OpCode.BYE_SIGNAL}:
+            raise NotAllowed(
+                f"channel {self._number} is a listener: only BYE_SIGNAL or BYE_REQUEST, to close "
+                f"it, can be posted to it, not {message.op_code.name}"
+            )
+        self.close()
+        return message.header_as(self._number, message.message_id or next_message_id())
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening. Channels that it brought live on."""
+        self._acceptor.close()
+        self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
+        self._forget(self._number)

@@ -1,0 +1,67 @@
+"""The simple cases: one channel, or one service, with an engine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskStatus
+
+from ..protocol.address import Address
+from ..protocol.text_headers import HeadersLike
+from .channel import Channel
+from .engine import Engine
+from .limits import CONNECT_TIMEOUT, POOL_MESSAGES
+
+
+@asynccontextmanager
+async def connect(
+    address: str | Address,
+    *,
+    headers: HeadersLike = (),
+    body: bytes = b"",
+    timeout: float = CONNECT_TIMEOUT,
+    pool_messages: int = POOL_MESSAGES,
+) -> AsyncIterator[Channel]:
+    """A channel to a listener, for an ``async with``; closed with a Bye at its end.
+
+    Args:
+        address: ``tcp://host:port`` or ``uds:///path``.
+        headers: of the Hello.
+        body: of the Hello.
+        timeout: seconds to connect and be accepted.
+        pool_messages: how many received messages may be alive at once.
+
+    Raises:
+        As ``ChannelGroup.connect``.
+    """
+    async with Engine(pool_messages) as engine, engine.create_group() as group:
+        channel = await group.connect(address, headers=headers, body=body, timeout=timeout)
+        async with channel:
+            yield channel
+
+
+async def serve(
+    handler: Callable[[Channel], Awaitable[object]],
+    address: str | Address,
+    *,
+    pool_messages: int = POOL_MESSAGES,
+    task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen, and run ``handler(channel)`` for each channel, until cancelled.
+
+    Args:
+        handler: an async function that takes the channel; see ``Listener.serve``.
+        address: ``tcp://host:port`` or ``uds:///path``.
+        pool_messages: how many received messages may be alive at once, over all channels.
+        task_status: told the address, with the port the system chose, once it listens; that is
+            what ``await task_group.start(serve, ...)`` of anyio returns.
+
+    Raises:
+        As ``ChannelGroup.listen``.
+    """
+    async with Engine(pool_messages) as engine, engine.create_group() as group:
+        listener = await group.listen(address)
+        task_status.started(listener.address)
+        await listener.serve(handler)
