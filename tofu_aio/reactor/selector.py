@@ -215,7 +215,9 @@ class ReactorSelector(selectors.BaseSelector):
         while True:
             if self._changed:
                 self._reconcile(ready)
-            events = self._poller.wait(0 if ready else rest, len(self._table), self._generation)
+                if ready:
+                    return ready
+            events = self._poller.wait(rest, len(self._table), self._generation)
             self._harvest(events, ready)
             if ready or timeout == 0:
                 return ready
@@ -228,48 +230,52 @@ class ReactorSelector(selectors.BaseSelector):
         """Add what the events say to `ready`, if it is about the table's registrations."""
         table = self._table
         doubted = self._doubted
-        haunted = False
-        for fd, readiness, generation in events:
+        strange: list[Event] = []
+        for event in events:
+            fd, readiness, generation = event
             registration = table.get(fd)
-            if (
-                registration is not None
-                and registration.generation <= generation
-                and fd not in doubted
-            ):
+            # What was registered while the poller waited, by a thread or a signal handler, is
+            # newer than the event. If it is true of it too it will be said again: readiness is
+            # level-triggered.
+            if registration is not None and registration.generation <= generation:
                 key = registration.key
                 useful = readiness & key.events
-                if useful:
+                if useful and fd not in doubted:
                     ready.append((key, useful))
-                    continue
-            haunted |= self._examine(fd, readiness, generation, ready)
-        if haunted:
-            self._rebuild()
+                else:
+                    strange.append(event)
+            elif registration is None:
+                strange.append(event)
+        if strange:
+            self._examine(strange, ready)
 
-    def _examine(self, fd: int, readiness: int, generation: int, ready: Ready) -> bool:
-        """Deal with an event that cannot simply be believed; return whether a ghost sent it."""
-        registration = self._table.get(fd)
-        if registration is not None and registration.generation > generation:
-            # Registered while the poller waited, by a thread or a signal handler. Readiness is
-            # level-triggered: if it is true of this registration it will be said again.
-            return False
-        if registration is not None and readiness & REFUSED:
-            registration.armed = 0
-            self._settle(registration, ready)
-            return False
-        claimed = readiness & registration.key.events if registration is not None else 0
-        if registration is None or not claimed:
-            # Once may be a change that crossed the harvest; twice is a ghost.
-            if fd in self._doubted:
-                return True
-            self._doubted.add(fd)
-            return False
-        self._checks += 1
-        actual = self._poller.probe(fd, claimed)
-        if actual:
-            ready.append((registration.key, actual))
-        # Building anew costs a change per descriptor, so as many checks have paid for it, and a
+    def _examine(self, events: list[Event], ready: Ready) -> None:
+        """Deal with events that cannot simply be believed."""
+        haunted = False
+        checked: set[int] = set()
+        for fd, readiness, _ in events:
+            registration = self._table.get(fd)
+            claimed = 0 if registration is None else readiness & registration.key.events
+            if registration is not None and readiness & REFUSED:
+                registration.armed = 0
+                self._settle(registration, ready)
+            elif registration is None or not claimed:
+                # Once may be a change that crossed the harvest; twice is a ghost.
+                haunted |= fd in self._doubted
+                self._doubted.add(fd)
+            elif fd in checked:
+                haunted = True
+            else:
+                checked.add(fd)
+                actual = self._poller.probe(fd, claimed)
+                haunted |= actual != claimed
+                if actual:
+                    ready.append((registration.key, actual))
+        # Building anew costs a change per descriptor. As many checks have paid for it, so that a
         # program that closes before it unregisters pays two calls an event at most.
-        return actual != claimed or self._checks > len(self._table)
+        self._checks += len(checked)
+        if haunted or self._checks > len(self._table):
+            self._rebuild()
 
     def _rebuild(self) -> None:
         """Take a new poller, which the next wait tells all that the table wants."""

@@ -1,0 +1,552 @@
+"""The selector under every order of events, against a model of the kernel and against the kernel.
+
+One state machine plays a program that opens, registers, changes its mind, closes (now and then
+without a word), copies descriptors and reuses numbers, with signal handlers that do the same while
+the selector waits. It knows what is true of every file, so it knows what `select` may and must say.
+It runs against `KernelModel`, where it also makes the kernel lie, and against epoll with sockets.
+The planted mistakes at the end show that it can fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import socket
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tofu_aio.reactor import ReactorSelector
+from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
+
+epoll = pytest.importorskip("tofu_aio.reactor.pollers.epoll")
+
+SLOTS = st.integers(0, 1)
+EVENTS = st.sampled_from([READ, WRITE, BOTH])
+# Numbers that nothing else in the process uses; copies live above them.
+FIRST_NUMBER = 300
+FIRST_COPY = 400
+
+
+class File:
+    """An open file, and what is true of it."""
+
+    def __init__(self):
+        self.pending = False
+        self.blocked = False
+        self.hung_up = False
+
+    def readiness(self):
+        readable = READ if self.pending or self.hung_up else 0
+        writable = WRITE if self.hung_up or not self.blocked else 0
+        return readable | writable
+
+
+class World:
+    """Numbers, the files they name, and copies that keep files open. The model's own truth."""
+
+    def __init__(self):
+        self.files = {}
+        self.copies = []
+        self.lies = {}
+        self.meanwhile = None
+        self.harvest = []
+        self.pollers = 0
+
+    def open(self, number):
+        self.files[number] = File()
+
+    def close(self, number):
+        del self.files[number]
+
+    def copy(self, number):
+        self.copies.append(self.files[number])
+
+    def close_copy(self, index):
+        return self.copies.pop(index)
+
+    def restore(self, index, number):
+        self.files[number] = self.copies[index]
+
+    def feed(self, number):
+        self.files[number].pending = True
+
+    def drain(self, number):
+        self.files[number].pending = False
+
+    def block(self, number):
+        self.files[number].blocked = True
+
+    def unblock(self, number):
+        self.files[number].blocked = False
+
+    def hang_up(self, number):
+        self.files[number].hung_up = True
+
+    def make_epoll(self):
+        return EpollModel(self)
+
+    def probe(self, number, interest):
+        return self.files[number].readiness() & interest if number in self.files else 0
+
+    def make_poller(self):
+        self.pollers += 1
+        return WatchedPoller(self)
+
+    def end(self):
+        pass
+
+
+class EpollModel:
+    """`select.epoll` as epoll(7) describes it, over a world's files."""
+
+    def __init__(self, world):
+        self.world = world
+        self.masks = {}
+        self.closed = False
+
+    def _key(self, number):
+        assert not self.closed
+        if number not in self.world.files:
+            raise OSError(errno.EBADF, "EBADF")
+        return number, self.world.files[number]
+
+    def register(self, number, mask):
+        key = self._key(number)
+        if key in self.masks:
+            raise OSError(errno.EEXIST, "EEXIST")
+        self.masks[key] = mask
+
+    def modify(self, number, mask):
+        key = self._key(number)
+        if key not in self.masks:
+            raise OSError(errno.ENOENT, "ENOENT")
+        self.masks[key] = mask
+
+    def unregister(self, number):
+        key = self._key(number)
+        if key not in self.masks:
+            raise OSError(errno.ENOENT, "ENOENT")
+        del self.masks[key]
+
+    def poll(self, timeout, maxevents):
+        # The kernel drops what no copy keeps open, and hands out from a queue.
+        alive = {*self.world.files.values(), *self.world.copies}
+        self.masks = {key: mask for key, mask in self.masks.items() if key[1] in alive}
+        answer = []
+        for key, mask in list(self.masks.items()):
+            number, file = key
+            always = select.EPOLLHUP if file.hung_up else 0
+            readable = select.EPOLLIN if file.readiness() & READ else 0
+            writable = select.EPOLLOUT if file.readiness() & WRITE else 0
+            events = (readable | writable) & mask | always
+            if events and len(answer) < maxevents:
+                answer.append((number, events))
+                self.masks[key] = self.masks.pop(key)
+        lies, self.world.lies = self.world.lies, {}
+        return [*lies.items(), *(event for event in answer if event[0] not in lies)]
+
+    def close(self):
+        self.closed = True
+
+
+class WatchedPoller(epoll.EpollPoller):
+    """The epoll poller over a world, with what happens between the kernel's answer and ours."""
+
+    def __init__(self, world):
+        self._world = world
+        self._epoll = world.make_epoll()
+
+    def wait(self, timeout, limit, newest, /):
+        self._world.harvest = super().wait(timeout, limit, newest)
+        meanwhile, self._world.meanwhile = self._world.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self._world.harvest
+
+    def probe(self, fd, interest, /):
+        return self._world.probe(fd, interest)
+
+
+class RealWorld(World):
+    """The same with sockets under the numbers, and epoll over them."""
+
+    def __init__(self):
+        super().__init__()
+        self.peers = {}
+        self.copy_numbers = []
+
+    def open(self, number):
+        super().open(number)
+        ours, peer = socket.socketpair()
+        os.dup2(ours.fileno(), number)
+        ours.close()
+        os.set_blocking(number, False)
+        # Out of the way of the next socketpair and of the numbers.
+        high = fcntl.fcntl(peer.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_COPY)
+        peer.close()
+        self.peers[self.files[number]] = socket.socket(fileno=high)
+        self.peers[self.files[number]].setblocking(False)
+
+    def close(self, number):
+        super().close(number)
+        os.close(number)
+
+    def copy(self, number):
+        super().copy(number)
+        self.copy_numbers.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_COPY))
+
+    def close_copy(self, index):
+        os.close(self.copy_numbers.pop(index))
+        return super().close_copy(index)
+
+    def restore(self, index, number):
+        super().restore(index, number)
+        os.dup2(self.copy_numbers[index], number)
+
+    def feed(self, number):
+        file = self.files[number]
+        if not file.hung_up:
+            super().feed(number)
+            with contextlib.suppress(BlockingIOError):
+                self.peers[file].send(b"x")
+
+    def drain(self, number):
+        super().drain(number)
+        # BlockingIOError at the end, or ConnectionResetError where the peer left data unread.
+        with contextlib.suppress(OSError):
+            while os.read(number, 65536):
+                pass
+
+    def block(self, number):
+        if not self.files[number].hung_up:
+            super().block(number)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(number, b"x" * 65536)
+
+    def unblock(self, number):
+        super().unblock(number)
+        with contextlib.suppress(OSError):
+            while self.peers[self.files[number]].recv(65536):
+                pass
+
+    def hang_up(self, number):
+        super().hang_up(number)
+        self.peers[self.files[number]].close()
+
+    def make_epoll(self):
+        return select.epoll()
+
+    def probe(self, number, interest):
+        return epoll.EpollPoller.probe(None, number, interest)
+
+    def end(self):
+        for number in self.files:
+            os.close(number)
+        for number in self.copy_numbers:
+            os.close(number)
+        for peer in self.peers.values():
+            peer.close()
+
+
+class Program(RuleBasedStateMachine):
+    """A program that uses a selector, and the judge of what the selector tells it."""
+
+    world_type: type[World] = World
+    selector_type: type[ReactorSelector] = ReactorSelector
+
+    def __init__(self):
+        super().__init__()
+        self.world = self.world_type()
+        self.selector = self.selector_type(self.world.make_poller)
+        self.wanted = {}
+        # Registered numbers that were closed without a word: nothing is owed for them.
+        self.orphans = set()
+        # Whether nothing has happened yet that could leave a ghost or a stray event.
+        self.clean = True
+        self.serial = 0
+
+    def teardown(self):
+        self.selector.close()
+        self.world.end()
+
+    # The files.
+
+    @initialize()
+    def begin(self):
+        for slot in range(2):
+            self.open(slot)
+            self.register(slot, READ)
+
+    @rule(slot=SLOTS)
+    def open(self, slot):
+        number = FIRST_NUMBER + slot
+        if number not in self.world.files:
+            self.world.open(number)
+
+    @rule(slot=SLOTS, reopen=st.booleans())
+    def close_properly(self, slot, reopen):
+        number = FIRST_NUMBER + slot
+        if number in self.wanted:
+            self.unregister(slot)
+        if number in self.world.files:
+            self.world.close(number)
+        if reopen:
+            self.open(slot)
+
+    @rule(slot=SLOTS, copy=st.booleans(), reopen=st.booleans())
+    def close_without_a_word(self, slot, copy, reopen):
+        number = FIRST_NUMBER + slot
+        if number in self.world.files:
+            if number in self.wanted:
+                self.orphans.add(number)
+                self.clean = False
+            if copy and len(self.world.copies) < 3:
+                self.world.copy(number)
+            self.world.close(number)
+        if reopen:
+            self.open(slot)
+
+    @rule(index=st.integers(0, 2))
+    def close_copy(self, index):
+        if index < len(self.world.copies):
+            self.world.close_copy(index)
+
+    @rule(index=st.integers(0, 2), slot=SLOTS)
+    def restore(self, index, slot):
+        number = FIRST_NUMBER + slot
+        if index < len(self.world.copies) and number not in self.world.files:
+            self.world.restore(index, number)
+
+    @rule(slot=SLOTS, what=st.sampled_from(["feed", "drain", "block", "unblock", "hang_up"]))
+    def happen(self, slot, what):
+        if FIRST_NUMBER + slot in self.world.files:
+            getattr(self.world, what)(FIRST_NUMBER + slot)
+
+    # The selector.
+
+    @rule(slot=SLOTS, events=EVENTS)
+    def register(self, slot, events):
+        number = FIRST_NUMBER + slot
+        self.serial += 1
+        if number in self.wanted:
+            with pytest.raises(KeyError):
+                self.selector.register(number, events, self.serial)
+        elif number not in self.world.files:
+            with pytest.raises(OSError, match=r"EBADF|Bad file"):
+                self.selector.register(number, events, self.serial)
+        else:
+            self.wanted[number] = self.selector.register(number, events, self.serial)
+
+    @rule(slot=SLOTS, events=EVENTS)
+    def modify(self, slot, events):
+        number = FIRST_NUMBER + slot
+        self.serial += 1
+        if number in self.wanted:
+            self.wanted[number] = self.selector.modify(number, events, self.serial)
+        else:
+            with pytest.raises(KeyError):
+                self.selector.modify(number, events, self.serial)
+
+    @rule(slot=SLOTS)
+    def unregister(self, slot):
+        number = FIRST_NUMBER + slot
+        if number in self.wanted:
+            assert self.selector.unregister(number) == self.wanted.pop(number)
+            self.orphans.discard(number)
+        else:
+            with pytest.raises(KeyError):
+                self.selector.unregister(number)
+
+    @rule(slot=SLOTS, events=EVENTS, reopen=st.booleans())
+    def replace_in_a_handler(self, slot, events, reopen):
+        def handler():
+            self.close_properly(slot, reopen)
+            if reopen:
+                self.register(slot, events)
+
+        self.clean = False
+        self.world.meanwhile = handler
+
+    def look(self, timeout=0):
+        self.world.harvest = []
+        return self.selector.select(timeout)
+
+    @rule(timeout=st.sampled_from([0, 1e-9]))
+    def select(self, timeout):
+        self.judge(self.look(timeout))
+
+    @rule()
+    def settle(self):
+        """Whatever was in the way, a few looks later all is said that is true, and no more."""
+        for _ in range(4):
+            self.judge(self.look())
+        # Two more, because one may be spent on telling of a change that was refused.
+        said, heard = set(), set()
+        for _ in range(2):
+            said |= {key.fd for key, _ in self.look()}
+            heard |= {number for number, _, _ in self.world.harvest}
+        assert heard <= said, "an event dropped for ever"
+        for number in self.wanted.keys() - self.orphans:
+            owed = self.world.files[number].readiness() & self.wanted[number].events
+            assert bool(owed) == (number in said), "an event lost, or made up"
+
+    def judge(self, ready, lies=()):
+        assert len({key.fd for key, _ in ready}) == len(ready), "a descriptor told twice"
+        for key, events in ready:
+            assert key is self.wanted.get(key.fd), "an event for what is not registered"
+            assert events
+            assert not events & ~key.events, "an event that was not asked for"
+            if key.fd not in self.orphans and key.fd not in lies:
+                truth = self.world.files[key.fd].readiness()
+                assert not events & ~truth, "an event of another file"
+        if self.clean:
+            assert len(self.world.harvest) == len(ready), "the kernel watches what nobody wants"
+            assert self.world.pollers == 1, "a rebuild without need"
+
+    @invariant()
+    def the_map_is_what_was_asked(self):
+        assert dict(self.selector.get_map()) == self.wanted
+
+
+class ProgramOverLies(Program):
+    """The same over a kernel that now and then reports what is not so."""
+
+    @rule(slot=st.integers(0, 2))
+    def lie(self, slot):
+        number = FIRST_NUMBER + slot
+        self.clean = False
+        self.world.lies = {number: select.EPOLLIN | select.EPOLLOUT}
+        self.judge(self.look(), lies={number})
+
+
+class ProgramOverEpoll(Program):
+    """The same over the kernel itself."""
+
+    world_type = RealWorld
+
+
+EFFORT = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+# To the first find, without looking for a shorter one.
+THOROUGH = settings(EFFORT, max_examples=5000, phases=[Phase.generate])
+
+
+@pytest.mark.parametrize("program", [Program, ProgramOverLies, ProgramOverEpoll])
+def test_the_selector_is_right_under_every_order_of_events(program):
+    run_state_machine_as_test(program, settings=EFFORT)
+
+
+# The planted mistakes.
+
+
+class DefersComingAndGoing(ReactorSelector):
+    """Takes a diff once a turn: what was removed, closed, reused and added looks unchanged."""
+
+    def __init__(self, make_poller):
+        super().__init__(make_poller)
+        self.gone = {}
+
+    def unregister(self, fileobj):
+        registration = self._table.find(fileobj)
+        del self._table[registration.key.fd]
+        self.gone[registration.key.fd] = registration
+        return registration.key
+
+    def register(self, fileobj, events, data=None):
+        gone = self.gone.pop(fileobj, None)
+        if gone is None:
+            return super().register(fileobj, events, data)
+        self._table[fileobj] = gone
+        return self.modify(fileobj, events, data)
+
+    def select(self, timeout=None):
+        while self.gone:
+            self._update(self.gone.popitem()[1], 0)
+        return super().select(timeout)
+
+
+class DeliversOlderGenerations(ReactorSelector):
+    """Believes every event, whenever it was harvested."""
+
+    def register(self, fileobj, events, data=None):
+        key = super().register(fileobj, events, data)
+        self._table[key.fd].generation = 0
+        return key
+
+
+class RegistersForNothing(ReactorSelector):
+    """Leaves what nobody wants any more registered, with an empty mask."""
+
+    def _update(self, registration, wanted):
+        if wanted:
+            super()._update(registration, wanted)
+        else:
+            with contextlib.suppress(OSError):
+                self._poller._epoll.modify(registration.key.fd, 0)
+
+
+class ForgetsChangesOfMind(ReactorSelector):
+    """Tells the kernel the first change of mind and not the last."""
+
+    def modify(self, fileobj, events, data=None):
+        changed = self._table.find(fileobj).key.fd in self._changed
+        key = super().modify(fileobj, events, data)
+        if changed:
+            self._changed.discard(key.fd)
+        return key
+
+
+class DoubtsNothing(ReactorSelector):
+    """Takes a failed removal for a forgotten descriptor, whoever may hold a copy."""
+
+    def _update(self, registration, wanted):
+        super()._update(registration, wanted)
+        self._doubted.clear()
+
+
+class KeepsStrangers(ReactorSelector):
+    """Drops a stranger's events for as long as the kernel repeats them."""
+
+    def _rebuild(self):
+        pass
+
+
+MISTAKES = [
+    DefersComingAndGoing,
+    DeliversOlderGenerations,
+    RegistersForNothing,
+    ForgetsChangesOfMind,
+    DoubtsNothing,
+    KeepsStrangers,
+]
+
+
+@pytest.mark.parametrize("program", [Program, ProgramOverEpoll])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_found(mistake, program):
+    class Mistaken(program):
+        selector_type = mistake
+
+    with pytest.raises((AssertionError, OSError, pytest.fail.Exception)):
+        run_state_machine_as_test(Mistaken, settings=THOROUGH)
