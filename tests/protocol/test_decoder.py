@@ -1,0 +1,599 @@
+"""Bytes in, messages out: the same whatever the splits, and never more than there are permits."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tofu_aio.protocol import errors
+from tofu_aio.protocol.binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.lifecycle import SEND, State
+from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.op_code import OpCode, Origin
+from tofu_aio.protocol.pool import Pool
+from tofu_aio.protocol.status import Status
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "zig_tofu_frames.json"
+ZIG_FRAMES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))["frames"]
+
+
+def frame(op_code: int = OpCode.REQUEST, body: bytes = b"", **fields: int) -> bytes:
+    """A frame by hand, right unless the fields say otherwise."""
+    header = {"channel": 9, "status": 0, "id": 1, "headers_len": 0, "body_len": len(body), **fields}
+    channel, status, message_id, headers_len, body_len = header.values()
+    return HEADER.pack(channel, op_code, status, message_id, headers_len, body_len) + body
+
+
+def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
+    marks = [0, *sorted(at), len(data)]
+    return [data[start:stop] for start, stop in pairwise(marks)]
+
+
+def plain(messages: Iterable[Message]) -> list[tuple[object, ...]]:
+    """What the messages say, in a form that compares."""
+    return [
+        (m.op_code, m.origin, m.more, m.status, m.message_id, m.headers.pairs, m.body)
+        for m in messages
+    ]
+
+
+def pool_of(size: int) -> Pool:
+    return Pool(size, lambda: None)
+
+
+class Channel:
+    """What the messaging half does with a decoder, and no more."""
+
+    def __init__(self, pool: Pool, state: State = State.OPEN) -> None:
+        self.pool = pool
+        self.decoder = Decoder(pool, state, 7)
+        self.said: list[tuple[object, ...]] = []
+        self.held: list[Message] = []
+
+    def feed(self, data: bytes) -> list[Message]:
+        return self._take(self.decoder.feed(data))
+
+    def resume(self) -> None:
+        self._take(self.decoder.resume())
+
+    def reconcile_reading(self) -> None: ...
+
+    def _take(self, batch: list[Message]) -> list[Message]:
+        self.said += plain(batch)
+        self.held += batch
+        if self.decoder.starved and self not in self.pool.waiters:
+            self.pool.waiters.append(self)
+        return batch
+
+
+def serve(pool: Pool) -> None:
+    """Give the free permits to those who wait, the longest first."""
+    while pool.waiters and pool.free:
+        pool.waiters.popleft().resume()
+
+
+# --- the Zig library's frames --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", ZIG_FRAMES, ids=lambda v: f"{v['from']}-{v['op_code']}")
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_a_frame_of_the_zig_library(vector: dict[str, Any], bytewise: bool) -> None:
+    raw = bytes.fromhex(vector["hex"])
+    decoder = Decoder(None, State.OVERHEARD)
+    pieces = cut(raw, range(1, len(raw))) if bytewise else [raw]
+    (message,) = [message for piece in pieces for message in decoder.feed(piece)]
+    assert message.op_code.name == vector["op_code"]
+    assert message.origin is Origin.APPLICATION
+    assert message.channel_number == vector["channel_number"]
+    assert message.more is vector["more"]
+    assert message.status == vector["status"]
+    assert message.message_id == vector["message_id"]
+    assert message.headers.pairs == tuple(map(tuple, vector["text_headers"]))
+    assert message.body.hex() == vector["body"]
+    assert message.encode() == raw
+
+
+@pytest.mark.parametrize("vector", ZIG_FRAMES, ids=lambda v: f"{v['from']}-{v['op_code']}")
+def test_the_same_message_made_here_has_the_same_bytes(vector: dict[str, Any]) -> None:
+    pairs = [tuple(pair) for pair in vector["text_headers"]]
+    if any(name == "Job-ID" for name, _ in pairs):
+        pairs[-1] = (" Job-ID ", " 12:34 ")  # as the note beside the frame says it was set
+    body = bytes.fromhex(vector["body"])
+    op_code = OpCode[vector["op_code"]]
+    message = Message(op_code, body, pairs, vector["message_id"], vector["more"])
+    message.channel_number = vector["channel_number"]
+    assert message.encode() == bytes.fromhex(vector["hex"])
+
+
+# --- splits --------------------------------------------------------------------------------
+
+tokens = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
+bodies = st.binary(max_size=40) | st.sampled_from([0, 1, 65519, MAX_PART]).map(bytes)
+regulars = st.builds(
+    Message,
+    st.sampled_from([OpCode.REQUEST, OpCode.RESPONSE, OpCode.SIGNAL]),
+    bodies,
+    st.lists(st.tuples(tokens, tokens), max_size=2),
+    st.integers(1, MAX_MESSAGE_ID),
+    st.booleans(),
+)
+streams = st.lists(regulars, max_size=8).map(
+    lambda middle: [
+        Message(OpCode.HELLO_RESPONSE, message_id=3),
+        *middle,
+        Message(OpCode.BYE_REQUEST, message_id=4),
+    ]
+)
+
+
+@st.composite
+def split_streams(draw: st.DrawFn) -> tuple[list[Message], list[bytes]]:
+    """A client's whole life as it may arrive, and the pieces it arrives in."""
+    messages = draw(streams)
+    data = b"".join(message.encode() for message in messages)
+    near = st.integers(0, min(len(data), 200)) | st.integers(0, len(data))
+    return messages, cut(data, draw(st.lists(near, max_size=12)))
+
+
+@given(split_streams())
+def test_any_split_gives_the_same_messages(case: tuple[list[Message], list[bytes]]) -> None:
+    messages, pieces = case
+    decoder = Decoder(None, State.HELLO_SENT, 7)
+    got = []
+    for piece in pieces:
+        got += decoder.feed(piece)
+        # Nothing is lost on the way: each byte became a message, or waits.
+        assert decoder.offset == sum(len(message.encode()) for message in got)
+    assert plain(got) == plain(messages)
+    assert {message.channel_number for message in got} == {7}
+    assert (decoder.violation, decoder.held, decoder.state) == (None, 0, State.BYE_HEARD)
+
+
+@given(st.lists(split_streams(), min_size=1, max_size=3), st.integers(1, 4), st.integers(0, 2**32))
+def test_a_bounded_pool_delays_messages_and_changes_nothing_else(
+    cases: list[tuple[list[Message], list[bytes]]], size: int, seed: int
+) -> None:
+    pool, random = pool_of(size), Random(seed)
+    channels = [Channel(pool, State.HELLO_SENT) for _ in cases]
+    arriving = [pieces[::-1] for _, pieces in cases]
+    while any(arriving) or pool.waiters:
+        for channel, pieces in zip(channels, arriving, strict=True):
+            if pieces and random.random() < 0.7:
+                waited, had = bool(pool.waiters), channel.decoder._permit
+                batch = channel.feed(pieces.pop())
+                # First come, first served: only a permit from before lets one pass who wait.
+                assert not waited or sum(m._pool is not None for m in batch) <= had
+            random.shuffle(channel.held)
+            while channel.held and random.random() < 0.5:
+                channel.held.pop().release()
+            if random.random() < 0.5:
+                serve(pool)
+            with_permit = sum(m._pool is not None for each in channels for m in each.held)
+            under_way = sum(each.decoder._permit for each in channels)
+            assert pool.out == with_permit + under_way <= size
+            assert channel.decoder.starved == (channel in pool.waiters)
+    for channel, (messages, _) in zip(channels, cases, strict=True):
+        assert channel.said == plain(messages)
+        assert channel.decoder.violation is None
+        for message in channel.held:
+            message.release()
+    assert (pool.out, len(pool.free)) == (0, size)
+
+
+# --- permits -------------------------------------------------------------------------------
+
+
+def test_a_permit_is_taken_when_the_header_is_complete() -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    data = frame(body=b"ab")
+    for end in range(1, len(data)):
+        assert decoder.feed(data[end - 1 : end]) == []
+        assert pool.out == (end >= 16)
+    (message,) = decoder.feed(data[-1:])
+    assert pool.out == 1
+    message.release()
+    assert pool.out == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "op_code"),
+    [
+        (State.HELLO_AWAITED, OpCode.HELLO_REQUEST),
+        (State.HELLO_SENT, OpCode.HELLO_RESPONSE),
+        (State.OPEN, OpCode.BYE_REQUEST),
+        (State.BYE_SENT, OpCode.BYE_REQUEST),
+        (State.BYE_SENT, OpCode.BYE_RESPONSE),
+        (State.BYE_CROSSED, OpCode.BYE_RESPONSE),
+        (State.BYE_ANSWERED, OpCode.BYE_RESPONSE),
+    ],
+)
+@pytest.mark.parametrize("free", [0, 1])
+@pytest.mark.parametrize("at", [0, 16, 17])
+def test_control_needs_no_permit(state: State, op_code: OpCode, free: int, at: int) -> None:
+    pool = pool_of(1)
+    if not free:
+        pool.free.pop()
+    pool.waiters.append(Channel(pool))
+    decoder = Decoder(pool, state)
+    data = frame(op_code, b"body")
+    (message,) = decoder.feed(data[:at]) + decoder.feed(data[at:])
+    assert message.op_code is op_code
+    assert len(pool.free) == free
+    del message
+    gc.collect()
+    assert len(pool.free) == free
+
+
+def test_without_a_permit_it_starves_and_keeps_order_and_bytes() -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    one, two, bye = frame(body=b"1"), frame(body=b"2"), frame(OpCode.BYE_REQUEST)
+    (first,) = decoder.feed(one + two)
+    assert decoder.starved
+    assert decoder.feed(bye[:5]) == decoder.feed(bye[5:]) == []
+    assert (decoder.held, decoder.offset) == (len(two + bye), len(one))
+    assert decoder.resume() == []
+    assert (decoder.starved, decoder.held, pool.out) == (True, len(two + bye), 1)
+    first.release()
+    second, last = decoder.resume()
+    assert (second.body, last.op_code) == (b"2", OpCode.BYE_REQUEST)
+    assert (decoder.starved, decoder.held, pool.out) == (False, 0, 1)
+
+
+def test_nobody_overtakes_those_who_wait() -> None:
+    pool = pool_of(2)
+    pool.waiters.append(Channel(pool))
+    decoder = Decoder(pool, State.OPEN)
+    assert decoder.feed(frame()) == []
+    assert (decoder.starved, pool.out) == (True, 0)
+
+
+def test_who_resumes_takes_one_permit_while_others_wait_and_more_when_none_does() -> None:
+    pool = pool_of(3)
+    pool.waiters.append(Channel(pool))
+    decoder = Decoder(pool, State.OPEN)
+    decoder.feed(frame() * 4)
+    one = decoder.resume()
+    assert (len(one), decoder.starved, pool.out) == (1, True, 1)
+    pool.waiters.clear()
+    rest = decoder.resume()
+    assert (len(rest), decoder.starved, pool.out) == (2, True, 3)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_frame_under_way_has_its_permit_and_the_next_one_waits_its_turn(size: int) -> None:
+    pool = pool_of(size)
+    decoder = Decoder(pool, State.OPEN)
+    decoder.feed(frame(body=b"ab")[:17])
+    pool.waiters.append(Channel(pool))
+    (message,) = decoder.feed(frame(body=b"ab")[17:] + frame())
+    assert message.body == b"ab"
+    assert (decoder.starved, pool.out) == (True, 1)
+
+
+def test_the_many_readers_of_one_permit_are_served_in_order() -> None:
+    pool = pool_of(1)
+    pool.free.pop()
+    channels = [Channel(pool) for _ in range(3)]
+    for channel in channels:
+        channel.feed(frame() * 2)
+    pool.release()
+    serve(pool)
+    order = []
+    for _ in range(6):
+        (holder,) = [channel for channel in channels if channel.held]
+        order.append(channels.index(holder))
+        holder.held.pop().release()
+        serve(pool)
+    assert order == [0, 1, 2, 0, 1, 2]
+
+
+def test_to_resume_without_starving_takes_nothing() -> None:
+    pool = pool_of(2)
+    decoder = Decoder(pool, State.OPEN)
+    decoder.feed(frame(body=b"ab")[:17])
+    assert decoder.resume() == []
+    assert pool.out == 1
+    (message,) = decoder.feed(b"b")
+    message.release()
+    assert pool.out == 0
+
+
+@pytest.mark.parametrize("end", [0, 5, 16, 17])
+def test_close_gives_the_permit_back_and_ends_decoding(end: int) -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    decoder.feed(frame(body=b"ab")[:end])
+    for _ in range(2):
+        decoder.close()
+        assert (pool.out, decoder.held) == (0, 0)
+    assert decoder.feed(frame(body=b"ab")[end:] + frame()) == []
+    assert (pool.out, decoder.held, decoder.violation) == (0, 0, None)
+
+
+def test_close_while_starving_leaves_nothing_to_resume() -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    (message,) = decoder.feed(frame() * 2)
+    decoder.close()
+    message.release()
+    assert (decoder.starved, decoder.held) == (False, 0)
+    assert decoder.resume() == []
+    assert pool.out == 0
+
+
+def test_after_stop_counting_all_comes_without_permits() -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    data = frame(body=b"ab") + frame() + frame(OpCode.BYE_REQUEST)
+    decoder.feed(data[:17])
+    decoder.stop_counting()
+    assert pool.out == 0
+    pool.free.clear()
+    assert len(decoder.feed(data[17:])) == 3
+    assert len(pool.free) == 0
+    decoder.close()
+    assert len(pool.free) == 0
+
+
+def test_who_starves_when_counting_stops_can_resume_at_once() -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    (held,) = decoder.feed(frame() + frame(body=b"2") + frame(OpCode.BYE_REQUEST))
+    decoder.stop_counting()
+    assert [message.op_code for message in decoder.resume()] == [OpCode.REQUEST, OpCode.BYE_REQUEST]
+    assert (decoder.starved, pool.out) == (False, 1)
+    assert held.body == b""
+
+
+# --- what is received ----------------------------------------------------------------------
+
+
+def test_the_local_number_replaces_the_sender_s() -> None:
+    assert Decoder(None, State.OPEN, 7).feed(frame(channel=9))[0].channel_number == 7
+    assert Decoder(None, State.OPEN).feed(frame(channel=9))[0].channel_number == 9
+
+
+def test_internal_bits_are_neither_minded_nor_sent_on() -> None:
+    (message,) = Decoder(None, State.OPEN).feed(frame(0xC0 | 0x20 | OpCode.SIGNAL))
+    assert (message.op_code, message.more) == (OpCode.SIGNAL, True)
+    assert message.encode()[2] == 0x20 | OpCode.SIGNAL
+
+
+@pytest.mark.parametrize(("byte", "status"), [(0, Status.SUCCESS), (19, 19), (32, 31), (255, 31)])
+def test_the_status_is_read(byte: int, status: int) -> None:
+    (message,) = Decoder(None, State.OPEN).feed(frame(status=byte))
+    assert message.status is Status(status)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [(0, 0), (0, 1), (5, 0), (MAX_PART, 0), (0, MAX_PART), (MAX_PART, MAX_PART)],
+)
+@pytest.mark.parametrize("missing", [0, 1])
+def test_sizes_to_the_byte(headers: int, body: int, missing: int) -> None:
+    pool = pool_of(2)
+    decoder = Decoder(pool, State.OPEN)
+    text = b"n:" + b"v" * (headers - 4) + b"\r\n" if headers else b""
+    data = frame(body=text + bytes(body), headers_len=headers, body_len=body)
+    got = decoder.feed(data[: len(data) - missing])
+    assert len(got) == (not missing)
+    got += decoder.feed(data[len(data) - missing :] + frame(body=b"next"))
+    assert [len(message.headers.encode()) for message in got] == [headers, 0]
+    assert [message.body for message in got] == [bytes(body), b"next"]
+
+
+def test_it_moves_through_a_server_s_life() -> None:
+    decoder = Decoder(None, State.HELLO_AWAITED)
+    assert decoder.asked_id == 0
+    decoder.feed(frame(OpCode.HELLO_REQUEST, id=5))
+    assert (decoder.state, decoder.asked_id) == (State.HELLO_HEARD, 5)
+    decoder.state = SEND[decoder.state][OpCode.HELLO_RESPONSE]
+    assert len(decoder.feed(frame() + frame(OpCode.BYE_REQUEST, id=8))) == 2
+    assert (decoder.state, decoder.asked_id) == (State.BYE_HEARD, 8)
+
+
+@pytest.mark.parametrize("awaited", [0, 6])
+def test_an_answer_with_the_awaited_id_is_welcome(awaited: int) -> None:
+    decoder = Decoder(None, State.BYE_SENT)
+    decoder.awaited_id = awaited
+    assert len(decoder.feed(frame(id=1) + frame(OpCode.BYE_RESPONSE, id=6))) == 2
+    assert decoder.state is State.CLOSED
+
+
+# --- violations ----------------------------------------------------------------------------
+
+VIOLATIONS = [
+    *[
+        (State.OPEN, frame(op_code), errors.InvalidOpCode, f"op code {op_code} may not come")
+        for op_code in range(10, 16)
+    ],
+    (State.OPEN, frame(OpCode.BYE_SIGNAL), errors.InvalidOpCode, "BYE_SIGNAL"),
+    (State.OPEN, frame(OpCode.WELCOME_REQUEST), errors.InvalidOpCode, "WELCOME_REQUEST"),
+    (State.OPEN, frame(OpCode.WELCOME_RESPONSE), errors.InvalidOpCode, "WELCOME_RESPONSE"),
+    (State.OPEN, frame(OpCode.HELLO_REQUEST), errors.InvalidOpCode, "in state open"),
+    (State.OPEN, frame(OpCode.BYE_RESPONSE), errors.InvalidOpCode, "in state open"),
+    (State.HELLO_AWAITED, frame(), errors.InvalidOpCode, "REQUEST may not come in state hello_aw"),
+    (State.HELLO_SENT, frame(), errors.InvalidOpCode, "in state hello_sent"),
+    (State.BYE_HEARD, frame(), errors.InvalidOpCode, "in state bye_heard"),
+    (State.CLOSED, frame(), errors.InvalidOpCode, "in state closed"),
+    (
+        State.OPEN,
+        frame(0x20 | OpCode.BYE_REQUEST),
+        errors.InvalidMoreUsage,
+        "BYE_REQUEST with more",
+    ),
+    (State.OPEN, frame(id=0), errors.InvalidMessageId, "REQUEST has message id 0"),
+    (State.OPEN, frame(OpCode.BYE_REQUEST, id=0), errors.InvalidMessageId, "message id 0"),
+    (
+        State.BYE_SENT,
+        frame(OpCode.BYE_RESPONSE, id=5),
+        errors.InvalidMessageId,
+        "message id 5 instead of 77, its request's",
+    ),
+    (
+        State.HELLO_SENT,
+        frame(OpCode.HELLO_RESPONSE, id=0),
+        errors.InvalidMessageId,
+        "message id 0 instead of 77",
+    ),
+    (State.OPEN, frame(body=b"bad\r\n", headers_len=5, body_len=0), errors.InvalidMessage, "'bad'"),
+    (State.OPEN, frame(body=b"n:v\r", headers_len=4, body_len=0), errors.InvalidMessage, "CR LF"),
+    (
+        State.OPEN,
+        frame(OpCode.BYE_REQUEST, body=b"bad\r\n", headers_len=5, body_len=0),
+        errors.InvalidMessage,
+        "'bad'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("state", "bad", "error", "text"), VIOLATIONS)
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize("pieces", ["whole", "bytes", "starved"])
+def test_a_violation_ends_decoding_and_says_where(
+    state: State, bad: bytes, error: type[errors.TofuError], text: str, before: int, pieces: str
+) -> None:
+    pool = pool_of(1 if pieces == "starved" else 4)
+    good = frame(body=b"good") * (before if state in {State.OPEN, State.BYE_SENT} else 0)
+    data = good + bad + frame(body=b"after") * 2
+    channel = Channel(pool, state)
+    channel.decoder.awaited_id = 77
+    for piece in cut(data, range(1, len(data))) if pieces == "bytes" else [data]:
+        channel.feed(piece)
+    while pool.waiters:
+        channel.held.pop().release()
+        serve(pool)
+    decoder = channel.decoder
+    assert type(decoder.violation) is error
+    assert str(decoder.violation).startswith(f"at byte {len(good)}: ")
+    assert text in str(decoder.violation)
+    assert len(channel.said) * len(frame(body=b"good")) == len(good) == decoder.offset
+    assert (decoder.starved, decoder.held) == (False, 0)
+    first = decoder.violation
+    assert decoder.feed(frame() + bad) == []
+    assert decoder.violation is first
+    for message in channel.held:
+        message.release()
+    assert pool.out == 0
+
+
+def test_a_frame_is_judged_by_its_header_alone() -> None:
+    decoder = Decoder(None, State.OPEN)
+    decoder.feed(frame(13, body_len=MAX_PART))
+    assert isinstance(decoder.violation, errors.InvalidOpCode)
+
+
+@pytest.mark.parametrize("starved", [False, True])
+def test_a_state_that_moves_under_a_frame_costs_no_permit(starved: bool) -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    if starved:
+        pool.waiters.append(Channel(pool))
+    decoder.feed(frame(body=b"ab")[:17])
+    decoder.state = State.CLOSED
+    assert decoder.resume() + decoder.feed(b"b") == []
+    assert isinstance(decoder.violation, errors.InvalidOpCode)
+    assert pool.out == 0
+
+
+alive = [state for state in State if state not in {State.CONNECTING, State.CLOSED}]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A valid stream with a few bytes changed."""
+    data = bytearray(b"".join(message.encode() for message in draw(st.lists(regulars, max_size=4))))
+    for _ in range(draw(st.integers(1, 3))):
+        if data:
+            data[draw(st.integers(0, min(len(data), 300) - 1))] = draw(st.integers(0, 255))
+    return bytes(data)
+
+
+@given(st.binary(max_size=300) | damaged(), st.sampled_from(alive), st.integers(1, 3), st.data())
+def test_no_bytes_raise_or_cost_a_permit(
+    data: bytes, state: State, size: int, draw: st.DataObject
+) -> None:
+    pool = pool_of(size)
+    channel = Channel(pool, state)
+    for piece in cut(data, draw.draw(st.lists(st.integers(0, len(data)), max_size=5))):
+        channel.feed(piece)
+        serve(pool)
+        held = sum(message._pool is not None for message in channel.held)
+        assert pool.out == held + channel.decoder._permit <= size
+        if channel.decoder.violation is not None:
+            assert channel.feed(frame() + frame(OpCode.BYE_REQUEST)) == []
+            assert (channel.decoder.held, channel.decoder._permit) == (0, False)
+    channel.decoder.close()
+    for message in channel.held:
+        message.release()
+    assert (pool.out, len(pool.free)) == (0, size)
+
+
+# --- memory and time -----------------------------------------------------------------------
+
+
+class Chunk(bytes):
+    """Bytes that tell when they are gone."""
+
+    alive = 0
+
+    def __init__(self, data: bytes) -> None:
+        Chunk.alive += 1
+
+    def __del__(self) -> None:
+        Chunk.alive -= 1
+
+
+def test_a_small_message_does_not_keep_a_large_chunk_alive() -> None:
+    decoder = Decoder(None, State.OPEN)
+    large = frame(body=bytes(MAX_PART))
+    held = decoder.feed(Chunk(frame(body=b"small") + large + frame(body=b"start")[:18]))
+    gc.collect()
+    assert held[0].body == b"small"
+    assert Chunk.alive == 0
+    assert decoder.held == 18
+
+
+@pytest.mark.parametrize("how", ["resume", "close"])
+def test_a_chunk_that_waits_is_kept_as_it_is_until_it_need_not_be(how: str) -> None:
+    pool = pool_of(1)
+    decoder = Decoder(pool, State.OPEN)
+    (held,) = decoder.feed(Chunk(frame() + frame(body=b"2")))
+    assert Chunk.alive == 1
+    held.release()
+    kept = getattr(decoder, how)()
+    gc.collect()
+    assert Chunk.alive == 0
+    assert kept is None or kept[0].body == b"2"
+
+
+@pytest.mark.parametrize("permits", [1, None])
+def test_a_frame_that_comes_byte_by_byte_costs_time_in_proportion(permits: int | None) -> None:
+    def cost(size: int) -> float:
+        data = frame(body=bytes(size))
+        pieces = cut(data, range(1, len(data)))
+        best = 1e9
+        for _ in range(3):
+            decoder = Decoder(permits and pool_of(permits), State.OPEN)
+            start = time.process_time()
+            for piece in pieces:
+                decoder.feed(piece)
+            best = min(best, time.process_time() - start)
+            assert decoder.offset == len(data)
+        return best
+
+    # Sixteen times as large: 256 times as long if it were quadratic.
+    assert cost(65520) < 64 * cost(4095)

@@ -1,0 +1,203 @@
+"""The text part of a frame: what is written, what is read, and that neither can be abused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tofu_aio.protocol.binary_header import MAX_PART
+from tofu_aio.protocol.errors import InvalidHeadersLen, InvalidMessage
+from tofu_aio.protocol.text_headers import EMPTY_HEADERS, TextHeaders
+
+BLANKS = " \t"
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=20)
+names = texts.map(lambda text: text.replace(":", "")).filter(lambda text: text.strip(BLANKS))
+values = texts.filter(lambda text: text.strip(BLANKS))
+
+
+@given(st.lists(st.tuples(names, values), max_size=6))
+def test_what_one_side_writes_the_other_reads(pairs: list[tuple[str, str]]) -> None:
+    written = TextHeaders(pairs)
+    read = TextHeaders.decode(written.encode())
+    assert read.pairs == tuple((name.strip(BLANKS), value.strip(BLANKS)) for name, value in pairs)
+    assert read.encode() == written.encode()
+
+
+def test_the_writer_trims_names_and_the_reader_both_as_the_zig_library_does() -> None:
+    written = TextHeaders([(" \tJob-ID\t ", " 12:34 ")])
+    assert written.pairs == (("Job-ID", " 12:34 "),)
+    assert written.encode() == b"Job-ID: 12:34 \r\n"
+    assert TextHeaders.decode(b" \tJob-ID\t :\t 12:34 \r\n").pairs == (("Job-ID", "12:34"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("", "v"),
+        (" \t", "v"),
+        ("n", ""),
+        ("n", "\t "),
+        ("n:m", "v"),
+        ("n\r\nInjected", "v"),
+        ("n", "v\r\nInjected:yes"),
+        ("n", "v\n"),
+        ("n", "\rv"),
+        ("n\n", "v"),
+        ("n", "\ud80d"),  # a surrogate that stands for no byte
+    ],
+)
+def test_no_header_can_pose_as_another(name: str, value: str) -> None:
+    with pytest.raises(InvalidMessage, match="header"):
+        TextHeaders([(name, value)])
+
+
+@pytest.mark.parametrize("pair", [(b"n", "v"), ("n", 7), (None, "v")])
+def test_other_types_are_refused(pair: tuple[str, str]) -> None:
+    with pytest.raises(TypeError, match="str on both sides"):
+        TextHeaders([pair])
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"n", "should end in CR LF"),
+        (b"n:v", "should end in CR LF"),
+        (b"n:v\r", "should end in CR LF"),
+        (b"a:b\r\nn:v\n", "should end in CR LF"),
+        (b"\r\n", "name:value"),
+        (b"n\r\n", "name:value"),
+        (b"a:b\r\n:v\r\nc:d\r\n", "':v'"),
+        (b" \t:v\r\n", "name:value"),
+        (b"n:\r\n", "name:value"),
+        (b"n: \t\r\n", "name:value"),
+        (b"n:v\nm:w\r\n", "name:value"),
+        (b"n:\rv\r\n", "name:value"),
+        (b"n\r:v\r\n", "name:value"),
+        (b"\xff\r\n", r"udcff"),
+        (b"x" * 65535, "x{60}'"),
+    ],
+)
+def test_a_malformed_line_is_refused_and_shown(data: bytes, cause: str) -> None:
+    with pytest.raises(InvalidMessage, match=cause) as caught:
+        TextHeaders.decode(data)
+    str(caught.value).encode()  # printable whatever the peer sent
+
+
+def plainly_valid(data: bytes) -> bool:
+    *lines, end = data.split(b"\r\n")
+    parts = [line.partition(b":") for line in lines]
+    return not end and all(
+        colon and name.strip(b" \t") and value.strip(b" \t") and not {10, 13} & {*name, *value}
+        for name, colon, value in parts
+    )
+
+
+pieces = st.sampled_from([b":", b"\r\n", b"\r", b"\n", b" ", b"\t", b"a", b"b:c\r\n", b"\xff"])
+
+
+@given(st.lists(pieces, max_size=12).map(b"".join) | st.binary(max_size=40))
+@example(b"")
+def test_bytes_are_headers_exactly_if_every_line_is_one(data: bytes) -> None:
+    if not plainly_valid(data):
+        with pytest.raises(InvalidMessage):
+            TextHeaders.decode(data)
+        return
+    headers = TextHeaders.decode(data)
+    assert headers.encode() == data
+    assert len(headers.pairs) == data.count(b"\r\n")
+    assert all(name and value for name, value in headers.pairs)
+
+
+@given(st.binary(min_size=1, max_size=30).filter(lambda b: not set(b" \t\r\n") & set(b)))
+def test_bytes_that_are_not_utf_8_survive(value: bytes) -> None:
+    headers = TextHeaders.decode(b"n:" + value + b"\r\n")
+    assert TextHeaders(headers.pairs).encode() == headers.encode()
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_together_they_may_have_65535_bytes(letter: str) -> None:
+    size = len(letter.encode())
+    room = MAX_PART - len("n:\r\n")
+    fits = letter * (room // size) + "x" * (room % size)
+    assert len(TextHeaders({"n": fits}).encode()) == MAX_PART
+    with pytest.raises(InvalidHeadersLen, match=r"65536 bytes and may have 65535.*body"):
+        TextHeaders({"n": fits + "x"})
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_they_read_like_a_mapping_of_first_values(read: bool) -> None:
+    pairs = [("b", "1"), ("a", "2"), ("b", "3"), ("B", "4")]
+    headers = TextHeaders(pairs)
+    if read:
+        headers = TextHeaders.decode(headers.encode())
+    assert headers.pairs == tuple(pairs)
+    assert dict(headers) == {"b": "1", "a": "2", "B": "4"}
+    assert list(headers) == ["b", "a", "B"]
+    assert len(headers) == 3
+    assert headers["b"] == "1"
+    assert headers.get("c") is None
+    assert "a" in headers
+    assert "A" not in headers
+    assert headers.get_all("b") == ["1", "3"]
+    assert headers.get_all("c") == []
+    with pytest.raises(KeyError):
+        headers["c"]
+
+
+def test_they_are_equal_if_their_pairs_are_in_order() -> None:
+    headers = TextHeaders([("a", "1"), ("b", "2")])
+    assert headers == TextHeaders({"a": "1", "b": "2"}) == TextHeaders(headers)
+    assert hash(headers) == hash(TextHeaders.decode(headers.encode()))
+    assert headers == {"b": "2", "a": "1"}
+    assert headers != TextHeaders([("b", "2"), ("a", "1")])
+    assert headers != TextHeaders([("a", "1"), ("b", "2"), ("b", "2")])
+    assert headers != {"a": "1"}
+    assert headers != "a:1"
+
+
+def test_none_at_all() -> None:
+    assert EMPTY_HEADERS.encode() == b""
+    assert EMPTY_HEADERS.pairs == ()
+    assert not EMPTY_HEADERS
+    assert EMPTY_HEADERS == {} == TextHeaders.decode(b"")
+
+
+def test_their_repr_makes_them_again() -> None:
+    headers = TextHeaders([("a", "1"), ("a", "2")])
+    assert eval(repr(headers)) == headers
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_they_copy_and_pickle(read: bool) -> None:
+    headers = TextHeaders({"a": "1"})
+    if read:
+        headers = TextHeaders.decode(headers.encode())
+    for twin in (copy.copy(headers), copy.deepcopy(headers), pickle.loads(pickle.dumps(headers))):
+        assert twin == headers
+        assert twin.encode() == headers.encode()
+
+
+def test_what_nobody_asks_for_is_not_taken_apart() -> None:
+    # The pool counts bytes: pairs of them would be twenty times as large.
+    headers = TextHeaders.decode(b"a:b\r\n" * 13107)
+    assert headers._pairs is None
+    assert len(headers.pairs) == 13107
+
+
+def test_a_peer_with_thousands_of_names_costs_no_more_than_their_number() -> None:
+    def cost(names: int) -> float:
+        data = b"".join(b"%x:v\r\n" % name for name in range(names))
+        best = 1e9
+        for _ in range(3):
+            start = time.process_time()
+            dict(TextHeaders.decode(data))
+            best = min(best, time.process_time() - start)
+        return best
+
+    # Eight times as many names: 64 times as long if it were quadratic.
+    assert cost(8000) < 30 * cost(1000)

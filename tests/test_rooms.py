@@ -1,0 +1,136 @@
+"""Which part of the package may know which: the rules of the house, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tofu_aio
+
+PACKAGE = Path(tofu_aio.__file__).parent
+FACE = {"", "__main__"}
+
+KNOWS = {
+    "protocol": {"protocol"},
+    "reactor": {"reactor"},
+    "messaging": {"messaging", "protocol"},
+    "testing": {"testing", "messaging", "protocol"},
+}
+"""The rooms of the package that each room may import; who is not here may import all."""
+
+DOES_WITHOUT = {
+    "protocol": {"asyncio", "socket", "select", "selectors", "time"},
+    "messaging": {"select", "selectors"},
+}
+"""The modules of the standard library that each room may not import itself."""
+
+
+def room_of(module: str) -> str:
+    """The second name of a dotted one; "" is the face."""
+    return [*module.split("."), ""][1]
+
+
+def imported(source: str, module: str, *, is_package: bool) -> Iterator[str]:
+    """The absolute name of everything that the source imports, wherever it does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: None if is_package else -1]
+            base = base[: len(base) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def offences(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    """What the source imports and, being in its room, may not."""
+    room = room_of(module)
+    found = []
+    for name in imported(source, module, is_package=is_package):
+        top = name.partition(".")[0]
+        if top == "tofu_aio":
+            bad = room in KNOWS and room_of(name) not in KNOWS[room]
+        else:
+            bad = top in DOES_WITHOUT.get(room, ())
+        if bad:
+            found.append(name)
+    return found
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_what_its_room_may_know(module: str) -> None:
+    path = modules()[module]
+    source = path.read_text(encoding="utf-8")
+    assert offences(source, module, is_package=path.stem == "__init__") == []
+
+
+def test_every_room_has_its_rule() -> None:
+    rooms = {room_of(module) for module in modules()}
+    assert rooms <= {*KNOWS, *FACE, "cli"}
+    assert rooms >= {"protocol", "reactor", "messaging", "cli", ""}
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("protocol.decoder", "import asyncio"),
+        ("protocol.decoder", "import asyncio.events as events"),
+        ("protocol.decoder", "import struct, time"),
+        ("protocol.decoder", "from socket import AF_UNIX"),
+        ("protocol.decoder", "def f():\n    import selectors"),
+        ("protocol.decoder", "if TYPE_CHECKING:\n    from select import epoll"),
+        ("protocol.decoder", "from ..reactor import loop"),
+        ("protocol.decoder", "from .. import reactor"),
+        ("protocol.decoder", "from .. import Engine"),
+        ("protocol.decoder", "import tofu_aio"),
+        ("protocol.decoder", "import tofu_aio.messaging.engine"),
+        ("protocol.decoder", "from tofu_aio import messaging"),
+        ("protocol.deep.module", "from ...reactor.loop import Loop"),
+        ("reactor.loop", "from ..protocol.status import Status"),
+        ("reactor.loop", "from ..messaging import engine"),
+        ("reactor.pollers.epoll", "from ...protocol import pool"),
+        ("messaging.engine", "from ..reactor.loop import Loop"),
+        ("messaging.engine", "from ..cli import main"),
+        ("messaging.engine", "from .. import new_event_loop"),
+        ("messaging.engine", "import selectors"),
+        ("messaging.engine", "from select import poll"),
+        ("testing.ports", "from ..reactor import loop"),
+    ],
+)
+def test_what_breaks_a_rule_is_found(module: str, source: str) -> None:
+    assert len(offences(source, f"tofu_aio.{module}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("protocol.decoder", "import struct\nfrom .pool import Pool\nfrom . import status"),
+        ("protocol.decoder", "from timeit import timeit"),
+        ("reactor.loop", "import asyncio, select, selectors\nfrom .pollers.epoll import Epoll"),
+        ("reactor.pollers.epoll", "from ..table import Table\nfrom .poller import Poller"),
+        ("messaging.engine", "import asyncio, socket, time\nfrom ..protocol.pool import Pool"),
+        ("cli.demo", "from .. import Engine\nfrom ..reactor import loop"),
+        ("__main__", "from .cli import main"),
+    ],
+)
+def test_what_breaks_none_is_not(module: str, source: str) -> None:
+    assert offences(source, f"tofu_aio.{module}") == []
+
+
+def test_a_package_s_own_imports_start_from_itself() -> None:
+    source = "from .reactor import Loop\nfrom .protocol.status import Status"
+    assert offences(source, "tofu_aio", is_package=True) == []
+    assert offences("from .epoll import Epoll", "tofu_aio.reactor.pollers", is_package=True) == []
+    assert len(offences("from ..reactor import x", "tofu_aio.protocol", is_package=True)) == 1
