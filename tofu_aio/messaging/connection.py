@@ -26,6 +26,7 @@ from ..protocol.errors import (
 from ..protocol.lifecycle import SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
+from ..protocol.pool import Pool
 from .flow import ReadGate
 from .limits import BYE_TIMEOUT, WRITE_HIGH_WATER
 
@@ -107,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._discarding = False  # closing: what comes is thrown away
         self._out: list[bytes] = []  # encoded frames that the transport has not got
         self._out_size = 0
-        self._carried = 0  # permits of the messages in _out
+        self._carried: list[Pool] = []  # whose permits the messages in _out hold
         self._due = 0  # messages of the last chunk that may yet be answered
         self._flushing = False  # a flush is scheduled
         self._write_paused = False  # the transport's buffer is above the high-water mark
@@ -120,6 +121,8 @@ class Connection(asyncio.Protocol):
         """Start: bound the transport's own buffer."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        if self.end is not None:  # it was given up while the loop was making the transport
+            self._reset()
 
     def data_received(self, data: bytes) -> None:
         """Decode and hand on what arrived."""
@@ -198,7 +201,7 @@ class Connection(asyncio.Protocol):
     def _discard(self, batch: list[Message]) -> None:
         for message in batch:
             message.release()
-            if message.op_code is OpCode.BYE_REQUEST:
+            if message.op_code is OpCode.BYE_REQUEST and self.end is None:
                 self.put(OpCode.BYE_RESPONSE)
 
     # --- sending --------------------------------------------------------------------------
@@ -229,8 +232,8 @@ class Connection(asyncio.Protocol):
             message.status,
         )
         if self._out and message._pool is not None:
+            self._carried.append(message._pool)
             message._pool = None
-            self._carried += 1
         else:
             message.release()
         return message_id
@@ -294,13 +297,14 @@ class Connection(asyncio.Protocol):
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
 
+        Returns early when nothing can be sent any more: sending says why.
+
         Raises:
             ChannelClosed, PeerDisconnected: it will take no more.
         """
         if not self._write_paused and not self._senders:
             return
-        if self.end is not None:
-            raise when_sending(self.end)
+        self._judge(OpCode.SIGNAL, 0)
         if self._senders is None:
             self._senders = deque()
         turn = self._loop.create_future()
@@ -325,18 +329,27 @@ class Connection(asyncio.Protocol):
     def _forget_queue(self) -> None:
         self._out = []
         self._out_size = 0
-        while self._carried:
-            self._carried -= 1
-            self._gate.pool.release()
+        if self._carried:
+            carried, self._carried = self._carried, []
+            for pool in carried:
+                pool.release()
 
     def _admit_sender(self) -> None:
         if self._senders and not self._write_paused and not self._senders[0].done():
             self._senders[0].set_result(None)
 
+    def _turn_away_senders(self) -> None:
+        """Who waits for room waits in vain: the attempt to send will tell each why."""
+        for turn in self._senders or ():
+            if not turn.done():
+                turn.set_result(None)
+
     def _judge(self, op_code: OpCode, message_id: int) -> tuple[State, int]:
         """The state after sending this, and the id it must carry."""
         state = self.decoder.state
         if self.end is not None:
+            if self._discarding:
+                raise ChannelClosed("the channel was closed on this side")
             raise when_sending(self.end)
         after = SEND[state].get(op_code)
         if after is None:
@@ -355,6 +368,7 @@ class Connection(asyncio.Protocol):
         self.decoder.state = state
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
             self.decoder.awaited_id = message_id
+            self._turn_away_senders()  # after a Bye; before a Hello's answer there are none
         if state is State.CLOSED:
             self.hang_up(ChannelEnded("both sides said Bye"))
 
@@ -368,9 +382,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self, error: TofuError) -> None:
         """Drop what is queued and reset the connection, at once."""
-        self.discard()
         self._forget_queue()
         self._finish(error)
+        self.discard()
         self._reset()
 
     def discard(self) -> None:
@@ -407,8 +421,11 @@ class Connection(asyncio.Protocol):
             raise
 
     def _finish(self, error: TofuError) -> None:
-        if self.end is None:
+        # A loss is noticed before what waits for a permit has been read: that came first, and if
+        # it is an end as well, a finished Bye say, it counts.
+        if self.end is None or (not self._told and isinstance(self.end, PeerDisconnected)):
             self.end = error
+        self._turn_away_senders()
         self._settle()
 
     def _settle(self) -> None:
@@ -419,9 +436,6 @@ class Connection(asyncio.Protocol):
             self._told = True
             self._gate.forget(self)
             self.decoder.close()
-            for turn in self._senders or ():
-                if not turn.done():
-                    turn.set_exception(when_sending(self.end))
             self.sink.ended(self.end)
         transport = self._transport
         if transport is None:
