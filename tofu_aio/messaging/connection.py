@@ -29,8 +29,14 @@ from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
 from ..protocol.pool import Pool
 from .flow import ReadGate
 from .limits import BYE_TIMEOUT, WRITE_HIGH_WATER
+from .remains import Remains
 
+# What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
+_OPEN: Final = State.OPEN
+_RESPONSE: Final = int(OpCode.RESPONSE)
+_LAST_REGULAR: Final = int(OpCode.SIGNAL)
+
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
 
@@ -68,6 +74,9 @@ class Connection(asyncio.Protocol):
         sent: messages accepted for sending.
         received: messages that arrived.
         suspensions: how often it began to wait for a permit.
+        write_paused: the transport's buffer is above the high-water mark.
+        senders: who waits for ``room``, if anyone ever did. While both are false it returns at
+            once, and need not be called.
     """
 
     __slots__ = (
@@ -80,18 +89,19 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_out",
         "_out_size",
-        "_senders",
+        "_remains",
         "_told",
         "_transport",
-        "_write_paused",
         "decoder",
         "done",
         "end",
         "number",
         "received",
+        "senders",
         "sent",
         "sink",
         "suspensions",
+        "write_paused",
     )
 
     def __init__(self, gate: ReadGate, state: State, number: int) -> None:
@@ -104,6 +114,7 @@ class Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.sent = self.received = self.suspensions = 0
         self._transport: asyncio.Transport | None = None
+        self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
         self._discarding = False  # closing: what comes is thrown away
         self._out: list[bytes] = []  # encoded frames that the transport has not got
@@ -111,8 +122,8 @@ class Connection(asyncio.Protocol):
         self._carried: list[Pool] = []  # whose permits the messages in _out hold
         self._due = 0  # messages of the last chunk that may yet be answered
         self._flushing = False  # a flush is scheduled
-        self._write_paused = False  # the transport's buffer is above the high-water mark
-        self._senders: deque[asyncio.Future[None]] | None = None  # who waits for room
+        self.write_paused = False
+        self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     # --- asyncio's protocol ---------------------------------------------------------------
@@ -139,21 +150,23 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone. What it had brought is still delivered."""
+        if exc is not None and not self._told and self._transport is not None:
+            self._remains = Remains.of(self._transport)
         self._transport = None
         if self._deadline is not None:
             self._deadline.cancel()
         lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
         lost.__cause__ = exc
         self._finish(lost)
-        self._settle()
+        self._read_remains()
 
     def pause_writing(self) -> None:
         """The transport holds enough: keep the rest here."""
-        self._write_paused = True
+        self.write_paused = True
 
     def resume_writing(self) -> None:
         """The transport has room again."""
-        self._write_paused = False
+        self.write_paused = False
         self.flush()
         self._admit_sender()
 
@@ -162,6 +175,18 @@ class Connection(asyncio.Protocol):
     def resume(self) -> None:
         """Go on with what waited for a permit."""
         self._take(self.decoder.resume())
+        if self._remains is not None:
+            self._read_remains()
+
+    def _read_remains(self) -> None:
+        """Take what a failed socket still holds, as far as permits go; then settle."""
+        while self._remains is not None and not self.decoder.starved:
+            data = self._remains.read()
+            if data:
+                self._take(self.decoder.feed(data))
+            else:
+                self._remains = None
+        self._settle()
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
@@ -257,9 +282,9 @@ class Connection(asyncio.Protocol):
         op_code = proto & OP_CODE_MASK
         after = state
         if (
-            state is not State.OPEN
-            or op_code > OpCode.SIGNAL
-            or (op_code == OpCode.RESPONSE and not message_id)
+            state is not _OPEN
+            or op_code > _LAST_REGULAR
+            or (op_code == _RESPONSE and not message_id)
             or self.end is not None
         ):
             after, message_id = self._judge(OP_CODES[op_code], message_id)
@@ -288,7 +313,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Give the transport what is queued, in one piece, unless it holds enough."""
-        if self._write_paused or not self._out or self._transport is None:
+        if self.write_paused or not self._out or self._transport is None:
             return
         data = b"".join(self._out)
         self._forget_queue()
@@ -302,17 +327,17 @@ class Connection(asyncio.Protocol):
         Raises:
             ChannelClosed, PeerDisconnected: it will take no more.
         """
-        if not self._write_paused and not self._senders:
+        if not self.write_paused and not self.senders:
             return
         self._judge(OpCode.SIGNAL, 0)
-        if self._senders is None:
-            self._senders = deque()
+        if self.senders is None:
+            self.senders = deque()
         turn = self._loop.create_future()
-        self._senders.append(turn)
+        self.senders.append(turn)
         try:
             await turn
         finally:
-            self._senders.remove(turn)
+            self.senders.remove(turn)
             # After the caller has queued its message, or was cancelled: the next one's turn.
             self._loop.call_soon(self._admit_sender)
 
@@ -335,12 +360,12 @@ class Connection(asyncio.Protocol):
                 pool.release()
 
     def _admit_sender(self) -> None:
-        if self._senders and not self._write_paused and not self._senders[0].done():
-            self._senders[0].set_result(None)
+        if self.senders and not self.write_paused and not self.senders[0].done():
+            self.senders[0].set_result(None)
 
     def _turn_away_senders(self) -> None:
         """Who waits for room waits in vain: the attempt to send will tell each why."""
-        for turn in self._senders or ():
+        for turn in self.senders or ():
             if not turn.done():
                 turn.set_result(None)
 
@@ -376,7 +401,7 @@ class Connection(asyncio.Protocol):
 
     def hang_up(self, error: TofuError) -> None:
         """Send what is queued and close the socket; reset it if the peer takes too long."""
-        self._write_paused = False
+        self.write_paused = False
         self.flush()
         self._finish(error)
 
@@ -430,7 +455,7 @@ class Connection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """Once all that arrived is delivered, tell the end; once the socket is gone too, that."""
-        if self.end is None or self.decoder.starved:
+        if self.end is None or self.decoder.starved or self._remains is not None:
             return
         if not self._told:
             self._told = True
