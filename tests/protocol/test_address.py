@@ -76,7 +76,7 @@ FORMS = "use tcp://host:port, uds:///path, or uds://@name"
         ("tcp://localhost: 80", "' 80' is not a port", "0 to 65535"),
         ("tcp://localhost:٨٠", "is not a port", "0 to 65535"),
         ("tcp://localhost:²", "is not a port", "0 to 65535"),
-        ("tcp://localhost:" + "9" * 5000, "is not a port", "0 to 65535"),
+        pytest.param("tcp://h:" + "9" * 5000, "is not a port", "0 to 65535", id="endless"),
         ("tcp://localhost:80/path", "'80/path' is not a port", FORMS),
         ("tcp://::1:7000", "tcp://::1:7000", "in brackets, tcp://[::1]:7000"),
         ("tcp://[::1]", "tcp://[::1]", "in brackets, tcp://[::1]:7000"),

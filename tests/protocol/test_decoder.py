@@ -460,9 +460,11 @@ VIOLATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("state", "bad", "error", "text"), VIOLATIONS)
+@pytest.mark.parametrize(
+    ("state", "bad", "error", "text"), VIOLATIONS, ids=[row[3] for row in VIOLATIONS]
+)
 @pytest.mark.parametrize("before", [0, 1, 3])
-@pytest.mark.parametrize("pieces", ["whole", "bytes", "starved"])
+@pytest.mark.parametrize("pieces", ["whole", "halves", "bytes", "starved"])
 def test_a_violation_ends_decoding_and_says_where(
     state: State, bad: bytes, error: type[errors.TofuError], text: str, before: int, pieces: str
 ) -> None:
@@ -471,7 +473,8 @@ def test_a_violation_ends_decoding_and_says_where(
     data = good + bad + frame(body=b"after") * 2
     channel = Channel(pool, state)
     channel.decoder.awaited_id = 77
-    for piece in cut(data, range(1, len(data))) if pieces == "bytes" else [data]:
+    cuts = {"halves": [len(good + bad) - 1], "bytes": range(1, len(data))}
+    for piece in cut(data, cuts.get(pieces, [])):
         channel.feed(piece)
     while pool.waiters:
         channel.held.pop().release()
@@ -488,6 +491,13 @@ def test_a_violation_ends_decoding_and_says_where(
     for message in channel.held:
         message.release()
     assert pool.out == 0
+
+
+def test_a_response_without_an_id_is_not_compared_with_what_a_bye_awaits() -> None:
+    decoder = Decoder(None, State.BYE_SENT)
+    decoder.awaited_id = 77
+    decoder.feed(frame(OpCode.RESPONSE, id=0))
+    assert str(decoder.violation) == "at byte 0: RESPONSE has message id 0"
 
 
 def test_a_frame_is_judged_by_its_header_alone() -> None:

@@ -79,7 +79,7 @@ def test_other_types_are_refused(pair: tuple[str, str]) -> None:
         (b"n:\rv\r\n", "name:value"),
         (b"n\r:v\r\n", "name:value"),
         (b"\xff\r\n", r"udcff"),
-        (b"x" * 65535, "x{60}'"),
+        pytest.param(b"x" * 65535, "x{60}'", id="long"),  # Windows allows no longer names
     ],
 )
 def test_a_malformed_line_is_refused_and_shown(data: bytes, cause: str) -> None:

@@ -83,8 +83,6 @@ class Decoder:
     def feed(self, data: bytes) -> list[Message]:
         """Take what the peer sent and return the messages it completes, in order."""
         batch: list[Message] = []
-        if self._ended:
-            return batch
         if self.starved:
             self._chunk = self._chunk[self._at :] + data
             self._at = 0
