@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from .errors import Failure
+
+
+def checked_target(path: Path, *, force: bool) -> Path:
+    """Where a file that is to appear at this path will really be, symbolic links followed.
+
+    Args:
+        path: as the user gave it.
+        force: a file that is there may be replaced.
+
+    Raises:
+        Failure: the file cannot appear there; known before anything was received for it.
+    """
+    name = click.format_filename(path)
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise Failure(f"{name} is a folder: name a file in it")
+    if target.exists() and not target.is_file():
+        raise Failure(f"{name} is not a regular file, and is left alone: choose another name")
+    if target.exists() and not force:
+        raise Failure(f"{name} exists: choose another name, or replace it with --force")
+    if not target.parent.is_dir():
+        raise Failure(f"the folder of {name} does not exist: create it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise Failure(f"nothing may be written to the folder of {name}: choose another one")
+    return target
+
+
+@contextmanager
+def whole_file(target: Path, *, force: bool) -> Iterator[BinaryIO]:
+    """A file to write, which is at ``target`` once the block has ended well; else nothing is left.
+
+    Raises:
+        Failure: something else is at ``target`` by then.
+        OSError: it cannot be written.
+    """
+    # Beside the target, for a rename within a folder is atomic and never a copy.
+    partial = target.with_name(f".tofu-{secrets.token_hex(8)}.part")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # some file systems tell only now that they are full
+        checked_target(target, force=force)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,37 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+from ..messaging.limits import POOL_MESSAGES
+from ..protocol.address import Address, parse_address
+from ..protocol.errors import InvalidAddress
+from .transfer import PATIENCE
+
+
+def _parsed(context: click.Context, parameter: click.Parameter, text: str) -> Address:
+    try:
+        return parse_address(text)
+    except InvalidAddress as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+address_argument = click.argument("address", callback=_parsed)
+
+pool_option = click.option(
+    "--pool",
+    type=click.IntRange(min=1),
+    default=POOL_MESSAGES,
+    show_default=True,
+    help="How many received messages may be in memory at once; each up to 131,086 bytes.",
+)
+
+patience_option = click.option(
+    "--timeout",
+    "patience",
+    type=click.FloatRange(min=0, min_open=True),
+    default=PATIENCE,
+    show_default=True,
+    help="Seconds without any progress after which to give up.",
+)

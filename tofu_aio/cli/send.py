@@ -1,0 +1,89 @@
+"""``tofu send``: a file to ``tofu receive``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from time import perf_counter
+from typing import BinaryIO, Final
+
+import click
+
+from ..messaging.channel import Channel
+from ..messaging.engine import Engine
+from ..messaging.group import ChannelGroup
+from ..protocol.address import Address
+from ..protocol.errors import ConnectFailed, UdsPathNotFound
+from .errors import Failure, printable
+from .output import transfer_progress, transferred
+from .parameters import address_argument, patience_option
+from .running import loop_option, run
+from .transfer import Offer, send_file
+
+_RETRY: Final = 0.1
+"""Seconds between attempts to reach a receiver that is not up yet."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@address_argument
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for the receiver to come up.",
+)
+@patience_option
+@loop_option
+def send(*, file: Path, address: Address, wait: float, patience: float, loop: str) -> None:
+    """Send a file to 'tofu receive'.
+
+    FILE is streamed from disk in parts, in constant memory however large it is and however
+    slow the receiver, and both sides compare its SHA-256 at the end.
+
+    \b
+    Examples:
+      tofu send image.iso tcp://192.0.2.7:7000
+      tofu send image.iso uds:///tmp/tofu.sock
+
+    Exit code 0 says that the receiver has the whole file on disk; 1 that it has not, and one line
+    on stderr why.
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    if not file.is_file():
+        file.stat()  # says so if there is nothing at all
+        raise Failure(f"{click.format_filename(file)} is not a regular file: name one")
+    with file.open("rb") as opened:
+        offer = Offer(printable(file.name).strip(), file.stat().st_size)
+        begin = perf_counter()
+        sha256 = run(_send(opened, offer, address, wait, patience), loop)
+    click.echo(f"sent {offer.name}: {transferred(offer.size, perf_counter() - begin)}")
+    click.echo(f"SHA-256 {sha256}, the same on both sides")
+
+
+async def _send(
+    file: BinaryIO, offer: Offer, address: Address, wait: float, patience: float
+) -> str:
+    async with Engine() as engine, engine.create_group() as group:
+        channel = await _connect(group, address, wait)
+        try:
+            with transfer_progress(offer.name, offer.size) as advance:
+                sha256 = await send_file(channel, file, offer, advance, patience=patience)
+        except BaseException:
+            channel.abort()  # a Bye would wait behind all that a slow receiver has not read
+            raise
+        await channel.aclose()
+        return sha256
+
+
+async def _connect(group: ChannelGroup, address: Address, wait: float) -> Channel:
+    now = asyncio.get_running_loop().time
+    give_up = now() + wait
+    while True:
+        try:
+            return await group.connect(address)
+        except (ConnectFailed, UdsPathNotFound) as error:
+            absent = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
+            if not absent or now() >= give_up:
+                raise
+        await asyncio.sleep(_RETRY)
