@@ -1,0 +1,70 @@
+"""Every check of the project, a session each: ``nox --list`` shows them, ``nox`` runs the usual."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+SOURCES = ["tofu_aio", "tests", "examples", "noxfile.py"]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Send a file and a burst of requests between two processes: ``nox -s demo -- FILE``."""
+    session.install(".[cli,fast]")
+    session.run("tofu", "demo", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    session.install("ruff>=0.15")
+    session.run("ruff", "check", *SOURCES)
+    session.run("ruff", "format", "--check", *SOURCES)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, for each system that the code knows."""
+    session.install("mypy>=1.18", ".[cli]")
+    for platform in ("linux", "darwin", "win32"):
+        session.run("mypy", "--platform", platform)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, on every loop that is installed: ``nox -s tests-3.12 -- -k pool``."""
+    session.install(".[test]")
+    # From the installed package, not the source folder: what users get is what is tested.
+    session.run("python", "-I", "-X", "dev", "-m", "pytest", *session.posargs, env=_plain())
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation's site, into ``site``; a warning is an error."""
+    session.install(".[docs]")
+    session.run("mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed, as ratios of what runs in turn: ``nox -s bench -- --rounds 9``."""
+    session.install(".[cli,fast]")
+    session.run("python", "tests/benchmarks/echo.py", *session.posargs)
+
+
+def _plain() -> dict[str, str]:
+    """An environment in which the tests see what they would see anywhere."""
+    return {"COLUMNS": "100", "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random")}
+
+
+if __name__ == "__main__":
+    sys.exit("run me with nox: python -m nox")
