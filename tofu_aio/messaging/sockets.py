@@ -58,7 +58,7 @@ async def connect(address: Address) -> socket.socket:
         raise WrongAddress(f"{address} is for listening: connecting needs a host and a port")
     failure: OSError | None = None
     for family, name in await _resolve(address):
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = _tcp_socket(family)
         try:
             sock.setblocking(False)
             await asyncio.get_running_loop().sock_connect(sock, name)
@@ -87,7 +87,7 @@ async def listen(address: Address) -> socket.socket:
     family, name = (
         _any_address(address.port) if address.host == ANY_HOST else (await _resolve(address))[0]
     )
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _tcp_socket(family)
     try:
         if sys.platform != "win32":
             # Port in TIME_WAIT: fine. On Windows the option would steal a live port instead.
@@ -148,6 +148,12 @@ def _start(sock: socket.socket, name: SocketName) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
+    # By name, for asyncio sets TCP_NODELAY only where it reads the protocol's number, and on an
+    # accepted socket that is the listener's. Without it a small message waits for a delayed ACK.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 async def _connect_uds(address: UdsAddress) -> socket.socket:
