@@ -185,6 +185,8 @@ def _listen_uds(address: UdsAddress) -> socket.socket:
         if not address.abstract:
             _remove_stale(address)
         return _start(_uds_socket(), name)
+    except ListenFailed:
+        raise  # an OSError too, and explained already
     except OSError as error:
         raise ListenFailed(f"cannot listen on {address}: {_explain(error)}") from error
 
