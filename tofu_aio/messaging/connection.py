@@ -40,6 +40,11 @@ _LAST_REGULAR: Final = int(OpCode.SIGNAL)
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
 
+WORTH_HALVING: Final = 32
+"""Messages of a received chunk from which half of the answers are written before the rest is made.
+Two processes that take turns on a long chunk idle half of the time; measured with 64 messages
+under way, writing twice gave up to twice the throughput."""
+
 
 class Sink(Protocol):
     """Who takes what a connection receives."""
@@ -58,7 +63,8 @@ class Connection(asyncio.Protocol):
     """The engine's half of a channel, from the first byte to the last.
 
     Sending: frames are queued and written once a turn, all together; at once when the last
-    message of a received chunk has been answered, for then no more are to be expected soon.
+    message of a received chunk has been answered, for then no more are to be expected soon; and
+    once on the way there, when the chunk is long, so that the peer has work meanwhile.
     Receiving: as far as permits go; then ``gate`` decides who reads.
 
     Args:
@@ -86,6 +92,7 @@ class Connection(asyncio.Protocol):
         "_due",
         "_flushing",
         "_gate",
+        "_half",
         "_loop",
         "_out",
         "_out_size",
@@ -121,6 +128,7 @@ class Connection(asyncio.Protocol):
         self._out_size = 0
         self._carried: list[Pool] = []  # whose permits the messages in _out hold
         self._due = 0  # messages of the last chunk that may yet be answered
+        self._half = 0  # when so many are left, the answers so far are worth a write
         self._flushing = False  # a flush is scheduled
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
@@ -204,7 +212,8 @@ class Connection(asyncio.Protocol):
     def _take(self, batch: list[Message]) -> None:
         decoder = self.decoder
         if batch:
-            self._due = len(batch)
+            self._due = due = len(batch)
+            self._half = due // 2 if due >= WORTH_HALVING else 0
             self.received += len(batch)
             if self._discarding:
                 self._discard(batch)
@@ -302,7 +311,7 @@ class Connection(asyncio.Protocol):
         self._out_size += HEADER_SIZE + len(headers) + len(body)
         self.sent += 1
         self._due -= 1
-        if self._due == 0 or self._out_size >= WRITE_HIGH_WATER:
+        if self._due == 0 or self._due == self._half or self._out_size >= WRITE_HIGH_WATER:
             self.flush()
         elif not self._flushing:
             self._flushing = True
