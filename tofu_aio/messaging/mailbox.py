@@ -30,9 +30,10 @@ class Mailbox(Generic[T]):
         self._receiver: asyncio.Future[None] | None = None
 
     def put(self, items: Iterable[T]) -> None:
-        """Append and wake the receiver."""
-        self.items.extend(items)
-        self._wake()
+        """Append and wake the receiver. After the end it keeps nothing: nobody would take it."""
+        if self.end is None:
+            self.items.extend(items)
+            self._wake()
 
     def finish(self, error: TofuError) -> None:
         """Nothing comes after what is here."""

@@ -1,0 +1,244 @@
+"""Peers that speak the wire by hand, so that they can also get it wrong, and ways to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import tofu_aio as tofu
+from tofu_aio.messaging.connection import Connection
+from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.lifecycle import State
+
+PATIENCE = 20.0
+"""Seconds after which a test says what it waits for in vain. Nothing is timed by it."""
+
+RESET = struct.pack("ii", 1, 0)
+
+
+class Pair(NamedTuple):
+    """Both ends of one channel."""
+
+    client: tofu.Channel
+    server: tofu.Channel
+
+
+async def until(predicate: Callable[[], object], what: str = "") -> None:
+    """Let the loop turn until the predicate holds."""
+    loop = asyncio.get_running_loop()
+    patience_ends = loop.time() + PATIENCE
+    turns = 0
+    while not predicate():
+        assert loop.time() < patience_ends, f"waited in vain {what or 'for the predicate'}"
+        turns += 1
+        # A few turns suffice for what is local; what the kernel does may take a moment.
+        await asyncio.sleep(0 if turns < 50 else 0.001)
+
+
+async def turns(count: int) -> None:
+    """Let the loop turn so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def settled(*channels: tofu.Channel) -> None:
+    """Wait until nothing moves any more: what was sent has been taken, or is held up for good."""
+    before: object = None
+    calm = 0
+    while calm < 20:
+        await asyncio.sleep(0 if calm < 10 else 0.001)
+        now = [(c.statistics(), c.state, connection_of(c).decoder.held) for c in channels]
+        calm = calm + 1 if now == before else 0
+        before = now
+
+
+def connection_of(channel: tofu.Channel) -> Connection:
+    """What is beneath a channel, to look at."""
+    return channel._connection
+
+
+def transport_of(channel: tofu.Channel) -> asyncio.Transport:
+    """What is beneath that."""
+    transport = connection_of(channel)._transport
+    assert transport is not None
+    return transport
+
+
+def frame(
+    op_code: int = tofu.OpCode.REQUEST,
+    body: bytes = b"",
+    headers: bytes = b"",
+    *,
+    message_id: int = 1,
+    channel: int = 9,
+    status: int = 0,
+    headers_len: int | None = None,
+    body_len: int | None = None,
+) -> bytes:
+    """A frame by hand, right unless the arguments make it wrong."""
+    return (
+        HEADER.pack(
+            channel,
+            op_code,
+            status,
+            message_id,
+            len(headers) if headers_len is None else headers_len,
+            len(body) if body_len is None else body_len,
+        )
+        + headers
+        + body
+    )
+
+
+def hello(address: tofu.Address | None = None, message_id: int = 1) -> bytes:
+    """A good first frame."""
+    where = address.to_header() if address is not None else "tcp|127.0.0.1|1"
+    line = f"~connect_to:{where}\r\n".encode()
+    return frame(tofu.OpCode.HELLO_REQUEST, headers=line, message_id=message_id)
+
+
+class RawPeer:
+    """One socket, and nobody who keeps its user from sending nonsense."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._pending = b""
+
+    @classmethod
+    async def connect(cls, address: tofu.Address) -> Self:
+        """Connect, and say nothing."""
+        if isinstance(address, tofu.UdsAddress):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            path = address.path
+            name: Any = "\0" + path[1:] if address.abstract else path
+        else:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            name = (address.host, address.port)
+        peer = cls(sock)
+        try:
+            await peer._loop.sock_connect(sock, name)
+        except BaseException:
+            sock.close()
+            raise
+        return peer
+
+    @classmethod
+    async def introduced(cls, address: tofu.Address) -> Self:
+        """Connect, say Hello and hear the answer."""
+        peer = await cls.connect(address)
+        try:
+            await peer.send(hello(address))
+            answer = await peer.message()
+        except BaseException:
+            peer.close()
+            raise
+        assert (answer.op_code, answer.message_id) == (tofu.OpCode.HELLO_RESPONSE, 1)
+        return peer
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        async with asyncio.timeout(PATIENCE):
+            await self._loop.sock_sendall(self.sock, data)
+
+    async def _receive(self) -> bytes:
+        async with asyncio.timeout(PATIENCE):
+            return await self._loop.sock_recv(self.sock, 65536)
+
+    async def message(self) -> tofu.Message:
+        """The next whole frame."""
+        while True:
+            data = self._pending
+            if len(data) >= HEADER_SIZE:
+                size = HEADER_SIZE + sum(HEADER.unpack_from(data)[4:])
+                if len(data) >= size:
+                    self._pending = data[size:]
+                    (message,) = Decoder(None, State.OVERHEARD).feed(data[:size])
+                    return message
+            more = await self._receive()
+            assert more, "the connection ended before the frame did"
+            self._pending += more
+
+    async def end(self) -> bytes:
+        """Wait for the connection's end, orderly or not, and return what came before it."""
+        data, self._pending = self._pending, b""
+        with contextlib.suppress(ConnectionError):
+            while more := await self._receive():
+                data += more
+        return data
+
+    def half_close(self) -> None:
+        """Send no more."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    async def reset(self) -> None:
+        """Go away with an RST (TCP), once all that was sent has arrived."""
+        if sys.platform == "linux" and self.sock.family == socket.AF_INET:
+            import fcntl
+            import termios
+
+            def unacknowledged() -> int:
+                (count,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))
+                return int(count)
+
+            await until(lambda: not unacknowledged())
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.sock.close()
+
+    def close(self) -> None:
+        """Go away."""
+        self.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class RawServer:
+    """A listening TCP socket, and what it accepts by hand."""
+
+    def __init__(self, backlog: int = 8) -> None:
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+        self.sock.setblocking(False)
+        self.address = tofu.TcpAddress("127.0.0.1", self.sock.getsockname()[1])
+
+    async def accept(self) -> RawPeer:
+        """The next connection."""
+        async with asyncio.timeout(PATIENCE):
+            sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
+        return RawPeer(sock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.sock.close()
+
+
+class Watched:
+    """A transport that notes how often its reading was paused and resumed."""
+
+    def __init__(self, channel: tofu.Channel) -> None:
+        self.calls: list[str] = []
+        self._transport = transport_of(channel)
+        connection_of(channel)._transport = self  # type: ignore[assignment]
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+        self._transport.resume_reading()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

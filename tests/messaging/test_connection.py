@@ -1,0 +1,689 @@
+"""One connection over a transport that a test drives by hand: every order of events."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from typing import Any
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import Pair, frame, transport_of, turns, until
+from tofu_aio import OpCode, Status
+from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import Connection, Sink
+from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.lifecycle import State
+from tofu_aio.protocol.message import Message
+
+
+class FakeTransport(asyncio.Transport):
+    """Does what asyncio's contract says, when the test says so."""
+
+    def __init__(self, protocol: Connection) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.writes: list[bytes] = []
+        self.stuck = False  # the peer takes nothing: what is written stays in the buffer
+        self.buffered = 0
+        self.high = 0
+        self.reading = True
+        self.closing = False
+        self.aborted = False
+        self.lost = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self.high = high
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+    def write(self, data: Any) -> None:
+        assert data, "an empty write"
+        if self.lost:
+            return
+        self.writes.append(bytes(data))
+        if self.stuck:
+            was, self.buffered = self.buffered, self.buffered + len(data)
+            if was <= self.high < self.buffered:
+                self.protocol.pause_writing()
+
+    def take(self) -> None:
+        """The peer takes all."""
+        was, self.buffered = self.buffered, 0
+        if was > self.high:
+            self.protocol.resume_writing()
+        if self.closing:
+            self._lose(None)
+
+    def is_reading(self) -> bool:
+        return self.reading and not self.closing
+
+    def pause_reading(self) -> None:
+        assert self.is_reading()
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.closing
+        assert not self.reading
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+        if not self.buffered:
+            self._lose(None)
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+        self.buffered = 0
+        self._lose(None)
+
+    def fail(self, error: Exception | None) -> None:
+        """The connection breaks."""
+        self.closing = True
+        self.buffered = 0
+        self._lose(error)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self.lost:
+            self.lost = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    @property
+    def sent(self) -> list[Message]:
+        """What was written, as messages."""
+        return Decoder(None, State.OVERHEARD).feed(b"".join(self.writes))
+
+
+class Recorder:
+    """A sink that keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.messages: list[Message] = []
+
+    def received(self, batch: list[Message]) -> None:
+        assert batch, "received nothing"
+        assert not any(isinstance(what, tofu.TofuError) for what in self.told)
+        self.messages += batch
+        self.told += [(message.op_code, message.body) for message in batch]
+
+    def ended(self, error: tofu.TofuError) -> None:
+        self.told.append(error)
+
+    def closed(self) -> None:
+        self.told.append("closed")
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message.body for message in self.messages]
+
+    @property
+    def errors(self) -> list[tofu.TofuError]:
+        return [what for what in self.told if isinstance(what, tofu.TofuError)]
+
+
+class Bench:
+    """A connection between a fake transport and a recorder."""
+
+    def __init__(self, size: int = 4, state: State = State.OPEN) -> None:
+        self.gate = ReadGate(size, lambda _: True)
+        self.gate.open()
+        self.pool = self.gate.pool
+        self.connection = Connection(self.gate, state, 7)
+        self.sink = Recorder()
+        sink: Sink = self.sink
+        self.connection.sink = sink
+        self.transport = FakeTransport(self.connection)
+        self.connection.connection_made(self.transport)
+
+    def feed(self, *frames: bytes) -> None:
+        self.connection.data_received(b"".join(frames))
+
+    async def end(self) -> None:
+        """Whatever happened before: closing works, is told once, last, and leaves no permit."""
+        await self.connection.aclose()
+        await turns(2)
+        assert self.connection.done.done()
+        assert self.transport.lost
+        assert len(self.sink.errors) == 1
+        assert self.sink.told[-2:] == [self.sink.errors[0], "closed"]
+        assert not self.pool.waiters
+        for message in self.sink.messages:
+            message.release()
+        assert self.pool.out == 0
+
+
+def bye(op_code: OpCode = OpCode.BYE_REQUEST, message_id: int = 99) -> bytes:
+    return frame(op_code, message_id=message_id)
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+async def test_messages_come_in_order_under_the_local_number() -> None:
+    bench = Bench()
+    bench.feed(frame(body=b"1"), frame(body=b"2", channel=5))
+    assert bench.sink.bodies == [b"1", b"2"]
+    assert {message.channel_number for message in bench.sink.messages} == {7}
+    assert bench.connection.received == 2
+    bench.transport.fail(None)
+    await bench.end()
+
+
+@pytest.mark.parametrize("last_word", ["eof", "lost", "eof then lost"])
+async def test_what_arrived_before_the_end_comes_first(last_word: str) -> None:
+    bench = Bench()
+    bench.feed(frame(body=b"1"), frame(body=b"2")[:-1])
+    if "eof" in last_word:
+        assert bench.connection.eof_received() is True
+    if "lost" in last_word:
+        bench.transport.fail(ConnectionResetError("reset"))
+    await turns(3)
+    assert bench.sink.bodies == [b"1"]
+    (error,) = bench.sink.errors
+    assert isinstance(error, tofu.PeerDisconnected)
+    assert bench.pool.out == 1, "the incomplete one gave its permit back"
+    await bench.end()
+
+
+@pytest.mark.parametrize("last_word", ["eof", "lost", "eof then lost"])
+async def test_the_end_waits_until_a_starved_channel_has_delivered_all(last_word: str) -> None:
+    bench = Bench(size=1)
+    bench.feed(frame(body=b"1"), frame(body=b"2"), frame(body=b"3"))
+    if "eof" in last_word:
+        bench.connection.eof_received()
+    if "lost" in last_word:
+        bench.transport.fail(None)
+    await turns(4)
+    assert bench.sink.bodies == [b"1"]
+    assert not bench.sink.errors
+    bench.sink.messages[0].release()
+    await turns(2)
+    assert bench.sink.bodies == [b"1", b"2"]
+    assert not bench.sink.errors
+    bench.sink.messages[1].release()
+    await turns(4)
+    assert bench.sink.bodies == [b"1", b"2", b"3"]
+    assert isinstance(bench.sink.errors[0], tofu.PeerDisconnected)
+    await bench.end()
+
+
+@pytest.mark.parametrize("last_word", ["eof", "lost"])
+async def test_a_finished_bye_is_no_loss_however_late_it_is_read(last_word: str) -> None:
+    """All of it was in the buffer of a starved channel when the peer, done, went away."""
+    bench = Bench(size=1)
+    bye_id = bench.connection.put(OpCode.BYE_REQUEST)
+    bench.feed(frame(body=b"1"), frame(body=b"2"), bye(OpCode.BYE_RESPONSE, bye_id))
+    bench.connection.eof_received() if last_word == "eof" else bench.transport.fail(None)
+    await turns(4)
+    bench.sink.messages[0].release()
+    await turns(4)
+    assert [op_code for op_code, _ in bench.sink.told[:3]] == [  # type: ignore[misc]
+        OpCode.REQUEST,
+        OpCode.REQUEST,
+        OpCode.BYE_RESPONSE,
+    ]
+    assert isinstance(bench.sink.errors[0], tofu.ChannelEnded)
+    await bench.end()
+
+
+async def test_a_violation_that_waited_for_a_permit_is_told_although_the_peer_has_gone() -> None:
+    bench = Bench(size=1)
+    bench.feed(frame(body=b"1"), frame(body=b"2"), frame(13))
+    bench.connection.eof_received()
+    await turns(3)
+    bench.sink.messages[0].release()
+    await turns(3)
+    assert bench.sink.bodies == [b"1", b"2"]
+    assert isinstance(bench.sink.errors[0], tofu.ProtocolViolation)
+    await bench.end()
+
+
+async def test_good_messages_before_a_violation_are_delivered() -> None:
+    bench = Bench()
+    bench.feed(frame(body=b"1"), frame(13, body=b"x"), frame(body=b"2"))
+    assert bench.sink.bodies == [b"1"]
+    (error,) = bench.sink.errors
+    assert isinstance(error, tofu.ProtocolViolation)
+    assert error.status is Status.INVALID_OP_CODE
+    assert "op code 13" in str(error)
+    bench.feed(frame(body=b"3"))
+    assert bench.sink.bodies == [b"1"]
+    await bench.end()
+
+
+async def test_more_data_for_a_starved_channel_stops_reading_there_and_then() -> None:
+    bench = Bench(size=1)
+    bench.feed(frame(body=b"1"), frame(body=b"2"))
+    assert bench.transport.reading, "not before the end of the turn"
+    bench.feed(frame(body=b"3"))
+    assert not bench.transport.reading
+    bench.sink.messages[0].release()
+    await turns(2)
+    bench.sink.messages[1].release()
+    await turns(2)
+    assert bench.sink.bodies == [b"1", b"2", b"3"]
+    assert bench.transport.reading
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_starving_and_recovering_within_a_turn_never_touches_the_transport() -> None:
+    bench = Bench(size=1)
+    touched: list[str] = []
+    bench.transport.pause_reading = lambda: touched.append("pause")  # type: ignore[method-assign]
+    bench.transport.resume_reading = lambda: touched.append("resume")  # type: ignore[method-assign]
+    bench.feed(frame(body=b"1"), frame(body=b"2"))
+    assert bench.connection.decoder.starved
+    bench.sink.messages[0].release()
+    await turns(3)
+    assert bench.sink.bodies == [b"1", b"2"]
+    assert not touched
+    assert bench.connection.suspensions == 1
+    bench.transport.fail(None)
+    await bench.end()
+
+
+# --- sending -------------------------------------------------------------------------------
+
+
+async def test_a_turn_has_one_write() -> None:
+    bench = Bench()
+    for number in range(10):
+        bench.connection.put(OpCode.SIGNAL, body=b"%d" % number)
+    assert not bench.transport.writes
+    assert bench.connection.queued_bytes == 10 * 17
+    await turns(1)
+    assert len(bench.transport.writes) == 1
+    assert [message.body for message in bench.transport.sent] == [b"%d" % n for n in range(10)]
+    assert bench.connection.queued_bytes == 0
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_the_answer_to_the_last_message_of_a_chunk_is_written_at_once() -> None:
+    bench = Bench()
+    bench.feed(frame(body=b"1"), frame(body=b"2"))
+    bench.connection.put(OpCode.RESPONSE, 1)
+    bench.connection.put(OpCode.RESPONSE, 1)
+    assert len(bench.transport.sent) == 2
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_large_message_is_written_at_once() -> None:
+    bench = Bench()
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    assert len(bench.transport.writes) == 1
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    for _ in range(10):
+        bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    assert len(bench.transport.writes) == 1
+    assert bench.transport.high == WRITE_HIGH_WATER
+    assert bench.connection.queued_bytes == 10 * (65535 + 16)
+    bench.transport.stuck = False
+    bench.transport.take()
+    assert len(bench.transport.sent) == 10
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_refused_message_queues_nothing() -> None:
+    bench = Bench()
+    put = bench.connection.put
+    cases: list[tuple[type[Exception], tuple[Any, ...]]] = [
+        (tofu.InvalidMessageId, (OpCode.RESPONSE, 0)),
+        (tofu.InvalidMessageId, (OpCode.REQUEST, 2**64)),
+        (tofu.InvalidMessageId, (OpCode.REQUEST, -1)),
+        (tofu.InvalidHeadersLen, (OpCode.REQUEST, 1, bytes(65536))),
+        (tofu.InvalidBodyLen, (OpCode.REQUEST, 1, b"", bytes(65536))),
+        (TypeError, (OpCode.REQUEST, 1, b"", "text")),
+        (tofu.NotAllowed, (OpCode.HELLO_REQUEST,)),
+        (tofu.NotAllowed, (OpCode.WELCOME_REQUEST,)),
+        (tofu.NotAllowed, (OpCode.BYE_RESPONSE, 1)),
+    ]
+    for error, arguments in cases:
+        with pytest.raises(error):
+            put(*arguments)
+    assert bench.connection.queued_bytes == bench.connection.sent == 0
+    await turns(2)
+    assert not bench.transport.writes
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_forwarded_message_keeps_its_permit_until_it_is_written() -> None:
+    bench = Bench(size=2)
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    assert bench.connection.write_paused
+    bench.feed(frame(body=b"1"))
+    message = bench.sink.messages[0]
+    bench.connection.post(message)
+    message.release()
+    assert bench.pool.out == 1, "the queue holds it"
+    bench.connection.post(message)
+    assert bench.pool.out == 1
+    bench.transport.take()
+    assert bench.pool.out == 0
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_the_permit_of_a_forwarded_message_returns_to_its_own_pool() -> None:
+    """A message of one engine, sent on over a channel of another."""
+    here, there = Bench(size=2), Bench(size=2)
+    here.feed(frame(body=b"1"))
+    there.connection.post(here.sink.messages[0])
+    assert (here.pool.out, there.pool.out) == (1, 0)
+    await turns(2)
+    assert (here.pool.out, there.pool.out) == (0, 0)
+    for bench in (here, there):
+        bench.transport.fail(None)
+        await bench.end()
+
+
+async def test_a_forwarded_message_gives_its_permit_back_when_its_channel_is_lost() -> None:
+    bench = Bench(size=2)
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.feed(frame(body=b"1"))
+    bench.connection.post(bench.sink.messages[0])
+    assert bench.pool.out == 1
+    bench.transport.fail(ConnectionResetError())
+    await turns(2)
+    assert bench.pool.out == 0
+    await bench.end()
+
+
+async def test_a_refused_message_keeps_its_permit() -> None:
+    bench = Bench(size=2)
+    bench.feed(frame(OpCode.RESPONSE, message_id=5))
+    message = bench.sink.messages[0]
+    message.message_id = 0
+    with pytest.raises(tofu.InvalidMessageId):
+        bench.connection.post(message)
+    assert bench.pool.out == 1
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_senders_wait_in_line_and_each_gets_its_turn() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+
+    async def send(number: int) -> None:
+        await bench.connection.room()
+        bench.connection.put(OpCode.SIGNAL, body=bytes([number]) * 65535)
+
+    senders = [asyncio.create_task(send(number)) for number in range(4)]
+    await turns(3)
+    senders[1].cancel()
+    for done in (1, 2, 3):
+        bench.transport.take()
+        await turns(4)
+        assert sum(sender.done() for sender in senders) == done + 1, "one at a time"
+    bench.transport.take()
+    assert [message.body[:1] for message in bench.transport.sent] == [b"\0", b"\0", b"\2", b"\3"]
+    assert senders[1].cancelled()
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_sender_cancelled_as_its_turn_comes_passes_it_on() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    first = asyncio.create_task(bench.connection.room())
+    second = asyncio.create_task(bench.connection.room())
+    await turns(2)
+    bench.transport.take()
+    first.cancel()
+    await turns(4)
+    assert first.cancelled()
+    assert second.done()
+    await second
+    bench.transport.fail(None)
+    await bench.end()
+
+
+@pytest.mark.parametrize("starved", [False, True])
+@pytest.mark.parametrize("end", ["eof", "lost", "aclose", "send_eof", "abort"])
+async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: bool) -> None:
+    """Also where the end itself must wait for permits, which the senders may be holding."""
+    bench = Bench(size=1)
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    if starved:
+        bench.feed(frame(body=b"1"), frame(body=b"2"))
+
+    async def send() -> None:
+        await bench.connection.room()
+        bench.connection.put(OpCode.SIGNAL)
+
+    sender = asyncio.create_task(send())
+    await turns(2)
+    closing: asyncio.Task[None] | None = None
+    expected: type[tofu.TofuError] = tofu.ChannelClosed
+    if end == "eof":
+        bench.connection.eof_received()
+        expected = tofu.PeerDisconnected
+    elif end == "lost":
+        bench.transport.fail(None)
+        expected = tofu.PeerDisconnected
+    elif end == "aclose":
+        closing = asyncio.create_task(bench.connection.aclose())
+    elif end == "send_eof":
+        bench.connection.put(OpCode.BYE_REQUEST)
+    else:
+        bench.connection.abort(tofu.ChannelClosed("aborted"))
+    await turns(4)
+    assert sender.done()
+    with pytest.raises(expected):
+        await sender
+    with pytest.raises(expected):
+        await send()
+    bench.transport.fail(None)
+    if closing is not None:
+        await closing
+    await bench.end()
+
+
+# --- ending --------------------------------------------------------------------------------
+
+
+async def test_a_transport_that_comes_after_the_end_is_not_kept() -> None:
+    """A listener may close, or a connect give up, while the loop is making the transport."""
+    gate = ReadGate(1, lambda _: True)
+    gate.open()
+    connection = Connection(gate, State.HELLO_AWAITED, 7)
+    connection.sink = Recorder()
+    connection.abort(tofu.ChannelClosed("too late"))
+    assert connection.done.done()
+    transport = FakeTransport(connection)
+    connection.connection_made(transport)
+    assert transport.closing
+    await turns(2)
+
+
+async def test_closing_a_starved_channel_answers_the_bye_that_waited() -> None:
+    bench = Bench(size=1)
+    bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
+    await bench.connection.aclose()
+    assert [message.op_code for message in bench.transport.sent] == [OpCode.BYE_RESPONSE]
+    assert bench.sink.bodies == [b"1"]
+    await bench.end()
+
+
+@pytest.mark.parametrize("last_word", ["eof", "lost"])
+async def test_closing_a_starved_channel_whose_peer_said_bye_and_left(last_word: str) -> None:
+    bench = Bench(size=1)
+    bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
+    bench.connection.eof_received() if last_word == "eof" else bench.transport.fail(None)
+    await turns(3)
+    assert not bench.sink.errors
+    await bench.end()
+
+
+async def test_aborting_a_starved_channel_sends_nothing_more() -> None:
+    bench = Bench(size=1)
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=b"dropped")
+    bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
+    reason = tofu.ChannelClosed("aborted")
+    bench.connection.abort(reason)
+    assert bench.transport.aborted
+    assert bench.sink.errors == [reason]
+    assert len(bench.transport.writes) == 1
+    await bench.end()
+
+
+async def test_crossing_byes_end_once_both_are_answered() -> None:
+    bench = Bench()
+    closing = asyncio.create_task(bench.connection.aclose())
+    await turns(2)
+    (ours,) = bench.transport.sent
+    bench.feed(bye())
+    await turns(2)
+    assert not closing.done()
+    assert [message.op_code for message in bench.transport.sent] == [
+        OpCode.BYE_REQUEST,
+        OpCode.BYE_RESPONSE,
+    ]
+    assert bench.transport.sent[1].message_id == 99
+    bench.feed(bye(OpCode.BYE_RESPONSE, ours.message_id))
+    await closing
+    await bench.end()
+
+
+async def test_a_bye_answered_with_the_wrong_id_is_a_violation() -> None:
+    bench = Bench()
+    bye_id = bench.connection.put(OpCode.BYE_REQUEST)
+    bench.feed(bye(OpCode.BYE_RESPONSE, bye_id + 1))
+    (error,) = bench.sink.errors
+    assert isinstance(error, tofu.ProtocolViolation)
+    assert error.status is Status.INVALID_MESSAGE_ID
+    await bench.end()
+
+
+async def test_a_peer_that_never_answers_bye_is_left_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.02)
+    bench = Bench()
+    await bench.connection.aclose()
+    assert bench.transport.aborted
+    assert "did not answer Bye within 0.02 s" in str(bench.sink.errors[0])
+    await bench.end()
+
+
+async def test_a_peer_that_takes_nothing_of_the_last_words_is_left_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """hang_up has its own deadline: nobody need be waiting in aclose."""
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.02)
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.feed(frame(13))
+    assert bench.transport.closing
+    assert not bench.transport.lost
+    await until(lambda: bench.transport.lost)
+    assert bench.transport.aborted
+    await bench.end()
+
+
+async def test_all_that_was_queued_is_written_before_hanging_up() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    for _ in range(4):
+        bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.feed(bye())
+    bench.connection.put(OpCode.BYE_RESPONSE)
+    assert bench.transport.closing
+    assert not bench.transport.lost
+    assert [message.op_code for message in bench.transport.sent] == [
+        *[OpCode.SIGNAL] * 4,
+        OpCode.BYE_RESPONSE,
+    ]
+    bench.transport.take()
+    await bench.end()
+
+
+async def test_after_the_end_nothing_can_be_sent() -> None:
+    bench = Bench()
+    bench.connection.eof_received()
+    with pytest.raises(tofu.PeerDisconnected):
+        bench.connection.put(OpCode.SIGNAL)
+    await bench.end()
+    with pytest.raises(tofu.ChannelClosed):
+        bench.connection.put(OpCode.SIGNAL)
+
+
+async def test_what_comes_while_closing_is_dropped_without_permits() -> None:
+    bench = Bench(size=1)
+    closing = asyncio.create_task(bench.connection.aclose())
+    await turns(2)
+    for _ in range(10):
+        bench.feed(frame(body=b"late"))
+        assert bench.pool.out == 0
+    assert not bench.sink.messages
+    bench.feed(bye(OpCode.BYE_RESPONSE, bench.transport.sent[0].message_id))
+    await closing
+    await bench.end()
+
+
+async def test_unsent_messages_come_back_as_they_were() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.REQUEST, 5, b"a:1\r\n", b"body")
+    bench.connection.put(OpCode.BYE_REQUEST, 6)
+    unsent = bench.connection.unsent()
+    assert [(m.op_code, m.message_id, dict(m.headers), m.body) for m in unsent] == [
+        (OpCode.REQUEST, 5, {"a": "1"}, b"body"),
+        (OpCode.BYE_REQUEST, 6, {}, b""),
+    ]
+    assert not bench.connection.unsent()
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_connection_leaves_no_cycle_that_holds_permits() -> None:
+    bench = Bench(size=4)
+    bench.feed(frame(body=b"1"), frame(body=b"2"), frame(body=b"3")[:-1])
+    pool = bench.pool
+    bench.transport.fail(None)
+    await turns(2)
+    del bench
+    gc.collect()
+    assert pool.out == 0
+
+
+# --- with real sockets ---------------------------------------------------------------------
+
+
+async def test_nodelay_is_on_at_both_ends(tcp_pair: Pair) -> None:
+    for channel in tcp_pair:
+        sock = transport_of(channel).get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,0 +1,54 @@
+"""Channel numbers: random, and a stale one stays an error for long."""
+
+from __future__ import annotations
+
+import pytest
+
+import tofu_aio as tofu
+from tofu_aio.messaging import numbers
+from tofu_aio.messaging.numbers import RESTING, NumberedTable
+
+
+def test_a_number_leads_to_its_entry_until_it_is_removed() -> None:
+    table: NumberedTable[str] = NumberedTable()
+    first, second = table.add("a"), table.add("b")
+    assert first != second
+    assert (table.get(first), table.get(second)) == ("a", "b")
+    assert sorted(table.values()) == ["a", "b"]
+    table.remove(first)
+    assert table.get(first) is None
+    assert len(table) == 1
+    with pytest.raises(KeyError):
+        table.remove(first)
+
+
+def test_numbers_are_within_1_and_65534() -> None:
+    table: NumberedTable[None] = NumberedTable()
+    assert all(1 <= table.add(None) <= 65534 for _ in range(5000))
+
+
+def test_a_number_rests_until_1024_others_were_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "MAX_CHANNEL", RESTING + 2)
+    table: NumberedTable[None] = NumberedTable()
+    closed = [table.add(None)]
+    table.remove(closed[0])
+    for _ in range(3 * RESTING):
+        number = table.add(None)
+        assert number not in closed[-RESTING:]
+        table.remove(number)
+        closed.append(number)
+
+
+def test_running_out_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "MAX_CHANNEL", 20)
+    table: NumberedTable[int] = NumberedTable()
+    taken = [table.add(0) for _ in range(20)]
+    with pytest.raises(tofu.AllocationFailed, match="20 channels are open .* close some"):
+        table.add(0)
+    assert sorted(taken) == list(range(1, 21))
+
+
+def test_all_numbers_are_given_out_in_a_bounded_number_of_tries() -> None:
+    table: NumberedTable[None] = NumberedTable()
+    given = {table.add(None) for _ in range(65534)}
+    assert given == set(range(1, 65535))

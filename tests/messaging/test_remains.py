@@ -1,0 +1,101 @@
+"""What a peer sent before it went away without a word is delivered, whoever notices first."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawPeer, connection_of, frame, hello, settled, transport_of, until
+from tofu_aio import OpCode
+from tofu_aio.messaging import remains
+from tofu_aio.messaging.remains import Remains
+
+
+@pytest.fixture
+async def bereaved(group: tofu.ChannelGroup, address: str) -> AsyncIterator[tofu.Channel]:
+    """A channel that waits for permits, whose peer sent 20 messages and then reset.
+
+    Eight are in the mailbox, some in the decoder, the rest in the kernel; and the loss has been
+    noticed by writing.
+    """
+    async with await group.listen(address) as listener:
+        peer = await RawPeer.connect(listener.address)
+        await peer.send(hello())
+        channel = await listener.accept()
+        await peer.send(b"".join(frame(body=b"%d" % number) for number in range(9)))
+        await until(lambda: not transport_of(channel).is_reading())
+        for number in range(9, 20):
+            await peer.send(frame(body=b"%d" % number))
+        await peer.reset()
+        while channel.end is None:
+            channel.post(tofu.Message(OpCode.SIGNAL, b"is anybody there?"))
+            await settled(channel)
+        async with channel:
+            yield channel
+
+
+async def test_what_the_kernel_holds_is_delivered(bereaved: tofu.Channel) -> None:
+    for number in range(20):
+        with await bereaved.receive() as message:
+            assert message.body == b"%d" % number
+    with pytest.raises(tofu.PeerDisconnected):
+        await bereaved.receive()
+
+
+async def test_it_is_read_only_as_far_as_there_are_permits(
+    bereaved: tofu.Channel, engine: tofu.Engine
+) -> None:
+    assert bereaved.statistics().received == 9  # with the Hello
+    (await bereaved.receive()).release()
+    await settled(bereaved)
+    assert bereaved.statistics().received == 10
+    assert engine.statistics().pool_free == 0
+
+
+@pytest.mark.parametrize("how", ["aclose", "abort"])
+async def test_it_is_no_hindrance_to_closing(
+    bereaved: tofu.Channel, engine: tofu.Engine, how: str
+) -> None:
+    if how == "aclose":
+        await bereaved.aclose()
+    else:
+        bereaved.abort()
+    assert connection_of(bereaved).done.done()
+    assert engine.statistics().pool_free == 8
+
+
+async def test_a_lack_of_descriptors_costs_only_the_remains(
+    group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(24, "too many open files")
+
+    peer = await RawPeer.connect(listener.address)
+    await peer.send(hello())
+    channel = await listener.accept()
+    await peer.send(frame(body=b"here"))
+    await until(lambda: channel.statistics().received == 2)
+    monkeypatch.setattr(remains.socket, "fromfd", refuse)
+    await peer.reset()
+    assert (await channel.receive()).body == b"here"
+    with pytest.raises(tofu.PeerDisconnected):
+        await channel.receive()
+
+
+async def test_an_encrypted_stream_is_not_read_past_its_transport() -> None:
+    class Encrypted(asyncio.Transport):
+        pass
+
+    left, right = socket.socketpair()
+    with left, right:
+        assert Remains.of(Encrypted({"socket": left, "sslcontext": object()})) is None
+        assert Remains.of(Encrypted({})) is None
+        found = Remains.of(Encrypted({"socket": left}))
+        assert found is not None
+        right.send(b"rest")
+        right.close()
+        assert [found.read(), found.read()] == [b"rest", b""]
