@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 
 from ..protocol.address import Address, UdsAddress
@@ -12,7 +13,7 @@ from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
 from . import sockets
 from .connection import Connection
-from .limits import LISTEN_BACKLOG
+from .limits import LISTEN_BACKLOG, PENDING_CHANNELS
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,9 @@ class Acceptor:
         self._hello_timeout = hello_timeout
         self._admit = admit
         self._server: asyncio.Server | None = None
+        self._strangers = 0  # connections that are read, but not taken by the application
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}
+        self._held: deque[Connection] = deque()  # strangers beyond those: not read
 
     async def start(self) -> None:
         """Accept from now on. The loop itself sees to a shortage of descriptors."""
@@ -66,6 +69,15 @@ class Acceptor:
         if deadline is not None:
             deadline.cancel()
 
+    def taken(self) -> None:
+        """Somebody is a stranger no more, or gone: the next one may introduce himself."""
+        self._strangers -= 1
+        while self._held and self._strangers < PENDING_CHANNELS:
+            connection = self._held.popleft()
+            connection.held = False
+            connection.reconcile_reading()
+            self._host(connection)
+
     def close(self) -> None:
         """Stop listening, remove the socket's file, and drop who has not said Hello."""
         server, self._server = self._server, None
@@ -75,7 +87,8 @@ class Acceptor:
             server.close()
         sockets.remove_file(self.address, self._identity)
         self._identity = None
-        for connection in list(self._introducing):
+        held, self._held = self._held, deque()
+        for connection in (*held, *self._introducing):
             connection.abort(ChannelClosed("the listener was closed"))
 
     def _welcome(self) -> asyncio.Protocol:
@@ -86,10 +99,18 @@ class Acceptor:
         except TofuError as error:
             logger.warning("%s: a connection was refused: %s", self.address, error)
             return _Refusal()
+        if self._strangers < PENDING_CHANNELS:
+            self._host(connection)
+        else:
+            connection.held = True
+            self._held.append(connection)
+        return connection
+
+    def _host(self, connection: Connection) -> None:
+        self._strangers += 1
         self._introducing[connection] = asyncio.get_running_loop().call_later(
             self._hello_timeout, self._too_late, connection
         )
-        return connection
 
     def _too_late(self, connection: Connection) -> None:
         text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"

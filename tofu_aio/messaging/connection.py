@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
+        held: the listener has as many strangers as it can host: not even a Hello is read.
         sink: who takes what is received. Set before the first byte.
         done: completed when the socket is gone.
         sent: messages accepted for sending.
@@ -102,6 +103,7 @@ class Connection(asyncio.Protocol):
         "decoder",
         "done",
         "end",
+        "held",
         "number",
         "received",
         "senders",
@@ -130,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._due = 0  # messages of the last chunk that may yet be answered
         self._half = 0  # when so many are left, the answers so far are worth a write
         self._flushing = False  # a flush is scheduled
+        self.held = False
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -142,6 +145,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         if self.end is not None:  # it was given up while the loop was making the transport
             self._reset()
+        self.reconcile_reading()
 
     def data_received(self, data: bytes) -> None:
         """Decode and hand on what arrived."""
@@ -198,7 +202,7 @@ class Connection(asyncio.Protocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=not self.decoder.starved)
+        self._reading(wanted=not self.decoder.starved and not self.held)
 
     def _reading(self, *, wanted: bool) -> None:
         transport = self._transport
@@ -310,8 +314,8 @@ class Connection(asyncio.Protocol):
             out.append(body)
         self._out_size += HEADER_SIZE + len(headers) + len(body)
         self.sent += 1
-        self._due -= 1
-        if self._due == 0 or self._due == self._half or self._out_size >= WRITE_HIGH_WATER:
+        due = self._due = self._due - 1
+        if due == 0 or due == self._half or self._out_size >= WRITE_HIGH_WATER:  # noqa: PLR1714
             self.flush()
         elif not self._flushing:
             self._flushing = True
@@ -498,7 +502,7 @@ def when_sending(end: TofuError) -> TofuError:
 
 
 def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
-    if state in {State.BYE_SENT, State.BYE_CROSSED, State.BYE_ANSWERED}:
+    if state in {State.BYE_SENT, State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED}:
         return ChannelClosed(f"Bye was said on this side: {op_code.name} cannot follow it")
     return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
 

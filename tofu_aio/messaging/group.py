@@ -279,9 +279,13 @@ class ChannelGroup:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
-                connection, self._mailbox, acceptor.introduced, self._forget
+                connection, self._mailbox, introduced, self._forget
             )
             return connection
+
+        def introduced(connection: Connection) -> None:
+            acceptor.introduced(connection)
+            acceptor.taken()
 
         acceptor = Acceptor(await sockets.listen(where), where, HELLO_TIMEOUT, admit)
         await acceptor.start()

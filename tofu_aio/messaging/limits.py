@@ -26,8 +26,5 @@ LISTEN_BACKLOG: Final = 1024
 """Connections that the kernel completes ahead of accept(2); it caps this at its somaxconn."""
 
 PENDING_CHANNELS: Final = 128
-"""Connections of one listener that were accepted from the kernel but not by the application.
-Beyond it they wait in the kernel's backlog, where they cost no memory of ours."""
-
-ACCEPT_RETRY: Final = 1.0
-"""Seconds before accepting again when the process has run out of descriptors or memory."""
+"""Connections of one listener that are read before the application has taken them. A Hello needs
+no permit of the pool; this bounds what those that nobody takes can hold."""

@@ -55,8 +55,10 @@ class Listener(AnyioListener[Channel]):
             ChannelClosed: the listener was closed.
             BusyResourceError: another task is accepting.
         """
+        assert self._acceptor is not None
         while True:
             channel = await self._ready.take()
+            self._acceptor.taken()
             if channel.state is State.HELLO_HEARD:  # else its peer has left again
                 channel.accept_hello()
                 return channel
@@ -107,6 +109,8 @@ class Listener(AnyioListener[Channel]):
         self._acceptor.introduced(channel._connection)
         if channel.state is State.HELLO_HEARD:
             self._ready.put([channel])
+        else:
+            self._acceptor.taken()
 
     def __repr__(self) -> str:
         return f"<Listener {self._number} {self.address}>"

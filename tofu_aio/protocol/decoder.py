@@ -8,13 +8,15 @@ from .binary_header import HEADER, HEADER_SIZE
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
 from .lifecycle import VERDICTS, State
 from .message import Message
-from .op_code import OP_CODE_MASK, OP_CODES, PUBLIC_BITS, MessageType, Role
+from .op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, MessageType, Role
 from .pool import Pool
 from .status import STATUSES, Status
 from .text_headers import EMPTY_HEADERS, TextHeaders
 
 _unpack: Final = HEADER.unpack_from
 _new: Final = object.__new__
+_PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
+"""Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
 
 class Decoder:
@@ -154,13 +156,14 @@ class Decoder:
         The hot loop of the library: local names, one pass, no call but for what must be made.
         """
         pool, number, state = self._pool, self._number, self.state
+        bits = PUBLIC_BITS if number is None else _PEER_BITS
         take = None if pool is None else pool.free.pop
         verdicts = VERDICTS[state]
         permit, start, end = self._permit, at, len(data)
         size = HEADER_SIZE
         while at + HEADER_SIZE <= end:
             sender, proto, status, message_id, headers_len, body_len = _unpack(data, at)
-            proto &= PUBLIC_BITS
+            proto &= bits
             verdict = verdicts[proto]
             body_at = at + HEADER_SIZE + headers_len
             stop = body_at + body_len
