@@ -21,8 +21,7 @@ async def test_more_strangers_than_can_be_hosted_wait_unread(
         # Two were taken, so two more may be read; the fifth waits for one of those.
         await until(lambda: len(listener._acceptor._held) == 1)
         held = listener._acceptor._held[0]
-        await until(lambda: held._transport is not None)
-        assert not held._transport.is_reading()
+        await until(lambda: held._transport is not None and not held._transport.is_reading())
         assert held.decoder.state is tofu.State.HELLO_AWAITED
         channels += [await listener.accept() for _ in range(3)]
         clients = await asyncio.gather(*connects)

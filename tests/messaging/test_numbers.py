@@ -43,7 +43,7 @@ def test_running_out_is_an_error_that_says_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(numbers, "MAX_CHANNEL", 20)
     table: NumberedTable[int] = NumberedTable()
     taken = [table.add(0) for _ in range(20)]
-    with pytest.raises(tofu.AllocationFailed, match="20 channels are open .* close some"):
+    with pytest.raises(tofu.AllocationFailed, match=r"20 channels are open .* close some"):
         table.add(0)
     assert sorted(taken) == list(range(1, 21))
 

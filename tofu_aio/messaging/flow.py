@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -50,6 +51,8 @@ class ReadGate:
         """Take a channel that closes out of the queue."""
         if reader in self.pool.waiters:
             self.pool.waiters.remove(reader)
+            if not self.pool.waiters:
+                self._told = False
 
     def _schedule(self) -> None:
         """Reconcile at the end of this turn. From any thread, and from finalizers."""
@@ -61,7 +64,8 @@ class ReadGate:
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self._reconcile)
         else:
-            self._loop.call_soon_threadsafe(self._reconcile)
+            with contextlib.suppress(RuntimeError):  # closed in this very moment
+                self._loop.call_soon_threadsafe(self._reconcile)
 
     def _reconcile(self) -> None:
         self._scheduled = False
