@@ -145,7 +145,9 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         if self.end is not None:  # it was given up while the loop was making the transport
             self._reset()
-        self.reconcile_reading()
+        if self.held:
+            # Not here and now: uvloop starts to read after this, whatever was said before.
+            self._loop.call_soon(self.reconcile_reading)
 
     def data_received(self, data: bytes) -> None:
         """Decode and hand on what arrived."""
