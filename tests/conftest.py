@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import os
 import sys
 import tempfile
@@ -47,6 +48,13 @@ def open_descriptors() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
+def watched(request: pytest.FixtureRequest) -> None:
+    """Watch each async test; the others need no loop to be watched from."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("nothing_left_behind")
+
+
+@pytest.fixture
 async def nothing_left_behind() -> AsyncIterator[None]:
     """After each async test: no task of its own, and no descriptor more than before it."""
     gc.collect()

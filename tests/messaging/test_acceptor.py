@@ -19,10 +19,9 @@ async def test_more_strangers_than_can_be_hosted_wait_unread(
         connects = [asyncio.create_task(group.connect(listener.address)) for _ in range(5)]
         channels = [await listener.accept() for _ in range(2)]
         # Two were taken, so two more may be read; the fifth waits for one of those.
-        await until(lambda: len(listener._acceptor._held) == 1)
-        held = listener._acceptor._held[0]
-        await until(lambda: held._transport is not None and not held._transport.is_reading())
-        assert held.decoder.state is tofu.State.HELLO_AWAITED
+        await until(lambda: len(listener._acceptor._waiting) == 1)
+        waiting = next(iter(listener._acceptor._waiting))
+        await until(lambda: not waiting.transport.is_reading())
         channels += [await listener.accept() for _ in range(3)]
         clients = await asyncio.gather(*connects)
         for channel in (*channels, *clients):
@@ -38,7 +37,7 @@ async def test_a_stranger_that_leaves_makes_room(
         _, silent = await asyncio.open_connection("127.0.0.1", listener.address.port)
         await until(lambda: len(listener._acceptor._introducing) == 1)
         connect = asyncio.create_task(group.connect(listener.address))
-        await until(lambda: len(listener._acceptor._held) == 1)
+        await until(lambda: len(listener._acceptor._waiting) == 1)
         silent.close()
         channel = await listener.accept()
         client = await connect
@@ -53,7 +52,7 @@ async def test_closing_the_listener_drops_those_who_wait(
     monkeypatch.setattr(acceptor, "PENDING_CHANNELS", 1)
     listener = await group.listen("tcp://127.0.0.1:0")
     connects = [asyncio.create_task(group.connect(listener.address)) for _ in range(3)]
-    await until(lambda: len(listener._acceptor._held) == 2)
+    await until(lambda: len(listener._acceptor._waiting) == 2)
     await listener.aclose()
     for connect in connects:
         with pytest.raises(tofu.ConnectFailed):

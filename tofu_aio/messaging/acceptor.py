@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from ..protocol.address import Address, UdsAddress
 from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
@@ -46,7 +46,7 @@ class Acceptor:
         self._server: asyncio.Server | None = None
         self._strangers = 0  # connections that are read, but not taken by the application
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}
-        self._held: deque[Connection] = deque()  # strangers beyond those: not read
+        self._waiting: dict[_Waiting, None] = {}  # strangers beyond those, in order
 
     async def start(self) -> None:
         """Accept from now on. The loop itself sees to a shortage of descriptors."""
@@ -72,11 +72,7 @@ class Acceptor:
     def taken(self) -> None:
         """Somebody is a stranger no more, or gone: the next one may introduce himself."""
         self._strangers -= 1
-        while self._held and self._strangers < PENDING_CHANNELS:
-            connection = self._held.popleft()
-            connection.held = False
-            connection.reconcile_reading()
-            self._host(connection)
+        self._invite()
 
     def close(self) -> None:
         """Stop listening, remove the socket's file, and drop who has not said Hello."""
@@ -87,34 +83,86 @@ class Acceptor:
             server.close()
         sockets.remove_file(self.address, self._identity)
         self._identity = None
-        held, self._held = self._held, deque()
-        for connection in (*held, *self._introducing):
+        for waiting in list(self._waiting):
+            waiting.transport.abort()
+        for connection in list(self._introducing):
             connection.abort(ChannelClosed("the listener was closed"))
 
     def _welcome(self) -> asyncio.Protocol:
         if self._server is None:
             return _Refusal()  # it was under way when the listener closed
+        if self._strangers >= PENDING_CHANNELS:
+            return _Waiting(self)
+        return self._host() or _Refusal()
+
+    def _host(self) -> Connection | None:
+        """A connection for one more stranger, unless channels have run out."""
         try:
             connection = self._admit()
         except TofuError as error:
             logger.warning("%s: a connection was refused: %s", self.address, error)
-            return _Refusal()
-        if self._strangers < PENDING_CHANNELS:
-            self._host(connection)
-        else:
-            connection.held = True
-            self._held.append(connection)
-        return connection
-
-    def _host(self, connection: Connection) -> None:
+            return None
         self._strangers += 1
         self._introducing[connection] = asyncio.get_running_loop().call_later(
             self._hello_timeout, self._too_late, connection
         )
+        return connection
+
+    def wait(self, stranger: _Waiting) -> None:
+        """Queue a connection that has come while all places were taken."""
+        self._waiting[stranger] = None
+        self._invite()
+
+    def give_up(self, stranger: _Waiting) -> None:
+        """It has gone before its turn."""
+        self._waiting.pop(stranger, None)
+
+    def _invite(self) -> None:
+        while self._waiting and self._strangers < PENDING_CHANNELS:
+            stranger = next(iter(self._waiting))
+            del self._waiting[stranger]
+            connection = self._host()
+            if connection is None:
+                stranger.transport.abort()
+            else:
+                stranger.become(connection)
 
     def _too_late(self, connection: Connection) -> None:
         text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
         connection.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
+
+
+class _Waiting(asyncio.Protocol):
+    """A connection that is not read, and no channel yet, until there is a place for it."""
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._early = b""
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.pause_reading()
+        self._acceptor.wait(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it, and stop: uvloop starts to read whatever connection_made has said."""
+        self._early += data
+        self.transport.pause_reading()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Wait no more."""
+        self._acceptor.give_up(self)
+
+    def become(self, connection: Connection) -> None:
+        """Go on as a channel's connection."""
+        transport = self.transport
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self._early:
+            connection.data_received(self._early)
+        connection.reconcile_reading()
 
 
 class _Refusal(asyncio.Protocol):

@@ -75,7 +75,6 @@ class Connection(asyncio.Protocol):
     Attributes:
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
-        held: the listener has as many strangers as it can host: not even a Hello is read.
         sink: who takes what is received. Set before the first byte.
         done: completed when the socket is gone.
         sent: messages accepted for sending.
@@ -103,7 +102,6 @@ class Connection(asyncio.Protocol):
         "decoder",
         "done",
         "end",
-        "held",
         "number",
         "received",
         "senders",
@@ -132,7 +130,6 @@ class Connection(asyncio.Protocol):
         self._due = 0  # messages of the last chunk that may yet be answered
         self._half = 0  # when so many are left, the answers so far are worth a write
         self._flushing = False  # a flush is scheduled
-        self.held = False
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -145,9 +142,6 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         if self.end is not None:  # it was given up while the loop was making the transport
             self._reset()
-        if self.held:
-            # Not here and now: uvloop starts to read after this, whatever was said before.
-            self._loop.call_soon(self.reconcile_reading)
 
     def data_received(self, data: bytes) -> None:
         """Decode and hand on what arrived."""
@@ -204,7 +198,7 @@ class Connection(asyncio.Protocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=not self.decoder.starved and not self.held)
+        self._reading(wanted=not self.decoder.starved)
 
     def _reading(self, *, wanted: bool) -> None:
         transport = self._transport
