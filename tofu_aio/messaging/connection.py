@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from typing import Final, Protocol, cast
 
-from ..protocol.binary_header import HEADER, HEADER_SIZE, MAX_PART
+from ..protocol.binary_header import HEADER, MAX_PART
 from ..protocol.decoder import Decoder
 from ..protocol.errors import (
     ChannelClosed,
@@ -95,7 +95,6 @@ class Connection(asyncio.Protocol):
         "_half",
         "_loop",
         "_out",
-        "_out_size",
         "_remains",
         "_told",
         "_transport",
@@ -124,8 +123,7 @@ class Connection(asyncio.Protocol):
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
         self._discarding = False  # closing: what comes is thrown away
-        self._out: list[bytes] = []  # encoded frames that the transport has not got
-        self._out_size = 0
+        self._out = bytearray()  # encoded frames that the transport has not got
         self._carried: list[Pool] = []  # whose permits the messages in _out hold
         self._due = 0  # messages of the last chunk that may yet be answered
         self._half = 0  # when so many are left, the answers so far are worth a write
@@ -244,7 +242,7 @@ class Connection(asyncio.Protocol):
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent, here and in the transport."""
         transport = self._transport
-        return self._out_size + (transport.get_write_buffer_size() if transport else 0)
+        return len(self._out) + (transport.get_write_buffer_size() if transport else 0)
 
     def post(self, message: Message) -> int:
         """Queue a message as it is now, and return the id it travels under.
@@ -285,7 +283,7 @@ class Connection(asyncio.Protocol):
         Raises:
             As ``post``.
         """
-        if type(body) is not bytes or len(body) > MAX_PART:
+        if type(body) is not bytes:
             body = checked_body(body)
         state = self.decoder.state
         op_code = proto & OP_CODE_MASK
@@ -301,17 +299,15 @@ class Connection(asyncio.Protocol):
             message_id = next_message_id()
         out = self._out
         try:
-            out.append(_pack(self.number, proto, status, message_id, len(headers), len(body)))
+            out += _pack(self.number, proto, status, message_id, len(headers), len(body))
         except struct.error:
-            raise _unpackable(message_id, headers) from None
+            raise _unpackable(message_id, headers, body) from None
         if headers:
-            out.append(headers)
-        if body:
-            out.append(body)
-        self._out_size += HEADER_SIZE + len(headers) + len(body)
+            out += headers
+        out += body
         self.sent += 1
         due = self._due = self._due - 1
-        if due == 0 or due == self._half or self._out_size >= WRITE_HIGH_WATER:  # noqa: PLR1714
+        if due == 0 or due == self._half or len(out) >= WRITE_HIGH_WATER:  # noqa: PLR1714
             self.flush()
         elif not self._flushing:
             self._flushing = True
@@ -324,9 +320,9 @@ class Connection(asyncio.Protocol):
         """Give the transport what is queued, in one piece, unless it holds enough."""
         if self.write_paused or not self._out or self._transport is None:
             return
-        data = b"".join(self._out)
+        data = self._out
         self._forget_queue()
-        self._transport.write(data)
+        self._transport.write(data)  # it is the transport's now, which may keep it as it is
 
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
@@ -352,7 +348,7 @@ class Connection(asyncio.Protocol):
 
     def unsent(self) -> list[Message]:
         """The messages that were queued and never given to the transport."""
-        messages = Decoder(None, State.OVERHEARD).feed(b"".join(self._out))
+        messages = Decoder(None, State.OVERHEARD).feed(bytes(self._out))
         self._forget_queue()
         return messages
 
@@ -361,8 +357,7 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def _forget_queue(self) -> None:
-        self._out = []
-        self._out_size = 0
+        self._out = bytearray()
         if self._carried:
             carried, self._carried = self._carried, []
             for pool in carried:
@@ -503,7 +498,8 @@ def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
     return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
 
 
-def _unpackable(message_id: int, headers: bytes) -> TofuError:
+def _unpackable(message_id: int, headers: bytes, body: bytes) -> TofuError:
     if len(headers) > MAX_PART:
         return InvalidHeadersLen(f"the headers have {len(headers)} bytes and may have {MAX_PART}")
+    checked_body(body)
     return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
