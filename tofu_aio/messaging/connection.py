@@ -36,6 +36,7 @@ _pack: Final = HEADER.pack
 _OPEN: Final = State.OPEN
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _LAST_REGULAR: Final = int(OpCode.SIGNAL)
+_BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
@@ -253,21 +254,19 @@ class Connection(asyncio.Protocol):
             InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
             PeerDisconnected: nothing was queued.
         """
-        if message.op_code is OpCode.BYE_SIGNAL:
+        proto = message._proto & ~ORIGIN_BIT
+        if proto == _BYE_SIGNAL:
             self.abort(ChannelClosed("the channel was reset on this side"))
             return message.message_id or next_message_id()
-        message_id = self.put(
-            message._proto & ~ORIGIN_BIT,
-            message.message_id,
-            message.headers.encode(),
-            message.body,
-            message.status,
-        )
-        if self._out and message._pool is not None:
-            self._carried.append(message._pool)
+        headers = message.headers.encode()
+        message_id = self.put(proto, message.message_id, headers, message.body, message.status)
+        pool = message._pool
+        if pool is not None:
             message._pool = None
-        else:
-            message.release()
+            if self._out:
+                self._carried.append(pool)
+            else:
+                pool.release()
         return message_id
 
     def put(
