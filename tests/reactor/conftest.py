@@ -10,9 +10,12 @@ import pytest
 
 from tofu_aio.reactor import ReactorSelector
 from tofu_aio.reactor.pollers import Poller
-from tofu_aio.reactor.pollers.poll import PollPoller
 
-POLLERS: dict[str, Callable[[], Poller]] = {"poll": PollPoller}
+POLLERS: dict[str, Callable[[], Poller]] = {}
+if hasattr(select, "poll"):
+    from tofu_aio.reactor.pollers.poll import PollPoller
+
+    POLLERS["poll"] = PollPoller
 if hasattr(select, "epoll"):
     from tofu_aio.reactor.pollers.epoll import EpollPoller
 

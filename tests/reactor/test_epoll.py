@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import select
 import tempfile
 
 import pytest
 
+from tests.reactor.looking import look
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 
-epoll = pytest.importorskip("tofu_aio.reactor.pollers.epoll")
+if not hasattr(select, "epoll"):
+    pytest.skip("this system has no epoll", allow_module_level=True)
+
+from tofu_aio.reactor.pollers.epoll import EpollPoller
 
 
 @pytest.fixture
 def poller():
-    poller = epoll.EpollPoller()
+    poller = EpollPoller()
     yield poller
     poller.close()
 
@@ -39,11 +44,11 @@ def test_a_close_is_an_unregistration_unless_a_copy_lives(poller, make_pair):
     copy = left.dup()
     right.send(b"x")
     left.close()
-    assert poller.wait(0, 1, 1) == [(fd, READ, 1)]
+    assert look(poller, 0, 1) == [(fd, READ)]
     with pytest.raises(OSError, match="Bad file descriptor"):
         poller.remove(fd, READ)
     copy.close()
-    assert poller.wait(0, 1, 1) == []
+    assert look(poller, 0, 1) == []
 
 
 def test_a_reused_number_is_unknown_to_modify_and_remove(poller, make_pair):
@@ -67,7 +72,7 @@ def test_a_file_that_comes_back_to_its_number_can_be_added_again(poller, make_pa
     left.close()
     os.dup2(copy.fileno(), fd)
     poller.add(fd, WRITE, 2)
-    assert poller.wait(0, 1, 2) == [(fd, WRITE, 2)]
+    assert look(poller, 0, 1) == [(fd, WRITE)]
     os.close(fd)
     copy.close()
 
@@ -80,4 +85,4 @@ def test_an_empty_interest_is_never_told(poller, make_pair):
     with pytest.raises(KeyError):
         poller.modify(left.fileno(), BOTH, 0, 1)
     right.close()
-    assert poller.wait(0, 1, 1) == [(left.fileno(), BOTH, 1)]
+    assert look(poller, 0, 1) == [(left.fileno(), BOTH)]

@@ -26,16 +26,25 @@ import selectors
 import weakref
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from tofu_aio.reactor.ghosts import Ghosts
 from tofu_aio.reactor.pollers import default_poller
-from tofu_aio.reactor.pollers.poller import BOTH, REFUSED, Event, Poller
+from tofu_aio.reactor.pollers.poller import BOTH, READ, REFUSED, WRITE, Event, Poller
+from tofu_aio.reactor.statistics import SelectorCounters, SelectorStatistics
 from tofu_aio.reactor.table import Registration, Table, TableView
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
+
+
+class Keeper(Protocol):
+    """Who holds a descriptor open until it closes, such as a transport."""
+
+    def is_closing(self) -> bool:
+        """Return whether the descriptor is closed or about to be."""
 
 
 class ReactorSelector(selectors.BaseSelector):
@@ -58,11 +67,11 @@ class ReactorSelector(selectors.BaseSelector):
         self._generation = 0
         # Registered descriptors whose `armed` may differ from what is wanted.
         self._changed: set[int] = set()
-        # Numbers under which the poller may watch a file that the table does not know, and how
-        # often an answer about one had to be checked since the poller was made.
-        self._doubted: set[int] = set()
-        self._checks = 0
+        self._ghosts = Ghosts()
+        # What was unregistered and the poller not told yet, with what keeps it open until then.
+        self.resting: dict[int, tuple[Registration, Keeper]] = {}
         self._selecting = False
+        self._counters = SelectorCounters()
         _living.add(self)
 
     def register(
@@ -75,16 +84,23 @@ class ReactorSelector(selectors.BaseSelector):
             KeyError: It is registered already.
             OSError: The system refuses it, as `Poller.add` says.
         """
-        _check(events)
+        if events not in _VALID:
+            raise ValueError(f"Invalid events: {events!r}")
         fd = self._table.descriptor_of(fileobj)
         if fd in self._table:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        self._counters.asked_adds += 1
         self._generation += 1
         registration = Registration(
             selectors.SelectorKey(fileobj, fd, events, data), self._generation
         )
         # In the table first: another thread's `select` may see the event before `_update` returns.
         self._table[fd] = registration
+        if fd in self.resting:
+            # Still armed for the same open file: this is a change of mind.
+            registration.armed = self.resting.pop(fd)[0].armed
+            self._change(registration)
+            return registration.key
         try:
             self._update(registration, events)
         except BaseException:
@@ -99,10 +115,33 @@ class ReactorSelector(selectors.BaseSelector):
             ValueError: The file object is invalid.
             KeyError: It is not registered.
         """
-        registration = self._table.find(fileobj)
-        del self._table[registration.key.fd]
+        registration = self._take_out(fileobj)
         self._update(registration, 0)
         return registration.key
+
+    def rest(self, fileobj: FileDescriptorLike, keeper: Keeper) -> selectors.SelectorKey:
+        """Unregister a file object, but tell the system no sooner than in the next `select`.
+
+        Until then a `register` of the same number costs nothing, and means the same open file. So
+        the caller must know that it stays open: `keeper` is held until the system is told, and
+        whoever closes the descriptor or hands its number on calls `settle` before.
+
+        Raises:
+            ValueError: The file object is invalid.
+            KeyError: It is not registered.
+        """
+        registration = self._take_out(fileobj)
+        if self._selecting:
+            self._update(registration, 0)
+        else:
+            self.resting[registration.key.fd] = registration, keeper
+        return registration.key
+
+    def settle(self, fd: int) -> None:
+        """Tell the system now that a number at rest is no longer watched."""
+        resting = self.resting.pop(fd, None)
+        if resting is not None:
+            self._update(resting[0], 0)
 
     def modify(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
@@ -117,13 +156,13 @@ class ReactorSelector(selectors.BaseSelector):
             OSError: The system refuses, while `select` waits in another thread.
         """
         registration = self._table.find(fileobj)
-        _check(events)
+        if events not in _VALID:
+            raise ValueError(f"Invalid events: {events!r}")
         old = registration.key
         registration.key = selectors.SelectorKey(old.fileobj, old.fd, events, data)
-        if events != registration.armed:
-            self._changed.add(old.fd)
-            if self._selecting:
-                self._update(registration, events)
+        if events != old.events:
+            self._counters.asked_modifies += 1
+        self._change(registration)
         return registration.key
 
     def select(self, timeout: float | None = None) -> Ready:
@@ -143,9 +182,27 @@ class ReactorSelector(selectors.BaseSelector):
         """
         if timeout is not None and timeout <= 0:
             timeout = 0
+        # Nothing is measured against it where there is no end to the wait or no wait at all.
+        start = monotonic() if timeout else 0.0
+        rest = timeout
         self._selecting = True
         try:
-            return self._wait(timeout)
+            while True:
+                ready = self._reconcile() if self._changed or self.resting else []
+                if not ready:
+                    newest = self._generation
+                    events = self._poller.wait(rest, len(self._table))
+                    if events:
+                        ready = self._harvest(events)
+                        if len(ready) < len(events) or newest < self._generation:
+                            ready = self._examine(events, newest)
+                        self._counters.delivered += len(ready)
+                if ready or timeout == 0:
+                    return ready
+                if timeout is not None:
+                    rest = timeout - (monotonic() - start)
+                    if rest <= 0:
+                        return ready
         except InterruptedError:
             return []
         finally:
@@ -161,8 +218,25 @@ class ReactorSelector(selectors.BaseSelector):
         self._poller.close()
         self._table.clear()
         self._changed.clear()
-        self._doubted.clear()
+        self.resting.clear()
         self._view = None
+
+    def statistics(self) -> SelectorStatistics:
+        """Return what the selector has done so far; it may be closed."""
+        return self._counters.snapshot(len(self._table))
+
+    def _take_out(self, fileobj: FileDescriptorLike) -> Registration:
+        registration = self._table.find(fileobj)
+        del self._table[registration.key.fd]
+        self._counters.asked_removes += 1
+        return registration
+
+    def _change(self, registration: Registration) -> None:
+        """Note a change of mind for the next `select`, or make it where one is waiting already."""
+        if registration.armed != registration.key.events:
+            self._changed.add(registration.key.fd)
+            if self._selecting:
+                self._update(registration, registration.key.events)
 
     def _update(self, registration: Registration, wanted: int) -> None:
         """Make the poller watch what is wanted: the one place where it is told anything."""
@@ -174,13 +248,15 @@ class ReactorSelector(selectors.BaseSelector):
         if armed:
             try:
                 if not wanted:
+                    self._counters.issued_removes += 1
                     self._poller.remove(fd, armed)
                     return
+                self._counters.issued_modifies += 1
                 self._poller.modify(fd, armed, wanted, registration.generation)
             except OSError as error:
                 # Closed before it was unregistered. If that was the last copy the system has
                 # forgotten it; if not, a ghost stays, and nothing tells which.
-                self._doubted.add(fd)
+                self._ghosts.numbers.add(fd)
                 if not wanted:
                     return
                 if error.errno != errno.ENOENT:
@@ -188,17 +264,22 @@ class ReactorSelector(selectors.BaseSelector):
                 # The number was reused: the program means the file that has it now.
                 armed = 0
         if not armed:
+            self._counters.issued_adds += 1
             self._poller.add(fd, wanted, registration.generation)
         registration.armed = wanted
 
-    def _reconcile(self, ready: Ready) -> None:
-        """Tell the poller what has changed, and report what it refuses as ready."""
+    def _reconcile(self) -> Ready:
+        """Tell the poller what has changed; return what it refuses, to be reported as ready."""
+        ready: Ready = []
+        while self.resting:
+            self._update(self.resting.popitem()[1][0], 0)
         while self._changed:
             registration = self._table.get(self._changed.pop())
             if registration is not None:
-                self._settle(registration, ready)
+                self._tell(registration, ready)
+        return ready
 
-    def _settle(self, registration: Registration, ready: Ready) -> None:
+    def _tell(self, registration: Registration, ready: Ready) -> None:
         key = registration.key
         try:
             self._update(registration, key.events)
@@ -208,74 +289,56 @@ class ReactorSelector(selectors.BaseSelector):
                 raise
             ready.append((key, key.events))
 
-    def _wait(self, timeout: float | None) -> Ready:
-        ready: Ready = []
-        start = monotonic()
-        rest = timeout
-        while True:
-            if self._changed:
-                self._reconcile(ready)
-                if ready:
-                    return ready
-            events = self._poller.wait(rest, len(self._table), self._generation)
-            self._harvest(events, ready)
-            if ready or timeout == 0:
-                return ready
-            if timeout is not None:
-                rest = timeout - (monotonic() - start)
-                if rest <= 0:
-                    return ready
-
-    def _harvest(self, events: list[Event], ready: Ready) -> None:
-        """Add what the events say to `ready`, if it is about the table's registrations."""
+    def _harvest(self, events: list[Event]) -> Ready:
+        """Return what the events say of the table; less than was said means to examine it."""
+        if self._ghosts.numbers:
+            return []
         table = self._table
-        doubted = self._doubted
-        strange: list[Event] = []
-        for event in events:
-            fd, readiness, generation = event
-            registration = table.get(fd)
-            # What was registered while the poller waited, by a thread or a signal handler, is
-            # newer than the event. If it is true of it too it will be said again: readiness is
-            # level-triggered.
-            if registration is not None and registration.generation <= generation:
-                key = registration.key
-                useful = readiness & key.events
-                if useful and fd not in doubted:
-                    ready.append((key, useful))
-                else:
-                    strange.append(event)
-            elif registration is None:
-                strange.append(event)
-        if strange:
-            self._examine(strange, ready)
+        meaning = self._poller.meaning
+        try:
+            return [
+                (key, useful)
+                for fd, flags in events
+                if (useful := meaning[flags] & (key := table[fd].key).events)
+            ]
+        except KeyError:
+            return []
 
-    def _examine(self, events: list[Event], ready: Ready) -> None:
-        """Deal with events that cannot simply be believed."""
-        haunted = False
-        checked: set[int] = set()
-        for fd, readiness, _ in events:
+    def _examine(self, events: list[Event], newest: int) -> Ready:
+        """Harvest where not every event can simply be believed."""
+        refused: Ready = []
+        claims: dict[int, tuple[selectors.SelectorKey, int]] = {}
+        for fd, flags in events:
             registration = self._table.get(fd)
-            claimed = 0 if registration is None else readiness & registration.key.events
-            if registration is not None and readiness & REFUSED:
+            if registration is not None and registration.generation > newest:
+                # Registered while the poller waited, by a thread or a signal handler. If it is
+                # true of this registration too it will be said again: readiness is level-triggered.
+                self._counters.dropped += 1
+                continue
+            said = self._poller.meaning[flags]
+            if registration is not None and said & REFUSED:
                 registration.armed = 0
-                self._settle(registration, ready)
-            elif registration is None or not claimed:
-                # Once may be a change that crossed the harvest; twice is a ghost.
-                haunted |= fd in self._doubted
-                self._doubted.add(fd)
-            elif fd in checked:
-                haunted = True
+                self._tell(registration, refused)
+                continue
+            useful = said & registration.key.events if registration is not None else 0
+            if registration is None or not useful or fd in claims:
+                self._ghosts.meet(fd)
+                self._counters.dropped += 1
             else:
-                checked.add(fd)
-                actual = self._poller.probe(fd, claimed)
-                haunted |= actual != claimed
-                if actual:
-                    ready.append((registration.key, actual))
-        # Building anew costs a change per descriptor. As many checks have paid for it, so that a
-        # program that closes before it unregisters pays two calls an event at most.
-        self._checks += len(checked)
-        if haunted or self._checks > len(self._table):
+                claims[fd] = registration.key, useful
+        ready = [
+            (key, useful) for key, claim in claims.values() if (useful := self._true(key, claim))
+        ]
+        self._counters.dropped += len(claims) - len(ready)
+        if self._ghosts.proven(len(self._table)):
             self._rebuild()
+        return refused + ready
+
+    def _true(self, key: selectors.SelectorKey, claimed: int) -> int:
+        """Return how much of what was said of a registration is true of it."""
+        if key.fd not in self._ghosts.numbers:
+            return claimed
+        return self._ghosts.confirm(claimed, self._poller.probe(key.fd, claimed))
 
     def _rebuild(self) -> None:
         """Take a new poller, which the next wait tells all that the table wants."""
@@ -283,10 +346,11 @@ class ReactorSelector(selectors.BaseSelector):
             poller = self._make_poller()
         except OSError:
             return  # No descriptor to spare: a haunted poller is better than none.
+        self._counters.rebuilds += 1
         self._poller.close()
         self._poller = poller
-        self._doubted.clear()
-        self._checks = 0
+        self.resting.clear()
+        self._ghosts = Ghosts()
         for registration in self._table.values():
             registration.armed = 0
         self._changed.update(self._table)
@@ -298,10 +362,7 @@ class ReactorSelector(selectors.BaseSelector):
         self._rebuild()
 
 
-def _check(events: int) -> None:
-    if not events or events & ~BOTH:
-        raise ValueError(f"Invalid events: {events!r}")
-
+_VALID = frozenset({READ, WRITE, BOTH})
 
 # What a descriptor itself is to blame for; anything else is the system's trouble.
 _UNWATCHABLE = frozenset({errno.EBADF, errno.EPERM})

@@ -36,6 +36,8 @@ class Registration:
 class Table(dict[int, Registration]):
     """Registrations by descriptor."""
 
+    __slots__ = ()
+
     def descriptor_of(self, fileobj: FileDescriptorLike) -> int:
         """Return the descriptor of a file object or number.
 
@@ -68,10 +70,20 @@ class Table(dict[int, Registration]):
             KeyError: It is not registered.
             ValueError: As `descriptor_of`.
         """
-        registration = self.get(self.descriptor_of(fileobj))
+        registration = self.look_up(fileobj)
         if registration is None:
             raise KeyError(f"{fileobj!r} is not registered")
         return registration
+
+    def look_up(self, fileobj: FileDescriptorLike) -> Registration | None:
+        """Return the registration of a file object or number, or None.
+
+        Raises:
+            ValueError: As `descriptor_of`.
+        """
+        # asyncio asks by number, for each callback that it adds or removes.
+        registration = self.get(fileobj) if type(fileobj) is int else None
+        return self.get(self.descriptor_of(fileobj)) if registration is None else registration
 
 
 class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
@@ -101,5 +113,5 @@ class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
         The inherited one raises and catches a KeyError on a miss, and asyncio misses each time it
         starts to watch a descriptor.
         """
-        registration = self._table.get(self._table.descriptor_of(fileobj))
+        registration = self._table.look_up(fileobj)
         return default if registration is None else registration.key

@@ -6,6 +6,7 @@ import select
 import sys
 
 from tofu_aio.reactor.pollers import poll
+from tofu_aio.reactor.pollers.masks import Masks
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE, Event
 
 assert sys.platform == "linux"  # tells the type checker where this module exists
@@ -21,6 +22,8 @@ class EpollPoller:
     the number, so the events of the two cannot be told apart, and `remove` cannot reach the old
     one. Whoever sees `remove` or `modify` fail must reckon with it.
     """
+
+    meaning = Masks(select.EPOLLIN, select.EPOLLOUT)
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -43,23 +46,18 @@ class EpollPoller:
         """EPOLL_CTL_DEL."""
         self._epoll.unregister(fd)
 
-    def wait(self, timeout: float | None, limit: int, newest: int, /) -> list[Event]:
+    def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
         """epoll_wait(2), which rounds up to whole milliseconds.
 
         The kernel's ready list is a queue: it hands out from the head and puts what stays ready
         back at the tail, so what did not fit comes first in the next call.
         """
-        events = self._epoll.poll(
-            -1 if timeout is None else min(timeout, LONGEST_WAIT),
-            # Not a cost: the buffer is allocated and never touched beyond what is ready.
-            limit or 1,
-        )
-        # EPOLLHUP and EPOLLERR come whatever was asked, alone or with the others, and must reach
-        # whichever interest is registered.
-        return [
-            (fd, READ if mask == _IN else WRITE if mask == _OUT else BOTH, newest)
-            for fd, mask in events
-        ]
+        if timeout is None:
+            timeout = -1
+        elif timeout > LONGEST_WAIT:
+            timeout = LONGEST_WAIT
+        # The limit is no cost: the buffer is allocated and not touched beyond what is ready.
+        return self._epoll.poll(timeout, limit or 1)
 
     def probe(self, fd: int, interest: int, /) -> int:
         """Answer with one poll(2) of the descriptor alone."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import select
 import sys
 
-from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE, Event
+from tofu_aio.reactor.pollers.masks import Masks
+from tofu_aio.reactor.pollers.poller import LONGEST_WAIT, READ, WRITE, Event
 
 assert sys.platform != "win32"  # tells the type checker where this module exists
 
@@ -17,6 +18,8 @@ class PollPoller:
     without `remove` is reported as ready (POLLNVAL) until it is removed, and one that is reused is
     simply watched under its new file. Cost grows with the descriptors, which is poll(2)'s own.
     """
+
+    meaning = Masks(select.POLLIN, select.POLLOUT)
 
     def __init__(self) -> None:
         self._poll: select.poll | None = select.poll()
@@ -38,10 +41,10 @@ class PollPoller:
         """Take the descriptor off the list."""
         self._open().unregister(fd)
 
-    def wait(self, timeout: float | None, _limit: int, newest: int, /) -> list[Event]:
+    def wait(self, timeout: float | None, _limit: int, /) -> list[Event]:
         """Wait as `Poller.wait` says, in the order of registration: poll(2) knows no other."""
         milliseconds = None if timeout is None else min(timeout, LONGEST_WAIT) * 1000
-        return [(fd, _readiness(mask), newest) for fd, mask in self._open().poll(milliseconds)]
+        return self._open().poll(milliseconds)
 
     def probe(self, fd: int, interest: int, /) -> int:
         """Answer with one poll(2) of the descriptor alone."""
@@ -59,19 +62,8 @@ def probe(fd: int, interest: int) -> int:
     answer = one.poll(0)
     if not answer or answer[0][1] & select.POLLNVAL:
         return 0
-    return _readiness(answer[0][1]) & interest
+    return PollPoller.meaning[answer[0][1]] & interest
 
 
 def _mask(interest: int) -> int:
     return (select.POLLIN if interest & READ else 0) | (select.POLLOUT if interest & WRITE else 0)
-
-
-def _readiness(mask: int) -> int:
-    # Whatever is neither plain readability nor plain writability (POLLHUP, POLLERR, POLLNVAL)
-    # must reach whichever interest is registered: a pipe's writer registers READ to see the
-    # reader close.
-    if mask == select.POLLIN:
-        return READ
-    if mask == select.POLLOUT:
-        return WRITE
-    return BOTH

@@ -7,6 +7,7 @@ and what was last told to the system, is the selector's to remember, and it pass
 from __future__ import annotations
 
 import selectors
+from collections.abc import Mapping
 from typing import Final, Protocol, TypeAlias
 
 READ: Final = selectors.EVENT_READ
@@ -21,8 +22,8 @@ REFUSED: Final = 4
 # milliseconds in an int, which ends after 2,147,483 seconds.
 LONGEST_WAIT: Final = 2_000_000.0
 
-# Descriptor, readiness (READ, WRITE, both, or REFUSED), generation.
-Event: TypeAlias = tuple[int, int, int]
+# A descriptor, and flags whose meaning the poller knows.
+Event: TypeAlias = tuple[int, int]
 
 
 class Poller(Protocol):
@@ -30,6 +31,13 @@ class Poller(Protocol):
 
     After `close` every other call raises ValueError, as a closed file does.
     """
+
+    @property
+    def meaning(self) -> Mapping[int, int]:
+        """What the flags that `wait` returns say: READ, WRITE, both, or REFUSED.
+
+        A hang-up or an error is both, so that it reaches whichever interest is registered.
+        """
 
     def add(self, fd: int, interest: int, generation: int, /) -> None:
         """Start to watch a descriptor that is not watched, at once.
@@ -40,7 +48,7 @@ class Poller(Protocol):
             fd: The descriptor.
             interest: READ, WRITE or both; never 0.
             generation: Grows with each registration the selector makes. A system that can keep it
-                with the descriptor hands it back with each event.
+                with the descriptor and hand it back drops what is said of an older one.
 
         Raises:
             OSError: The system refuses: EBADF for a closed descriptor, EPERM where it cannot be
@@ -73,20 +81,17 @@ class Poller(Protocol):
                 another file now. A copy of the old file may still be watched.
         """
 
-    def wait(self, timeout: float | None, limit: int, newest: int, /) -> list[Event]:
+    def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
         """Wait until a watched descriptor is ready, and say which are.
 
         In the order they became ready where the system knows it, and those that did not fit come
-        before any of these come again. A hang-up or an error counts as ready for both, so that it
-        reaches whichever interest is registered. A Python signal handler that does not raise
-        leaves the rest of the wait.
+        before any of these come again. A Python signal handler that does not raise leaves the rest
+        of the wait.
 
         Args:
             timeout: Seconds, not negative; None to wait for ever. At least this long passes
                 before an empty answer, except that a wait beyond `LONGEST_WAIT` may end there.
             limit: How many descriptors are registered, and so could be ready at once.
-            newest: The newest generation given to `add` or `modify` so far. A system that cannot
-                keep generations stamps it on each event: nothing younger can have been seen.
         """
 
     def probe(self, fd: int, interest: int, /) -> int:

@@ -1,0 +1,333 @@
+"""Waking a sleeping loop: never in vain, never twice where once will do, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tofu_aio.reactor import Loop
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no signal handlers on Windows")
+
+
+@pytest.fixture
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+def nothing():
+    pass
+
+
+class CountingSocket:
+    """A self-pipe's writing end that counts what goes through it, and may fail first."""
+
+    def __init__(self, sock, failures=()):
+        self.sock = sock
+        self.sent = 0
+        self.failures = list(failures)
+
+    def send(self, data):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.sent += len(data)
+        return self.sock.send(data)
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+def counting(loop, *failures):
+    loop._csock = CountingSocket(loop._csock, failures)
+    return loop._csock
+
+
+def run_one_turn(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_many_calls_before_a_turn_cost_one_wake_up(loop):
+    pipe = counting(loop)
+    called = []
+    for number in range(1000):
+        loop.call_soon_threadsafe(called.append, number)
+    assert pipe.sent == 1
+    run_one_turn(loop)
+    assert called == list(range(1000))
+
+
+def test_each_turn_takes_one_wake_up_again(loop):
+    pipe = counting(loop)
+    for _ in range(5):
+        loop.call_soon_threadsafe(nothing)
+        run_one_turn(loop)
+        run_one_turn(loop)
+    assert pipe.sent == 5
+
+
+def test_eight_threads_and_a_hundred_thousand_calls(loop):
+    """None is lost, each thread's arrive in order, and the loop sleeps in between."""
+    threads, calls = 8, 12_500
+    received = [[] for _ in range(threads)]
+    missing = threads * calls
+
+    def receive(thread, number):
+        nonlocal missing
+        received[thread].append(number)
+        missing -= 1
+        if not missing:
+            loop.stop()
+
+    def send(thread):
+        for number in range(calls):
+            loop.call_soon_threadsafe(receive, thread, number)
+
+    senders = [threading.Thread(target=send, args=(thread,)) for thread in range(threads)]
+    for sender in senders:
+        sender.start()
+    loop.run_forever()
+    for sender in senders:
+        sender.join()
+    assert received == [list(range(calls))] * threads
+
+
+def test_a_thread_wakes_the_loop_each_time_it_has_fallen_asleep(loop):
+    """Ping-pong: no other event ever wakes the loop, so one lost wake-up hangs the test."""
+    answered = threading.Semaphore(0)
+    rounds = 2000
+
+    def ask():
+        for _ in range(rounds):
+            loop.call_soon_threadsafe(answered.release)
+            answered.acquire()
+        loop.call_soon_threadsafe(loop.stop)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    loop.run_forever()
+    asker.join()
+
+
+def test_the_flag_is_cleared_after_the_pipe_is_emptied(loop):
+    """A call that comes between the two, and sees the flag, must not be slept through."""
+    called = []
+
+    class Late:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def recv(self, size):
+            data = self.sock.recv(size)
+            # As if from another thread, right after the pipe was emptied.
+            loop.call_soon_threadsafe(called.append, 1)
+            loop.call_soon_threadsafe(loop.stop)
+            return data
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+    loop._ssock = Late(loop._ssock)
+    # What was registered at first is the loop's bound method, which reads the attribute anew.
+    loop.call_soon_threadsafe(nothing)
+    loop.run_forever()
+    assert called == [1]
+    assert not loop._wake_up_pending
+
+
+def test_a_wake_up_that_cannot_be_written_is_tried_again(loop):
+    pipe = counting(loop, OSError(32, "Broken pipe"))
+    loop.call_soon_threadsafe(nothing)
+    assert pipe.sent == 0
+    loop.call_soon_threadsafe(nothing)
+    assert pipe.sent == 1
+
+
+def test_a_handler_that_raises_while_a_wake_up_is_written_takes_it_from_nobody(loop):
+    pipe = counting(loop, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        loop.call_soon_threadsafe(nothing)
+    # Another thread may have skipped its own byte meanwhile.
+    assert pipe.sent == 1
+    loop.call_soon_threadsafe(loop.stop)
+    loop.run_forever()
+
+
+def test_a_handler_that_raises_while_the_pipe_is_read_leaves_no_flag(loop):
+    class Interrupting:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def recv(self, size):
+            self.sock.recv(size)
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+    ssock = loop._ssock
+    loop._ssock = Interrupting(ssock)
+    loop.call_soon_threadsafe(nothing)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop._ssock = ssock
+    pipe = counting(loop)
+    loop.call_soon_threadsafe(loop.stop)
+    assert pipe.sent == 1
+    loop.run_forever()
+
+
+def test_a_call_after_the_end_is_refused(loop):
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_soon_threadsafe(print)
+    loop._write_to_self()
+
+
+# The end of the self-pipe.
+
+
+def end_by_shutdown(loop):
+    import socket
+
+    loop._csock.shutdown(socket.SHUT_WR)
+
+
+def end_by_close(loop):
+    loop._csock.close()
+
+
+@pytest.mark.parametrize("end", [end_by_shutdown, end_by_close])
+def test_the_loop_survives_the_end_of_its_self_pipe(loop, end):
+    old = loop._ssock
+    end(loop)
+    loop.call_later(0.01, loop.stop)
+    before = loop.statistics()
+    loop.run_forever()
+    # One turn to see the end, one for the timer; asyncio's own loop takes thousands.
+    assert loop.statistics().turns - before.turns <= 4
+    assert loop._ssock is not old
+    assert old.fileno() == -1
+    assert loop.statistics().selector.descriptors == 1
+    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    waker.start()
+    loop.run_forever()
+    waker.join()
+
+
+def test_a_broken_self_pipe_is_renewed_too(loop):
+    class Broken:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def recv(self, size):
+            raise ConnectionResetError
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+    loop._ssock = Broken(loop._ssock)
+    loop.call_soon_threadsafe(nothing)
+    run_one_turn(loop)
+    run_one_turn(loop)
+    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    waker.start()
+    loop.run_forever()
+    waker.join()
+
+
+@needs_signals
+def test_signals_find_the_new_self_pipe(loop):
+    seen = []
+
+    def handle():
+        seen.append(1)
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, handle)
+    end_by_shutdown(loop)
+    run_one_turn(loop)
+    run_one_turn(loop)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    loop.run_forever()
+    assert seen == [1]
+
+
+def test_without_signal_handlers_the_new_self_pipe_leaves_signals_alone(loop):
+    end_by_close(loop)
+    run_one_turn(loop)
+    run_one_turn(loop)
+    with contextlib.suppress(ValueError):
+        assert signal.set_wakeup_fd(-1) == -1
+
+
+# Signals.
+
+
+@needs_signals
+def test_a_signal_wakes_a_sleeping_loop(loop):
+    seen = []
+
+    def handle():
+        seen.append(1)
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    loop.run_forever()
+    assert seen == [1]
+
+
+@needs_signals
+def test_control_c_interrupts_a_sleeping_loop():
+    """In a process of its own, which would sleep for an hour."""
+    code = """
+import asyncio, tofu_aio.reactor as reactor
+async def main():
+    print("asleep", flush=True)
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        raise
+try:
+    reactor.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "asleep\n"
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate()
+    assert output.split() == ["cancelled", "interrupted"]
+    assert child.returncode == 0
+
+
+def test_asyncio_s_own_loop_has_what_this_one_has_not():
+    """The spin is asyncio's, so that a Python that mends it shows here."""
+    loop = asyncio.SelectorEventLoop()
+    turns = 0
+    loop._csock.close()
+    select = loop._selector.select
+
+    def count(timeout):
+        nonlocal turns
+        turns += 1
+        if turns == 100:
+            loop.stop()
+        return select(timeout)
+
+    loop._selector.select = count
+    loop.call_later(3600, print)
+    loop.run_forever()
+    loop.close()
+    assert turns >= 100

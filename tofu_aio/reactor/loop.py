@@ -1,0 +1,252 @@
+"""The event loop: asyncio's selector loop over the reactor's selector."""
+
+# `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
+# mypy: disable-error-code="explicit-any"
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio import base_events
+from collections.abc import Callable
+from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack
+
+from tofu_aio.reactor.selector import ReactorSelector
+from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics
+from tofu_aio.reactor.wake_up import WakingLoop
+
+if TYPE_CHECKING:
+    from tofu_aio.reactor.selector_loop import ReadyHandle
+
+Args = TypeVarTuple("Args")
+
+# A day: long enough to cost nothing, short enough for every clock and poller.
+_LONGEST_SLEEP = 86_400
+
+# Cancelled timers stay in the heap until their time comes, unless there are more than this many
+# timers and more than half of them are cancelled.
+_FEW_TIMERS = 100
+
+
+class Loop(WakingLoop):
+    """An asyncio event loop whose selector reconciles desired interest once a turn.
+
+    Everything that `asyncio.SelectorEventLoop` documents holds. Beyond that:
+
+    * A transport that pauses and resumes reading between two turns costs no system call.
+    * Many `call_soon_threadsafe` between two turns cost one wake-up.
+    * The loop survives the end of its own self-pipe, which makes asyncio's spin.
+    * `statistics` tells what it is doing.
+    """
+
+    def __init__(self, selector: ReactorSelector | None = None) -> None:
+        # Two attributes, not ten: CPython 3.11 to 3.13 reads those of an object with more than 30
+        # through a slower path, all of them, and asyncio's loop has 26. The selector is kept beside
+        # asyncio's own reference, which a closed loop lets go of.
+        self._reactor = ReactorSelector() if selector is None else selector
+        self._counters = LoopCounters()
+        super().__init__(self._reactor)
+
+    def statistics(self) -> LoopStatistics:
+        """Return what the loop has done so far; it may be closed."""
+        return self._counters.snapshot(self._reactor.statistics())
+
+    # While a transport is open it alone decides what becomes of its descriptor: nobody else may
+    # add or remove it, and `close` and `abort` remove it before the socket is closed. So when a
+    # transport takes back the last of its interest without closing (it pauses reading), the
+    # descriptor stays open, the system can be told in the next turn, and if the transport resumes
+    # before that there is nothing to tell. Every other descriptor may be closed and its number
+    # reused as soon as we return, and must be removed at once.
+
+    def _add_reader(
+        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+    ) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        key = self._key_to_change(fd)
+        if key is None:
+            self._reactor.register(fd, EVENT_READ, (handle, None))
+        else:
+            reader, writer = key.data
+            self._reactor.modify(fd, key.events | EVENT_READ, (handle, writer))
+            if reader is not None:
+                reader.cancel()
+        return handle
+
+    def _add_writer(
+        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+    ) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        key = self._key_to_change(fd)
+        if key is None:
+            self._reactor.register(fd, EVENT_WRITE, (None, handle))
+        else:
+            reader, writer = key.data
+            self._reactor.modify(fd, key.events | EVENT_WRITE, (reader, handle))
+            if writer is not None:
+                writer.cancel()
+        return handle
+
+    def _remove_reader(self, fd: int, /) -> bool:
+        key = None if self.is_closed() else self._key_to_change(fd)
+        if key is None:
+            return False
+        reader, writer = key.data
+        self._take_back(key, EVENT_READ, reader, (None, writer))
+        return reader is not None
+
+    def _remove_writer(self, fd: int, /) -> bool:
+        key = None if self.is_closed() else self._key_to_change(fd)
+        if key is None:
+            return False
+        reader, writer = key.data
+        self._take_back(key, EVENT_WRITE, writer, (reader, None))
+        return writer is not None
+
+    def _key_to_change(self, fd: int) -> SelectorKey | None:
+        """Return the key of a descriptor, settling it before if its keeper is about to close it."""
+        if fd in self._reactor.resting:
+            _, keeper = self._reactor.resting[fd]
+            if self._transports.get(fd) is not keeper or keeper.is_closing():
+                self._reactor.settle(fd)
+        return self._reactor.get_map().get(fd)
+
+    def _take_back(
+        self,
+        key: SelectorKey,
+        event: int,
+        handle: asyncio.Handle | None,
+        data: tuple[asyncio.Handle | None, asyncio.Handle | None],
+    ) -> None:
+        left = key.events & ~event
+        if left:
+            self._reactor.modify(key.fd, left, data)
+        else:
+            # A transport's callback is its own method, which saves looking for it otherwise.
+            owner = getattr(getattr(handle, "_callback", None), "__self__", None)
+            if (
+                isinstance(owner, asyncio.Transport)
+                and self._transports.get(key.fd) is owner
+                and not owner.is_closing()
+            ):
+                self._reactor.rest(key.fd, owner)
+            else:
+                self._reactor.unregister(key.fd)
+        if handle is not None:
+            handle.cancel()
+
+    def run_forever(self) -> None:
+        """Run until `stop` is called."""
+        self._counters.turned = monotonic()
+        super().run_forever()
+
+    def _run_once(self) -> None:
+        """Take one turn: sleep until something is due, then run all that is due by then."""
+        ready = self._ready
+        if self._scheduled:
+            timeout = self._time_to_sleep()
+        else:
+            timeout = 0 if ready or self._stopping else None
+        events = self._reactor.select(timeout)
+        woke = monotonic()
+        if events:
+            self._process_events(events)
+        if self._scheduled:
+            self._make_timers_due()
+        debug = self._debug
+        counters = self._counters
+        slowest = counters.slowest
+        now = monotonic() if events else woke
+        handle = None
+        # What these callbacks make due waits for the next turn, or the loop would never look.
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            if debug:
+                self._run_watched(handle)
+            else:
+                handle._run()
+            before = now
+            now = monotonic()
+            if now - before > slowest:
+                slowest = counters.slowest = now - before
+                counters.slowest_name = _name(handle)
+        counters.turns += 1
+        counters.waiting += woke - counters.turned
+        counters.running += now - woke
+        counters.turned = now
+        # An exception's traceback keeps this frame, and what it names, for as long as it lives.
+        del events, handle
+
+    def _process_events(self, ready: list[tuple[SelectorKey, int]], /) -> None:
+        """Queue the callbacks of what is ready."""
+        queue = self._ready.append
+        for key, events in ready:
+            reader, writer = key.data
+            if events & EVENT_READ and reader is not None:
+                if reader._cancelled:
+                    self._remove_reader(key.fd)
+                else:
+                    queue(reader)
+            if events & EVENT_WRITE and writer is not None:
+                if writer._cancelled:
+                    self._remove_writer(key.fd)
+                else:
+                    queue(writer)
+
+    def _time_to_sleep(self) -> float | None:
+        """Return how long `select` may wait, in seconds; None for ever."""
+        scheduled = self._scheduled
+        if len(scheduled) > _FEW_TIMERS and self._timer_cancelled_count > len(scheduled) / 2:
+            for timer in scheduled:
+                timer._scheduled = not timer._cancelled
+            scheduled[:] = [timer for timer in scheduled if not timer._cancelled]
+            heapq.heapify(scheduled)
+            self._timer_cancelled_count = 0
+        while scheduled and scheduled[0]._cancelled:
+            heapq.heappop(scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
+        if self._ready or self._stopping:
+            return 0
+        if scheduled:
+            return min(scheduled[0]._when - self.time(), _LONGEST_SLEEP)
+        return None
+
+    def _make_timers_due(self) -> None:
+        scheduled = self._scheduled
+        if not scheduled:
+            return
+        due = self.time() + self._clock_resolution
+        while scheduled and scheduled[0]._when < due:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False
+            self._ready.append(timer)
+
+    def _run_watched(self, handle: ReadyHandle) -> None:
+        """Run a callback as debug mode asks: known to the exception handler, and timed."""
+        self._current_handle = handle
+        began = self.time()
+        try:
+            handle._run()
+            took = self.time() - began
+            if took >= self.slow_callback_duration:
+                # In asyncio's words and where programs look for them, both private to it.
+                text = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                base_events.logger.warning(  # type: ignore[attr-defined]
+                    "Executing %s took %.3f seconds", text, took
+                )
+        finally:
+            self._current_handle = None
+            del handle  # As at the end of a turn.
+
+
+def _name(handle: ReadyHandle) -> str:
+    """Return what a person would call a callback: its function, or its task's coroutine."""
+    callback = handle._callback
+    task = getattr(callback, "__self__", None)
+    named = task.get_coro() if isinstance(task, asyncio.Task) else callback
+    return str(getattr(named, "__qualname__", None) or type(named).__qualname__)
