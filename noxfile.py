@@ -59,6 +59,7 @@ def bench(session: nox.Session) -> None:
     """Speed, as ratios of what runs in turn: ``nox -s bench -- --rounds 9``."""
     session.install(".[cli,fast]")
     session.run("python", "tests/benchmarks/echo.py", *session.posargs)
+    session.run("python", "tests/benchmarks/costs.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two processes of a benchmark: ``peers.py ROLE CONTENDER LOOP CPU [PORT WINDOW SIZE SECONDS]``.
+"""Both processes of a benchmark: ``peers.py ROLE CONTENDER LOOP CPU [PORT WINDOW SIZE SECONDS]``.
 
 A server prints its port; a client prints a JSON object with what it measured. Both end by
 themselves: the server when its one client has gone.

@@ -1,0 +1,155 @@
+"""Where the time of an echo goes: the CPU time of each step of a message, in nanoseconds.
+
+One process, no sockets: a channel over a transport that takes everything. Each figure is the
+least of several runs of process time, less that of an empty loop, so that other programs on the
+machine disturb it little; still, only figures of one run can be compared with each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import cast
+
+from rich.console import Console
+from rich.table import Table
+
+import tofu_aio as tofu
+from tofu_aio.messaging.channel import Channel
+from tofu_aio.messaging.connection import Connection
+from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.protocol.lifecycle import State
+
+MESSAGES = 64 * 2000
+RUNS = 7
+BODY = bytes(64)
+
+
+class Sink(asyncio.Transport):
+    """A transport that always has room."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Never full."""
+
+    def get_write_buffer_size(self) -> int:
+        """Never anything in it."""
+        return 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Gone."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def is_reading(self) -> bool:
+        return True
+
+
+def least(step: Callable[[int], None]) -> float:
+    """Nanoseconds of one message."""
+    times = []
+    for _ in range(RUNS):
+        start = time.process_time_ns()
+        step(MESSAGES)
+        times.append(time.process_time_ns() - start)
+    return min(times) / MESSAGES
+
+
+def drive(coroutine: Coroutine[object, object, None]) -> None:
+    """Run what never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waited")
+
+
+async def measure() -> dict[str, float]:
+    """All steps."""
+    gate = ReadGate(2 * 64, lambda _: False)
+    gate.open()
+    connection = Connection(gate, State.HELLO_AWAITED, 1)
+    channel = Channel(connection, lambda _: None, lambda _: None)
+    connection.connection_made(Sink())
+    connection.data_received(tofu.Message(tofu.OpCode.HELLO_REQUEST, message_id=1).encode())
+    channel.accept_hello()
+    request = tofu.Message(tofu.OpCode.REQUEST, BODY, message_id=2)
+    chunk = request.encode() * 64
+
+    def nothing(count: int) -> None:
+        for _ in range(count):
+            pass
+
+    def decode(count: int) -> None:
+        for _ in range(count // 64):
+            connection.decoder.feed(chunk)
+
+    def iterate(count: int) -> None:
+        async def run() -> None:
+            left = count
+            async for _ in channel:
+                left -= 1
+                if not left:
+                    return
+
+        channel.received([request] * count)
+        drive(run())
+
+    def reply(count: int) -> None:
+        async def run() -> None:
+            for _ in range(count):
+                await channel.reply(request, BODY)
+
+        drive(run())
+
+    def send(count: int) -> None:
+        async def run() -> None:
+            for _ in range(count):
+                await channel.send(request)
+
+        drive(run())
+
+    def whole(count: int) -> None:
+        async def run() -> None:
+            left = count
+            async for message in channel:
+                await channel.reply(message, message.body)
+                left -= 1
+                if not left:
+                    return
+
+        task = run()
+        task.send(None)
+        for _ in range(count // 64):
+            connection.data_received(chunk)
+            waiting = cast("asyncio.Future[None]", channel._mailbox._receiver)
+            assert waiting.done()
+            try:
+                task.send(None)
+            except StopIteration:
+                return
+
+    empty = least(nothing)
+    return {
+        "decode, and give the permit back": least(decode) - empty,
+        "async for message in channel": least(iterate) - empty,
+        "await channel.reply(message, body)": least(reply) - empty,
+        "await channel.send(message)": least(send) - empty,
+        "a server's whole echo": least(whole) - empty,
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    table = Table(title=f"CPU time of one message of {len(BODY)} B, 64 in a chunk")
+    table.add_column("step")
+    table.add_column("ns", justify="right")
+    with asyncio.Runner() as runner:
+        for step, cost in runner.run(measure()).items():
+            table.add_row(step, f"{cost:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
