@@ -148,6 +148,8 @@ class Connection(asyncio.Protocol):
         if decoder.starved:
             # More came before the turn's end: at this rate it may not wait for that.
             self._reading(wanted=False)
+            decoder.feed(data)
+            return
         self._take(decoder.feed(data))
 
     def eof_received(self) -> bool:
