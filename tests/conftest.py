@@ -36,6 +36,12 @@ def pytest_asyncio_loop_factories(
     return {name: tofu.loop_factory(name) for name in _LOOPS}
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collections between tests what lives as long as the session anyway."""
+    gc.collect()
+    gc.freeze()
+
+
 def open_descriptors() -> dict[str, str]:
     """The descriptors this process has open, and what they are (Linux); none elsewhere."""
     folder = Path("/proc/self/fd")

@@ -32,6 +32,15 @@ class Connect(Protocol):
     ) -> AbstractAsyncContextManager[Pair]: ...
 
 
+@asynccontextmanager
+async def closing_both(client: tofu.Channel, server: tofu.Channel) -> AsyncIterator[Pair]:
+    """Close both at once: one alone waits for the other to receive what it was sent."""
+    try:
+        yield Pair(client, server)
+    finally:
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
 @pytest.fixture
 def both_ends() -> Connect:
     """Channels over TCP, as many as a test wants."""
@@ -44,8 +53,8 @@ def both_ends() -> Connect:
             client, server = await asyncio.gather(
                 client_group.connect(listener.address), listener.accept()
             )
-        async with client, server:
-            yield Pair(client, server)
+        async with closing_both(client, server) as pair:
+            yield pair
 
     return make
 
@@ -55,8 +64,8 @@ async def pair(group: tofu.ChannelGroup, address: str) -> AsyncIterator[Pair]:
     """A channel over each kind of address, seen from both sides."""
     async with await group.listen(address) as listener:
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
-        async with client, server:
-            yield Pair(client, server)
+        async with closing_both(client, server) as pair:
+            yield pair
 
 
 @pytest.fixture

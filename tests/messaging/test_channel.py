@@ -1,31 +1,74 @@
-"""Channels as streams."""
+"""Channels as streams: conversations, ends, and what is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+import contextlib
+import gc
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import anyio
 import pytest
+from anyio import BrokenResourceError, BusyResourceError, ClosedResourceError, EndOfStream
+from anyio.abc import ObjectStream
 
 import tofu_aio as tofu
-from tofu_aio import OpCode
+from tests.messaging.conftest import Connect
+from tests.messaging.peers import (
+    Pair,
+    RawPeer,
+    connection_of,
+    frame,
+    hello,
+    settled,
+    transport_of,
+    turns,
+    until,
+)
+from tofu_aio import OpCode, State, Status, Triggers
+from tofu_aio.messaging import channel as channel_module
+from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+
+Closing = Callable[[tofu.Channel], Awaitable[None]]
 
 
-class Pair(NamedTuple):
-    """Both ends of one channel."""
+async def drain(channel: tofu.Channel) -> list[bytes]:
+    """The bodies of all that comes until the peer's Bye."""
+    bodies = []
+    async for message in channel:
+        with message:
+            bodies.append(message.body)
+    return bodies
 
-    client: tofu.Channel
-    server: tofu.Channel
+
+async def echo(channel: tofu.Channel) -> None:
+    async for message in channel:
+        with message:
+            await channel.reply(message, message.body)
 
 
-@pytest.fixture
-async def pair(group: tofu.ChannelGroup, address: str) -> AsyncIterator[Pair]:
-    """A channel over each kind of address, seen from both sides."""
-    async with await group.listen(address) as listener:
-        client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
-        async with client, server:
-            yield Pair(client, server)
+async def block(channel: tofu.Channel) -> asyncio.Task[None]:
+    """Send until the peer takes no more, and go on: the task waits for room."""
+
+    async def send_on() -> None:
+        while True:
+            await channel.signal(bytes(65535))
+
+    sender = asyncio.create_task(send_on())
+    await until(lambda: sender.done() or connection_of(channel).senders)
+    await settled(channel)
+    assert not sender.done()
+    assert connection_of(channel).senders
+    return sender
+
+
+async def abort(channel: tofu.Channel) -> None:
+    channel.abort()
+
+
+# --- conversations -------------------------------------------------------------------------
 
 
 async def test_a_request_gets_its_response(pair: Pair) -> None:
@@ -38,3 +81,848 @@ async def test_a_request_gets_its_response(pair: Pair) -> None:
     response = await request
     assert (response.op_code, response.body) == (OpCode.RESPONSE, b"pong")
     assert response.message_id == received.message_id
+    assert response.channel_number == pair.client.number
+
+
+async def test_after_hello_both_sides_are_equal(pair: Pair) -> None:
+    for asking, answering in (pair, reversed(pair)):
+        request = asyncio.create_task(asking.request(b"?"))
+        await answering.reply(await answering.receive(), b"!")
+        assert (await request).body == b"!"
+    assert [channel.state for channel in pair] == [State.OPEN, State.OPEN]
+
+
+async def test_each_side_knows_how_the_other_introduced_itself(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    client, server = await asyncio.gather(
+        group.connect(listener.address, headers={"User": "Ada"}, body=b"hi"), listener.accept()
+    )
+    async with client, server:
+        hello = server.hello
+        assert (hello.op_code, hello.body) == (OpCode.HELLO_REQUEST, b"hi")
+        assert list(hello.headers.pairs) == [
+            ("~connect_to", listener.address.to_header()),
+            ("User", "Ada"),
+        ]
+        assert client.hello.op_code is OpCode.HELLO_RESPONSE
+        assert client.hello.message_id == hello.message_id
+        assert hello.channel_number == server.number
+
+
+async def test_responses_find_their_requests_in_any_order(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    requests = [asyncio.create_task(client.request(b"%d" % number)) for number in range(8)]
+    received = [await server.receive() for _ in requests]
+    for message in reversed(received):
+        with message:
+            await server.reply(message, message.body * 2)
+    for number, response in enumerate(await asyncio.gather(*requests)):
+        with response:
+            assert response.body == b"%d" % number * 2
+
+
+async def test_both_sides_may_ask_many_at_once(tcp_pair: Pair) -> None:
+    """Each side's requests and responses share the stream, and a pool smaller than them all."""
+    serving = [asyncio.create_task(echo(channel)) for channel in tcp_pair]
+
+    async def ask(channel: tofu.Channel, body: bytes) -> None:
+        with await channel.request(body) as response:
+            assert response.body == body
+
+    await asyncio.gather(
+        *(ask(channel, b"%d" % number) for channel in tcp_pair for number in range(100))
+    )
+    await asyncio.gather(*(channel.aclose() for channel in tcp_pair))
+    for task in serving:
+        with contextlib.suppress(tofu.ChannelClosed):
+            await task
+
+
+async def test_a_response_carries_status_headers_and_body(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request())
+    await server.reply(
+        await server.receive(), b"why", {"Code": "9"}, status=Status.PROCESSING_FAILED
+    )
+    response = await request
+    assert (response.status, response.body) == (Status.PROCESSING_FAILED, b"why")
+    assert response.headers == {"Code": "9"}
+
+
+async def test_signals_and_headers_travel_unharmed(pair: Pair) -> None:
+    odd = [("Ключ", "значение"), ("a", "b:c"), ("a", "again"), ("bytes", "\udcff")]
+    await pair.client.signal(bytes(range(256)), odd, message_id=77)
+    received = await pair.server.receive()
+    assert (received.op_code, received.body) == (OpCode.SIGNAL, bytes(range(256)))
+    assert list(received.headers.pairs) == odd
+    assert received.message_id == 77
+
+
+async def test_the_largest_message_travels(pair: Pair) -> None:
+    value = "v" * (65535 - len("name:\r\n"))
+    await pair.client.signal(b"b" * 65535, {"name": value})
+    with await pair.server.receive() as received:
+        assert (received.body, received.headers["name"]) == (b"b" * 65535, value)
+
+
+async def test_what_is_too_large_is_refused_before_anything_is_sent(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    for call in (
+        lambda: client.signal(bytes(65536)),
+        lambda: client.request(bytes(65536)),
+        lambda: client.send(tofu.Message(OpCode.SIGNAL, bytes(65536))),
+    ):
+        with pytest.raises(tofu.InvalidBodyLen, match="65536 bytes and may have 65535"):
+            await call()
+    for headers in ({"name": "v" * 65536}, {str(number): "v" * 90 for number in range(1000)}):
+        with pytest.raises(tofu.InvalidHeadersLen):
+            await client.signal(b"", headers)
+        with pytest.raises(tofu.InvalidHeadersLen):
+            await client.request(b"", headers)
+    with pytest.raises(tofu.InvalidMessage):
+        await client.signal(b"", {"name": "a\r\nother:b"})
+    await client.signal(b"good")
+    assert (await server.receive()).body == b"good"
+    assert client.statistics().sent == 2  # with the Hello
+
+
+async def test_parts_share_their_id_and_tell_when_more_follow(pair: Pair) -> None:
+    client, server = pair
+    first = client.post(tofu.Message(OpCode.REQUEST, b"1", more=True))
+    await client.send(tofu.Message(OpCode.REQUEST, b"2", message_id=first.message_id, more=True))
+    whole = asyncio.create_task(client.request(b"3", message_id=first.message_id))
+    parts = [await server.receive() for _ in range(3)]
+    assert [(part.body, part.more) for part in parts] == [
+        (b"1", True),
+        (b"2", True),
+        (b"3", False),
+    ]
+    assert {part.message_id for part in parts} == {first.message_id}
+    await server.reply(parts[0], b"all")
+    assert (await whole).body == b"all"
+
+
+async def test_a_response_in_parts_goes_to_whoever_receives(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    header = client.post(tofu.Message(OpCode.REQUEST, b"?"))
+    asked = await server.receive()
+    for number in range(3):
+        await server.reply(asked, b"%d" % number, more=number < 2)
+    parts = [await client.receive() for _ in range(3)]
+    assert [(part.body, part.more) for part in parts] == [
+        (b"0", True),
+        (b"1", True),
+        (b"2", False),
+    ]
+    assert {part.message_id for part in parts} == {header.message_id}
+
+
+async def test_request_refuses_a_response_in_parts_and_drops_them_all(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request())
+    asked = await server.receive()
+    for number in range(3):
+        await server.reply(asked, more=number < 2)
+    await server.signal(b"next")
+    with pytest.raises(tofu.InvalidMoreUsage, match=r"use send\(\) and receive\(\)"):
+        await request
+    assert (await client.receive()).body == b"next"
+    assert not client._abandoned
+
+
+async def test_post_tells_the_header_as_sent(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    message = tofu.Message(OpCode.REQUEST, b"body", {"a": "1"}, more=True)
+    message.status = Status.PROCESSING_FAILED
+    header = client.post(message)
+    assert message.message_id == 0, "the caller's message stays as it was"
+    assert (header.channel_number, header.op_code, header.more) == (client.number, 0, True)
+    assert (header.text_headers_len, header.body_len, header.status) == (5, 4, 30)
+    received = await server.receive()
+    assert header.message_id == received.message_id > 0
+    assert received.status is Status.PROCESSING_FAILED
+    assert received.origin is tofu.Origin.APPLICATION
+
+
+async def test_a_posted_message_may_change_afterwards(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    message = tofu.Message(OpCode.SIGNAL, b"before")
+    client.post(message)
+    message.body = b"after"
+    client.post(message)
+    assert [(await server.receive()).body for _ in range(2)] == [b"before", b"after"]
+
+
+async def test_message_ids_grow_across_channels(both_ends: Connect, engine: tofu.Engine) -> None:
+    async with engine.create_group() as group, both_ends(group) as one, both_ends(group) as other:
+        ids = [
+            channel.post(tofu.Message(OpCode.SIGNAL)).message_id for channel in (*one, *other, *one)
+        ]
+    assert ids == sorted(set(ids))
+
+
+async def test_a_received_message_may_be_sent_on_as_it_is(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    await client.signal(b"there", {"a": "1"}, message_id=5)
+    await server.send(await server.receive())
+    back = await client.receive()
+    assert (back.body, back.headers, back.message_id) == (b"there", {"a": "1"}, 5)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (tofu.Message(OpCode.RESPONSE), tofu.InvalidMessageId),
+        (tofu.Message(OpCode.HELLO_REQUEST), tofu.NotAllowed),
+        (tofu.Message(OpCode.HELLO_RESPONSE, message_id=1), tofu.NotAllowed),
+        (tofu.Message(OpCode.WELCOME_REQUEST), tofu.NotAllowed),
+        (tofu.Message(OpCode.WELCOME_RESPONSE, message_id=1), tofu.NotAllowed),
+        (tofu.Message(OpCode.BYE_RESPONSE, message_id=1), tofu.NotAllowed),
+    ],
+    ids=lambda value: value.op_code.name if isinstance(value, tofu.Message) else "",
+)
+async def test_what_may_not_be_sent_now_is_refused(
+    tcp_pair: Pair, message: tofu.Message, error: type[tofu.TofuError]
+) -> None:
+    with pytest.raises(error):
+        tcp_pair.client.post(message)
+    with pytest.raises(error):
+        await tcp_pair.client.send(message)
+    assert tcp_pair.client.state is State.OPEN
+
+
+async def test_a_request_under_way_keeps_its_id_to_itself(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request(message_id=7))
+    received = await server.receive()
+    with pytest.raises(tofu.InvalidMessageId, match="request 7 is under way"):
+        await client.request(message_id=7)
+    await server.reply(received)
+    await request
+
+
+async def test_requests_that_wait_for_room_keep_their_ids_to_themselves(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    sender = await block(client)
+    requests = [asyncio.create_task(client.request(message_id=7)) for _ in range(2)]
+    await turns(3)
+    sender.cancel()
+    serving = asyncio.create_task(echo_requests(server))
+    await requests[0]
+    with pytest.raises(tofu.InvalidMessageId):
+        await requests[1]
+    await asyncio.gather(client.aclose(), serving, sender, return_exceptions=True)
+
+
+async def echo_requests(channel: tofu.Channel) -> None:
+    async for message in channel:
+        with message:
+            if message.op_code is OpCode.REQUEST:
+                await channel.reply(message, message.body)
+
+
+async def test_a_response_nobody_asked_for_is_a_message_like_others(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request())
+    received = await server.receive()
+    server.post(tofu.Message(OpCode.RESPONSE, b"wrong", message_id=received.message_id + 1000))
+    wrong = await client.receive()
+    assert (wrong.op_code, wrong.body) == (OpCode.RESPONSE, b"wrong")
+    await turns(2)
+    assert not request.done()
+    await server.reply(received, b"right")
+    assert (await request).body == b"right"
+    server.post(tofu.Message(OpCode.RESPONSE, b"twice", message_id=received.message_id))
+    assert (await client.receive()).body == b"twice"
+
+
+async def test_triggers_tell_what_a_channel_waits_for(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    assert client.triggers == Triggers.RECV
+    client.post(tofu.Message(OpCode.SIGNAL))
+    client.post(tofu.Message(OpCode.SIGNAL))
+    assert client.triggers == Triggers.RECV | Triggers.SEND
+    for _ in range(8):
+        client.post(tofu.Message(OpCode.SIGNAL))
+    await until(lambda: server.triggers == Triggers.POOL)
+    client.abort()
+    assert client.triggers == Triggers(0)
+
+
+async def test_statistics_count_what_happened(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    await client.signal(b"x")
+    await server.receive()
+    assert (client.statistics().sent, client.statistics().received) == (2, 1)
+    assert (server.statistics().sent, server.statistics().received) == (1, 2)
+    assert client.statistics().queued_bytes == 0
+    client.post(tofu.Message(OpCode.SIGNAL, b"12345"))
+    assert client.statistics().queued_bytes == 21
+    assert repr(client) == f"<Channel {client.number} open>"
+
+
+# --- receiving -----------------------------------------------------------------------------
+
+
+async def test_iterating_ends_at_the_peers_bye(pair: Pair) -> None:
+    for number in range(20):
+        pair.client.post(tofu.Message(OpCode.SIGNAL, b"%d" % number))
+    closing = asyncio.create_task(pair.client.aclose())
+    assert await drain(pair.server) == [b"%d" % number for number in range(20)]
+    await closing
+    assert [channel.state for channel in pair] == [State.CLOSED, State.CLOSED]
+
+
+async def test_cancelled_receives_lose_nothing(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    total = 300
+
+    async def send() -> None:
+        for number in range(total):
+            await client.signal(b"%d" % number)
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+
+    sending = asyncio.create_task(send())
+    got: list[bytes] = []
+    patience = 0
+    while len(got) < total:
+        receiving = asyncio.create_task(server.receive())
+        await turns(patience % 4)
+        patience += 1
+        receiving.cancel()
+        with contextlib.suppress(asyncio.CancelledError), await receiving as message:
+            got.append(message.body)
+    assert got == [b"%d" % number for number in range(total)]
+    await sending
+
+
+async def test_a_receive_that_timed_out_loses_nothing(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    with anyio.move_on_after(0):
+        await server.receive()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await server.receive()
+    await client.signal(b"here")
+    assert (await server.receive()).body == b"here"
+
+
+async def test_only_one_task_may_receive(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    first = asyncio.create_task(server.receive())
+    await turns(1)
+    with pytest.raises(BusyResourceError):
+        await server.receive()
+    with pytest.raises(BusyResourceError):
+        await anext(server)
+    await client.signal(b"x")
+    assert (await first).body == b"x"
+
+
+async def test_a_receiver_learns_that_its_own_side_closed(tcp_pair: Pair) -> None:
+    receiving = asyncio.create_task(tcp_pair.client.receive())
+    await turns(1)
+    await tcp_pair.client.aclose()
+    with pytest.raises(ClosedResourceError):
+        await receiving
+
+
+# --- cancelled requests --------------------------------------------------------------------
+
+
+async def test_a_timed_out_request_leaves_no_trace(tcp_pair: Pair, engine: tofu.Engine) -> None:
+    client, server = tcp_pair
+    with pytest.raises(TimeoutError, match=r"no response to request \d+ within 0.01 s"):
+        await client.request(timeout=0.01)
+    assert not client._requests
+    asked = await server.receive()
+    await server.reply(asked, b"late")
+    await server.signal(b"next")
+    assert (await client.receive()).body == b"next"
+    assert client.statistics().late_responses == 1
+    assert not client._abandoned
+    asked.release()
+    gc.collect()
+    assert engine.statistics().pool_free == engine.statistics().pool_size
+
+
+async def test_a_cancelled_request_leaves_no_trace(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request())
+    asked = await server.receive()
+    request.cancel()
+    await turns(2)
+    assert request.cancelled()
+    assert not client._requests
+    await server.reply(asked)
+    await until(lambda: client.statistics().late_responses == 1)
+    assert not client._abandoned
+    assert not client._mailbox.items
+
+
+async def test_a_request_cancelled_while_it_waits_for_room_is_never_sent(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    sender = await block(client)
+    request = asyncio.create_task(client.request(b"never"))
+    timed = asyncio.create_task(client.request(b"never", timeout=0.001))
+    await until(timed.done)
+    request.cancel()
+    sender.cancel()
+    await asyncio.gather(request, timed, sender, return_exceptions=True)
+    assert isinstance(timed.exception(), TimeoutError)
+    assert not client._requests
+    assert not client._abandoned
+    closing = asyncio.create_task(client.aclose())
+    bodies = await drain(server)
+    assert b"never" not in bodies
+    assert set(bodies) == {bytes(65535)}
+    await closing
+
+
+@pytest.mark.parametrize("first", ["response", "cancel"])
+async def test_a_response_that_comes_in_the_turn_of_the_cancellation(
+    tcp_pair: Pair, engine: tofu.Engine, first: str
+) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request())
+    with await server.receive() as asked:
+        message_id = asked.message_id
+    response = frame(OpCode.RESPONSE, b"just now", message_id=message_id)
+    if first == "cancel":
+        request.cancel()
+    connection_of(client).data_received(response)
+    request.cancel()
+    await turns(3)
+    assert request.cancelled()
+    assert client.statistics().late_responses == 1
+    assert not client._requests
+    assert not client._abandoned
+    assert not client._mailbox.items
+    del response
+    gc.collect()
+    assert engine.statistics().pool_free == engine.statistics().pool_size
+
+
+async def test_a_failure_that_comes_in_the_turn_of_the_cancellation(tcp_pair: Pair) -> None:
+    """Nobody is left to hear of it, and asyncio must not complain of that."""
+    request = asyncio.create_task(tcp_pair.client.request())
+    await tcp_pair.server.receive()
+    connection_of(tcp_pair.client).abort(tofu.PeerDisconnected("gone"))
+    request.cancel()
+    await turns(3)
+    assert request.cancelled()
+    del request
+    gc.collect()
+
+
+async def test_only_so_many_abandoned_requests_are_remembered(
+    tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "ABANDONED", 3)
+    client, server = tcp_pair
+    requests = [asyncio.create_task(client.request()) for _ in range(6)]
+    asked = [await server.receive() for _ in requests]
+    for request in requests:
+        request.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+    assert len(client._abandoned) == 3
+    for message in asked:
+        await server.reply(message, b"late")
+        message.release()
+    await server.signal(b"next")
+    bodies = [(await client.receive()).body for _ in range(4)]
+    assert bodies == [b"late", b"late", b"late", b"next"]
+    assert client.statistics().late_responses == 3
+
+
+async def test_responses_in_parts_are_not_remembered_without_end(
+    tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that begins every answer in parts and never ends one."""
+    monkeypatch.setattr(channel_module, "ABANDONED", 3)
+    client, server = tcp_pair
+    for _ in range(6):
+        request = asyncio.create_task(client.request())
+        with await server.receive() as asked:
+            await server.reply(asked, more=True)
+        with pytest.raises(tofu.InvalidMoreUsage):
+            await request
+    assert len(client._abandoned) == 3
+
+
+# --- cancelled sends -----------------------------------------------------------------------
+
+
+async def test_send_waits_when_the_peer_takes_nothing_and_a_cancelled_one_was_not_sent(
+    pair: Pair,
+) -> None:
+    client, server = pair
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        while True:
+            await client.send(tofu.Message(OpCode.SIGNAL, b"%d" % sent + bytes(60000)))
+            sent += 1
+
+    flooding = asyncio.create_task(flood())
+    await until(lambda: flooding.done() or connection_of(client).senders)
+    await settled(client, server)
+    assert not flooding.done()
+    assert server.statistics().suspensions == 1
+    assert client.statistics().queued_bytes < 4 * WRITE_HIGH_WATER
+    before = sent
+    flooding.cancel()
+    await turns(2)
+    closing = asyncio.create_task(client.aclose())
+    bodies = await drain(server)
+    await closing
+    assert [body.rstrip(b"\0") for body in bodies] == [b"%d" % number for number in range(before)]
+
+
+# --- ends ----------------------------------------------------------------------------------
+
+
+async def test_the_peer_has_everything_sent_before_the_bye(pair: Pair) -> None:
+    for number in range(8):
+        await pair.client.signal(b"%d" % number)
+    await asyncio.gather(pair.client.aclose(), receive_all(pair.server, 8))
+
+
+async def receive_all(channel: tofu.Channel, count: int) -> None:
+    for number in range(count):
+        with await channel.receive() as message:
+            assert message.body == b"%d" % number
+    with pytest.raises(EndOfStream):
+        await channel.receive()
+
+
+@pytest.mark.parametrize("side", [0, 1])
+async def test_either_side_may_close(pair: Pair, side: int) -> None:
+    closing, other = pair[side], pair[1 - side]
+    await closing.aclose()
+    assert isinstance(closing.end, tofu.ChannelEnded)
+    with pytest.raises(tofu.ChannelEnded):
+        await other.receive()
+    assert [channel.state for channel in pair] == [State.CLOSED, State.CLOSED]
+
+
+async def test_both_may_close_at_once(pair: Pair) -> None:
+    await asyncio.gather(*(channel.aclose() for channel in pair))
+    assert [type(channel.end) for channel in pair] == [tofu.ChannelEnded] * 2
+    # Each said Bye and answered the other's: the Byes had crossed.
+    assert [channel.statistics().sent for channel in pair] == [3, 3]
+
+
+async def test_closing_may_be_repeated_from_any_task(pair: Pair) -> None:
+    await asyncio.gather(*(pair.client.aclose() for _ in range(3)))
+    await pair.client.aclose()
+    pair.client.abort()
+    assert pair.client.statistics().sent == 2, "one Hello, one Bye"
+    await pair.server.aclose()
+    await pair.server.aclose()
+
+
+async def test_closing_after_the_peer_was_lost_is_quiet(pair: Pair) -> None:
+    pair.client.abort()
+    await until(lambda: pair.server.end is not None)
+    await pair.server.aclose()
+
+
+@pytest.mark.parametrize("after", range(5))
+async def test_a_cancelled_close_aborts(tcp_pair: Pair, after: int) -> None:
+    client, server = tcp_pair
+    await server.signal(b"in the inbox")
+    await until(lambda: client.statistics().received == 2)
+    await client.signal(b"so that the Bye is not answered at once")
+    closing = asyncio.create_task(client.aclose())
+    await turns(after)
+    closing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await closing
+    if after == 0:  # it had not begun
+        client.abort()
+    await until(connection_of(client).done.done)
+    assert client.state is State.CLOSED
+    await until(lambda: server.end is not None)
+
+
+async def test_one_of_two_closing_tasks_may_be_cancelled(tcp_pair: Pair) -> None:
+    """Cancelling aborts, and so the other's wait ends as well."""
+    client = tcp_pair.client
+    await client.signal(b"unread")
+    tasks = [asyncio.create_task(client.aclose()) for _ in range(2)]
+    await turns(3)
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    assert tasks[0].cancelled()
+    assert tasks[1].exception() is None
+
+
+@pytest.mark.parametrize("altitude", ["receive", "iterate"])
+async def test_a_lost_peer_is_not_an_end_of_stream(pair: Pair, altitude: str) -> None:
+    await pair.client.signal(b"last words")
+    await until(lambda: pair.server.statistics().received == 2)
+    pair.client.abort()
+    await until(lambda: pair.server.end is not None)
+    assert (await pair.server.receive()).body == b"last words"
+    with pytest.raises(tofu.PeerDisconnected) as caught:
+        await (pair.server.receive() if altitude == "receive" else anext(pair.server))
+    assert isinstance(caught.value, BrokenResourceError)
+
+
+async def test_abort_drops_what_is_queued(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    await client.signal(b"first")
+    assert (await server.receive()).body == b"first"
+    client.post(tofu.Message(OpCode.SIGNAL, b"never"))
+    client.abort()
+    with pytest.raises(tofu.PeerDisconnected):
+        await server.receive()
+    assert connection_of(client).queued_bytes == 0
+
+
+ENDS: dict[str, tuple[int, Closing, type[Exception]]] = {
+    "own aclose": (0, tofu.Channel.aclose, tofu.ChannelClosed),
+    "own abort": (0, abort, tofu.ChannelClosed),
+    "peer's aclose": (1, tofu.Channel.aclose, tofu.PeerDisconnected),
+    "peer's abort": (1, abort, tofu.PeerDisconnected),
+    "peer's send_eof": (1, tofu.Channel.send_eof, tofu.PeerDisconnected),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_pending_requests_learn_of_every_end(tcp_pair: Pair, how: str) -> None:
+    side, close, error = ENDS[how]
+    requests = [asyncio.create_task(tcp_pair.client.request()) for _ in range(3)]
+    for _ in requests:
+        (await tcp_pair.server.receive()).release()
+    await close(tcp_pair[side])
+    for request in requests:
+        with pytest.raises(error):
+            await request
+    assert not tcp_pair.client._requests
+
+
+async def test_no_request_waits_for_an_answer_that_cannot_come(tcp_pair: Pair) -> None:
+    """The peer said Bye, and unread messages keep this side from answering it."""
+    client, server = tcp_pair
+    await server.signal(b"unread")
+    request = asyncio.create_task(client.request())
+    (await server.receive()).release()
+    closing = asyncio.create_task(server.aclose())
+    with pytest.raises(tofu.PeerDisconnected, match="no response can come"):
+        await request
+    assert client.state is State.BYE_HEARD
+    with pytest.raises(tofu.PeerDisconnected, match="no response can come"):
+        await client.request()
+    assert await drain(client) == [b"unread"]
+    await closing
+
+
+async def test_pending_requests_learn_of_a_violation(
+    group: tofu.ChannelGroup, raw_server: Any
+) -> None:
+    connecting = asyncio.create_task(group.connect(raw_server.address))
+    with await raw_server.accept() as peer:
+        hello = await peer.message()
+        await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=hello.message_id))
+        channel = await connecting
+        request = asyncio.create_task(channel.request())
+        await peer.message()
+        await peer.send(frame(13))
+        with pytest.raises(tofu.ProtocolViolation) as caught:
+            await request
+        assert caught.value.status is Status.INVALID_OP_CODE
+        with pytest.raises(tofu.ProtocolViolation):
+            await channel.receive()
+        with pytest.raises(tofu.ProtocolViolation):
+            await channel.signal()
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_after_every_end_all_that_remains_is_its_error(tcp_pair: Pair, how: str) -> None:
+    side, close, _ = ENDS[how]
+    client = tcp_pair.client
+    await close(tcp_pair[side])
+    own = how.startswith("own")
+    if not own:
+        await until(lambda: client.state is not State.OPEN)
+    if "send_eof" in how:
+        await client.aclose()
+        own = True
+    sends = [
+        lambda: client.send(tofu.Message(OpCode.SIGNAL)),
+        client.signal,
+        client.request,
+        client.send_eof,
+    ]
+    for send in sends:
+        with pytest.raises(ClosedResourceError if own else BrokenResourceError):
+            await send()
+    with pytest.raises(ClosedResourceError if own else (EndOfStream, BrokenResourceError)):
+        await client.receive()
+    await client.aclose()
+    with pytest.raises(ClosedResourceError):
+        await client.signal()
+    with pytest.raises(ClosedResourceError):
+        await client.receive()
+
+
+async def test_channels_are_anyio_streams(tcp_pair: Pair) -> None:
+    assert isinstance(tcp_pair.client, ObjectStream)
+    async with tcp_pair.client as entered:
+        assert entered is tcp_pair.client
+    assert tcp_pair.client.state is State.CLOSED
+
+
+# --- Byes that nobody looks at ---------------------------------------------------------------
+
+
+async def test_a_bye_is_answered_though_nobody_receives(pair: Pair) -> None:
+    """All before it has been received: a program that only makes requests never looks."""
+    await pair.client.aclose()
+    assert isinstance(pair.client.end, tofu.ChannelEnded)
+    assert pair.server.state is State.CLOSED
+
+
+async def test_a_bye_behind_messages_is_answered_when_they_were_received(pair: Pair) -> None:
+    client, server = pair
+    await client.signal(b"0")
+    await client.signal(b"1")
+    closing = asyncio.create_task(client.aclose())
+    await until(lambda: server.state is State.BYE_HEARD)
+    await settled(client, server)
+    assert not closing.done()
+    await receive_all(server, 2)
+    await closing
+    assert isinstance(client.end, tofu.ChannelEnded)
+
+
+async def test_after_the_peers_bye_this_side_may_still_send(tcp_pair: Pair) -> None:
+    """A plain Bye: the peer drops what comes, but it is no error to have been slower."""
+    client, server = tcp_pair
+    await client.signal(b"unread")
+    closing = asyncio.create_task(client.aclose())
+    await until(lambda: server.state is State.BYE_HEARD)
+    await server.signal(b"in vain")
+    (await server.receive()).release()
+    assert await drain(server) == []
+    await closing
+
+
+# --- half-closing ----------------------------------------------------------------------------
+
+
+async def test_after_send_eof_the_peer_may_go_on_until_it_closes(pair: Pair) -> None:
+    client, server = pair
+    await client.signal(b"last")
+    await client.send_eof()
+    assert await drain(server) == [b"last"]
+    for number in range(20):
+        await server.signal(b"%d" % number)
+        if number == 3:
+            assert [(await client.receive()).body for _ in range(4)] == [b"0", b"1", b"2", b"3"]
+    closing = asyncio.create_task(server.aclose())
+    assert await drain(client) == [b"%d" % number for number in range(4, 20)]
+    await closing
+    assert [channel.state for channel in pair] == [State.CLOSED, State.CLOSED]
+
+
+async def test_after_send_eof_nothing_can_be_sent(tcp_pair: Pair) -> None:
+    await tcp_pair.client.send_eof()
+    for again in (tcp_pair.client.send_eof, tcp_pair.client.signal, tcp_pair.client.request):
+        with pytest.raises(tofu.ChannelClosed, match="Bye was said on this side"):
+            await again()
+
+
+async def test_responses_still_come_after_send_eof(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request(b"?"))
+    asked = await server.receive()
+    await client.send_eof()
+    with pytest.raises(EndOfStream):
+        await server.receive()
+    await server.reply(asked, b"!")
+    assert (await request).body == b"!"
+
+
+async def test_both_may_half_close_one_after_the_other(pair: Pair) -> None:
+    client, server = pair
+    await client.send_eof()
+    assert await drain(server) == []
+    await server.signal(b"answer")
+    await server.send_eof()
+    assert await drain(client) == [b"answer"]
+    await until(lambda: [channel.state for channel in pair] == [State.CLOSED, State.CLOSED])
+
+
+async def test_both_may_half_close_at_once(pair: Pair) -> None:
+    """Their Byes cross: neither can say more, so nothing is left to wait for."""
+    for channel in pair:
+        channel.post(tofu.Message(OpCode.SIGNAL, b"last"))
+        await channel.send_eof()
+    assert [await drain(channel) for channel in pair] == [[b"last"], [b"last"]]
+    await until(lambda: [channel.state for channel in pair] == [State.CLOSED, State.CLOSED])
+
+
+async def test_a_close_that_crosses_a_half_close_is_prompt(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody looks at the half-closed side any more."""
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 1000)
+    client, server = pair
+    await client.send_eof()
+    await server.aclose()
+    assert [type(channel.end) for channel in pair] == [tofu.ChannelEnded] * 2
+
+
+async def test_closing_after_send_eof_waits_for_the_peer(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    await client.send_eof()
+    with pytest.raises(EndOfStream):
+        await server.receive()
+    closing = asyncio.create_task(client.aclose())
+    await server.signal(b"dropped")
+    await settled(client, server)
+    assert not closing.done()
+    await server.aclose()
+    await closing
+    assert isinstance(client.end, tofu.ChannelEnded)
+
+
+async def test_a_peer_that_says_bye_and_hangs_up_has_said_bye(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    """As the Zig library might: it does not wait for the answer."""
+    peer = await RawPeer.connect(listener.address)
+    accepting = asyncio.create_task(listener.accept())
+    await peer.send(hello())
+    channel = await accepting
+    await peer.message()
+    await peer.send(frame(body=b"last") + frame(OpCode.BYE_REQUEST, message_id=2))
+    peer.close()
+    assert await drain(channel) == [b"last"]
+    await channel.aclose()
+
+
+# --- reading and the pool -------------------------------------------------------------------
+
+
+async def test_a_channel_reads_exactly_while_it_is_open_and_has_permits(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    transport = transport_of(server)
+    assert transport.is_reading()
+    for _ in range(8):
+        await client.signal()
+    await until(lambda: server.statistics().received == 9)
+    await turns(3)
+    assert transport.is_reading(), "all permits are taken, but nobody waits for one"
+    await client.signal()
+    await until(lambda: not transport.is_reading())
+    assert server.triggers == Triggers.POOL
+    (await server.receive()).release()
+    await until(transport.is_reading)
+    assert server.triggers == Triggers.RECV

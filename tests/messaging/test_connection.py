@@ -270,6 +270,8 @@ async def test_more_data_for_a_starved_channel_stops_reading_there_and_then() ->
     assert bench.transport.reading, "not before the end of the turn"
     bench.feed(frame(body=b"3"))
     assert not bench.transport.reading
+    assert list(bench.pool.waiters) == [bench.connection], "it waits in line once"
+    assert bench.connection.suspensions == 1
     bench.sink.messages[0].release()
     await turns(2)
     bench.sink.messages[1].release()

@@ -15,6 +15,7 @@ from ..protocol.errors import (
     ChannelEnded,
     InvalidMessageId,
     InvalidMoreUsage,
+    PeerDisconnected,
     TofuError,
     again,
 )
@@ -33,6 +34,7 @@ ABANDONED: Final = 1024
 response come after all, is received like any other message."""
 
 # What the hot paths use for each message: a global is found faster than an enum's member.
+_REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _LAST_REGULAR: Final = int(OpCode.SIGNAL)
 
@@ -244,8 +246,6 @@ class Channel(ObjectStream[Message]):
             PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
         """
         message_id = message_id or next_message_id()
-        if message_id in self._requests:
-            raise InvalidMessageId(f"request {message_id} is under way already")
         if timeout is None:
             return await self._request(body, headers, message_id)
         try:
@@ -257,8 +257,16 @@ class Channel(ObjectStream[Message]):
             ) from None
 
     async def _request(self, body: bytes, headers: HeadersLike | None, message_id: int) -> Message:
-        await self._send(OpCode.REQUEST, body, headers, message_id)
+        text = TextHeaders(headers).encode() if headers else b""
+        connection = self._connection
+        if connection.write_paused or connection.senders:
+            await connection.room()
         # Nothing is awaited from here to the future's: no answer can come in between.
+        if message_id in self._requests:
+            raise InvalidMessageId(f"request {message_id} is under way already")
+        if connection.decoder.state is State.BYE_HEARD:
+            raise _unanswerable()
+        connection.put(_REQUEST, message_id, text, body)
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._requests[message_id] = response
         try:
@@ -270,11 +278,14 @@ class Channel(ObjectStream[Message]):
     def _give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
         """The caller has gone; the response may come later, or be here in this very moment."""
         if self._requests.pop(message_id, None) is not None:
-            self._abandoned[message_id] = None
-            if len(self._abandoned) > ABANDONED:
-                self._abandoned.popitem(last=False)
+            self._abandon(message_id)
         elif not response.cancelled() and response.exception() is None:
             self._drop_late(response.result())
+
+    def _abandon(self, message_id: int) -> None:
+        self._abandoned[message_id] = None
+        if len(self._abandoned) > ABANDONED:
+            self._abandoned.popitem(last=False)
 
     # Not an async function that awaits another: signal and reply hand out the coroutine itself.
     async def _send(
@@ -303,7 +314,11 @@ class Channel(ObjectStream[Message]):
             PeerDisconnected, ProtocolViolation: there is nobody to say it to.
             ChannelClosed: Bye was said already.
         """
-        self._connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
+        connection = self._connection
+        if connection.decoder.state is State.BYE_HEARD:
+            connection.put(OpCode.BYE_RESPONSE)  # the peer has sent all as well
+        else:
+            connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
 
     async def aclose(self) -> None:
         """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
@@ -347,13 +362,21 @@ class Channel(ObjectStream[Message]):
         if not batch:
             return
         self._mailbox.put(batch)
-        last = batch[-1]
-        if last._proto & OP_CODE_MASK == OpCode.BYE_REQUEST:  # nothing can follow it
-            self._half_closed = EOF in last.headers
-            if len(self._mailbox.items) == 1 and not self._half_closed:
-                # All before it has been received, maybe by a program that does not receive at
-                # all but only makes requests: the peer need not wait for that to look.
-                self._answer_bye()
+        if batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
+            self._bye_heard(batch[-1])
+
+    def _bye_heard(self, bye: Message) -> None:
+        """Nothing but a Bye can follow a Bye, and no response."""
+        self._fail_requests(_unanswerable())
+        if self._connection.decoder.state is not State.BYE_HEARD:
+            # Ours was before it: nothing more is said that an answer should wait for.
+            self._answer_bye()
+            return
+        self._half_closed = EOF in bye.headers
+        if len(self._mailbox.items) == 1 and not self._half_closed:
+            # All before it has been received, maybe by a program that does not receive at all but
+            # only makes requests: the peer need not wait for that to look.
+            self._answer_bye()
 
     def ended(self, error: TofuError) -> None:
         """The peer will send no more."""
@@ -382,7 +405,7 @@ class Channel(ObjectStream[Message]):
         elif response.done():  # cancelled, and the task has not run since
             self._drop_late(message)
         elif message.more:
-            self._abandoned[message_id] = None
+            self._abandon(message_id)
             message.release()
             response.set_exception(
                 InvalidMoreUsage(
@@ -397,3 +420,7 @@ class Channel(ObjectStream[Message]):
     def _drop_late(self, message: Message) -> None:
         self._late += 1
         message.release()
+
+
+def _unanswerable() -> TofuError:
+    return PeerDisconnected("the peer said Bye: no response can come any more")
