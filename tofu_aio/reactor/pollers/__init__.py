@@ -20,12 +20,11 @@ if sys.platform == "linux":
     from tofu_aio.reactor.pollers.epoll import EpollPoller
 
     default_poller = EpollPoller
-elif sys.platform != "win32":
+elif sys.platform == "win32":
+    from tofu_aio.reactor.pollers.wepoll import WepollPoller
+
+    default_poller = WepollPoller
+else:
     from tofu_aio.reactor.pollers.poll import PollPoller
 
     default_poller = PollPoller
-else:
-
-    def default_poller() -> Poller:
-        """Refuse."""
-        raise NotImplementedError("the reactor has no poller for Windows")
