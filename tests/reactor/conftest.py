@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,6 +21,10 @@ if hasattr(select, "epoll"):
     from tofu_aio.reactor.pollers.epoll import EpollPoller
 
     POLLERS["epoll"] = EpollPoller
+if sys.platform == "win32":
+    from tofu_aio.reactor.pollers.wepoll import WepollPoller
+
+    POLLERS["wepoll"] = WepollPoller
 
 Pair = tuple[socket.socket, socket.socket]
 
