@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
@@ -58,16 +59,16 @@ async def connect(address: Address) -> socket.socket:
         raise WrongAddress(f"{address} is for listening: connecting needs a host and a port")
     failure: OSError | None = None
     for family, name in await _resolve(address):
-        sock = _tcp_socket(family)
         try:
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, name)
+            sock = _tcp_socket(family)  # fails where the system has no IPv6, say
+            try:
+                sock.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(sock, name)
+            except BaseException:
+                sock.close()
+                raise
         except OSError as error:
-            sock.close()
             failure = error
-        except BaseException:
-            sock.close()
-            raise
         else:
             return sock
     assert failure is not None
@@ -87,14 +88,14 @@ async def listen(address: Address) -> socket.socket:
     family, name = (
         _any_address(address.port) if address.host == ANY_HOST else (await _resolve(address))[0]
     )
-    sock = _tcp_socket(family)
+    options = []
+    if sys.platform != "win32":
+        # Port in TIME_WAIT: fine. On Windows the option would steal a live port instead.
+        options.append((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+    if family == socket.AF_INET6:
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != ANY_HOST))
     try:
-        if sys.platform != "win32":
-            # Port in TIME_WAIT: fine. On Windows the option would steal a live port instead.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != ANY_HOST)
-        return _start(sock, name)
+        return _start(_tcp_socket(family), name, options)
     except OSError as error:
         raise ListenFailed(f"cannot listen on {address}: {_explain(error)}") from error
 
@@ -139,8 +140,12 @@ def _any_address(port: int) -> _Resolved:
     return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
 
 
-def _start(sock: socket.socket, name: SocketName) -> socket.socket:
+def _start(
+    sock: socket.socket, name: SocketName, options: Iterable[tuple[int, int, int]] = ()
+) -> socket.socket:
     try:
+        for option in options:
+            sock.setsockopt(*option)
         sock.setblocking(False)
         sock.bind(name)
         sock.listen(LISTEN_BACKLOG)
@@ -159,24 +164,28 @@ def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
 async def _connect_uds(address: UdsAddress) -> socket.socket:
     name = _uds_name(address)
     while True:
-        sock = _uds_socket()
         try:
-            # Never "in progress": it succeeds or fails at once. asyncio's sock_connect takes
-            # EAGAIN for EINPROGRESS and calls a full backlog a connection.
-            sock.connect(name)
+            return _connected_uds(name)
         except BlockingIOError:
-            sock.close()
             await asyncio.sleep(UNIX_BACKLOG_RETRY)
         except FileNotFoundError as error:
-            sock.close()
             raise UdsPathNotFound(
                 f"there is no socket at {address}: start the listener first, or check the path"
             ) from error
         except OSError as error:
-            sock.close()
             raise ConnectFailed(f"cannot connect to {address}: {_explain(error)}") from error
-        else:
-            return sock
+
+
+def _connected_uds(name: str) -> socket.socket:
+    sock = _uds_socket()
+    try:
+        # Never "in progress": it succeeds or fails at once. asyncio's sock_connect takes EAGAIN
+        # for EINPROGRESS and calls a full backlog a connection.
+        sock.connect(name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _listen_uds(address: UdsAddress) -> socket.socket:
