@@ -62,7 +62,7 @@ class _Commands(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(message=_ABOUT)
+@click.version_option(__version__, message=_ABOUT)
 @click.pass_context
 def tofu(context: click.Context) -> None:
     """Peer-to-peer messages over TCP and Unix sockets, in bounded memory.
@@ -116,7 +116,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "tofu"
         message = error.format_message().rstrip(".")
-        return _fail(path, f"{message}. Try '{path} --help'.", error.exit_code)
+        end = "" if message.endswith("?") else "."
+        return _fail(path, f"{message}{end} Try '{path} --help'.", error.exit_code)
     except _Ended as error:
         return _fail(error.path, error.message, error.code)
     except OSError as error:

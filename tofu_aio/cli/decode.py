@@ -64,7 +64,7 @@ def decode(*, file: Path, form: str | None, shown: int) -> None:
             if decoder.violation is not None:
                 raise Failure(f"no frame {decoder.violation}")
     if decoder.held:
-        raise Failure(f"at byte {offset}: the last frame is cut off after {decoder.held} bytes")
+        raise Failure(f"at byte {offset}: the last frame ends early, after {decoder.held} bytes")
 
 
 def _frames_bytes(source: FileIO, form: str | None) -> Iterator[bytes]:
@@ -76,7 +76,7 @@ def _frames_bytes(source: FileIO, form: str | None) -> Iterator[bytes]:
             start += piece
             if len(start) >= HEADER_SIZE:
                 break
-        form = "hex" if looks_like_hex(start) else "raw"
+        form = "hex" if looks_like_hex(start[:HEADER_SIZE]) else "raw"
         pieces = itertools.chain([start], pieces)
     return from_hex(pieces) if form == "hex" else pieces
 

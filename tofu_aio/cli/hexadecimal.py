@@ -18,8 +18,8 @@ def looks_like_hex(start: bytes) -> bool:
     """Whether some data begins as hexadecimal text rather than as frames.
 
     Args:
-        start: at least 16 bytes, or all there are. A frame's first 16 hold its message id, and
-            to pass for text that would have to be a number with eighteen digits.
+        start: the first 16 bytes, or all there are. In a frame they hold its message id, which
+            would have to be a number of eighteen digits to pass for text.
     """
     return bool(start) and not start.translate(None, _BETWEEN + _DIGITS)
 

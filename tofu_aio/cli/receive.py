@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Final
 
 import click
+from rich.filesize import decimal
 
 from ..messaging.channel import Channel
 from ..messaging.engine import Engine
@@ -78,6 +79,7 @@ async def _receive(
         listener = await group.listen(address)
         click.echo(f"listening on {listener.address}")
         channel, first, offer = await _first_offer(listener)
+        click.echo(f"receiving {offer.name}: {decimal(offer.size)}")
         await listener.aclose()  # others learn at once that they are not wanted
         begin = perf_counter()
         async with channel:
@@ -109,6 +111,7 @@ async def _first_offer(listener: Listener) -> tuple[Channel, Message, Offer]:
         offer = offer_in(first)
         if offer is not None:
             return channel, first, offer
+        click.echo("a peer that offered no file was sent away")
         with first:
             await refuse(channel, first, "only files are taken here: use 'tofu send'")
         await channel.aclose()

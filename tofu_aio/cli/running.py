@@ -25,6 +25,10 @@ loop_option = click.option(
 )
 
 
+_ENDING: Final = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
+"""The signals that ask a process to end, besides that of Ctrl-C."""
+
+
 class Terminated(KeyboardInterrupt):
     """The process was asked to end by a signal other than Ctrl-C's. Its argument is the number."""
 
@@ -61,14 +65,18 @@ async def _stoppable(main: Coroutine[object, object, T], received: list[int]) ->
     """
     task = asyncio.current_task()
     assert task is not None
+    loop = asyncio.get_running_loop()
+    # One that is ignored is meant to be: nohup(1) does that.
+    handled = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
 
     def stop(number: int) -> None:
         received.append(number)
         task.cancel()
 
-    if sys.platform != "win32":
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # One that is ignored is meant to be: nohup(1) does that.
-            if signal.getsignal(number) is signal.SIG_DFL:
-                asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    return await main
+    for number in handled:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await main
+    finally:
+        for number in handled:  # uvloop would leave its own behind
+            loop.remove_signal_handler(number)

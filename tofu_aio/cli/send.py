@@ -54,7 +54,7 @@ def send(*, file: Path, address: Address, wait: float, patience: float, loop: st
         file.stat()  # says so if there is nothing at all
         raise Failure(f"{click.format_filename(file)} is not a regular file: name one")
     with file.open("rb") as opened:
-        offer = Offer(printable(file.name).strip(), file.stat().st_size)
+        offer = Offer(printable(file.name).strip() or "?", file.stat().st_size)
         begin = perf_counter()
         sha256 = run(_send(opened, offer, address, wait, patience), loop)
     click.echo(f"sent {offer.name}: {transferred(offer.size, perf_counter() - begin)}")

@@ -31,8 +31,9 @@ def serve(*, address: Address, pool: int, loop: str) -> None:
       tofu serve tcp://*:7000
       tofu serve uds:///tmp/tofu.sock
 
-    The first line of output says where it listens. Ctrl-C ends it with exit code 0; 1 says that
-    it could not listen.
+    The first line of output says where it listens.
+
+    Exit code 0 after Ctrl-C, its usual end; 1 if it could not listen, and one line on stderr why.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
     with contextlib.suppress(KeyboardInterrupt):
         run(_serve(address, pool), loop)

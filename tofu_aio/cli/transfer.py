@@ -97,8 +97,7 @@ async def send_file(
     """Send a file, and return the SHA-256 on which both sides agree.
 
     Raises:
-        Failure: the receiver refused it, got another one, or stopped; or the file has shrunk.
-        TofuError: the receiver was lost.
+        Failure: the receiver refused it, got another one, or was lost; or the file has shrunk.
         OSError: the file cannot be read.
     """
     message_id = next_message_id()
@@ -118,6 +117,8 @@ async def send_file(
                     if answer.done():
                         break
             response = await answer
+        except TofuError as error:
+            raise Failure(f"the receiver was lost before it had {offer.name}: {error}") from error
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)

@@ -1,0 +1,61 @@
+"""Ways to run the ``tofu`` command: as a process, or in this one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import Ended, Run, Running, Start, python_path, spawn
+from tofu_aio.cli.app import run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start commands as processes, in ``tmp_path``. Those still running at the end are killed."""
+    started: list[Running] = []
+
+    def start(
+        *arguments: str | os.PathLike[str], before: Callable[[], None] | None = None
+    ) -> Running:
+        running = spawn("-m", "tofu_aio", *arguments, folder=tmp_path, before=before)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        with running.process:  # closes its pipes
+            running.process.kill()
+
+
+@pytest.fixture
+def tofu_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Run commands in this process, in ``tmp_path``, where a process of their own adds nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", python_path())  # for the processes that it starts
+
+    def tofu_run(*arguments: str | os.PathLike[str]) -> Ended:
+        code = run([os.fspath(argument) for argument in arguments])
+        return Ended(code, *capsys.readouterr())
+
+    return tofu_run
+
+
+class _Quiet(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def http_server() -> Iterator[str]:
+    """The address of a server that is not tofu."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Quiet) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -1,0 +1,49 @@
+"""What this machine has, and that it works."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import tofu_aio as tofu
+from tests.cli.processes import Run, Start
+from tofu_aio.cli import doctor
+
+
+def test_all_is_well_here(start: Start) -> None:
+    ended = start("doctor").finish()
+    assert (ended.code, ended.err) == (0, "")
+    assert "FAILED" not in ended.out
+    findings = ended.out.splitlines()
+    assert findings[0].startswith(f"tofu_aio        {tofu.__version__}, in ")
+    for name in ("Python", "anyio", "TLS", "poller", "Unix sockets", "loop reactor"):
+        assert any(line.startswith(name) for line in findings), name
+
+
+def test_a_loop_that_does_not_work(tofu_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_addresses", lambda _: {"TCP": "tcp://192.0.2.1:1"})
+    ended = tofu_run("doctor")
+    assert (ended.code, ended.err) == (1, "")
+    assert "FAILED: TCP: cannot listen on tcp://192.0.2.1:1" in " ".join(ended.out.split())
+
+
+def test_a_loop_that_is_not_installed(tofu_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    ended = tofu_run("doctor")
+    assert ended.code == 0
+    cure = "pip install 'tofu-aio[fast]'"
+    here, elsewhere = ("winloop", "uvloop") if sys.platform == "win32" else ("uvloop", "winloop")
+    lines = ended.out.splitlines()
+    assert any(line.startswith(f"loop {here}") and cure in line for line in lines)
+    assert any(line.startswith(f"loop {elsewhere}") and "not for this" in line for line in lines)
+
+
+def test_a_system_without_a_poller(tofu_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(doctor, "default_poller", none)
+    ended = tofu_run("doctor")
+    assert ended.code == 1
+    assert "FAILED: this process has too many open files" in ended.out

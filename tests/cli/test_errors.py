@@ -1,0 +1,40 @@
+"""Errors in words."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+import tofu_aio as tofu
+from tofu_aio.cli.errors import Failure, complain, describe, printable
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Failure("no luck"), "no luck"),
+        (tofu.ListenFailed("cannot listen"), "cannot listen"),
+        (tofu.PeerDisconnected(), "peer disconnected"),
+        (TimeoutError("too late"), "too late"),
+        (OSError(errno.ENOSPC, "x"), "the disk is full: make room, or choose another folder"),
+        (
+            OSError(errno.ENOENT, "x", "a\nb"),
+            "a\nb: there is no such file or folder: check the path",
+        ),
+        (OSError(errno.ENOENT, "x", b"a"), "a: there is no such file or folder: check the path"),
+        (OSError(errno.EXDEV, "another device"), "another device"),
+        (NotImplementedError("not here"), "not here"),
+    ],
+)
+def test_each_error_says_what_to_do(error: Exception, words: str) -> None:
+    assert describe(error) == words
+
+
+def test_a_complaint_is_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("tofu x", "a\nb\r\n\tc \x1b[31m \udcff")
+    assert capsys.readouterr() == ("", "tofu x: a b c \ufffd[31m \ufffd\n")
+
+
+def test_text_in_any_script_is_printable() -> None:
+    assert printable("豆腐 ü\x7f") == "豆腐 ü\ufffd"

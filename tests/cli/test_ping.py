@@ -1,0 +1,128 @@
+"""Round trips, their summary, and exit codes by whether anything was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+
+import pytest
+
+import tofu_aio as tofu
+from tests.cli.processes import Run, Start, signals, unix
+from tofu_aio.protocol.status import Status
+
+ROUND_TRIP = re.compile(r"seq=\d+ size=64 time=\d+\.\d{3} ms")
+SPREAD = re.compile(r"round trip min/avg/max/p99 = \d+\.\d{3}(/\d+\.\d{3}){3} ms")
+
+
+@pytest.mark.parametrize("loop", ["reactor", "asyncio", "auto"])
+def test_a_line_a_round_trip_and_a_summary(start: Start, loop: str) -> None:
+    address = start("serve", "tcp://127.0.0.1:0").listening()
+    ended = start("ping", "-c", "3", "-i", "0", "--loop", loop, address).finish()
+    assert (ended.code, ended.err) == (0, "")
+    first, *trips, blank, counts, spread = ended.out.splitlines()
+    assert (first, blank) == (f"connected to {address}: 64 bytes a request", "")
+    assert [trip.partition(" ")[0] for trip in trips] == ["seq=1", "seq=2", "seq=3"]
+    assert all(map(ROUND_TRIP.fullmatch, trips))
+    assert counts == f"{address}: 3 sent, 3 answered, 0% lost"
+    assert SPREAD.fullmatch(spread)
+
+
+def test_the_largest_body(start: Start) -> None:
+    address = start("serve", "tcp://127.0.0.1:0").listening()
+    ended = start("ping", "-c", "1", "--size", "65535", address).finish()
+    assert (ended.code, ended.err) == (0, "")
+    assert "seq=1 size=65535 time=" in ended.out
+
+
+@signals
+@pytest.mark.parametrize("loop", ["reactor", "asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_prints_the_summary(start: Start, loop: str, number: int) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    address = start("serve", "tcp://127.0.0.1:0").listening()
+    ping = start("ping", "-i", "100", "--loop", loop, address)
+    ping.line()
+    ping.line()
+    ended = ping.stop(number)
+    assert (ended.code, ended.err) == (0, "")
+    assert "1 sent, 1 answered, 0% lost" in ended.out
+
+
+@signals
+def test_a_server_that_is_killed(start: Start) -> None:
+    serve = start("serve", "tcp://127.0.0.1:0")
+    ping = start("ping", "-i", "0", serve.listening())
+    ping.line()
+    ping.line()
+    serve.stop(signal.SIGKILL)
+    ended = ping.finish()
+    assert ended.code == 0  # something was answered
+    assert "connection" in ended.complaint
+
+
+async def test_a_server_that_does_not_answer(start: Start, group: tofu.ChannelGroup) -> None:
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        ping = start("ping", "-c", "2", "-i", "0", "-W", "0.05", str(listener.address))
+        async with await listener.accept() as channel:
+            for _ in range(2):
+                (await channel.receive()).release()
+            ended = await asyncio.to_thread(ping.finish)
+    assert (ended.code, ended.err) == (1, "")
+    assert ended.out.splitlines()[1:] == [
+        "seq=1 no answer within 0.05 s",
+        "seq=2 no answer within 0.05 s",
+        "",
+        f"{listener.address}: 2 sent, 0 answered, 100% lost",
+    ]
+
+
+async def test_a_server_that_refuses_is_there(start: Start, group: tofu.ChannelGroup) -> None:
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        ping = start("ping", "-c", "1", str(listener.address))
+        async with await listener.accept() as channel:
+            with await channel.receive() as request:
+                await channel.reply(request, status=Status.NOT_ALLOWED)
+            ended = await asyncio.to_thread(ping.finish)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[1].endswith("ms status=not_allowed")
+
+
+def test_a_server_that_is_not_tofu(tofu_run: Run, http_server: str) -> None:
+    ended = tofu_run("ping", http_server)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{http_server} did not accept the channel" in ended.complaint
+
+
+def test_a_server_that_says_nothing(tofu_run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ended = tofu_run("ping", "-W", "0.05", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+    assert ended.code == 1
+    assert "did not accept the channel within 0.05 s: is it a tofu peer" in ended.complaint
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://name.invalid:7000", "'name.invalid' has no address"),
+        ("tcp://*:7000", "is for listening"),
+        pytest.param("uds:///none/s", "there is no socket at uds:///none/s", marks=unix),
+        pytest.param(f"uds:///{'x' * 200}", "choose a shorter one", marks=unix),
+        pytest.param(f"uds://{__file__}", "nobody is listening there", marks=unix),
+    ],
+)
+def test_an_address_that_cannot_be_reached(tofu_run: Run, address: str, reason: str) -> None:
+    ended = tofu_run("ping", address)
+    assert (ended.code, ended.out) == (1, "")
+    assert reason in ended.complaint
+
+
+def test_nobody_listens(tofu_run: Run) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # ours, so that nobody else may have it
+        ended = tofu_run("ping", f"tcp://127.0.0.1:{bound.getsockname()[1]}")
+    assert (ended.code, ended.out) == (1, "")
+    assert "nobody is listening there: start the listener first" in ended.complaint

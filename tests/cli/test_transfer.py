@@ -1,0 +1,216 @@
+"""The protocol of a file transfer, each side against a peer that may get it wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+
+import tofu_aio as tofu
+from tofu_aio.cli import transfer
+from tofu_aio.cli.errors import Failure
+from tofu_aio.cli.transfer import Offer, confirm, offer_in, receive_file, refuse, send_file
+from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.op_code import OpCode
+
+CONTENT = bytes(range(256)) * 1000
+OFFER = Offer("file", len(CONTENT))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Pair(NamedTuple):
+    """Both ends of one channel."""
+
+    sender: tofu.Channel
+    receiver: tofu.Channel
+
+
+@pytest.fixture
+async def pair(group: tofu.ChannelGroup) -> AsyncIterator[Pair]:
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        pair = await asyncio.gather(group.connect(listener.address), listener.accept())
+        async with pair[0], pair[1]:
+            yield Pair(*pair)
+
+
+def nobody(_: int) -> None:
+    """Who is told about progress."""
+
+
+async def sending(
+    pair: Pair, content: bytes = CONTENT, offer: Offer = OFFER, **options: float
+) -> str:
+    part_size = int(options.pop("part_size", transfer.PART))
+    return await send_file(
+        pair.sender, io.BytesIO(content), offer, nobody, part_size=part_size, **options
+    )
+
+
+async def receiving(pair: Pair, **options: float) -> tuple[bytes, str]:
+    first = await pair.receiver.receive()
+    file = io.BytesIO()
+    sha256 = await receive_file(pair.receiver, first, file.write, nobody, **options)
+    await confirm(pair.receiver, first, sha256)
+    return file.getvalue(), sha256
+
+
+@pytest.mark.parametrize("part_size", [1, 999, 1000, 65535])
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001])
+async def test_what_is_sent_is_received(pair: Pair, size: int, part_size: int) -> None:
+    content = CONTENT[:size]
+    sent, (received, sha256) = await asyncio.gather(
+        sending(pair, content, Offer("file", size), part_size=part_size), receiving(pair)
+    )
+    assert received == content
+    assert sent == sha256 == hashlib.sha256(content).hexdigest()
+
+
+async def test_both_sides_tell_their_progress(pair: Pair) -> None:
+    sent: list[int] = []
+    received: list[int] = []
+
+    async def receive() -> None:
+        first = await pair.receiver.receive()
+        assert offer_in(first) == OFFER
+        sha256 = await receive_file(pair.receiver, first, len, received.append)
+        await confirm(pair.receiver, first, sha256)
+
+    await asyncio.gather(send_file(pair.sender, io.BytesIO(CONTENT), OFFER, sent.append), receive())
+    assert sent == received
+    assert sum(sent) == len(CONTENT)
+
+
+async def test_a_slow_receiver_is_told_from_a_dead_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_REPORT_EVERY", 0.0)
+    # Together the pauses are longer than either side's patience.
+    sent, _ = await asyncio.gather(
+        sending(pair, part_size=10_000, patience=1), receiving(pair, pause=0.05, patience=1)
+    )
+    assert sent == SHA256
+
+
+async def test_a_receiver_that_is_stuck(pair: Pair) -> None:
+    with pytest.raises(Failure, match=r"no progress within 0.05 s: is the receiver stuck\?"):
+        await sending(pair, patience=0.05)
+
+
+async def test_a_sender_that_is_stuck(pair: Pair) -> None:
+    pair.sender.post(part(b"1", more=True))
+    with pytest.raises(Failure, match=r"no progress within 0.05 s: is the sender stuck\?"):
+        await receiving(pair, patience=0.05)
+
+
+async def test_a_receiver_that_refuses_in_the_middle(pair: Pair) -> None:
+    async def receive() -> None:
+        with await pair.receiver.receive() as first:
+            await refuse(pair.receiver, first, "it does\nnot fit")
+        await pair.receiver.aclose()
+
+    size = 100_000_000  # more than fits between the two
+    receiver = asyncio.create_task(receive())
+    with pytest.raises(Failure, match="the receiver did not take file: it does\nnot fit"):
+        await sending(pair, bytes(size), Offer("file", size))
+    pair.sender.abort()
+    await receiver
+
+
+async def test_a_receiver_that_leaves(pair: Pair) -> None:
+    async def receive() -> None:
+        (await pair.receiver.receive()).release()
+        await pair.receiver.aclose()
+
+    results = await asyncio.gather(sending(pair), receive(), return_exceptions=True)
+    assert str(results[0]) == "the receiver was lost before it had file: the peer said Bye"
+
+
+async def test_a_receiver_that_got_something_else(pair: Pair) -> None:
+    async def receive() -> None:
+        first = await pair.receiver.receive()
+        await receive_file(pair.receiver, first, len, nobody)
+        await confirm(pair.receiver, first, "0" * 64)
+
+    results = await asyncio.gather(sending(pair), receive(), return_exceptions=True)
+    assert "another SHA-256" in str(results[0])
+
+
+async def test_a_file_that_becomes_shorter(pair: Pair) -> None:
+    with pytest.raises(Failure, match="file became shorter while it was sent"):
+        await sending(pair, CONTENT[:-1])
+
+
+async def test_a_file_that_cannot_be_read(pair: Pair) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise TimeoutError(110, "the disk does not answer")
+
+    with pytest.raises(TimeoutError, match="the disk does not answer"):
+        await send_file(pair.sender, Broken(), OFFER, nobody)
+
+
+def part(body: bytes, *, more: bool, **changes: str) -> Message:
+    """The first part of a file of two bytes, sound unless changed."""
+    headers = {"File-Name": "file", "File-Size": "2", **changes}
+    return Message(OpCode.REQUEST, body, headers, message_id=99, more=more)
+
+
+def regular(op_code: OpCode, message_id: int) -> Message:
+    return Message(op_code, b"2", {"File-SHA256": "0" * 64}, message_id)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([part(b"1", more=True), regular(OpCode.SIGNAL, 99)], "mixed a SIGNAL into file"),
+        ([part(b"1", more=True), regular(OpCode.REQUEST, 98)], "mixed a REQUEST into file"),
+        ([part(b"123", more=True)], "offered 2 bytes and sent another number"),
+        ([part(b"1", more=False)], "offered 2 bytes and sent another number"),
+        ([part(b"12", more=False)], "another SHA-256 than was sent"),
+        ([part(b"1", more=True), regular(OpCode.REQUEST, 99)], "another SHA-256 than was sent"),
+    ],
+)
+async def test_a_sender_that_breaks_the_rules(
+    pair: Pair, messages: list[Message], reason: str
+) -> None:
+    for message in messages:
+        pair.sender.post(message)
+    with pytest.raises(Failure, match=reason):
+        await receiving(pair)
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_a_sender_that_leaves(pair: Pair, goodbye: bool) -> None:
+    pair.sender.post(part(b"1", more=True))
+    first = await pair.receiver.receive()
+    receive = asyncio.create_task(receive_file(pair.receiver, first, len, nobody))
+    if goodbye:
+        await pair.sender.aclose()
+    else:
+        pair.sender.abort()
+    with pytest.raises(Failure, match="the sender was lost after 1 byte of 2 bytes: the "):
+        await receive
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message(OpCode.REQUEST),
+        Message(OpCode.REQUEST, headers={"File-Name": "file"}),
+        Message(OpCode.REQUEST, headers={"File-Name": "file", "File-Size": "-1"}),
+        Message(OpCode.REQUEST, headers={"File-Name": "file", "File-Size": "1" * 20}),
+        Message(OpCode.REQUEST, headers={"File-Name": "file", "File-Size": "\u0661"}),
+        Message(OpCode.SIGNAL, headers={"File-Name": "file", "File-Size": "1"}),
+    ],
+)
+def test_what_offers_no_file(message: Message) -> None:
+    assert offer_in(message) is None
+
+
+def test_the_name_in_an_offer_cannot_control_the_terminal() -> None:
+    offer = offer_in(part(b"", more=True, **{"File-Name": "a\x1b[31mb"}))
+    assert offer == Offer("a\ufffd[31mb", 2)
