@@ -94,19 +94,33 @@ def reuse(sock, make_pair):
     number = sock.fileno()
     if sys.platform == "win32":
         sock.close()
-        for _ in range(100):
-            pair = make_pair()
-            for ours, peer in (pair, pair[::-1]):
-                if ours.fileno() == number:
-                    return ours, peer
-        pytest.skip("Windows did not give the handle out again")
+        return take(number)
     ours, peer = make_pair()
-    # The number never is nobody's: no other thread can take it.
+    # The number is nobody's at no time, so no other thread can take it.
     os.dup2(ours.fileno(), number, inheritable=False)
     ours.close()
     sock.detach()
     ours = socket.socket(fileno=number)
     ours.setblocking(False)
+    return ours, peer
+
+
+def take(number):
+    """Return a new pair of which the first has a number that was closed before."""
+    with contextlib.ExitStack() as others:
+        # Not by a socketpair, which on Windows uses up some numbers before.
+        for _ in range(100):
+            ours = socket.socket()
+            if ours.fileno() == number:
+                break
+            others.enter_context(ours)
+        else:
+            pytest.skip("the system does not hand out the number again")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours.connect(listener.getsockname())
+            peer, _ = listener.accept()
+    ours.setblocking(False)
+    peer.setblocking(False)
     return ours, peer
 
 

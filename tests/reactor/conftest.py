@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import select
 import socket
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.reactor.every_poller import POLLERS
 from tofu_aio.reactor import ReactorSelector
 from tofu_aio.reactor.pollers import Poller
-
-POLLERS: dict[str, Callable[[], Poller]] = {}
-if hasattr(select, "poll"):
-    from tofu_aio.reactor.pollers.poll import PollPoller
-
-    POLLERS["poll"] = PollPoller
-if hasattr(select, "epoll"):
-    from tofu_aio.reactor.pollers.epoll import EpollPoller
-
-    POLLERS["epoll"] = EpollPoller
-if sys.platform == "win32":
-    from tofu_aio.reactor.pollers.wepoll import WepollPoller
-
-    POLLERS["wepoll"] = WepollPoller
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -6,6 +6,7 @@ system has no descriptor or memory to spare for one (EMFILE, ENOMEM).
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,10 @@ elif sys.platform == "win32":
     from tofu_aio.reactor.pollers.wepoll import WepollPoller
 
     default_poller = WepollPoller
+elif hasattr(select, "kqueue"):
+    from tofu_aio.reactor.pollers.kqueue import KqueuePoller
+
+    default_poller = KqueuePoller
 else:
     from tofu_aio.reactor.pollers.poll import PollPoller
 
