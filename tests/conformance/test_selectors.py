@@ -7,6 +7,7 @@ import unittest
 
 import pytest
 
+from tests.reactor.every_poller import POLLERS
 from tofu_aio.reactor import ReactorSelector
 
 # Absent where the distributor split it off. Its cases must not become names of this module, or
@@ -41,3 +42,17 @@ if hasattr(select, "poll"):
 
     class TestPoll(Cases, unittest.TestCase):
         SELECTOR = PollReactorSelector
+
+
+if "kqueue" in POLLERS:
+
+    class KqueueReactorSelector(ReactorSelector):
+        def __init__(self):
+            super().__init__(POLLERS["kqueue"])
+
+    class TestKqueue(Cases, unittest.TestCase):
+        SELECTOR = KqueueReactorSelector
+
+        # What CPython has for kqueue alone.
+        test_register_bad_fd = cpython.KqueueSelectorTestCase.test_register_bad_fd
+        test_empty_select_timeout = cpython.KqueueSelectorTestCase.test_empty_select_timeout

@@ -162,8 +162,8 @@ class kqueue:  # noqa: N801
             file = _identity(change.ident)
             if file is None:
                 return errno.EBADF
-        self._drop_closed()
         key = change.ident, change.filter
+        self._drop_if_closed(key)
         note = self._notes.get(key)
         if change.flags & KQ_EV_DELETE:
             if note is None:
@@ -187,10 +187,14 @@ class kqueue:  # noqa: N801
         del self._notes[key]
         self._queue.pop(key, None)
 
+    def _drop_if_closed(self, key):
+        note = self._notes.get(key)
+        if note is not None and note.file is not None and _identity(key[0]) != note.file:
+            self._drop(key)
+
     def _drop_closed(self):
-        for key, note in list(self._notes.items()):
-            if note.file is not None and _identity(key[0]) != note.file:
-                self._drop(key)
+        for key in list(self._notes):
+            self._drop_if_closed(key)
 
     def _wait(self, room, timeout):
         deadline = math.inf if timeout is None else time.monotonic() + timeout
