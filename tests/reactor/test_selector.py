@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import selectors
-import signal
 import tempfile
 import threading
 import time
@@ -316,8 +315,8 @@ def test_removed_closed_reused_and_added_is_added_to_the_system(selector, make_p
 
 def test_a_refused_registration_fails_there_and_then_and_leaves_nothing():
     with ReactorSelector() as selector, tempfile.TemporaryFile() as file:
-        # On Linux because it is no such file, on Windows because it is no socket.
-        with pytest.raises(OSError, match="not permitted|not an open socket"):
+        # On Linux because it is a regular file, on Windows because it is no socket.
+        with pytest.raises(OSError, match=r"not permitted|not an open socket"):
             selector.register(file, READ)
         assert file not in selector.get_map()
 
