@@ -51,6 +51,7 @@ print(issubclass(reactor.EventLoopPolicy, asyncio.DefaultEventLoopPolicy))
 
 
 @needs_policies
+@pytest.mark.skipif(sys.platform == "win32", reason="selector loops have no subprocesses there")
 def test_a_subprocess_runs_under_the_policy():
     code = """
 import asyncio, sys, tofu_aio.reactor as reactor
