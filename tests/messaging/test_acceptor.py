@@ -1,59 +1,403 @@
-"""Strangers: how many are read at once, and who comes next."""
+"""What connects to a listener and is no good peer, in every way: it is closed, in bounded time,
+costs nobody else anything, and the next good client works.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import until
-from tofu_aio.messaging import acceptor
+from tests.messaging.peers import RawPeer, connection_of, frame, hello, turns, until
+from tofu_aio import OpCode, Status
+from tofu_aio.messaging import acceptor as acceptor_module
+from tofu_aio.protocol.op_code import MORE_BIT
 
 
-async def test_more_strangers_than_can_be_hosted_wait_unread(
-    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+async def good_client_works(listener: tofu.Listener, group: tofu.ChannelGroup) -> None:
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    request = asyncio.create_task(client.request(b"ping"))
+    with await server.receive() as received:
+        await server.reply(received, b"pong")
+    with await request as response:
+        assert response.body == b"pong"
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+@pytest.fixture
+async def door(
+    group: tofu.ChannelGroup, engine: tofu.Engine, address: str
+) -> AsyncIterator[tofu.Listener]:
+    """A listener that must work, and have no more than its own channel, after all that came."""
+    async with await group.listen(address) as listener:
+        yield listener
+        await until(lambda: engine.statistics().channels == 1, "for the bad peer's channel to go")
+        assert not listener._ready.items
+        assert engine.statistics().pool_free == engine.statistics().pool_size
+        await good_client_works(listener, group)
+
+
+NOT_HELLO = {
+    "random bytes": Random(2).randbytes(5000),
+    "more random bytes": Random(13).randbytes(16),
+    "text": b"hello? is anybody there?\r\n" * 3,
+    "HTTP": b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n",
+    "TLS": bytes.fromhex("1603010200010001fc0303") + bytes(600),
+    "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "zeros": bytes(100),
+    "op code 13": frame(13),
+    "op code 10": frame(10),
+    "op code 15 with all bits": frame(0xFF),
+    "a request": frame(OpCode.REQUEST, b"body"),
+    "a response": frame(OpCode.RESPONSE),
+    "a signal": frame(OpCode.SIGNAL),
+    "a Hello's answer": frame(OpCode.HELLO_RESPONSE),
+    "a Bye": frame(OpCode.BYE_REQUEST),
+    "a Bye's answer": frame(OpCode.BYE_RESPONSE),
+    "a Bye signal": frame(OpCode.BYE_SIGNAL),
+    "Welcome": frame(OpCode.WELCOME_REQUEST, headers=b"~listen_on:tcp|127.0.0.1|1\r\n"),
+    "Welcome's answer": frame(OpCode.WELCOME_RESPONSE),
+    "Hello without an id": hello(message_id=0),
+    "Hello with more": frame(OpCode.HELLO_REQUEST | MORE_BIT),
+    "Hello with a header that is none": frame(OpCode.HELLO_REQUEST, headers=b"no colon\r\n"),
+    "Hello with a header without end": frame(OpCode.HELLO_REQUEST, headers=b"name:value"),
+    "Hello with an empty header": frame(OpCode.HELLO_REQUEST, headers=b":value\r\n"),
+    "Hello twice": hello() + hello(),
+    "a request before the answer to Hello": hello() + frame(),
+}
+
+
+@pytest.mark.parametrize("data", NOT_HELLO.values(), ids=NOT_HELLO)
+async def test_what_does_not_introduce_itself_properly_is_closed(
+    listener: tofu.Listener, group: tofu.ChannelGroup, engine: tofu.Engine, data: bytes
 ) -> None:
-    monkeypatch.setattr(acceptor, "PENDING_CHANNELS", 2)
-    async with await group.listen("tcp://127.0.0.1:0") as listener:
-        connects = [asyncio.create_task(group.connect(listener.address)) for _ in range(5)]
-        channels = [await listener.accept() for _ in range(2)]
-        # Two were taken, so two more may be read; the fifth waits for one of those.
-        await until(lambda: len(listener._acceptor._waiting) == 1)
-        waiting = next(iter(listener._acceptor._waiting))
-        await until(lambda: not waiting.transport.is_reading())
-        channels += [await listener.accept() for _ in range(3)]
-        clients = await asyncio.gather(*connects)
-        for channel in (*channels, *clients):
-            await channel.aclose()
+    with await RawPeer.connect(listener.address) as peer:
+        await peer.send(data)
+        assert await peer.end() == b"", "it is told nothing"
+    await until(lambda: engine.statistics().channels == 1)
+    await good_client_works(listener, group)
 
 
-async def test_a_stranger_that_leaves_makes_room(
-    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+HALVES = {
+    "nothing": b"",
+    "a byte": hello()[:1],
+    "half a header": hello()[:8],
+    "a header that promises more": hello()[:16],
+    "all but the last byte": hello()[:-1],
+    "a header that promises everything": frame(
+        OpCode.HELLO_REQUEST, b"some", headers_len=0, body_len=65535
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["close", "half close", "reset"])
+@pytest.mark.parametrize("data", HALVES.values(), ids=HALVES)
+async def test_who_leaves_before_the_hello_is_whole_leaves_nothing(
+    group: tofu.ChannelGroup,
+    listener: tofu.Listener,
+    engine: tofu.Engine,
+    data: bytes,
+    ending: str,
 ) -> None:
-    monkeypatch.setattr(acceptor, "PENDING_CHANNELS", 1)
-    async with await group.listen("tcp://127.0.0.1:0") as listener:
-        assert isinstance(listener.address, tofu.TcpAddress)
-        _, silent = await asyncio.open_connection("127.0.0.1", listener.address.port)
-        await until(lambda: len(listener._acceptor._introducing) == 1)
-        connect = asyncio.create_task(group.connect(listener.address))
-        await until(lambda: len(listener._acceptor._waiting) == 1)
-        silent.close()
+    with await RawPeer.connect(listener.address) as peer:
+        await peer.send(data)
+        await turns(3)
+        if ending == "reset":
+            await peer.reset()
+        elif ending == "half close":
+            peer.half_close()
+            assert await peer.end() == b""
+    await until(lambda: engine.statistics().channels == 1)
+    await good_client_works(listener, group)
+
+
+@pytest.mark.parametrize("data", HALVES.values(), ids=HALVES)
+async def test_who_falls_silent_before_the_hello_is_whole_is_closed_in_time(
+    group: tofu.ChannelGroup, engine: tofu.Engine, data: bytes
+) -> None:
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=0.03) as listener:
+        with await RawPeer.connect(listener.address) as peer:
+            await peer.send(data)
+            await until(lambda: engine.statistics().channels == 2)
+            (channel,) = [m for m in group._members.values() if isinstance(m, tofu.Channel)]
+            assert await peer.end() == b""
+        assert isinstance(channel.end, tofu.ProtocolViolation)
+        assert "no Hello came within 0.03 s: is it a tofu peer?" in str(channel.end)
+        await until(lambda: engine.statistics().channels == 1)
+        await good_client_works(listener, group)
+
+
+async def test_who_trickles_its_hello_has_no_more_time_than_others(
+    group: tofu.ChannelGroup,
+) -> None:
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=0.05) as listener:
+        with await RawPeer.connect(listener.address) as peer:
+            trickle = asyncio.create_task(_trickle(peer))
+            assert await peer.end() == b""
+            trickle.cancel()
+            await asyncio.gather(trickle, return_exceptions=True)
+        await good_client_works(listener, group)
+
+
+async def _trickle(peer: RawPeer) -> None:
+    while True:
+        for byte in frame(OpCode.HELLO_REQUEST, bytes(60000)):
+            await peer.send(bytes([byte]))
+            await asyncio.sleep(0.005)
+
+
+async def test_a_hello_in_single_bytes_is_a_hello(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    with await RawPeer.connect(listener.address) as peer:
+        for byte in hello():
+            await peer.send(bytes([byte]))
+            await turns(1)
         channel = await listener.accept()
-        client = await connect
-        await channel.aclose()
-        await client.aclose()
-        await silent.wait_closed()
+        assert channel.hello.op_code is OpCode.HELLO_REQUEST
+        channel.abort()
 
 
-async def test_closing_the_listener_drops_those_who_wait(
-    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+async def test_the_largest_hello_is_a_hello(
+    group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
-    monkeypatch.setattr(acceptor, "PENDING_CHANNELS", 1)
-    listener = await group.listen("tcp://127.0.0.1:0")
-    connects = [asyncio.create_task(group.connect(listener.address)) for _ in range(3)]
-    await until(lambda: len(listener._acceptor._waiting) == 2)
+    with await RawPeer.connect(listener.address) as peer:
+        await peer.send(frame(OpCode.HELLO_REQUEST, bytes(65535), b"a:" + b"b" * 65531 + b"\r\n"))
+        channel = await listener.accept()
+        assert (len(channel.hello.body), len(channel.hello.headers["a"])) == (65535, 65531)
+        channel.abort()
+
+
+async def test_a_hello_needs_no_permit(
+    group: tofu.ChannelGroup, listener: tofu.Listener, engine: tofu.Engine
+) -> None:
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    for _ in range(9):
+        await client.signal()
+    await until(lambda: engine.statistics().waiting == 1)
+    other, accepted = await asyncio.gather(group.connect(listener.address), listener.accept())
+    await asyncio.gather(*(c.aclose() for c in (client, server, other, accepted)))
+
+
+async def test_an_accepted_channel_has_no_deadline(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    """Nor has one that said Hello and waits to be accepted."""
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=0.02) as listener:
+        acceptor = listener._acceptor
+        assert acceptor is not None
+        connecting = asyncio.create_task(group.connect(listener.address))
+        await until(lambda: listener._ready.items)
+        assert not acceptor._introducing
+        with await RawPeer.connect(listener.address) as silent:
+            await silent.end()  # its deadline has passed, and so would the other's have
+        server = await listener.accept()
+        client = await connecting
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
+# --- after the Hello -------------------------------------------------------------------------
+
+
+VIOLATIONS = {
+    "op code 13": (frame(13), Status.INVALID_OP_CODE),
+    "another Hello": (hello(), Status.INVALID_OP_CODE),
+    "an answer to no Hello": (frame(OpCode.HELLO_RESPONSE), Status.INVALID_OP_CODE),
+    "an answer to no Bye": (frame(OpCode.BYE_RESPONSE), Status.INVALID_OP_CODE),
+    "a Bye signal": (frame(OpCode.BYE_SIGNAL), Status.INVALID_OP_CODE),
+    "Welcome": (frame(OpCode.WELCOME_REQUEST), Status.INVALID_OP_CODE),
+    "Welcome's answer": (frame(OpCode.WELCOME_RESPONSE), Status.INVALID_OP_CODE),
+    "Bye with more": (frame(OpCode.BYE_REQUEST | MORE_BIT), Status.INVALID_MORE_USAGE),
+    "an id of 0": (frame(message_id=0), Status.INVALID_MESSAGE_ID),
+    "a Bye with an id of 0": (frame(OpCode.BYE_REQUEST, message_id=0), Status.INVALID_MESSAGE_ID),
+    "a header that is none": (frame(headers=b"x\r\n"), Status.INVALID_MESSAGE),
+}
+
+
+@pytest.mark.parametrize(("data", "status"), VIOLATIONS.values(), ids=VIOLATIONS)
+async def test_a_violation_ends_its_channel_and_no_other(
+    group: tofu.ChannelGroup,
+    listener: tofu.Listener,
+    engine: tofu.Engine,
+    data: bytes,
+    status: Status,
+) -> None:
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
+    with peer:
+        await peer.send(frame(body=b"good") + data + frame(body=b"never"))
+        assert await peer.end() == b""
+    with await channel.receive() as message:
+        assert message.body == b"good"
+    for _ in range(2):
+        with pytest.raises(tofu.ProtocolViolation, match=r"^at byte \d+: ") as caught:
+            await channel.receive()
+        assert caught.value.status is status
+    with pytest.raises(tofu.ProtocolViolation):
+        await channel.signal()
+    await channel.aclose()
+    await client.signal(b"unimpressed")
+    with await server.receive() as message:
+        assert message.body == b"unimpressed"
+    await asyncio.gather(client.aclose(), server.aclose())
+    assert engine.statistics().channels == 1
+
+
+async def test_nothing_may_follow_a_bye(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
+    peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
+    with peer:
+        await peer.send(
+            frame(body=b"good") + frame(OpCode.BYE_REQUEST) + frame(body=b"a moment more")
+        )
+        await peer.end()
+    (await channel.receive()).release()
+    with pytest.raises(tofu.ChannelEnded):
+        await channel.receive()
+    assert isinstance(channel.end, tofu.ProtocolViolation)
+    await channel.aclose()
+
+
+@pytest.mark.parametrize("ending", ["close", "half close", "reset"])
+@pytest.mark.parametrize("size", [15, 16, 20000])
+async def test_a_peer_that_leaves_in_the_middle_of_a_message(
+    group: tofu.ChannelGroup, door: tofu.Listener, engine: tofu.Engine, size: int, ending: str
+) -> None:
+    peer, channel = await asyncio.gather(RawPeer.introduced(door.address), door.accept())
+    with peer:
+        await peer.send(frame(body=b"whole") + frame(body=bytes(40000))[:size])
+        await until(lambda: connection_of(channel).decoder.held == size)
+        assert engine.statistics().pool_free == (7 if size < 16 else 6)
+        if ending == "close":
+            peer.close()
+        elif ending == "reset":
+            await peer.reset()
+        else:
+            peer.half_close()
+        with await channel.receive() as message:
+            assert message.body == b"whole"
+        with pytest.raises(tofu.PeerDisconnected):
+            await channel.receive()
+    await channel.aclose()
+
+
+async def test_a_peer_that_promises_and_stalls_holds_one_permit_until_it_is_closed(
+    group: tofu.ChannelGroup, listener: tofu.Listener, engine: tofu.Engine
+) -> None:
+    peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
+    with peer:
+        await peer.send(frame(body=b"x", body_len=65535))
+        await until(lambda: engine.statistics().pool_free == 7)
+        await good_client_works(listener, group)
+        channel.abort()
+        assert engine.statistics().pool_free == 8
+
+
+# --- crowds ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many strangers a listener hosts at once, here."""
+    monkeypatch.setattr(acceptor_module, "PENDING_CHANNELS", 3)
+    return 3
+
+
+@pytest.mark.usefixtures("places")
+async def test_strangers_beyond_a_number_wait_without_a_channel(
+    group: tofu.ChannelGroup, engine: tofu.Engine, listener: tofu.Listener
+) -> None:
+    crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
+    await until(lambda: engine.statistics().channels == 4)
+    for peer in crowd:
+        await peer.send(hello())
+    await turns(30)
+    assert engine.statistics().channels == 4
+    for _ in crowd:
+        channel = await listener.accept()
+        channel.abort()
+    for peer in crowd:
+        assert (await peer.message()).op_code is OpCode.HELLO_RESPONSE
+        peer.close()
+    await until(lambda: engine.statistics().channels == 1)
+    await good_client_works(listener, group)
+
+
+@pytest.mark.usefixtures("places")
+async def test_strangers_that_leave_make_room(
+    group: tofu.ChannelGroup, engine: tofu.Engine, listener: tofu.Listener
+) -> None:
+    crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
+    await until(lambda: engine.statistics().channels == 4)
+    connecting = asyncio.create_task(good_client_works(listener, group))
+    for peer in reversed(crowd):  # those who wait first
+        peer.close()
+        await turns(3)
+    await connecting
+    await until(lambda: engine.statistics().channels == 1)
+
+
+@pytest.mark.usefixtures("places")
+async def test_strangers_that_say_nothing_make_room_in_time(group: tofu.ChannelGroup) -> None:
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=0.03) as listener:
+        crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
+        await good_client_works(listener, group)
+        for peer in crowd:
+            peer.close()
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize("after", range(8))
+async def test_a_crowd_is_dropped_with_the_listener(
+    group: tofu.ChannelGroup, engine: tofu.Engine, after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = await group.listen("tcp://127.0.0.1:0", hello_timeout=1000)
+    crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
+    for peer in crowd[::2]:
+        await peer.send(hello())
+    await turns(after)
     await listener.aclose()
-    for connect in connects:
-        with pytest.raises(tofu.ConnectFailed):
-            await connect
+    for peer in crowd:
+        assert await peer.end() == b""
+        peer.close()
+    await until(lambda: engine.statistics().channels == 0)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+async def test_a_hundred_good_clients_at_once(
+    group: tofu.ChannelGroup, engine: tofu.Engine, listener: tofu.Listener
+) -> None:
+    async def echo(channel: tofu.Channel) -> None:
+        async for message in channel:
+            with message:
+                await channel.reply(message, message.body)
+
+    async def ask(number: int) -> None:
+        async with await group.connect(listener.address) as channel:
+            with await channel.request(b"%d" % number) as response:
+                assert response.body == b"%d" % number
+
+    serving = asyncio.create_task(listener.serve(echo))
+    await asyncio.gather(*(ask(number) for number in range(100)))
+    await listener.aclose()
+    await serving
+
+
+async def test_without_a_channel_number_left_connections_are_refused(
+    group: tofu.ChannelGroup,
+    engine: tofu.Engine,
+    listener: tofu.Listener,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from tofu_aio.messaging import numbers
+
+    with monkeypatch.context() as patch:
+        patch.setattr(numbers, "MAX_CHANNEL", 1)
+        with await RawPeer.connect(listener.address) as peer:
+            assert await peer.end() == b""
+    assert "no number is left" in caplog.text
+    await good_client_works(listener, group)

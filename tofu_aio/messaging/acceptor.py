@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class Acceptor:
         self._hello_timeout = hello_timeout
         self._admit = admit
         self._server: asyncio.Server | None = None
+        self._closed = False
         self._strangers = 0  # connections that are read, but not taken by the application
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}
         self._waiting: dict[_Waiting, None] = {}  # strangers beyond those, in order
@@ -75,16 +77,26 @@ class Acceptor:
         self._invite()
 
     def close(self) -> None:
-        """Stop listening, remove the socket's file, and drop who has not said Hello."""
-        server, self._server = self._server, None
-        if server is None:
-            self._sock.close()
-        else:
-            server.close()
+        """Stop listening, remove the socket's file, and drop who has not said Hello.
+
+        The address is free in the next turn of the loop.
+        """
         sockets.remove_file(self.address, self._identity)
         self._identity = None
-        for waiting in list(self._waiting):
-            waiting.transport.abort()
+        server, self._server = self._server, None
+        if server is not None:
+            # In two steps: asyncio makes transports of what it has accepted a turn later, and
+            # when their server is closed by then it forgets them, but does not close them.
+            loop = asyncio.get_running_loop()
+            with contextlib.suppress(NotImplementedError):  # Windows' proactor loop
+                loop.remove_reader(self._sock)
+            loop.call_soon(server.close)
+        elif not self._closed:
+            self._sock.close()
+        self._closed = True
+        waiting, self._waiting = self._waiting, {}
+        for stranger in waiting:
+            stranger.transport.abort()
         for connection in list(self._introducing):
             connection.abort(ChannelClosed("the listener was closed"))
 
@@ -110,8 +122,11 @@ class Acceptor:
 
     def wait(self, stranger: _Waiting) -> None:
         """Queue a connection that has come while all places were taken."""
-        self._waiting[stranger] = None
-        self._invite()
+        if self._server is None:
+            stranger.transport.abort()  # the listener closed meanwhile
+        else:
+            self._waiting[stranger] = None
+            self._invite()
 
     def give_up(self, stranger: _Waiting) -> None:
         """It has gone before its turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -102,6 +103,7 @@ class Listener(AnyioListener[Channel]):
             self._acceptor.close()
         forget, self._forget = self._forget, _already_forgotten
         forget(self._number)
+        await asyncio.sleep(0)  # then the address is free
 
     def introduced(self, channel: Channel) -> None:
         """A channel said Hello, or ended before it could."""

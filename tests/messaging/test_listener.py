@@ -1,0 +1,336 @@
+"""Listeners as streams of channels: accepting, serving, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import anyio
+import pytest
+from anyio import BusyResourceError, ClosedResourceError
+from anyio.abc import Listener as AnyioListener
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawPeer, hello, turns, until
+from tofu_aio import OpCode, State
+
+
+async def echo(channel: tofu.Channel) -> None:
+    async for message in channel:
+        with message:
+            await channel.reply(message, message.body)
+
+
+async def ping(group: tofu.ChannelGroup, address: tofu.Address, body: bytes = b"ping") -> None:
+    """A whole good conversation."""
+    async with await group.connect(address) as channel:
+        with await channel.request(body) as response:
+            assert response.body == body
+
+
+# --- accepting -----------------------------------------------------------------------------
+
+
+async def test_accepting_answers_the_hello(group: tofu.ChannelGroup, address: str) -> None:
+    async with await group.listen(address) as listener:
+        connecting = asyncio.create_task(group.connect(listener.address))
+        await turns(20)
+        assert not connecting.done(), "nobody has accepted yet"
+        server = await listener.accept()
+        client = await connecting
+        assert (client.state, server.state) == (State.OPEN, State.OPEN)
+        assert 1 <= listener.channel_number <= 65534
+        assert len({listener.channel_number, client.number, server.number}) == 3
+        assert repr(listener) == f"<Listener {listener.channel_number} {listener.address}>"
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_channels_come_in_the_order_of_their_hellos(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    peers = [await RawPeer.connect(listener.address) for _ in range(4)]
+    for place, number in enumerate((2, 0, 3, 1)):
+        await peers[number].send(hello(message_id=number + 1))
+        await until(lambda place=place: len(listener._ready.items) > place)
+    order = []
+    for _ in peers:
+        channel = await listener.accept()
+        order.append(channel.hello.message_id - 1)
+        channel.abort()
+    assert order == [2, 0, 3, 1]
+    for peer in peers:
+        peer.close()
+
+
+async def test_a_cancelled_accept_loses_no_channel(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    for patience in range(12):
+        accepting = asyncio.create_task(listener.accept())
+        peer = await RawPeer.connect(listener.address)
+        await peer.send(hello())
+        await turns(patience)
+        accepting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await accepting
+        channel = await listener.accept() if accepting.cancelled() else accepting.result()
+        answer = await peer.message()
+        assert answer.op_code is OpCode.HELLO_RESPONSE
+        peer.close()
+        await channel.aclose()
+
+
+async def test_an_accept_cancelled_in_the_turn_of_the_hello_loses_no_channel(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    await turns(1)
+    peer = await RawPeer.connect(listener.address)
+    await peer.send(hello())
+    await until(lambda: listener._ready.items)
+    accepting.cancel()
+    await turns(2)
+    assert accepting.cancelled()
+    channel = await listener.accept()
+    assert channel.state is State.OPEN
+    peer.close()
+    await channel.aclose()
+
+
+async def test_only_one_task_may_accept(listener: tofu.Listener) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    await turns(1)
+    with pytest.raises(BusyResourceError):
+        await listener.accept()
+    accepting.cancel()
+    await turns(2)
+
+
+async def test_who_has_left_before_being_accepted_is_skipped(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    gone = await RawPeer.connect(listener.address)
+    await gone.send(hello(message_id=1))
+    await until(lambda: listener._ready.items)
+    stays = await RawPeer.connect(listener.address)
+    await stays.send(hello(message_id=2))
+    await until(lambda: len(listener._ready.items) == 2)
+    gone.close()
+    await until(lambda: listener._ready.items[0].state is State.CLOSED)
+    channel = await listener.accept()
+    assert channel.hello.message_id == 2
+    channel.abort()
+    stays.close()
+
+
+async def test_several_listeners_in_a_group_do_not_mix(
+    group: tofu.ChannelGroup, socket_path: str
+) -> None:
+    async with (
+        await group.listen("tcp://127.0.0.1:0") as first,
+        await group.listen("tcp://127.0.0.1:0") as second,
+        await group.listen(f"uds://{socket_path}") as third,
+    ):
+        for listener in (third, first, second, first):
+            client, server = await asyncio.gather(
+                group.connect(listener.address), listener.accept()
+            )
+            await asyncio.gather(client.aclose(), server.aclose())
+        assert not any(listener._ready.items for listener in (first, second, third))
+
+
+async def test_listeners_are_anyio_listeners(listener: tofu.Listener) -> None:
+    assert isinstance(listener, AnyioListener)
+
+
+# --- serving -------------------------------------------------------------------------------
+
+
+async def test_serve_runs_a_handler_for_each_channel_at_once(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    async with await group.listen(address) as listener:
+        serving = asyncio.create_task(listener.serve(echo))
+        clients = [await group.connect(listener.address) for _ in range(5)]
+        for number, client in enumerate(clients):
+            with await client.request(b"%d" % number) as response:
+                assert response.body == b"%d" % number
+        await asyncio.gather(*(client.aclose() for client in clients))
+        await listener.aclose()
+        await serving
+
+
+async def test_serve_ends_when_the_listener_and_the_last_channel_have(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    serving = asyncio.create_task(listener.serve(echo))
+    client = await group.connect(listener.address)
+    await listener.aclose()
+    await turns(5)
+    assert not serving.done()
+    with await client.request(b"still here") as response:
+        assert response.body == b"still here"
+    await client.aclose()
+    await serving
+
+
+async def test_a_handler_that_raises_costs_only_its_channel(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(channel: tofu.Channel) -> None:
+        async for message in channel:
+            if message.body == b"fail":
+                raise ZeroDivisionError("handled badly")
+            await channel.reply(message, message.body)
+            message.release()
+
+    serving = asyncio.create_task(listener.serve(fail))
+    good, bad = [await group.connect(listener.address) for _ in range(2)]
+    with pytest.raises(tofu.PeerDisconnected):
+        await bad.request(b"fail")
+    with await good.request(b"ok"):
+        pass
+    await ping(group, listener.address)
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert record.name == "tofu_aio.messaging.listener"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    caplog.clear()  # the traceback holds the message
+    await asyncio.gather(good.aclose(), bad.aclose(), listener.aclose())
+    await serving
+
+
+async def test_a_peer_that_is_lost_is_no_error_of_the_handler(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = asyncio.create_task(listener.serve(echo))
+    client = await group.connect(listener.address)
+    await client.signal(b"last words")
+    client.abort()
+    await ping(group, listener.address)
+    await listener.aclose()
+    await serving
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+async def test_a_failure_of_another_channel_is_an_error_of_the_handler(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy whose other side was lost: its own channel is open, and would stay so."""
+
+    async def proxy(channel: tofu.Channel) -> None:
+        raise tofu.PeerDisconnected("the other side")
+
+    serving = asyncio.create_task(listener.serve(proxy))
+    client = await group.connect(listener.address)
+    with pytest.raises(tofu.PeerDisconnected):
+        await client.receive()
+    await asyncio.gather(client.aclose(), listener.aclose())
+    await serving
+    assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) == 1
+
+
+async def test_a_handler_that_returns_closes_its_channel(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    async def greet(channel: tofu.Channel) -> None:
+        await channel.signal(b"hi")
+
+    serving = asyncio.create_task(listener.serve(greet))
+    async with await group.connect(listener.address) as client:
+        assert [message.body async for message in client] == [b"hi"]
+    await listener.aclose()
+    await serving
+
+
+async def test_cancelling_serve_ends_its_handlers(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    serving = asyncio.create_task(listener.serve(echo))
+    client = await group.connect(listener.address)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    await until(lambda: client.state is State.CLOSED)
+    await client.aclose()
+
+
+async def test_serve_runs_handlers_in_a_given_task_group(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, echo, tasks)
+        await ping(group, listener.address)
+        tasks.cancel_scope.cancel()
+
+
+# --- closing -------------------------------------------------------------------------------
+
+
+async def test_accepting_ends_when_the_listener_closes(listener: tofu.Listener) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    await turns(1)
+    await asyncio.gather(listener.aclose(), listener.aclose())
+    with pytest.raises(ClosedResourceError):
+        await accepting
+    with pytest.raises(tofu.ChannelClosed):
+        await listener.accept()
+    assert [channel async for channel in listener] == []
+    await listener.aclose()
+
+
+async def test_accepted_channels_outlive_their_listener(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    listener = await group.listen(address)
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    await listener.aclose()
+    await client.signal(b"still here")
+    assert (await server.receive()).body == b"still here"
+    with pytest.raises(tofu.TofuError):
+        await group.connect(listener.address)
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_channels_not_accepted_end_with_their_listener(
+    group: tofu.ChannelGroup, address: str, engine: tofu.Engine
+) -> None:
+    listener = await group.listen(address)
+    connecting = asyncio.create_task(group.connect(listener.address))
+    await until(lambda: listener._ready.items)
+    silent = await RawPeer.connect(listener.address)
+    await until(lambda: engine.statistics().channels == 4)
+    await listener.aclose()
+    with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
+        await connecting
+    await silent.end()
+    silent.close()
+    await until(lambda: engine.statistics().channels == 0)
+
+
+@pytest.mark.parametrize("after", range(8))
+async def test_a_listener_may_close_at_any_moment_of_an_arrival(
+    group: tofu.ChannelGroup, engine: tofu.Engine, address: str, after: int
+) -> None:
+    """Connected, being made a transport, half introduced: nothing may stay behind."""
+    listener = await group.listen(address, hello_timeout=1000)
+    early = await RawPeer.connect(listener.address)
+    await early.send(hello()[:20])
+    late = await RawPeer.connect(listener.address)
+    await late.send(hello())
+    await turns(after)
+    await listener.aclose()
+    for peer in (early, late):
+        await peer.end()
+        peer.close()
+    await until(lambda: engine.statistics().channels == 0)
+
+
+async def test_a_closed_listener_frees_its_address(group: tofu.ChannelGroup, address: str) -> None:
+    for _ in range(3):
+        async with await group.listen(address) as listener:
+            serving = asyncio.create_task(listener.serve(echo))
+            await ping(group, listener.address)
+            address = str(listener.address)
+        await serving
