@@ -121,3 +121,9 @@ def test_the_output_is_full(start: Start) -> None:
     os.close(full)
     assert ended.code == 1
     assert "the disk is full" in ended.complaint
+
+
+@signals
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_a_standard_stream_that_is_closed(start: Start, stream: int) -> None:
+    assert start("doctor", before=lambda: os.close(stream)).finish().code == 0

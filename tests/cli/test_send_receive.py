@@ -85,7 +85,7 @@ def test_the_receiver_is_killed(under_way: tuple[Running, Running]) -> None:
     receive.stop(signal.SIGKILL)
     ended = send.finish()
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint.startswith("the receiver was lost before it had file: ")
+    assert ended.complaint.startswith("the receiver was lost, send file again: ")
 
 
 @signals
@@ -127,7 +127,7 @@ def test_the_receiver_is_stopped(
     assert left_in(tmp_path) == ["file"]
     ended = send.finish()
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint.startswith("the receiver was lost before it had file: ")
+    assert ended.complaint.startswith("the receiver was lost, send file again: ")
 
 
 @signals

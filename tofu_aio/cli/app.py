@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -77,6 +77,7 @@ def tofu(context: click.Context) -> None:
     Read captured frames:        tofu decode capture.bin
 
     An address is tcp://host:port, uds:///path, or uds://@name (Linux abstract).
+    'tofu COMMAND --help' says more.
 
     \b
     Exit codes:  0    done
@@ -112,7 +113,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code: int | None = tofu.main(arguments, prog_name="tofu", standalone_mode=False)
-        sys.stdout.flush()
+        _flush()
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "tofu"
         message = error.format_message().rstrip(".")
@@ -130,11 +131,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(command: str, text: str, exit_code: int = 1) -> int:
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         _drop_output()
     complain(command, text)
     return exit_code
+
+
+def _flush() -> None:
+    stdout: TextIO | None = sys.stdout
+    if stdout is not None:  # it was closed before we came
+        stdout.flush()
 
 
 def _drop_output() -> None:

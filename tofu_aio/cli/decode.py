@@ -31,9 +31,10 @@ _STDIN: Final = 0
     "--body",
     "shown",
     type=click.IntRange(min=0),
+    metavar="BYTES",
     default=32,
     show_default=True,
-    help="How many bytes of each body to show.",
+    help="How much of each body to show.",
 )
 def decode(*, file: Path, form: str | None, shown: int) -> None:
     """Print captured frames, one a line.

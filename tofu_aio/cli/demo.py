@@ -72,6 +72,7 @@ class _Outcome:
 @click.option(
     "--messages",
     type=click.IntRange(min=1),
+    metavar="N",
     default=20_000,
     show_default=True,
     help="Requests in the burst.",
@@ -79,6 +80,7 @@ class _Outcome:
 @click.option(
     "--window",
     type=click.IntRange(1, 10_000),
+    metavar="N",
     default=64,
     show_default=True,
     help="Requests under way at a time.",
@@ -86,6 +88,7 @@ class _Outcome:
 @click.option(
     "--pool",
     type=click.IntRange(min=1),
+    metavar="N",
     default=_POOL,
     show_default=True,
     help="How many received messages each process may have in memory at once.",
@@ -170,7 +173,7 @@ def _bars(transport: str, plan: _Plan) -> Iterator[Callable[[demo_events.Progres
 
 def _table(plan: _Plan, outcomes: list[_Outcome]) -> Table:
     name = printable(plan.file.name)
-    table = Table(title=f"{name} in parts, then requests and responses, {plan.window} under way")
+    table = Table(title=f"{name} in parts, then {plan.window} requests at a time")
     table.add_column("")
     for outcome in outcomes:
         table.add_column(outcome.transport, justify="right")

@@ -22,6 +22,7 @@ address_argument = click.argument("address", callback=_parsed)
 pool_option = click.option(
     "--pool",
     type=click.IntRange(min=1),
+    metavar="N",
     default=POOL_MESSAGES,
     show_default=True,
     help="How many received messages may be in memory at once; each up to 131,086 bytes.",
@@ -31,7 +32,8 @@ patience_option = click.option(
     "--timeout",
     "patience",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
     default=PATIENCE,
     show_default=True,
-    help="Seconds without any progress after which to give up.",
+    help="Give up after so long without any progress.",
 )

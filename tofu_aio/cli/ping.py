@@ -54,30 +54,35 @@ class _Tally:
 
 @click.command()
 @address_argument
-@click.option("--count", "-c", type=click.IntRange(min=1), help="Stop after so many round trips.")
+@click.option(
+    "--count", "-c", type=click.IntRange(min=1), metavar="N", help="Stop after so many round trips."
+)
 @click.option(
     "--interval",
     "-i",
     type=click.FloatRange(min=0),
+    metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="Seconds from one request to the next; an answer is awaited in any case.",
+    help="Time from one request to the next; an answer is awaited in any case.",
 )
 @click.option(
     "--size",
     "-s",
     type=click.IntRange(0, MAX_PART),
+    metavar="BYTES",
     default=64,
     show_default=True,
-    help="Bytes in the body of a request.",
+    help="What a request has in its body.",
 )
 @click.option(
     "--timeout",
     "-W",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="Seconds to wait for an answer, and for the connection.",
+    help="How long to wait for an answer, and for the connection.",
 )
 @loop_option
 def ping(

@@ -21,7 +21,8 @@ loop_option = click.option(
     type=click.Choice(LOOPS),
     default="reactor",
     show_default=True,
-    help="The event loop; 'auto' is the fastest one that is installed.",
+    metavar="NAME",
+    help=f"The event loop: {', '.join(LOOPS[:-1])}, or auto, the fastest that is installed.",
 )
 
 

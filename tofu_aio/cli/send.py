@@ -30,9 +30,10 @@ _RETRY: Final = 0.1
 @click.option(
     "--wait",
     type=click.FloatRange(min=0),
+    metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="Seconds to wait for the receiver to come up.",
+    help="How long to wait for the receiver to come up.",
 )
 @patience_option
 @loop_option

@@ -118,7 +118,7 @@ async def send_file(
                         break
             response = await answer
         except TofuError as error:
-            raise Failure(f"the receiver was lost before it had {offer.name}: {error}") from error
+            raise Failure(f"the receiver was lost, send {offer.name} again: {error}") from error
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
@@ -210,7 +210,7 @@ async def receive_file(
                 message = await channel.receive()
             except TofuError as error:
                 got = f"{decimal(received)} of {decimal(offer.size)}"
-                raise Failure(f"the sender was lost after {got}: {error}: send it again") from error
+                raise Failure(f"the sender was lost after {got}, send it again: {error}") from error
     if message.headers.get(_SHA256) != digest.hexdigest():
         raise Failure(f"{offer.name} arrived with another SHA-256 than was sent: send it again")
     return digest.hexdigest()
