@@ -1,10 +1,27 @@
-"""The loop."""
+"""The loop: its turns, its fairness, and what it leaves to the next turn."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
+import weakref
+
+import pytest
 
 from tofu_aio.reactor import Loop, ReactorSelector
+
+
+@pytest.fixture
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+def run_one_turn(loop):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
 
 
 def test_a_loop_is_asyncio_s_own_kind_over_the_reactor_s_selector():
@@ -16,20 +33,417 @@ def test_a_loop_is_asyncio_s_own_kind_over_the_reactor_s_selector():
     assert selector.get_map() is None
 
 
-def test_streams_run_on_it():
-    async def echo(reader, writer):
-        writer.write(await reader.readline())
-        writer.close()
-        await writer.wait_closed()
+# Turns.
+
+
+def test_what_a_callback_makes_due_waits_for_the_next_turn(loop):
+    order = []
+    loop.call_soon(lambda: (order.append(1), loop.call_soon(order.append, 3)))
+    loop.call_soon(order.append, 2)
+    run_one_turn(loop)
+    assert order == [1, 2]
+    run_one_turn(loop)
+    assert order == [1, 2, 3]
+
+
+def test_timers_come_due_in_order_and_never_early(loop):
+    order = []
+    start = loop.time()
+    for delay in (0.003, 0.001, 0.002):
+        loop.call_later(delay, lambda delay=delay: order.append((delay, loop.time() - start)))
+    loop.call_later(0.004, loop.stop)
+    loop.run_forever()
+    assert [delay for delay, _ in order] == [0.001, 0.002, 0.003]
+    assert all(passed >= delay - loop._clock_resolution for delay, passed in order)
+
+
+def test_a_cancelled_callback_is_not_run(loop):
+    order = []
+    loop.call_soon(order.append, 1).cancel()
+    loop.call_later(0, order.append, 2).cancel()
+    loop.call_soon(order.append, 3)
+    run_one_turn(loop)
+    assert order == [3]
+
+
+def test_a_cancelled_timer_at_the_head_does_not_wake_the_loop(loop):
+    loop.call_later(0.001, print).cancel()
+    loop.call_later(0.01, loop.stop)
+    before = loop.statistics().turns
+    loop.run_forever()
+    assert loop.statistics().turns == before + 1
+    assert loop._timer_cancelled_count == 0
+
+
+def test_many_cancelled_timers_are_forgotten_before_their_time(loop):
+    keep = [loop.call_later(3600 + number, print) for number in range(60)]
+    drop = [loop.call_later(60 + number % 7, print) for number in range(60)]
+    # The head stays, so that it does not uncover the others.
+    head = loop.call_later(30, print)
+    for timer in drop:
+        timer.cancel()
+    run_one_turn(loop)
+    assert len(loop._scheduled) == 121, "fewer than half were cancelled"
+    for timer in keep[:10]:
+        timer.cancel()
+    run_one_turn(loop)
+    assert sorted(loop._scheduled) == sorted([head, *keep[10:]])
+    assert loop._scheduled[0] is head
+    assert loop._timer_cancelled_count == 0
+    # What was forgotten is counted no more when it is cancelled again or released.
+    assert not any(timer._scheduled for timer in [*drop, *keep[:10]])
+    assert all(timer._scheduled for timer in keep[10:])
+
+
+def test_a_timer_s_loop_sleeps_a_day_at_most(loop, monkeypatch):
+    slept = []
+    monkeypatch.setattr(loop._reactor, "select", lambda timeout: slept.append(timeout) or [])
+    loop.call_later(10**9, print)
+    loop._run_once()
+    assert slept == [86_400]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_turn_holds_on_to_nothing_even_where_an_exception_does(loop, debug):
+    """An exception's traceback keeps the frames it passed, and those must not keep the callback."""
+    loop.set_debug(debug)
+    kept = []
+
+    class Failing:
+        async def fail(self):
+            raise LookupError
+
+    failing = Failing()
+    gone = weakref.ref(failing)
+
+    async def main(failing):
+        task = asyncio.ensure_future(failing.fail())
+        await asyncio.wait([task])
+        kept.append(task.exception().with_traceback(None))
+
+    loop.run_until_complete(main(failing))
+    del failing
+    gc.disable()
+    try:
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_failed_task_is_reported_as_soon_as_it_is_forgotten(loop):
+    """CPython's own test of this runs in `conformance`; this one says why in our words."""
+    reported = []
+    loop.set_debug(True)
+    loop.set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+    async def fail():
+        raise LookupError
 
     async def main():
-        async with await asyncio.start_server(echo, "127.0.0.1") as server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.write(b"hello\n")
-            answer = await reader.read()
-            writer.close()
-            await writer.wait_closed()
-            return answer
+        asyncio.ensure_future(fail())  # noqa: RUF006
+        await asyncio.sleep(0)
+        return list(reported)
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        assert runner.run(main()) == b"hello\n"
+    assert loop.run_until_complete(main()) == ["Task exception was never retrieved"]
+
+
+def test_slow_callbacks_are_logged_in_debug_mode(loop, caplog):
+    def slow():
+        pass
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+    loop.call_soon(slow)
+    run_one_turn(loop)
+    assert any("Executing <Handle" in text and "slow" in text for text in caplog.messages)
+
+
+# Fairness.
+
+
+def test_ready_descriptors_are_served_in_the_order_they_became_ready(loop, make_pair):
+    pairs = [make_pair() for _ in range(100)]
+    served = []
+    for number, (ours, _) in enumerate(pairs):
+        loop.add_reader(
+            ours, lambda number=number, ours=ours: (served.append(number), ours.recv(1))
+        )
+    order = list(range(100))
+    random.Random(7).shuffle(order)
+    # kqueue and wepoll hear of them in a turn, and see no order in what was ready before that.
+    run_one_turn(loop)
+    for number in order:
+        pairs[number][1].send(b"x")
+    run_one_turn(loop)
+    assert served == order
+
+
+def test_none_is_served_twice_before_each_once(loop, make_pair):
+    """The greedy always have more to read; those that become ready meanwhile still get a turn."""
+    greedy = [make_pair() for _ in range(50)]
+    served = []
+    for number, (ours, peer) in enumerate(greedy):
+        peer.send(b"x" * 20)
+        loop.add_reader(
+            ours, lambda number=number, ours=ours: (served.append(number), ours.recv(1))
+        )
+    late, late_peer = make_pair()
+    loop.add_reader(late, lambda: (served.append("late"), late.recv(1)))
+    for turn in range(20):
+        if turn % 2:
+            late_peer.send(b"x")
+        served.clear()
+        run_one_turn(loop)
+        assert sorted(map(str, served)) == sorted(
+            [*map(str, range(50)), *(["late"] if turn % 2 else [])]
+        )
+
+
+# Readers and writers.
+
+
+def test_a_reader_and_a_writer_are_added_and_removed(loop, make_pair):
+    left, right = make_pair()
+    seen = []
+    assert loop.remove_reader(left) is False
+    loop.add_reader(left, seen.append, "old")
+    loop.add_reader(left, seen.append, "reader")
+    loop.add_writer(left, seen.append, "writer")
+    right.send(b"x")
+    run_one_turn(loop)
+    assert seen == ["reader", "writer"]
+    assert loop.remove_reader(left) is True
+    assert loop.remove_reader(left) is False
+    run_one_turn(loop)
+    assert seen == ["reader", "writer", "writer"]
+    assert loop.remove_writer(left) is True
+    run_one_turn(loop)
+    assert seen == ["reader", "writer", "writer"]
+    assert left not in loop._selector.get_map()
+
+
+def test_a_reader_removed_by_another_callback_of_its_turn_is_not_called(loop, make_pair):
+    (one, one_peer), (other, other_peer) = make_pair(), make_pair()
+    seen = []
+
+    def first(name, rival):
+        seen.append(name)
+        loop.remove_reader(rival)
+
+    loop.add_reader(one, first, "one", other)
+    loop.add_reader(other, first, "other", one)
+    one_peer.send(b"x")
+    other_peer.send(b"x")
+    run_one_turn(loop)
+    assert seen == ["one"]
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_a_cancelled_handle_is_removed_when_its_descriptor_is_ready(loop, make_pair, kind):
+    left, right = make_pair()
+    right.send(b"x")
+    getattr(loop, f"_add_{kind}")(left.fileno(), print).cancel()
+    run_one_turn(loop)
+    assert left not in loop._selector.get_map()
+
+
+def test_a_refused_descriptor_is_refused_at_once(loop, tmp_path):
+    with (tmp_path / "file").open("w") as file:
+        try:
+            loop.add_writer(file, print)
+        except OSError:
+            assert file not in loop._selector.get_map()
+        else:
+            loop.remove_writer(file)  # poll(2) and kqueue take regular files
+
+
+# Transports at rest.
+
+
+class Reading(asyncio.Protocol):
+    def __init__(self):
+        self.data = b""
+        self.lost = False
+
+    def data_received(self, data):
+        self.data += data
+
+    def connection_lost(self, exc):
+        self.lost = True
+
+
+async def connected(make_pair):
+    ours, peer = make_pair()
+    transport, protocol = await asyncio.get_running_loop().create_connection(Reading, sock=ours)
+    await asyncio.sleep(0)
+    return transport, protocol, peer
+
+
+def test_a_transport_that_pauses_is_deaf_and_one_that_resumes_hears(loop, make_pair):
+    async def main():
+        transport, protocol, peer = await connected(make_pair)
+        for _ in range(3):
+            transport.pause_reading()
+            assert "read=idle" in repr(transport)
+            peer.send(b"x")
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert protocol.data == b""
+            transport.resume_reading()
+            transport.pause_reading()
+            transport.resume_reading()
+            assert "read=polling" in repr(transport)
+            for _ in range(2):
+                await asyncio.sleep(0)
+            assert protocol.data == b"x"
+            protocol.data = b""
+        transport.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert protocol.lost
+
+    loop.run_until_complete(main())
+    assert loop.statistics().selector.rebuilds == 0
+
+
+def removes(loop):
+    return loop.statistics().selector.issued.removes
+
+
+def test_a_transport_at_rest_is_told_to_the_system_in_the_next_turn(loop, make_pair):
+    async def main():
+        transport, _, _ = await connected(make_pair)
+        before = removes(loop)
+        transport.pause_reading()
+        assert removes(loop) == before
+        await asyncio.sleep(0)
+        assert removes(loop) == before + 1
+        transport.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_a_transport_at_rest_that_closes_is_told_at_once(loop, make_pair, how):
+    """Before its number can be reused: DEL comes before the close."""
+
+    async def main():
+        transport, _, _ = await connected(make_pair)
+        before = removes(loop)
+        transport.pause_reading()
+        getattr(transport, how)()
+        assert removes(loop) == before + 1
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert removes(loop) == before + 1
+
+    loop.run_until_complete(main())
+    assert not loop._reactor._ghosts.numbers
+
+
+def test_a_transport_that_is_closing_never_rests(loop, make_pair):
+    async def main():
+        transport, _, peer = await connected(make_pair)
+        while not transport.get_write_buffer_size():
+            transport.write(b"x" * 1_000_000)
+        transport.close()
+        await asyncio.sleep(0)
+        before = removes(loop)
+        transport.abort()
+        assert removes(loop) == before + 1
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        peer.close()
+
+    loop.run_until_complete(main())
+
+
+def test_a_transport_forgotten_at_rest_keeps_its_number_until_the_system_is_told(loop, make_pair):
+    async def main():
+        transport, _, _ = await connected(make_pair)
+        fd = transport.get_extra_info("socket").fileno()
+        before = removes(loop)
+        transport.pause_reading()
+        gone = weakref.ref(transport)
+        del transport
+        gc.collect()
+        assert gone() is not None
+        assert gone().get_extra_info("socket").fileno() == fd
+        await asyncio.sleep(0)
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            gc.collect()
+        assert gone() is None
+        assert removes(loop) == before + 1
+
+    loop.run_until_complete(main())
+    assert not loop._reactor._ghosts.numbers
+
+
+def test_a_number_taken_from_a_transport_at_rest_is_added_anew(loop, make_pair, make_pair_at):
+    """Someone closes the socket under a paused transport; its number's next owner must be heard."""
+
+    async def main():
+        transport, _, _ = await connected(make_pair)
+        fd = transport._sock_fd
+        transport.pause_reading()
+        transport._sock.close()
+        _, peer = make_pair_at(fd)
+        del loop._transports[fd]
+        heard = asyncio.Event()
+        loop.add_reader(fd, heard.set)
+        peer.send(b"x")
+        await heard.wait()
+        loop.remove_reader(fd)
+        transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+
+
+def test_a_transport_that_asyncio_does_not_know_never_rests(loop, make_pair):
+    """It may close its socket without a word to the loop."""
+
+    class Foreign(asyncio.Transport):
+        def read_ready(self):
+            pass
+
+        def is_closing(self):
+            return False
+
+    left, _ = make_pair()
+    foreign = Foreign()
+    loop.add_reader(left.fileno(), foreign.read_ready)
+    before = removes(loop)
+    loop.remove_reader(left.fileno())
+    assert removes(loop) == before + 1
+
+
+def test_a_reader_that_is_no_transport_s_is_removed_at_once(loop, make_pair):
+    left, _ = make_pair()
+    loop.add_reader(left, print)
+    before = removes(loop)
+    loop.remove_reader(left)
+    assert removes(loop) == before + 1
+
+
+def test_a_transport_under_sendfile_is_removed_at_once(loop, make_pair, tmp_path):
+    """asyncio takes it out of its transports meanwhile, and hands the descriptor to others."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100_000)
+
+    async def main():
+        transport, _, peer = await connected(make_pair)
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            received = 0
+            while received < 100_000:
+                received += len(await loop.sock_recv(peer, 65536))
+            assert await sending == 100_000
+        transport.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())

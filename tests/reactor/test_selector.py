@@ -401,11 +401,85 @@ def test_another_thread_s_change_of_mind_takes_effect_while_select_waits(make_pa
             waiting.wait()
             selector.modify(left, WRITE)
 
-        thread = threading.Thread(target=change)
+        thread = threading.Thread(target=change, daemon=True)
         thread.start()
         [(key, events)] = selector.select()
         thread.join()
         assert (key.events, events) == (WRITE, WRITE)
+
+
+# Registrations at rest.
+
+
+class Keeper:
+    def is_closing(self):
+        return False
+
+
+def test_at_rest_is_unregistered_for_the_program_at_once_and_for_the_system_in_select(
+    recording, pollers
+):
+    key = recording.register(3, READ)
+    pollers[0].take()
+    assert recording.rest(3, Keeper()) is key
+    assert not recording.get_map()
+    assert pollers[0].take() == []
+    recording.select(0)
+    assert pollers[0].take() == [("remove", 3, READ), ("wait", 0)]
+    assert not recording.resting
+
+
+@pytest.mark.parametrize(("events", "told"), [(READ, []), (BOTH, [("modify", 3, READ, BOTH)])])
+def test_registered_again_before_select_is_a_change_of_mind(recording, pollers, events, told):
+    recording.register(3, READ)
+    pollers[0].take()
+    recording.rest(3, Keeper())
+    key = recording.register(3, events)
+    assert pollers[0].take() == []
+    pollers[0].harvests = [[(3, READ)]]
+    assert recording.select() == [(key, READ)]
+    assert pollers[0].take() == [*told, ("wait", None)]
+    recording.unregister(3)
+    assert pollers[0].take() == [("remove", 3, events)]
+
+
+def test_settled_is_told_at_once_and_only_once(recording, pollers):
+    recording.register(3, READ)
+    recording.rest(3, Keeper())
+    pollers[0].take()
+    recording.settle(3)
+    recording.settle(3)
+    recording.settle(4)
+    recording.select(0)
+    assert pollers[0].take() == [("remove", 3, READ), ("wait", 0)]
+
+
+def test_what_is_not_registered_cannot_rest(recording):
+    with pytest.raises(KeyError, match="is not registered"):
+        recording.rest(3, Keeper())
+
+
+def test_nothing_rests_while_select_waits(recording, pollers):
+    recording.register(3, READ)
+
+    def handler():
+        recording.rest(3, Keeper())
+        return []
+
+    pollers[0].harvests = [handler]
+    pollers[0].take()
+    recording.select(0)
+    assert pollers[0].take() == [("wait", 0), ("remove", 3, READ)]
+
+
+def test_a_new_poller_need_not_be_told_of_the_old_one_s_rest(recording, pollers):
+    recording.register(3, READ)
+    recording.register(4, READ)
+    recording.rest(3, Keeper())
+    # As in a forked child: between two turns.
+    recording._rebuild()
+    recording.select(0)
+    assert pollers[1].take() == [("add", 4, READ), ("wait", 0)]
 
 
 # Ghosts: registrations that outlive their descriptor.

@@ -92,7 +92,9 @@ def test_eight_threads_and_a_hundred_thousand_calls(loop):
         for number in range(calls):
             loop.call_soon_threadsafe(receive, thread, number)
 
-    senders = [threading.Thread(target=send, args=(thread,)) for thread in range(threads)]
+    senders = [
+        threading.Thread(target=send, args=(thread,), daemon=True) for thread in range(threads)
+    ]
     for sender in senders:
         sender.start()
     loop.run_forever()
@@ -112,36 +114,44 @@ def test_a_thread_wakes_the_loop_each_time_it_has_fallen_asleep(loop):
             answered.acquire()
         loop.call_soon_threadsafe(loop.stop)
 
-    asker = threading.Thread(target=ask)
+    asker = threading.Thread(target=ask, daemon=True)
     asker.start()
     loop.run_forever()
     asker.join()
 
 
-def test_the_flag_is_cleared_after_the_pipe_is_emptied(loop):
-    """A call that comes between the two, and sees the flag, must not be slept through."""
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_call_beside_the_reading_of_the_pipe_is_not_slept_through(loop, moment):
+    """As if from another thread, right before or after the pipe is emptied."""
     called = []
 
-    class Late:
+    class Watched:
         def __init__(self, sock):
             self.sock = sock
 
         def recv(self, size):
+            if moment == "before":
+                loop.call_soon_threadsafe(called.append, 1)
             data = self.sock.recv(size)
-            # As if from another thread, right after the pipe was emptied.
-            loop.call_soon_threadsafe(called.append, 1)
-            loop.call_soon_threadsafe(loop.stop)
+            if moment == "after":
+                loop.call_soon_threadsafe(called.append, 1)
             return data
 
         def __getattr__(self, name):
             return getattr(self.sock, name)
 
-    loop._ssock = Late(loop._ssock)
-    # What was registered at first is the loop's bound method, which reads the attribute anew.
+    ssock = loop._ssock
+    loop._ssock = Watched(ssock)
     loop.call_soon_threadsafe(nothing)
-    loop.run_forever()
+    run_one_turn(loop)
+    loop._ssock = ssock
+    run_one_turn(loop)
     assert called == [1]
-    assert not loop._wake_up_pending
+    # Whatever byte was swallowed, the next call must have one.
+    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,), daemon=True)
+    waker.start()
+    loop.run_forever()
+    waker.join()
 
 
 def test_a_wake_up_that_cannot_be_written_is_tried_again(loop):
@@ -217,8 +227,9 @@ def test_the_loop_survives_the_end_of_its_self_pipe(loop, end):
     assert loop.statistics().turns - before.turns <= 4
     assert loop._ssock is not old
     assert old.fileno() == -1
+    assert loop._internal_fds == 1
     assert loop.statistics().selector.descriptors == 1
-    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,), daemon=True)
     waker.start()
     loop.run_forever()
     waker.join()
@@ -235,11 +246,12 @@ def test_a_broken_self_pipe_is_renewed_too(loop):
         def __getattr__(self, name):
             return getattr(self.sock, name)
 
-    loop._ssock = Broken(loop._ssock)
+    broken = loop._ssock = Broken(loop._ssock)
     loop.call_soon_threadsafe(nothing)
     run_one_turn(loop)
     run_one_turn(loop)
-    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    assert loop._ssock is not broken
+    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,), daemon=True)
     waker.start()
     loop.run_forever()
     waker.join()
