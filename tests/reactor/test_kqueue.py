@@ -332,7 +332,9 @@ def test_an_older_generation_s_event_is_dropped_and_never_comes_again(poller, ma
     right.send(b"x")
     plant(poller, left, system.KQ_FILTER_READ, 3)
     assert look(poller, 0, 1) == []
-    poller.add(left.fileno(), WRITE, 4)
+    poller.add(left.fileno(), READ, 4)
+    poller.modify(left.fileno(), READ, WRITE, 4)
+    assert look(poller, 0, 1) == [(left.fileno(), WRITE)]
     plant(poller, left, system.KQ_FILTER_READ, 3)
     assert look(poller, 0, 1) == [(left.fileno(), WRITE)]
     assert look(poller, 0, 1) == [(left.fileno(), WRITE)]

@@ -68,8 +68,9 @@ class KqueuePoller:
         if self._kqueue.closed:
             raise ValueError("I/O operation on closed kqueue object")
         self._watched[fd] = interest, generation
-        # What still waits to be told makes it unknown what the kernel watches now.
-        unwanted = (BOTH if fd in self._deferred else armed) & ~interest
+        # Also where `armed` itself is still to be told: with two filters, the last step names all
+        # that an earlier one may have left.
+        unwanted = armed & ~interest
         # First put down, then looked: a wait that begins in between takes it along.
         self._deferred[fd] = self._changes(fd, interest, unwanted, generation)
         if self._waiting:
