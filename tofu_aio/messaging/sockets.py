@@ -26,6 +26,8 @@ from .limits import LISTEN_BACKLOG, UNIX_BACKLOG_RETRY
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 """Bytes of ``sun_path``, the closing NUL of a path included (unix(7); afunix.h; sys/un.h)."""
 
+_HAS_ABSTRACT: Final[bool] = sys.platform == "linux"
+
 SocketName: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 _Resolved: TypeAlias = tuple[socket.AddressFamily, SocketName]
 
@@ -211,7 +213,7 @@ def _uds_socket() -> socket.socket:
 def _uds_name(address: UdsAddress) -> str:
     """The name for the kernel, if it fits: the kernel's own error would not say the limit."""
     if address.abstract:
-        if sys.platform != "linux":
+        if not _HAS_ABSTRACT:
             raise WrongAddress(f"{address}: only Linux has abstract names: use uds:///path")
         name, size = "\0" + address.path[1:], len(os.fsencode(address.path))
     else:
