@@ -26,8 +26,11 @@ loop_option = click.option(
 )
 
 
-_ENDING: Final = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
-"""The signals that ask a process to end, besides that of Ctrl-C."""
+# The signals that ask a process to end, besides that of Ctrl-C.
+if sys.platform == "win32":
+    _ENDING: Final[tuple[signal.Signals, ...]] = ()
+else:
+    _ENDING: Final[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(KeyboardInterrupt):
