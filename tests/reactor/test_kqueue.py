@@ -319,6 +319,20 @@ def test_a_change_of_mind_about_a_reused_number_is_all_told(poller, make_pair, a
     assert look(poller, 0, 1) == [(left.fileno(), interest)]
 
 
+def test_a_wait_that_is_taken_up_again_is_for_the_rest(poller, recording, make_pair):
+    left, _ = make_pair()
+    other, peer = make_pair()
+    poller.add(left.fileno(), WRITE, 1)
+    os.dup2(other.fileno(), left.fileno())
+    poller.modify(left.fileno(), WRITE, READ, 1)
+    peer.send(b"x")
+    recording.take()
+    assert look(poller, 1000, 1) == [(left.fileno(), READ)]
+    first, second = (timeout for _, _, timeout in recording.take())
+    assert first == 1000
+    assert 0 < second < 1000
+
+
 # Generations.
 
 
@@ -398,7 +412,7 @@ def test_a_change_on_its_way_does_not_overtake_a_later_one(poller, recording, ma
     assert {event.udata for event in recording.queue.control(None, 8, 0)} == {2}
 
 
-def test_a_nudge_is_no_event(poller, make_pair):
+def test_a_nudge_is_no_event(poller, recording, make_pair):
     left, _ = make_pair()
     standard_input = os.dup(0)
     try:
@@ -407,7 +421,9 @@ def test_a_nudge_is_no_event(poller, make_pair):
         poller.add(0, WRITE, 1)
         poller._waiting = True
         poller.modify(0, WRITE, READ, 1)
+        recording.take()
         assert look(poller, 0.02, 1) == []
+        assert all(room for _, room, _ in recording.take())
     finally:
         os.dup2(standard_input, 0)
         os.close(standard_input)

@@ -135,18 +135,14 @@ class KqueuePoller:
         """Tell the kernel at once, and so that no older change of the descriptor prevails."""
         # An entry may have been taken for a call between our looking and our taking it out.
         contested = self._deferred.pop(fd, None) is not None or fd in self._riding
-        if contested:
-            unwanted = BOTH & ~interest
         # Where there is no room for events none is taken from the queue, and errors are raised.
         added = self._changes(fd, interest, 0, generation)
         if added:
             self._kqueue.control(added, 0, 0)
         for change in self._changes(fd, 0, unwanted, generation):
-            try:
+            # There was none (ENOENT), or the descriptor was closed and took it along (EBADF).
+            with contextlib.suppress(OSError):
                 self._kqueue.control([change], 0, 0)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
         if contested and self._waiting:
             self._deferred[fd] = self._changes(fd, interest, unwanted, generation)
             nudge = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
@@ -205,6 +201,3 @@ class KqueuePoller:
 
 # What is watched of a descriptor that is not, under a generation that no registration has.
 _NOBODY = (0, -1)
-
-# Why a note cannot be deleted: there is none, or the descriptor was closed and took it along.
-_GONE = frozenset({errno.ENOENT, errno.EBADF})
