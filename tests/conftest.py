@@ -46,7 +46,7 @@ def open_descriptors() -> dict[str, str]:
     """The descriptors this process has open, and what they are (Linux); none elsewhere."""
     folder = Path("/proc/self/fd")
     found = {}
-    for entry in folder.iterdir() if folder.is_dir() else ():
+    for entry in folder.iterdir() if sys.platform == "linux" else ():
         with contextlib.suppress(FileNotFoundError):  # the folder's own, gone by now
             found[entry.name] = str(entry.readlink())
     # libuv keeps one in reserve, to accept and refuse connections when it has run out of others.
@@ -79,6 +79,8 @@ async def nothing_left_behind() -> AsyncIterator[None]:
 @pytest.fixture
 def socket_path() -> Iterator[str]:
     """A path for a Unix socket, short enough for every system; its folder must end up empty."""
+    if not HAS_UDS:
+        pytest.skip("this Python has no Unix sockets on this system")
     with tempfile.TemporaryDirectory(prefix="tofu", dir="/tmp") as folder:
         path = Path(folder, "s")
         yield str(path)
@@ -92,8 +94,6 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
         case "tcp":
             yield "tcp://127.0.0.1:0"
         case "uds":
-            if not HAS_UDS:
-                pytest.skip("this Python has no Unix sockets on this system")
             yield f"uds://{request.getfixturevalue('socket_path')}"
         case _:
             if not HAS_ABSTRACT:
