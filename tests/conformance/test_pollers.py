@@ -102,25 +102,27 @@ def take(number):
 
 @pytest.fixture
 def alarm():
-    """Let a signal come once, after some seconds, with a handler of the test's."""
-    number = signal.SIGINT if sys.platform == "win32" else signal.SIGALRM
+    """Let a signal come to the main thread, after some seconds, with a handler of the test's."""
+    # Not SIGALRM, by which tests that hang are ended.
+    number = signal.SIGINT if sys.platform == "win32" else signal.SIGUSR1
     old = signal.getsignal(number)
     timers = []
 
+    def ring():
+        if sys.platform == "win32":
+            signal.raise_signal(number)
+        else:
+            signal.pthread_kill(threading.main_thread().ident, number)
+
     def arm(handler, seconds):
         signal.signal(number, handler)
-        if sys.platform == "win32":
-            timers.append(threading.Timer(seconds, signal.raise_signal, (number,)))
-            timers[-1].start()
-        else:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+        timers.append(threading.Timer(seconds, ring))
+        timers[-1].start()
 
     yield arm
     for timer in timers:
         timer.cancel()
         timer.join()
-    if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(number, old)
 
 
