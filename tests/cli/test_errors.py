@@ -24,7 +24,7 @@ from tofu_aio.cli.errors import Failure, complain, describe, printable
         ),
         (OSError(errno.ENOENT, "x", b"a"), "a: there is no such file or folder: check the path"),
         (OSError(errno.EXDEV, "another device"), "another device"),
-        (NotImplementedError("not here"), "not here"),
+        (TimeoutError(), "TimeoutError"),
     ],
 )
 def test_each_error_says_what_to_do(error: Exception, words: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.cli.processes import signals
+from tofu_aio.cli.errors import Failure
 from tofu_aio.cli.running import Terminated, run
 
 LOOPS = ["reactor", "asyncio"]
@@ -75,5 +76,5 @@ def test_a_signal_that_is_ignored_stays_so(loop: str) -> None:
 
 def test_a_loop_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    with pytest.raises(ImportError, match="tofu-aio"):
+    with pytest.raises(Failure, match="tofu-aio"):
         run(done(), "uvloop")

@@ -16,18 +16,16 @@ from tests.cli.processes import Start, signals, unix
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.op_code import OpCode
 
-LOOPS = ["reactor", "asyncio", "uvloop"]
-
 
 @signals
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_well_when_told_to(start: Start, tmp_path: Path, loop: str, number: int) -> None:
-    if loop == "uvloop":
-        pytest.importorskip("uvloop")
+@pytest.mark.parametrize(
+    ("loop", "name"),
+    [("reactor", "SIGINT"), ("reactor", "SIGTERM"), ("asyncio", "SIGHUP"), ("auto", "SIGINT")],
+)
+def test_it_ends_well_when_told_to(start: Start, tmp_path: Path, loop: str, name: str) -> None:
     serve = start("serve", "--loop", loop, f"uds://{tmp_path}/s")
     assert serve.listening() == f"uds://{tmp_path}/s"
-    assert serve.stop(number) == (0, "", "")
+    assert serve.stop(signal.Signals[name]) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
 

@@ -214,3 +214,8 @@ def test_what_offers_no_file(message: Message) -> None:
 def test_the_name_in_an_offer_cannot_control_the_terminal() -> None:
     offer = offer_in(part(b"", more=True, **{"File-Name": "a\x1b[31mb"}))
     assert offer == Offer("a\ufffd[31mb", 2)
+
+
+def test_a_long_name_is_cut() -> None:
+    offer = offer_in(part(b"", more=True, **{"File-Name": "x" * 60_000}))
+    assert offer == Offer("x" * 255, 2)

@@ -31,7 +31,7 @@ class _Ended(click.ClickException):
 
     def __init__(self, context: click.Context, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.path = f"{context.command_path} {context.invoked_subcommand}"
+        self.path = " ".join(filter(None, (context.command_path, context.invoked_subcommand)))
         self.code = exit_code
 
 
@@ -52,7 +52,7 @@ class _Commands(click.Group):
             raise _Ended(ctx, "interrupted", 128 + signal.SIGINT) from error
         except BrokenPipeError:
             raise  # nobody reads our output any more: run() ends quietly
-        except (Failure, TofuError, OSError, ImportError, NotImplementedError) as error:
+        except (Failure, TofuError, OSError) as error:
             raise _Ended(ctx, describe(error)) from error
         return result
 

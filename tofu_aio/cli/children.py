@@ -72,6 +72,11 @@ class Child:
         """Whether it did not end but was ended, by a signal."""
         return self._process.returncode < 0
 
+    @property
+    def failed(self) -> bool:
+        """Whether it had something to complain about, other than being told to end."""
+        return self._process.returncode == 1
+
     def verdict(self) -> str:
         """How it ended, in words; it has to have ended."""
         code = self._process.returncode
@@ -87,5 +92,6 @@ def early_end(*children: Child) -> Failure:
     for child in children:
         child.end()
     # Where one was killed, the other's complaint is only that it has lost it.
-    guilty = [child for child in children if child.killed] or children
+    guilty = [child for child in children if child.killed]
+    guilty = guilty or [child for child in children if child.failed] or list(children)
     return Failure("; ".join(child.verdict() for child in guilty))

@@ -23,6 +23,7 @@ from .demo_events import ClientReport, Listening, ServerReport
 from .demo_peers import BODY
 from .doctor import HAS_UDS
 from .errors import Failure, printable
+from .files import check_source
 from .measuring import milliseconds
 from .running import loop_option
 from .transfer import PART
@@ -113,9 +114,7 @@ def demo(*, file: Path, messages: int, window: int, pool: int, loop: str) -> Non
 
     Exit code 0 says that both sides had the same file; 1 that something failed.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
-    if not file.is_file():
-        file.stat()  # says so if there is nothing at all
-        raise Failure(f"{click.format_filename(file)} is not a regular file: name one")
+    check_source(file)
     plan = _Plan(file, file.stat().st_size, messages, window, pool, loop)
     with tempfile.TemporaryDirectory(prefix="tofu") as folder:
         outcomes = [_exchange("TCP", "tcp://127.0.0.1:0", plan)]
@@ -183,7 +182,7 @@ def _table(plan: _Plan, outcomes: list[_Outcome]) -> Table:
 
     row("file", lambda _: decimal(plan.size))
     row("  messages (parts)", lambda _: f"{plan.parts:,}")
-    row("  time", lambda o: milliseconds(o.client.file_seconds))
+    row("  time", lambda o: f"{o.client.file_seconds:.3f} s")
     row("  SHA-256, both sides", lambda o: f"{o.client.sha256[:12]}...")
     table.add_section()
     row("requests", lambda _: f"{plan.messages:,}")

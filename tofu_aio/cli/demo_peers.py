@@ -22,7 +22,7 @@ from .measuring import peak_memory, percentile
 from .parameters import address_argument, pool_option
 from .running import loop_option, run
 from .serve import echo
-from .transfer import PATIENCE, Advance, Offer, confirm, receive_file, send_file
+from .transfer import PATIENCE, Advance, Offer, confirm, offer_of, receive_file, send_file
 
 BODY: Final = bytes(64)
 """Of each request in the burst."""
@@ -61,7 +61,7 @@ def demo_client(
 ) -> None:
     """Send one file, then requests, to the server."""
     with file.open("rb") as opened:
-        work = _Work(opened, Offer(file.name, file.stat().st_size), part_size, messages, window)
+        work = _Work(opened, offer_of(file), part_size, messages, window)
         run(_work(address, pool, work), loop)
 
 

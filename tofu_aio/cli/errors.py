@@ -31,8 +31,8 @@ class Failure(Exception):
 def describe(error: BaseException) -> str:
     """An error in words that say what to do about it."""
     if isinstance(error, TofuError) or not isinstance(error, OSError):
-        return str(error)
-    cause = _CURES.get(error.errno or 0) or error.strerror or str(error)
+        return str(error) or type(error).__name__
+    cause = _CURES.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
     if error.filename is None:
         return cause
     return f"{click.format_filename(error.filename)}: {cause}"

@@ -14,6 +14,18 @@ import click
 from .errors import Failure
 
 
+def check_source(path: Path) -> None:
+    """Check that there is a file to send.
+
+    Raises:
+        Failure: it is not a regular one; opening a pipe, say, would wait for its other end.
+        OSError: there is nothing.
+    """
+    if not path.is_file():
+        path.stat()
+        raise Failure(f"{click.format_filename(path)} is not a regular file: name one")
+
+
 def checked_target(path: Path, *, force: bool) -> Path:
     """Where a file that is to appear at this path will really be, symbolic links followed.
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import click
 
 from ..reactor import loop_factory
+from .errors import Failure
 
 T = TypeVar("T")
 
@@ -47,13 +48,13 @@ def run(main: Coroutine[object, object, T], loop: str) -> T:
     Raises:
         KeyboardInterrupt: Ctrl-C, after ``main`` has ended.
         Terminated: SIGTERM or SIGHUP, likewise.
-        ImportError: the loop is not installed.
+        Failure: the loop is not installed.
     """
     try:
         factory = loop_factory(loop)
-    except ImportError:
+    except ImportError as error:
         main.close()
-        raise
+        raise Failure(str(error)) from error
     received: list[int] = []
     try:
         with asyncio.Runner(loop_factory=factory) as runner:

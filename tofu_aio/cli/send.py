@@ -14,11 +14,11 @@ from ..messaging.engine import Engine
 from ..messaging.group import ChannelGroup
 from ..protocol.address import Address
 from ..protocol.errors import ConnectFailed, UdsPathNotFound
-from .errors import Failure, printable
+from .files import check_source
 from .output import transfer_progress, transferred
 from .parameters import address_argument, patience_option
 from .running import loop_option, run
-from .transfer import Offer, send_file
+from .transfer import Offer, offer_of, send_file
 
 _RETRY: Final = 0.1
 """Seconds between attempts to reach a receiver that is not up yet."""
@@ -51,11 +51,9 @@ def send(*, file: Path, address: Address, wait: float, patience: float, loop: st
     Exit code 0 says that the receiver has the whole file on disk; 1 that it has not, and one line
     on stderr why.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
-    if not file.is_file():
-        file.stat()  # says so if there is nothing at all
-        raise Failure(f"{click.format_filename(file)} is not a regular file: name one")
+    check_source(file)
     with file.open("rb") as opened:
-        offer = Offer(printable(file.name).strip() or "?", file.stat().st_size)
+        offer = offer_of(file)
         begin = perf_counter()
         sha256 = run(_send(opened, offer, address, wait, patience), loop)
     click.echo(f"sent {offer.name}: {transferred(offer.size, perf_counter() - begin)}")

@@ -19,7 +19,7 @@ from .running import loop_option, run
 @pool_option
 @loop_option
 def serve(*, address: Address, pool: int, loop: str) -> None:
-    """Answer requests with what they brought, until Ctrl-C.
+    """Echo every request, until Ctrl-C.
 
     Every request at ADDRESS gets a response with its own headers and body; what needs no answer
     gets none. ADDRESS is tcp://host:port, uds:///path, or uds://@name (Linux abstract). The host

@@ -30,6 +30,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from rich.filesize import decimal
@@ -58,6 +59,7 @@ _RECEIVED: Final = "File-Received"
 _REPORT_EVERY: Final = 1.0
 """Seconds between the receiver's signals."""
 
+_LONGEST_NAME: Final = 255
 _DECIMAL: Final = re.compile(r"[0-9]{1,19}")
 
 
@@ -79,7 +81,17 @@ def offer_in(message: Message) -> Offer | None:
     name, size = message.headers.get(_NAME), message.headers.get(_SIZE, "")
     if message.op_code is not OpCode.REQUEST or name is None or not _DECIMAL.fullmatch(size):
         return None
-    return Offer(printable(name), int(size))
+    return Offer(_shown(name), int(size))
+
+
+def offer_of(file: Path) -> Offer:
+    """The offer of a file on disk."""
+    return Offer(_shown(file.name), file.stat().st_size)
+
+
+def _shown(name: str) -> str:
+    """A name as it may stand in a header and in any line of output, whoever chose it."""
+    return printable(name).strip()[:_LONGEST_NAME] or "?"
 
 
 # --- the sender ---------------------------------------------------------------------------
@@ -226,7 +238,7 @@ async def confirm(channel: Channel, first: Message, sha256: str) -> None:
 async def refuse(channel: Channel, first: Message, reason: str) -> None:
     """Tell the sender why its file is not taken. Should it have gone, there is no need to."""
     with contextlib.suppress(TofuError):
-        await channel.reply(first, reason.encode(), status=Status.PROCESSING_FAILED)
+        await channel.reply(first, reason.encode(errors="replace"), status=Status.PROCESSING_FAILED)
 
 
 class _Reports:
