@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
@@ -87,12 +89,18 @@ async def test_both_sides_tell_their_progress(pair: Pair) -> None:
 async def test_a_slow_receiver_is_told_from_a_dead_one(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    steps = Counter[str]()
+
+    @asynccontextmanager
+    async def patient(_: float, peer: str) -> AsyncIterator[Callable[[], None]]:
+        yield lambda: steps.update([peer])
+
+    monkeypatch.setattr(transfer, "_patient", patient)
     monkeypatch.setattr(transfer, "_REPORT_EVERY", 0.0)
-    # Together the pauses are longer than either side's patience.
-    sent, _ = await asyncio.gather(
-        sending(pair, part_size=10_000, patience=1), receiving(pair, pause=0.05, patience=1)
-    )
+    sent, _ = await asyncio.gather(sending(pair, part_size=64_000), receiving(pair, pause=0.001))
     assert sent == SHA256
+    # Four parts; what the receiver says after all but the last of them, and its response.
+    assert steps == {"sender": 4, "receiver": 4 + 3 + 1}
 
 
 async def test_a_receiver_that_is_stuck(pair: Pair) -> None:
