@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import nox
@@ -9,7 +10,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "model"]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SOURCES = ["tofu_aio", "tests", "examples", "noxfile.py"]
@@ -60,6 +61,14 @@ def bench(session: nox.Session) -> None:
     session.install(".[cli,fast]")
     session.run("python", "tests/benchmarks/echo.py", *session.posargs)
     session.run("python", "tests/benchmarks/costs.py")
+
+
+@nox.session(venv_backend="none")
+def model(session: nox.Session) -> None:
+    """The reactor's models, exhaustively: ``nox -s model -- --show "DEL may wait"``."""
+    if not shutil.which("spin") or not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        session.skip("it needs spin (https://spinroot.com, apt install spin) and a C compiler")
+    session.run(sys.executable, "tests/model/matrix.py", *session.posargs, external=True)
 
 
 if __name__ == "__main__":
