@@ -161,13 +161,17 @@ class Connection(asyncio.Protocol):
         """The socket is gone. What it had brought is still delivered."""
         if exc is not None and not self._told and self._transport is not None:
             self._remains = Remains.of(self._transport)
-        self._transport = None
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self.detach()
         lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
         lost.__cause__ = exc
         self._finish(lost)
         self._read_remains()
+
+    def detach(self) -> None:
+        """The transport is closed: for uvloop does not tell, if it was while being made."""
+        self._transport = None
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def pause_writing(self) -> None:
         """The transport holds enough: keep the rest here."""
@@ -483,7 +487,8 @@ class Connection(asyncio.Protocol):
             return
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            with contextlib.suppress(OSError):  # the peer was faster: it is reset already
+            # The peer was faster: it is reset already, or, so uvloop, even closed.
+            with contextlib.suppress(OSError, ValueError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
 

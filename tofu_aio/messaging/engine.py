@@ -34,7 +34,7 @@ class Engine:
     def __init__(self, pool_messages: int = POOL_MESSAGES) -> None:
         self._gate = ReadGate(pool_messages, self._exhausted)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
-        self._groups: list[ChannelGroup] = []
+        self._groups: set[ChannelGroup] = set()
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -58,15 +58,15 @@ class Engine:
         """
         if not self._open:
             raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
-        group = ChannelGroup(self._gate, self._numbers)
-        self._groups.append(group)
+        group = ChannelGroup(self._gate, self._numbers, self._groups.discard)
+        self._groups.add(group)
         return group
 
     async def aclose(self) -> None:
         """Close every group, all at once. Bounded, repeatable."""
         self._open = False
         async with asyncio.TaskGroup() as closing:
-            for group in self._groups:
+            for group in list(self._groups):
                 closing.create_task(group.aclose())
 
     def statistics(self) -> EngineStatistics:

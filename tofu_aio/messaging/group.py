@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -15,6 +16,7 @@ from ..protocol.errors import (
     InvalidChannelGroup,
     InvalidChannelNumber,
     NotAllowed,
+    ProtocolViolation,
     TofuError,
 )
 from ..protocol.lifecycle import State
@@ -47,11 +49,18 @@ class ChannelGroup:
     An async context manager: leaving it closes all that the group has.
     """
 
-    def __init__(self, gate: ReadGate, numbers: NumberedTable[ChannelGroup]) -> None:
+    def __init__(
+        self,
+        gate: ReadGate,
+        numbers: NumberedTable[ChannelGroup],
+        closed: Callable[[ChannelGroup], None],
+    ) -> None:
         self._gate = gate
         self._numbers = numbers
+        self._on_closed = closed
         self._members: dict[int, Member] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
+        self._connecting: set[asyncio.Timeout] = set()
         self._mailbox: Mailbox[Message] = Mailbox()
 
     async def __aenter__(self) -> Self:
@@ -67,13 +76,20 @@ class ChannelGroup:
 
     async def aclose(self) -> None:
         """Close listeners, then channels with their Byes, all at once. Bounded, repeatable."""
-        for message in self._mailbox.close(ChannelClosed("the group was closed")):
+        for message in self._mailbox.close(_group_closed()):
             message.release()
-        for task in list(self._opening.values()):
+        for deadline in self._connecting:
+            if not deadline.expired():
+                deadline.reschedule(0)  # long ago
+        opening = list(self._opening.values())
+        for task in opening:
             task.cancel()
         async with asyncio.TaskGroup() as closing:
             for member in list(self._members.values()):
                 closing.create_task(member.aclose())
+            if opening:
+                await asyncio.wait(opening)
+        self._on_closed(self)
 
     # --- streams --------------------------------------------------------------------------
 
@@ -110,6 +126,9 @@ class ChannelGroup:
             self._forget(number)
             raise
         self._members[number] = listener
+        if self._closed:
+            await listener.aclose()
+            raise _group_closed()
         return listener
 
     async def connect(
@@ -146,14 +165,21 @@ class ChannelGroup:
 
         channel = Channel(connection, introduced, self._forget)
         self._members[connection.number] = channel
+        deadline = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with deadline:
+                self._connecting.add(deadline)
                 await _attach(connection, where)
-                connection.post(hello)
+                if connection.end is None:  # else the peer was faster in leaving
+                    connection.post(hello)
                 await answered
+            if self._closed:
+                raise _group_closed()
             _check_accepted(channel, where)
         except TimeoutError:
             channel.abort()
+            if self._closed:
+                raise _group_closed() from None
             raise ConnectFailed(
                 f"{where} did not accept the channel within {timeout:g} s: is it a tofu peer, "
                 "and does it accept?"
@@ -161,6 +187,8 @@ class ChannelGroup:
         except BaseException:
             channel.abort()
             raise
+        finally:
+            self._connecting.discard(deadline)
         return channel
 
     # --- messages -------------------------------------------------------------------------
@@ -180,8 +208,8 @@ class ChannelGroup:
             NotAllowed: the channel is not in a state for this message.
             TofuError: as ``Channel.post``.
         """
-        if self._mailbox.end is not None:
-            raise ChannelClosed("the group was closed")
+        if self._closed:
+            raise _group_closed()
         if message.op_code in {OpCode.WELCOME_REQUEST, OpCode.HELLO_REQUEST}:
             return self._post_opening(message)
         number = message.channel_number
@@ -214,9 +242,13 @@ class ChannelGroup:
 
     # --- the parts ------------------------------------------------------------------------
 
+    @property
+    def _closed(self) -> bool:
+        return self._mailbox.end is not None
+
     def _new_number(self) -> int:
-        if self._mailbox.end is not None:
-            raise ChannelClosed("the group was closed")
+        if self._closed:
+            raise _group_closed()
         return self._numbers.add(self)
 
     def _new_connection(self, state: State) -> Connection:
@@ -256,7 +288,9 @@ class ChannelGroup:
 
     def _opened(self, number: int) -> None:
         del self._opening[number]
-        if number not in self._members:
+        # A channel gives its number back itself, maybe before this; where there is none yet, the
+        # task may not even have begun.
+        if number not in self._members and self._numbers.get(number) is self:
             self._forget(number)
 
     async def _open(self, number: int, message: Message, where: Address) -> None:
@@ -295,13 +329,22 @@ class ChannelGroup:
     async def _open_channel(self, number: int, hello: Message, where: Address) -> None:
         connection = Connection(self._gate, State.CONNECTING, number)
         channel = PostedChannel(connection, self._mailbox, None, self._forget, hello)
+        self._members[number] = channel
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await _attach(connection, where)
-        except TimeoutError:
-            raise ConnectFailed(f"{where} did not answer within {CONNECT_TIMEOUT:g} s") from None
-        self._members[number] = channel
-        connection.post(hello)
+        except BaseException as error:
+            channel.give_up()
+            if isinstance(error, TimeoutError):
+                text = f"{where} did not answer within {CONNECT_TIMEOUT:g} s"
+                raise ConnectFailed(text) from None
+            raise
+        if connection.end is None:
+            connection.post(hello)
+
+
+def _group_closed() -> TofuError:
+    return ChannelClosed("the group was closed")
 
 
 async def _attach(connection: Connection, where: Address) -> None:
@@ -313,8 +356,10 @@ async def _attach(connection: Connection, where: Address) -> None:
             await loop.create_unix_connection(lambda: connection, sock=sock)
         else:
             await loop.create_connection(lambda: connection, sock=sock)
-    except Exception:
-        sock.close()  # it has no transport; a cancelled one closes its own
+    except BaseException as error:
+        if isinstance(error, Exception):
+            sock.close()  # it has no transport; a cancelled one closes its own
+        connection.detach()
         raise
 
 
@@ -325,6 +370,7 @@ def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
 def _check_accepted(channel: Channel, where: Address) -> None:
     end = channel.end
     if end is not None:
-        raise ConnectFailed(f"{where} did not accept the channel: {end}") from end
+        cure = ": is it a tofu peer?" if isinstance(end, ProtocolViolation) else ""
+        raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end
     if channel.hello.status is not Status.SUCCESS:
         raise ConnectFailed(f"{where} refused the channel: {channel.hello.status.name.lower()}")

@@ -45,6 +45,11 @@ class PostedChannel:
         message_id = self._connection.post(message)
         return message.header_as(self._connection.number, message_id)
 
+    def give_up(self) -> None:
+        """Connecting failed, which whoever tried will tell: nothing is heard from here."""
+        self._mailbox = Mailbox()
+        self._connection.abort(ChannelClosed("connecting failed"))
+
     async def aclose(self) -> None:
         """Say Bye, wait for the answer, and close."""
         await self._connection.aclose()
@@ -59,9 +64,11 @@ class PostedChannel:
         """What could not be sent comes back, then the reason unless it was a Bye."""
         self._meet()
         number = self._connection.number
-        notices = [returned(m, error.status, number) for m in self._connection.unsent()]
-        if self._hello is not None:
-            notices.append(returned(self._hello, Status.CONNECT_FAILED, number))
+        unsent = self._connection.unsent()
+        if self._hello is None:
+            notices = [returned(message, error.status, number) for message in unsent]
+        else:  # sent or not, it is the only one so far
+            notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
         if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
         self._mailbox.put(notices)
@@ -92,6 +99,7 @@ class PostedListener:
         self._acceptor = acceptor
         self._mailbox = mailbox
         self._forget = forget
+        self._closed = False
 
     def post(self, message: Message) -> BinaryHeader:
         """A Bye closes the listener; there is no peer to tell anything else.
@@ -113,6 +121,9 @@ class PostedListener:
 
     def close(self) -> None:
         """Stop listening. Channels that it brought live on."""
+        if self._closed:
+            return
+        self._closed = True
         self._acceptor.close()
         self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
         self._forget(self._number)
