@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import sys
 
@@ -10,10 +12,21 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "docs", "model"]
+nox.options.sessions = ["lint", "types", "tests", "windows", "docs", "model"]
+
+# A command that takes Python's own arguments and has the packages of the extra "test".
+WINDOWS_PYTHON = os.environ.get("TOFU_WINDOWS_PYTHON", "")
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SOURCES = ["tofu_aio", "tests", "examples", "noxfile.py"]
+# What differs there, of each room a part: under Wine all of them would take half an hour.
+WINDOWS_TESTS = [
+    "tests/reactor",
+    "tests/conformance",
+    "tests/protocol",
+    "tests/messaging/test_mailbox.py",
+    "tests/messaging/test_channel.py",
+]
 
 
 @nox.session
@@ -46,6 +59,18 @@ def tests(session: nox.Session) -> None:
     # What users get, before what is in this folder: the installed package is whole.
     session.run("python", "-I", "-m", "tofu_aio", "doctor", silent=True)
     session.run("python", "-X", "dev", "-m", "pytest", *session.posargs, env={"COLUMNS": "100"})
+
+
+@nox.session
+def windows(session: nox.Session) -> None:
+    """What differs on Windows; elsewhere through the command in TOFU_WINDOWS_PYTHON."""
+    command = ["python"] if sys.platform == "win32" else shlex.split(WINDOWS_PYTHON)
+    if not command:
+        session.skip("not on Windows, and TOFU_WINDOWS_PYTHON names no Python for it")
+    if sys.platform == "win32":
+        session.install(".[test]")
+    tests = session.posargs or WINDOWS_TESTS
+    session.run(*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, external=True)
 
 
 @nox.session
