@@ -12,7 +12,7 @@
  */
 
 #define PERMITS  1
-#define CHANNELS 2
+#define CHANNELS 1
 #define THREADS  2
 
 byte free = PERMITS; /* Pool.free */
