@@ -388,6 +388,24 @@ def test_what_was_harvested_before_it_was_removed_is_not_reported(poller, record
     assert look(poller, 0, 1) == []
 
 
+def test_what_was_refused_before_it_was_added_anew_is_not_reported(poller, recording, make_pair):
+    left, _ = make_pair()
+    other, _ = make_pair()
+    fd = left.detach()
+    poller.add(fd, WRITE, 1)
+    poller.modify(fd, WRITE, READ, 1)
+    os.close(fd)
+
+    def handler():
+        poller.remove(fd, READ)
+        os.dup2(other.fileno(), fd)
+        poller.add(fd, WRITE, 2)
+
+    recording.meanwhile = handler
+    assert look(poller, None, 1) == [(fd, WRITE)]
+    os.close(fd)
+
+
 # Changes during the wait.
 
 
