@@ -141,15 +141,31 @@ def test_changes_of_mind_cost_no_call_of_their_own(poller, recording, make_pair)
     assert recording.take() == [([], 6, 0)]
 
 
-def test_a_removal_takes_the_change_of_mind_with_it(poller, recording, make_pair):
-    left, _ = make_pair()
+@pytest.mark.parametrize("interest", [READ, WRITE, BOTH])
+@pytest.mark.parametrize("armed", [READ, WRITE, BOTH])
+def test_a_removal_takes_the_change_of_mind_with_it(poller, recording, make_pair, armed, interest):
+    left, right = make_pair()
     fd = left.fileno()
-    poller.add(fd, READ, 1)
-    poller.modify(fd, READ, BOTH, 1)
-    poller.remove(fd, BOTH)
+    right.send(b"x")
+    poller.add(fd, armed, 1)
+    poller.modify(fd, armed, interest, 1)
+    poller.remove(fd, interest)
+    assert recording.queue.control(None, 8, 0) == []
     recording.take()
     assert look(poller, 0, 0) == []
     assert recording.take() == [([], 1, 0)]
+
+
+def test_a_change_of_mind_takes_the_one_before_with_it(poller, recording, make_pair):
+    left, right = make_pair()
+    fd = left.fileno()
+    right.send(b"x")
+    poller.add(fd, READ, 1)
+    poller.modify(fd, READ, WRITE, 1)
+    poller.modify(fd, WRITE, WRITE, 1)
+    recording.take()
+    assert look(poller, 0, 1) == [(fd, WRITE)]
+    assert recording.take() == [([(fd, WRITE, ADD, 1), (fd, READ, DELETE, 1)], 2, 0)]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5])

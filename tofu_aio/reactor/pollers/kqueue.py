@@ -68,9 +68,7 @@ class KqueuePoller:
         if self._kqueue.closed:
             raise ValueError("I/O operation on closed kqueue object")
         self._watched[fd] = interest, generation
-        # Also where `armed` itself is still to be told: with two filters, the last step names all
-        # that an earlier one may have left.
-        unwanted = armed & ~interest
+        unwanted = self._perhaps(fd, armed) & ~interest
         # First put down, then looked: a wait that begins in between takes it along.
         self._deferred[fd] = self._changes(fd, interest, unwanted, generation)
         if self._waiting:
@@ -79,7 +77,7 @@ class KqueuePoller:
     def remove(self, fd: int, armed: int, /) -> None:
         """EV_DELETE; a descriptor that was closed needs none."""
         self._watched.pop(fd, None)
-        self._tell(fd, 0, armed, 0)
+        self._tell(fd, 0, self._perhaps(fd, armed), 0)
 
     def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
         """kevent(2), with the changes that were deferred.
@@ -120,6 +118,10 @@ class KqueuePoller:
         # A forked child does not inherit it, and so has none to close (EBADF).
         with contextlib.suppress(OSError):
             self._kqueue.close()
+
+    def _perhaps(self, fd: int, armed: int) -> int:
+        """Return what the kernel may watch, also where `armed` was not told to it yet."""
+        return BOTH if fd in self._deferred else armed
 
     def _changes(
         self, fd: int, interest: int, unwanted: int, generation: int
