@@ -139,7 +139,9 @@ class Connection(asyncio.Protocol):
         """Start: bound the transport's own buffer."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        if self.end is not None:  # it was given up while the loop was making the transport
+        if self.end is not None and self.decoder.state is State.HELLO_AWAITED:
+            # It was given up while the loop was making the transport. (Who connects looks itself:
+            # were it aborted here, uvloop would leave the socket object with a closed number.)
             self._reset()
 
     def data_received(self, data: bytes) -> None:

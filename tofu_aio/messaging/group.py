@@ -170,7 +170,7 @@ class ChannelGroup:
             async with deadline:
                 self._connecting.add(deadline)
                 await _attach(connection, where)
-                if connection.end is None:  # else the peer was faster in leaving
+                if connection.end is None:
                     connection.post(hello)
                 await answered
             if self._closed:
@@ -361,6 +361,8 @@ async def _attach(connection: Connection, where: Address) -> None:
             sock.close()  # it has no transport; a cancelled one closes its own
         connection.detach()
         raise
+    if connection.end is not None:  # it was given up, or the peer was faster in leaving
+        connection.abort(connection.end)
 
 
 def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
