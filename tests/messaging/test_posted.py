@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,6 +113,15 @@ async def ends(engine: tofu.Engine, address: str) -> AsyncIterator[Ends]:
 def told(status: Status, channel: int) -> tuple[object, ...]:
     """What the engine says by itself."""
     return ("engine", OpCode.SIGNAL, channel, status, b"")
+
+
+@pytest.fixture
+def regular_file(socket_path: str) -> Iterator[str]:
+    """What is no socket, at a path for one."""
+    Path(socket_path).write_bytes(b"content")
+    yield socket_path
+    assert Path(socket_path).read_bytes() == b"content"
+    Path(socket_path).unlink()
 
 
 # --- whole flows -------------------------------------------------------------------------------
@@ -338,7 +347,7 @@ async def test_a_listener_takes_nothing_but_a_bye(ends: Ends) -> None:
 
 
 async def test_welcome_fails_with_a_status_and_the_reason(
-    group: tofu.ChannelGroup, engine: tofu.Engine, socket_path: str
+    group: tofu.ChannelGroup, engine: tofu.Engine, regular_file: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         cases = [
@@ -347,9 +356,8 @@ async def test_welcome_fails_with_a_status_and_the_reason(
             ("tcp|203.0.113.1|0", Status.LISTEN_FAILED, b"not an address of this machine"),
         ]
         if HAS_UDS:
-            Path(socket_path).write_bytes(b"content")
             cases += [
-                (f"uds|{socket_path}", Status.LISTEN_FAILED, b"not a socket"),
+                (f"uds|{regular_file}", Status.LISTEN_FAILED, b"not a socket"),
                 ("uds|/" + "x" * 200, Status.INVALID_ADDRESS, b"choose a shorter one"),
                 ("uds|/no/such/folder/s", Status.LISTEN_FAILED, b"folder of the socket"),
             ]
@@ -364,7 +372,6 @@ async def test_welcome_fails_with_a_status_and_the_reason(
             await until(lambda: engine.statistics().channels == 0)
             with pytest.raises(tofu.InvalidChannelNumber):
                 group.post(message(OpCode.BYE_SIGNAL, header.channel_number))
-    Path(socket_path).unlink(missing_ok=True)
     await nothing_more(group)
 
 
@@ -655,28 +662,34 @@ async def test_closing_goes_through_with_the_pool_empty(ends: Ends, engine: tofu
 
 async def test_received_messages_can_be_sent_on_by_number(ends: Ends, engine: tofu.Engine) -> None:
     """A relay: what comes on one channel goes out on another, permit and all."""
-    client, server, c, s, _, where = ends
+    client, server, c, _, _, where = ends
     other_c, other_s = await opened(client, server, where)
     for count in range(30):
         client.post(message(OpCode.SIGNAL, c, b"%d" % count))
-    relayed = received = 0
-    while received < 30:
-        if relayed < 30:
-            m = await get(server)
+
+    async def thirty(group: tofu.ChannelGroup) -> AsyncIterator[tofu.Message]:
+        count = 0
+        while count < 30:
+            m = await get(group)
             if m.status is not Status.POOL_EMPTY:
-                m.channel_number = other_s
-                server.post(m)
-                relayed += 1
-        elif server._mailbox.items:
-            assert (await get(server)).status is Status.POOL_EMPTY
-        while client._mailbox.items or relayed == 30:
-            with await get(client) as m:
-                if m.status is Status.POOL_EMPTY:
-                    continue
-                assert (m.channel_number, m.body) == (other_c, b"%d" % received)
-                received += 1
-            if received == relayed:
-                break
+                count += 1
+                yield m
+
+    async def relay() -> None:
+        async for m in thirty(server):
+            m.channel_number = other_s
+            server.post(m)
+
+    async def collect() -> list[bytes]:
+        bodies = []
+        async for m in thirty(client):
+            assert m.channel_number == other_c
+            bodies.append(m.body)
+            m.release()
+        return bodies
+
+    _, bodies = await asyncio.gather(relay(), collect())
+    assert bodies == [b"%d" % count for count in range(30)]
     await until(lambda: engine.statistics().pool_free == engine.statistics().pool_size)
 
 
