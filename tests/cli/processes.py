@@ -97,11 +97,12 @@ def spawn(
         # What is left open shows on stderr, which tests look at.
         [sys.executable, "-W", "default::ResourceWarning", *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": python_path()},
+        env={**os.environ, "PYTHONPATH": python_path(), "PYTHONUTF8": "1"},
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
         preexec_fn=before,  # noqa: PLW1509 - no thread of the tests holds a lock it needs
     )
     return Running(process)

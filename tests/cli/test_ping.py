@@ -11,6 +11,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.cli.processes import Run, Start, signals, unix
+from tofu_aio.cli.ping import _Plan, _round_trip, _Tally
 from tofu_aio.protocol.status import Status
 
 ROUND_TRIP = re.compile(r"seq=\d+ size=64 time=\d+\.\d{3} ms")
@@ -64,20 +65,27 @@ def test_a_server_that_is_killed(start: Start) -> None:
     assert "connection" in ended.complaint
 
 
-async def test_a_server_that_does_not_answer(start: Start, group: tofu.ChannelGroup) -> None:
+async def test_a_server_that_does_not_answer(group: tofu.ChannelGroup) -> None:
     async with await group.listen("tcp://127.0.0.1:0") as listener:
-        ping = start("ping", "-c", "2", "-i", "0", "-W", "0.05", str(listener.address))
+        client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+        async with client, server:
+            tally = _Tally()
+            plan = _Plan(count=None, interval=0, size=64, timeout=0.01)
+            assert await _round_trip(client, plan, tally) == "no answer within 0.01 s"
+            assert tally.summary(listener.address) == (
+                f"\n{listener.address}: 1 sent, 0 answered, 100% lost"
+            )
+
+
+async def test_a_server_that_leaves(start: Start, group: tofu.ChannelGroup) -> None:
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        ping = start("ping", "-c", "2", str(listener.address))
         async with await listener.accept() as channel:
-            for _ in range(2):
-                (await channel.receive()).release()
-            ended = await asyncio.to_thread(ping.finish)
-    assert (ended.code, ended.err) == (1, "")
-    assert ended.out.splitlines()[1:] == [
-        "seq=1 no answer within 0.05 s",
-        "seq=2 no answer within 0.05 s",
-        "",
-        f"{listener.address}: 2 sent, 0 answered, 100% lost",
-    ]
+            (await channel.receive()).release()
+        ended = await asyncio.to_thread(ping.finish)
+    assert ended.code == 1
+    assert ended.out.splitlines()[2] == f"{listener.address}: 1 sent, 0 answered, 100% lost"
+    assert ended.complaint.startswith("the peer said Bye")
 
 
 async def test_a_server_that_refuses_is_there(start: Start, group: tofu.ChannelGroup) -> None:

@@ -23,9 +23,9 @@ OFFER = {"File-Name": "file", "File-Size": "2"}
     [
         (".", ". is a folder: name a file in it"),
         ("there", "there exists: choose another name, or replace it with --force"),
-        ("none/file", "the folder of none/file does not exist: create it first"),
-        ("there/file", "the folder of there/file does not exist: create it first"),
-        ("x" * 300, "the name is too long: choose a shorter one"),
+        (str(Path("none", "file")), "file does not exist: create it first"),
+        pytest.param("there/file", "a part of the path is not a folder", marks=unix),
+        pytest.param("x" * 300, "the name is too long: choose a shorter one", marks=unix),
     ],
 )
 def test_a_file_that_cannot_be_written(tofu_run: Run, output: str, reason: str) -> None:
@@ -106,7 +106,7 @@ async def test_a_file_that_came_meanwhile_is_left_alone(start: Start, tmp_path: 
     receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy")
     async with tofu.connect(receive.listening()) as channel:
         header = channel.post(Message(OpCode.REQUEST, b"1", OFFER, more=True))
-        assert receive.line() == "receiving file: 2 bytes"
+        assert await asyncio.to_thread(receive.line) == "receiving file: 2 bytes"
         precious(tmp_path / "copy")
         last = {"File-SHA256": "6b51d431df5d7f141cbececcf79edf3dd861c3b4069f0b11661a3eefacbba918"}
         with await channel.request(b"2", last, message_id=header.message_id) as response:

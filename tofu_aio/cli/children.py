@@ -83,7 +83,7 @@ class Child:
         if self.killed:
             return f"the {self._role} process was killed by {signal.Signals(-code).name}"
         self._errors.seek(0)
-        complaint = self._errors.read().decode(errors="replace").partition(": ")[2]
+        complaint = self._errors.read().decode(errors="replace").partition(": ")[2].strip()
         return f"the {self._role} process: {complaint or f'exit code {code}'}"
 
 

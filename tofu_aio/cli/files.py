@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,15 +36,21 @@ def checked_target(path: Path, *, force: bool) -> Path:
 
     Raises:
         Failure: the file cannot appear there; known before anything was received for it.
+        OSError: nor can any other; it says why.
     """
     name = click.format_filename(path)
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise Failure(f"{name} is a folder: name a file in it")
-    if target.exists() and not target.is_file():
-        raise Failure(f"{name} is not a regular file, and is left alone: choose another name")
-    if target.exists() and not force:
-        raise Failure(f"{name} exists: choose another name, or replace it with --force")
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        pass
+    else:
+        if stat.S_ISDIR(mode):
+            raise Failure(f"{name} is a folder: name a file in it")
+        if not stat.S_ISREG(mode):
+            raise Failure(f"{name} is not a regular file, and is left alone: choose another name")
+        if not force:
+            raise Failure(f"{name} exists: choose another name, or replace it with --force")
     if not target.parent.is_dir():
         raise Failure(f"the folder of {name} does not exist: create it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
