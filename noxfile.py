@@ -25,7 +25,7 @@ WINDOWS_TESTS = [
     "tests/conformance",
     "tests/protocol",
     "tests/messaging/test_mailbox.py",
-    "tests/messaging/test_channel.py",
+    "tests/messaging/test_flow.py",
 ]
 
 
