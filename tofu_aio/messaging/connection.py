@@ -325,11 +325,17 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Give the transport what is queued, in one piece, unless it holds enough."""
-        if self.write_paused or not self._out or self._transport is None:
+        transport = self._transport
+        if self.write_paused or not self._out or transport is None:
+            return
+        if transport.is_closing():
+            # A write failed, and connection_lost comes in a later turn. Until then the transport
+            # takes, and drops, all there is: who sends without a pause would never let it come.
+            self.write_paused = True
             return
         data = self._out
         self._forget_queue()
-        self._transport.write(data)  # it is the transport's now, which may keep it as it is
+        transport.write(data)  # it is the transport's now, which may keep it as it is
 
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
