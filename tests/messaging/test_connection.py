@@ -468,6 +468,24 @@ async def test_a_sender_cancelled_as_its_turn_comes_passes_it_on() -> None:
     await bench.end()
 
 
+async def test_who_sends_without_a_pause_still_lets_a_loss_come_through() -> None:
+    """After a failed write a transport takes everything, drops it, and will tell us later."""
+    bench = Bench()
+    connection = bench.connection
+    bench.transport.fail(ConnectionResetError("reset"))
+
+    async def flood() -> None:
+        for _ in range(1000):
+            if connection.write_paused or connection.senders:
+                await connection.room()
+            connection.put(OpCode.SIGNAL, body=bytes(60000))
+
+    with pytest.raises(tofu.PeerDisconnected, match="reset"):
+        await flood()
+    assert connection.sent < 5
+    await bench.end()
+
+
 @pytest.mark.parametrize("starved", [False, True])
 @pytest.mark.parametrize("end", ["eof", "lost", "aclose", "send_eof", "abort"])
 async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: bool) -> None:

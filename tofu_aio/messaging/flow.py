@@ -28,7 +28,7 @@ class ReadGate:
         """How often a channel began to wait for a permit."""
         self._on_exhausted = on_exhausted
         self._told = False
-        self._changed: list[Reader] = []
+        self._changed: dict[Reader, None] = {}
         self._scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -42,7 +42,7 @@ class ReadGate:
         """Put a channel that found no permit at the end of the queue."""
         self.suspensions += 1
         self.pool.waiters.append(reader)
-        self._changed.append(reader)
+        self._changed[reader] = None
         if not self._told:
             self._told = self._on_exhausted(reader)
         self._schedule()
@@ -70,12 +70,13 @@ class ReadGate:
     def _reconcile(self) -> None:
         self._scheduled = False
         pool = self.pool
+        changed, self._changed = self._changed, {}
         while pool.waiters and pool.free:
             reader = pool.waiters.popleft()
-            self._changed.append(reader)
+            changed[reader] = None
             reader.resume()  # takes one permit at least, or has nothing left to take it for
         if not pool.waiters:
             self._told = False
-        changed, self._changed = self._changed, []
         for reader in changed:
-            reader.reconcile_reading()
+            if reader not in self._changed:  # else it waits since this very turn: see the next
+                reader.reconcile_reading()

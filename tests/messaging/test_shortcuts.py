@@ -1,0 +1,110 @@
+"""The simple cases: one channel, or one service."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import until
+from tofu_aio import State
+
+
+async def echo(channel: tofu.Channel) -> None:
+    async for message in channel:
+        with message:
+            await channel.reply(message, message.body)
+
+
+async def test_a_service_and_a_client(address: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(tofu.serve, echo, address)
+        assert isinstance(where, tofu.TcpAddress | tofu.UdsAddress)
+        async with tofu.connect(where, headers={"User": "Ada"}, body=b"hi") as channel:
+            response = await channel.request(b"ping", timeout=20)
+            assert response.body == b"ping"
+        assert channel.state is State.CLOSED
+        assert isinstance(channel.end, tofu.ChannelEnded)
+        tasks.cancel_scope.cancel()
+
+
+async def test_serving_without_being_started() -> None:
+    seen: asyncio.Future[tofu.Channel] = asyncio.get_running_loop().create_future()
+
+    async def handler(channel: tofu.Channel) -> None:
+        seen.set_result(channel)
+        await channel.receive()
+
+    with pytest.raises(tofu.InvalidAddress):
+        await tofu.serve(handler, "nonsense")
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(tofu.serve, handler, "tcp://127.0.0.1:0")
+        async with tofu.connect(where, headers={"User": "Ada"}, body=b"hi"):
+            channel = await seen
+            assert (channel.hello.headers["User"], channel.hello.body) == ("Ada", b"hi")
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_service_that_cannot_start_says_why() -> None:
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(tofu.serve, echo, "tcp://127.0.0.1:0")
+        with pytest.raises(tofu.ListenFailed):
+            await tofu.serve(echo, where)
+        tasks.cancel_scope.cancel()
+
+
+async def test_cancelling_a_service_closes_its_channels() -> None:
+    serving = asyncio.Event()
+
+    async def handler(channel: tofu.Channel) -> None:
+        serving.set()
+        await channel.receive()
+
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(tofu.serve, handler, "tcp://127.0.0.1:0")
+        async with tofu.connect(where) as channel:
+            await serving.wait()
+            tasks.cancel_scope.cancel()
+            await until(lambda: channel.state is State.CLOSED)
+
+
+async def test_what_is_raised_inside_leaves_nothing_open() -> None:
+    async def fail(where: tofu.Address) -> None:
+        async with tofu.connect(where):
+            raise ZeroDivisionError
+
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(tofu.serve, echo, "tcp://127.0.0.1:0")
+        with pytest.raises(ZeroDivisionError):
+            await fail(where)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_connect_that_fails() -> None:
+    async def connect() -> None:
+        async with tofu.connect("tcp://127.0.0.1:1", timeout=5):
+            pass
+
+    with pytest.raises(tofu.ConnectFailed):
+        await connect()
+
+
+async def test_the_pool_can_be_chosen() -> None:
+    async def never_releases(channel: tofu.Channel) -> None:
+        held = [await channel.receive() for _ in range(2)]
+        await channel.signal(b"two")
+        held.append(await channel.receive())
+
+    async with anyio.create_task_group() as tasks:
+        serve = lambda *, task_status: tofu.serve(  # noqa: E731
+            never_releases, "tcp://127.0.0.1:0", pool_messages=2, task_status=task_status
+        )
+        where = await tasks.start(serve)
+        async with tofu.connect(where, pool_messages=1) as channel:
+            for _ in range(3):
+                await channel.signal()
+            assert (await channel.receive()).body == b"two"
+            channel.abort()
+        tasks.cancel_scope.cancel()
