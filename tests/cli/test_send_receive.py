@@ -60,6 +60,16 @@ def test_names_that_nobody_expects(start: Start, tmp_path: Path) -> None:
     assert (tmp_path / f"{name}2").read_bytes() == b"tofu"
 
 
+@pytest.mark.parametrize("size", [1, MB])
+def test_an_echo_server_does_not_pass_for_a_receiver(
+    start: Start, tmp_path: Path, size: int
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(size))
+    ended = start("send", "file", start("serve", "tcp://127.0.0.1:0").listening()).finish()
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.complaint == "who listens there does not take files: start 'tofu receive'"
+
+
 @pytest.fixture
 def under_way(start: Start, tmp_path: Path) -> tuple[Running, Running]:
     """A sender and a receiver in the middle of a file: more than fits between them is left."""

@@ -9,15 +9,15 @@ header          on                           value
 File-Name       the first part               the file's name, for people
 File-Size       the first part               its size in bytes, decimal
 File-SHA256     the last part; the response  SHA-256 of all bodies together, hexadecimal
-File-Received   signals                      bytes received so far, decimal
+File-Received   signals; the response        bytes received so far, decimal
 ==============  ===========================  ================================================
 
 A file of one part has them all in that part. The digest comes last, so that the sender reads the
 file once. While it works the receiver sends a SIGNAL now and then, under the request's id: that
 tells a slow receiver from a dead one, for between the two the kernels hold megabytes.
 
-The receiver ends with one RESPONSE. With status success, and its own digest, it says that it has
-the whole file; with any other status its body says why not, as text. That may come before the
+The receiver ends with one RESPONSE. With status success, its own digest and count, it says that it
+has the whole file; with any other status its body says why not, as text. That may come before the
 last part: the sender need not go on then.
 """
 
@@ -137,6 +137,8 @@ async def send_file(
     if response.status is not Status.SUCCESS:
         reason = response.body.decode(errors="replace") or response.status.name.lower()
         raise Failure(f"the receiver did not take {offer.name}: {reason}")
+    if _RECEIVED not in response.headers:  # an echo server's, say
+        raise Failure("who listens there does not take files: start 'tofu receive'")
     if sha256 is None or response.headers.get(_SHA256) != sha256:
         raise Failure(f"the receiver has another SHA-256 for {offer.name}: send it again")
     return sha256
@@ -232,7 +234,7 @@ async def confirm(channel: Channel, first: Message, sha256: str) -> None:
     """Tell the sender that its file has arrived."""
     # Should it have gone meanwhile, the file is whole all the same.
     with contextlib.suppress(TofuError):
-        await channel.reply(first, headers={_SHA256: sha256})
+        await channel.reply(first, headers={_RECEIVED: first.headers[_SIZE], _SHA256: sha256})
 
 
 async def refuse(channel: Channel, first: Message, reason: str) -> None:
