@@ -10,7 +10,11 @@ from typing import Any, Protocol
 import pytest
 
 import tofu_aio as tofu
+from tests.conftest import HAS_UDS
 from tests.messaging.peers import Pair, RawServer
+
+# How deep asyncio's debug mode looks where each handle and task was made; it takes half the time.
+asyncio.constants.DEBUG_STACK_DEPTH = 2
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +63,20 @@ def both_ends() -> Connect:
     return make
 
 
+@pytest.fixture(params=["tcp", "uds"])
+def transport_address(request: pytest.FixtureRequest) -> str:
+    """An address of each kind that the kernel treats differently once connected."""
+    if request.param == "tcp":
+        return "tcp://127.0.0.1:0"
+    if not HAS_UDS:
+        pytest.skip("this Python has no Unix sockets on this system")
+    return f"uds://{request.getfixturevalue('socket_path')}"
+
+
 @pytest.fixture
-async def pair(group: tofu.ChannelGroup, address: str) -> AsyncIterator[Pair]:
-    """A channel over each kind of address, seen from both sides."""
-    async with await group.listen(address) as listener:
+async def pair(group: tofu.ChannelGroup, transport_address: str) -> AsyncIterator[Pair]:
+    """A channel over each kind of transport, seen from both sides."""
+    async with await group.listen(transport_address) as listener:
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
         async with closing_both(client, server) as pair:
             yield pair

@@ -30,10 +30,10 @@ async def good_client_works(listener: tofu.Listener, group: tofu.ChannelGroup) -
 
 @pytest.fixture
 async def door(
-    group: tofu.ChannelGroup, engine: tofu.Engine, address: str
+    group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> AsyncIterator[tofu.Listener]:
     """A listener that must work, and have no more than its own channel, after all that came."""
-    async with await group.listen(address) as listener:
+    async with await group.listen(transport_address) as listener:
         yield listener
         await until(lambda: engine.statistics().channels == 1, "for the bad peer's channel to go")
         assert not listener._ready.items

@@ -99,10 +99,10 @@ async def opened(
 
 
 @pytest.fixture
-async def ends(engine: tofu.Engine, address: str) -> AsyncIterator[Ends]:
-    """A channel over each kind of address. Nothing may be left unheard in the end."""
+async def ends(engine: tofu.Engine, transport_address: str) -> AsyncIterator[Ends]:
+    """A channel over each kind of transport. Nothing may be left unheard in the end."""
     client, server = engine.create_group(), engine.create_group()
-    listener, where = await listening(server, address)
+    listener, where = await listening(server, transport_address)
     c, s = await opened(client, server, where)
     yield Ends(client, server, c, s, listener, where)
     await nothing_more(client)

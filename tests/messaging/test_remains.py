@@ -17,13 +17,13 @@ from tofu_aio.messaging.remains import Remains
 
 
 @pytest.fixture
-async def bereaved(group: tofu.ChannelGroup, address: str) -> AsyncIterator[tofu.Channel]:
+async def bereaved(group: tofu.ChannelGroup, transport_address: str) -> AsyncIterator[tofu.Channel]:
     """A channel that waits for permits, whose peer sent 20 messages and then reset.
 
     Eight are in the mailbox, some in the decoder, the rest in the kernel; and the loss has been
     noticed by writing.
     """
-    async with await group.listen(address) as listener:
+    async with await group.listen(transport_address) as listener:
         peer = await RawPeer.connect(listener.address)
         await peer.send(hello())
         channel = await listener.accept()
