@@ -30,7 +30,11 @@ def test_importing_brings_no_command_line_and_no_warning() -> None:
         "print(sorted({'click', 'rich', 'uvloop', 'hypothesis'} & set(sys.modules)))"
     )
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (run.stdout.strip(), run.stderr) == ("[]", "")
 
