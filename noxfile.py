@@ -61,6 +61,14 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-X", "dev", "-m", "pytest", *session.posargs, env={"COLUMNS": "100"})
 
 
+@nox.session(python=PYTHONS)
+def conformance(session: nox.Session) -> None:
+    """CPython's own tests of selectors and of asyncio, beside the stock loop; some minutes."""
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", "-q", "tests/conformance")
+    session.run("python", "-m", "tests.conformance.asyncio_suite", *session.posargs)
+
+
 @nox.session
 def windows(session: nox.Session) -> None:
     """What differs on Windows; elsewhere through the command in TOFU_WINDOWS_PYTHON."""

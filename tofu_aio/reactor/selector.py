@@ -359,6 +359,9 @@ class ReactorSelector(selectors.BaseSelector):
         # An inherited epoll or kqueue object is the parent's own, not a copy: to remove a
         # descriptor from it, as closing the loop does, would make the parent deaf.
         self._selecting = False
+        # First: a kqueue is not inherited, so a new one may get the old one's number, and be
+        # closed with it (CPython before 3.12.1 does not mark the object as closed).
+        self._poller.close()
         self._rebuild()
 
 
