@@ -18,13 +18,14 @@ from ..protocol.op_code import Origin
 from ..protocol.status import Status
 from .errors import Failure, printable
 from .hexadecimal import from_hex, looks_like_hex
+from .parameters import PATH
 
 _CHUNK: Final = 64 * 1024
 _STDIN: Final = 0
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default="-")
+@click.argument("file", type=PATH, default="-")
 @click.option("--hex", "form", flag_value="hex", help="The input is hexadecimal digits.")
 @click.option("--raw", "form", flag_value="raw", help="The input is the bytes as they travel.")
 @click.option(

@@ -25,6 +25,7 @@ from .doctor import HAS_UDS
 from .errors import Failure, printable
 from .files import check_source
 from .measuring import milliseconds
+from .parameters import PATH
 from .running import loop_option
 from .transfer import PART
 
@@ -69,7 +70,7 @@ class _Outcome:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), default=_DEFAULT_FILE, metavar="[FILE]")
+@click.argument("file", type=PATH, default=_DEFAULT_FILE, metavar="[FILE]")
 @click.option(
     "--messages",
     type=click.IntRange(min=1),

@@ -19,7 +19,7 @@ from ..messaging.engine import Engine
 from ..protocol.address import Address
 from .demo_events import ClientReport, Listening, Progress, ServerReport, tell
 from .measuring import peak_memory, percentile
-from .parameters import address_argument, pool_option
+from .parameters import PATH, address_argument, pool_option
 from .running import loop_option, run
 from .serve import echo
 from .transfer import PATIENCE, Advance, Offer, confirm, offer_of, receive_file, send_file
@@ -42,7 +42,7 @@ def demo_server(*, address: Address, pool: int, loop: str) -> None:
 
 
 @click.command(hidden=True)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @address_argument
 @click.option("--messages", type=int, required=True)
 @click.option("--window", type=int, required=True)

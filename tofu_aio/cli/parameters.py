@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import click
 
 from ..messaging.limits import POOL_MESSAGES
 from ..protocol.address import Address, parse_address
 from ..protocol.errors import InvalidAddress
 from .transfer import PATIENCE
+
+PATH: Final = click.Path(path_type=Path, readable=False)
+"""A path that is judged by whoever opens it: that it cannot be read is no error of usage."""
 
 
 def _parsed(context: click.Context, parameter: click.Parameter, text: str) -> Address:

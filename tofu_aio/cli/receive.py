@@ -19,7 +19,7 @@ from ..protocol.message import Message
 from .errors import Failure, describe
 from .files import checked_target, whole_file
 from .output import transfer_progress, transferred
-from .parameters import address_argument, patience_option
+from .parameters import PATH, address_argument, patience_option
 from .running import loop_option, run
 from .transfer import Offer, confirm, offer_in, receive_file, refuse
 
@@ -35,7 +35,7 @@ _OFFER_TIMEOUT: Final = 10.0
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     metavar="FILE",
     help="Where the file goes. It appears there whole or not at all.",

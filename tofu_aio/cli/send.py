@@ -16,7 +16,7 @@ from ..protocol.address import Address
 from ..protocol.errors import ConnectFailed, UdsPathNotFound
 from .files import check_source
 from .output import transfer_progress, transferred
-from .parameters import address_argument, patience_option
+from .parameters import PATH, address_argument, patience_option
 from .running import loop_option, run
 from .transfer import Offer, offer_of, send_file
 
@@ -25,7 +25,7 @@ _RETRY: Final = 0.1
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @address_argument
 @click.option(
     "--wait",
