@@ -36,12 +36,6 @@ def pytest_asyncio_loop_factories(
     return {name: tofu.loop_factory(name) for name in _LOOPS}
 
 
-def pytest_collection_finish() -> None:
-    """Spare the collections between tests what lives as long as the session anyway."""
-    gc.collect()
-    gc.freeze()
-
-
 def open_descriptors() -> dict[str, str]:
     """The descriptors this process has open, and what they are (Linux); none elsewhere."""
     folder = Path("/proc/self/fd")
@@ -64,6 +58,7 @@ def watched(request: pytest.FixtureRequest) -> None:
 async def nothing_left_behind() -> AsyncIterator[None]:
     """After each async test: no task of its own, and no descriptor more than before it."""
     gc.collect()
+    gc.freeze()  # what lives longer than a test need not be looked through at its end
     before = open_descriptors()
     yield
     # A transport closes its socket in the turn after connection_lost.
