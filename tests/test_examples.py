@@ -33,3 +33,18 @@ def test_the_quickstart(server: Running, tmp_path: Path) -> None:
     assert client.finish() == (0, "hello\ntofu\n", "")
     assert server.stop() == (0, "stopped\n", "")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_conversation_as_messages(tmp_path: Path) -> None:
+    code, out, err = spawn(EXAMPLES / "messages.py", folder=tmp_path).finish()
+    assert (code, err) == (0, "")
+    for op_code in ("WELCOME_RESPONSE", "HELLO_REQUEST", "HELLO_RESPONSE", "REQUEST", "RESPONSE"):
+        assert f"<Message {op_code} " in out
+
+
+def test_none_is_forgotten() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "echo_client.py",
+        "echo_server.py",
+        "messages.py",
+    }
