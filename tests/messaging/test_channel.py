@@ -337,29 +337,11 @@ async def test_a_response_nobody_asked_for_is_a_message_like_others(tcp_pair: Pa
     assert (await client.receive()).body == b"twice"
 
 
-async def test_triggers_tell_what_a_channel_waits_for(tcp_pair: Pair) -> None:
-    client, server = tcp_pair
-    assert client.triggers == Triggers.RECV
-    client.post(tofu.Message(OpCode.SIGNAL))
-    client.post(tofu.Message(OpCode.SIGNAL))
-    assert client.triggers == Triggers.RECV | Triggers.SEND
-    for _ in range(8):
-        client.post(tofu.Message(OpCode.SIGNAL))
-    await until(lambda: server.triggers == Triggers.POOL)
-    client.abort()
-    assert client.triggers == Triggers(0)
-
-
-async def test_statistics_count_what_happened(tcp_pair: Pair) -> None:
-    client, server = tcp_pair
-    await client.signal(b"x")
-    await server.receive()
-    assert (client.statistics().sent, client.statistics().received) == (2, 1)
-    assert (server.statistics().sent, server.statistics().received) == (1, 2)
-    assert client.statistics().queued_bytes == 0
-    client.post(tofu.Message(OpCode.SIGNAL, b"12345"))
-    assert client.statistics().queued_bytes == 21
+async def test_a_channel_names_itself(tcp_pair: Pair) -> None:
+    client, _ = tcp_pair
     assert repr(client) == f"<Channel {client.number} open>"
+    await client.aclose()
+    assert repr(client) == f"<Channel {client.number} closed>"
 
 
 # --- receiving -----------------------------------------------------------------------------
@@ -479,6 +461,33 @@ async def test_a_request_cancelled_while_it_waits_for_room_is_never_sent(tcp_pai
     assert b"never" not in bodies
     assert set(bodies) == {bytes(65535)}
     await closing
+
+
+@pytest.mark.parametrize("after", range(10))
+async def test_a_request_may_be_cancelled_at_any_moment(
+    tcp_pair: Pair, engine: tofu.Engine, after: int
+) -> None:
+    client, server = tcp_pair
+    serving = asyncio.create_task(echo(server))
+    request = asyncio.create_task(client.request(b"cancelled"))
+    await turns(after)
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    with await client.request(b"next") as response:
+        assert response.body == b"next"
+    assert not client._requests
+    assert not client._abandoned
+    assert not client._mailbox.items
+    was_sent = client.statistics().sent == 3
+    if request.cancelled():
+        assert client.statistics().late_responses == was_sent
+    else:
+        request.result().release()
+    del request
+    gc.collect()
+    assert engine.statistics().pool_free == engine.statistics().pool_size
+    await client.aclose()
+    await serving
 
 
 @pytest.mark.parametrize("first", ["response", "cancel"])

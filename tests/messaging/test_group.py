@@ -229,9 +229,9 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def peer_process(role: str, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+def peer_process(script: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", PEER, role, str(port)],
+        [sys.executable, "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -263,20 +263,53 @@ async def test_a_client_killed_in_the_middle_of_a_body(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
     assert isinstance(listener.address, tofu.TcpAddress)
-    with peer_process("client", listener.address.port) as process:
+    with peer_process(PEER, "client", listener.address.port) as process:
         await after_the_kill(await listener.accept(), process)
     client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
     await asyncio.gather(client.aclose(), server.aclose())
 
 
 async def test_a_server_killed_in_the_middle_of_a_body(group: tofu.ChannelGroup) -> None:
-    with peer_process("server") as process:
+    with peer_process(PEER, "server", 0) as process:
         assert process.stdout is not None
         port = int(await asyncio.to_thread(process.stdout.readline))
         await after_the_kill(await group.connect(f"tcp://127.0.0.1:{port}"), process)
         await asyncio.to_thread(process.wait)
         with pytest.raises(tofu.ConnectFailed):
             await group.connect(f"tcp://127.0.0.1:{port}")
+
+
+FLOOD = """
+import asyncio, sys
+import tofu_aio as tofu
+async def main(port):
+    async with tofu.connect(f"tcp://127.0.0.1:{port}") as channel:
+        number = 0
+        while True:
+            await channel.signal(b"%d " % number + bytes(60000))
+            number += 1
+tofu.run(main(sys.argv[1]))
+"""
+
+
+async def test_a_tofu_process_killed_while_it_sends(
+    group: tofu.ChannelGroup, listener: tofu.Listener, engine: tofu.Engine
+) -> None:
+    """What its kernel had taken arrives whole, in order, past a pool that was empty all along."""
+    assert isinstance(listener.address, tofu.TcpAddress)
+    with peer_process(FLOOD, listener.address.port) as process:
+        channel = await listener.accept()
+        await until(lambda: engine.statistics().waiting == 1)
+        await settled(channel)
+        process.kill()
+    number = 0
+    with contextlib.suppress(tofu.PeerDisconnected):
+        while True:
+            with await channel.receive() as message:
+                assert message.body == b"%d " % number + bytes(60000)
+                number += 1
+    assert number > 8
+    await channel.aclose()
 
 
 # --- closing -----------------------------------------------------------------------------------
