@@ -166,6 +166,15 @@ class RawPeer:
             assert more, "the connection ended before the frame did"
             self._pending += more
 
+    async def resets(self) -> bool:
+        """Wait for the connection's end, and tell whether it was a reset."""
+        try:
+            while await self._receive():
+                pass
+        except ConnectionResetError:
+            return True
+        return False
+
     async def end(self) -> bytes:
         """Wait for the connection's end, orderly or not, and return what came before it."""
         data, self._pending = self._pending, b""

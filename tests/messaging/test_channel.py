@@ -693,6 +693,21 @@ async def test_abort_drops_what_is_queued(tcp_pair: Pair) -> None:
     assert connection_of(client).queued_bytes == 0
 
 
+async def test_only_abort_resets(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
+    """A reset discards what the peer has not read yet: it must not follow a Bye."""
+    for close in (tofu.Channel.aclose, abort):
+        peer, channel = await asyncio.gather(
+            RawPeer.introduced(listener.address), listener.accept()
+        )
+        with peer:
+            closing = asyncio.create_task(close(channel))
+            if close is tofu.Channel.aclose:
+                bye = await peer.message()
+                await peer.send(frame(OpCode.BYE_RESPONSE, message_id=bye.message_id))
+            assert await peer.resets() is (close is abort)
+            await closing
+
+
 ENDS: dict[str, tuple[int, Closing, type[Exception]]] = {
     "own aclose": (0, tofu.Channel.aclose, tofu.ChannelClosed),
     "own abort": (0, abort, tofu.ChannelClosed),
