@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+from concurrent.futures import Future
 
 import anyio
 import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import until
-from tofu_aio import State
+from tofu_aio import OpCode, State
 
 
 async def echo(channel: tofu.Channel) -> None:
@@ -108,3 +111,56 @@ async def test_the_pool_can_be_chosen() -> None:
             assert (await channel.receive()).body == b"two"
             channel.abort()
         tasks.cancel_scope.cancel()
+
+
+async def test_a_service_on_the_loop_of_another_thread() -> None:
+    """Two loops of a process have nothing in common but the source of message ids."""
+    listening: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, tofu.Address]] = Future()
+
+    async def serve() -> None:
+        enough = asyncio.Event()
+        async with anyio.create_task_group() as tasks:
+            where = await tasks.start(tofu.serve, echo, "tcp://127.0.0.1:0")
+            listening.set_result((asyncio.get_running_loop(), enough, where))
+            await enough.wait()
+            tasks.cancel_scope.cancel()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    loop, enough, where = await asyncio.wrap_future(listening)
+    try:
+        async with tofu.connect(where, pool_messages=2) as channel:
+            for number in range(50):
+                with await channel.request(b"%d" % number) as response:
+                    assert response.body == b"%d" % number
+    finally:
+        loop.call_soon_threadsafe(enough.set)
+        await asyncio.to_thread(thread.join)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks yet")
+async def test_tasks_may_be_eager(transport_address: str) -> None:
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        pytest.skip("uvloop does not know them on every Python")
+    factory = loop.get_task_factory()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    try:
+        async with tofu.Engine() as engine, engine.create_group() as group:
+            header = tofu.parse_address(transport_address).to_header()
+            group.post(tofu.Message(OpCode.WELCOME_REQUEST, headers={"~listen_on": header}))
+            where = (await group.receive()).headers["~listen_on"]
+            connecting = asyncio.create_task(group.connect(tofu.parse_address(where)))
+            asked = await group.receive()
+            answer = tofu.Message(OpCode.HELLO_RESPONSE)
+            answer.channel_number = asked.channel_number
+            group.post(answer)
+            channel = await connecting
+            request = asyncio.create_task(channel.request(b"?"))
+            with await group.receive() as question:
+                reply = tofu.Message(OpCode.RESPONSE, b"!", message_id=question.message_id)
+                reply.channel_number = question.channel_number
+                group.post(reply)
+            assert (await request).body == b"!"
+    finally:
+        loop.set_task_factory(factory)
