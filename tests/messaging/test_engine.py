@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -714,3 +715,99 @@ async def test_a_forwarded_message_keeps_its_permit_until_it_is_written(
         assert not queued._carried
         audit(small)
         source.client.abort()
+
+
+# --- everything at once ------------------------------------------------------------------------
+
+
+class Talker:
+    """One end of a channel that does everything, at random, and keeps account."""
+
+    def __init__(self, channel: tofu.Channel, random: Random) -> None:
+        self.channel = channel
+        self.random = random
+        self.sent: list[bytes] = []
+        self.received: list[bytes] = []
+        self.answered = self.given_up = 0
+
+    async def cancelled_at_random(self, task: asyncio.Task[object]) -> bool:
+        await turns(self.random.randrange(6))
+        if self.random.random() < 0.3:
+            task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    async def send(self) -> None:
+        for number in range(40):
+            body = b"%d." % number + bytes(self.random.choice((0, 0, 100, 9000, 65000)))
+            message = tofu.Message(OpCode.SIGNAL, body)
+            if not await self.cancelled_at_random(asyncio.create_task(self.channel.send(message))):
+                self.sent.append(body)
+
+    async def ask(self) -> None:
+        for number in range(20):
+            body = b"%d?" % number
+            timeout = self.random.choice((None, None, 0.001))
+            task = asyncio.create_task(self.channel.request(body, timeout=timeout))
+            if await self.cancelled_at_random(task) or task.exception() is not None:
+                assert task.cancelled() or isinstance(task.exception(), TimeoutError)
+                self.given_up += 1
+            else:
+                with task.result() as response:
+                    assert response.body == body
+                self.answered += 1
+
+    async def receive(self) -> None:
+        held: list[tofu.Message] = []
+        with contextlib.suppress(tofu.ChannelEnded):
+            while True:
+                task = asyncio.create_task(self.channel.receive())
+                if await self.cancelled_at_random(task):
+                    continue
+                message = task.result()
+                del task
+                if message.op_code is OpCode.REQUEST:
+                    with contextlib.suppress(tofu.PeerDisconnected, tofu.ChannelClosed):
+                        await self.channel.reply(message, message.body)
+                else:
+                    self.received.append(message.body)
+                held.append(message)
+                del message
+                while held and (len(held) > 1 or self.random.random() < 0.8):
+                    self.random.choice((by_call, by_with, by_forgetting, by_collection))(held)
+                if self.random.random() < 0.2:
+                    await turns(self.random.randrange(5))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_everything_at_once(both_ends: Connect, seed: int) -> None:
+    """A pool of hardly more messages than there are ends, which each keep one, and tasks that
+    are cancelled at random: each message that was sent comes once, in order.
+    """
+    random = Random(seed)
+    async with (
+        tofu.Engine(pool_messages=12) as engine,
+        engine.create_group() as group,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        pairs = [await stack.enter_async_context(both_ends(group)) for _ in range(5)]
+        talkers = [[Talker(channel, random) for channel in pair] for pair in pairs]
+
+        async def converse(one: Talker, other: Talker) -> None:
+            receiving = [asyncio.create_task(talker.receive()) for talker in (one, other)]
+            await asyncio.gather(one.send(), other.send(), one.ask(), other.ask())
+            await one.channel.send_eof()
+            await receiving[1]
+            await other.channel.aclose()
+            await receiving[0]
+            assert one.received == other.sent
+            assert other.received == one.sent
+
+        await asyncio.gather(*(converse(*pair) for pair in talkers))
+        audit(engine)
+        everyone = [talker for pair in talkers for talker in pair]
+        assert sum(talker.answered for talker in everyone)
+        assert sum(talker.given_up for talker in everyone)
+        assert engine.statistics().suspensions
+    gc.collect()
+    assert engine.statistics().pool_free == 12
