@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,12 @@ from pathlib import Path
 import pytest
 
 from tofu_aio.reactor import Loop
+
+try:
+    import trustme
+except ImportError:
+    if sys.platform != "win32":
+        raise
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="asyncio has it on Unix alone")
 
@@ -121,6 +128,88 @@ def test_unix_sockets(run, socket_path):
     assert run(main()) == b"x" * 1_000_000
     # Python 3.13 removes it itself.
     Path(socket_path).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def contexts():
+    """The two ends of TLS: a server's context and that of a client who trusts it."""
+    if "trustme" not in globals():
+        pytest.skip("trustme stands on cryptography, which does not load under Wine")
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+def test_tls(run, contexts):
+    server_context, client_context = contexts
+
+    async def echo(reader, writer):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_context)
+        async with server:
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client_context, server_hostname="localhost"
+            )
+            sent = os.urandom(1_000_000)
+            writer.write(sent)
+            assert await reader.readexactly(len(sent)) == sent
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
+
+
+def test_tls_is_refused_to_who_does_not_trust(run, contexts):
+    server_context, _ = contexts
+
+    async def main():
+        # Its side of the handshake fails as well, which is no business of the program's.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        server = await asyncio.start_server(print, "127.0.0.1", 0, ssl=server_context)
+        async with server:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection(
+                    *server.sockets[0].getsockname(),
+                    ssl=ssl.create_default_context(),
+                    server_hostname="localhost",
+                )
+
+    run(main())
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_sendfile(run, contexts, tmp_path, secure):
+    server_context, client_context = contexts if secure else (None, None)
+    content = os.urandom(1_000_000)
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    async def send(_, writer):
+        with path.open("rb") as file:
+            await asyncio.get_running_loop().sendfile(writer.transport, file)
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(send, "127.0.0.1", 0, ssl=server_context)
+        async with server:
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(),
+                ssl=client_context,
+                server_hostname="localhost" if secure else None,
+            )
+            assert await reader.read() == content
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
 
 
 def test_executors_and_threads(run):

@@ -152,8 +152,8 @@ def test_a_removal_takes_the_change_of_mind_with_it(poller, recording, make_pair
     poller.remove(fd, interest)
     assert recording.queue.control(None, 8, 0) == []
     recording.take()
-    assert look(poller, 0, 0) == []
-    assert recording.take() == [([], 1, 0)]
+    assert look(poller, 0, 1) == []
+    assert recording.take() == [([], 2, 0)]
 
 
 def test_a_change_of_mind_takes_the_one_before_with_it(poller, recording, make_pair):
@@ -168,19 +168,19 @@ def test_a_change_of_mind_takes_the_one_before_with_it(poller, recording, make_p
     assert recording.take() == [([(fd, WRITE, ADD, 1), (fd, READ, DELETE, 1)], 2, 0)]
 
 
-@pytest.mark.parametrize("limit", [0, 1, 5])
+@pytest.mark.parametrize("limit", [1, 5])
 def test_there_is_room_for_both_filters_of_each_descriptor(poller, recording, limit):
     poller.wait(0, limit)
-    assert recording.take() == [([], max(2 * limit, 1), 0)]
+    assert recording.take() == [([], 2 * limit, 0)]
 
 
-@pytest.mark.parametrize(("asked", "waited"), [(1e12, LONGEST_WAIT), (5, 5), (0, 0), (None, None)])
-def test_a_wait_is_no_longer_than_every_system_takes(poller, recording, make_pair, asked, waited):
+@pytest.mark.parametrize("timeout", [LONGEST_WAIT, 5, 0, None])
+def test_a_wait_is_as_long_as_was_asked(poller, recording, make_pair, timeout):
     left, _ = make_pair()
     poller.add(left.fileno(), WRITE, 1)
     recording.take()
-    assert len(poller.wait(asked, 1)) == 1
-    assert recording.take() == [([], 2, waited)]
+    assert len(poller.wait(timeout, 1)) == 1
+    assert recording.take() == [([], 2, timeout)]
 
 
 def test_a_selector_pays_for_changes_with_nothing_but_the_wait(make_pair):
@@ -501,7 +501,7 @@ def test_a_forked_child_closes_what_it_did_not_inherit(poller):
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert look(poller, 0, 0) == []
+    assert look(poller, 0, 1) == []
 
 
 # The loop.

@@ -14,7 +14,7 @@ import pytest
 
 from tofu_aio.reactor import ReactorSelector
 from tofu_aio.reactor.pollers import default_poller
-from tofu_aio.reactor.pollers.poller import BOTH, READ, REFUSED, WRITE
+from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE
 
 
 class Recorder:
@@ -221,10 +221,29 @@ def test_a_wait_that_the_poller_cut_short_goes_on_for_the_rest(recording, poller
     key = recording.register(3, READ)
     pollers[0].take()
     pollers[0].harvests = [last_until_the_clock_ticks, [(3, READ)]]
-    assert recording.select(1e9) == [(key, READ)]
+    assert recording.select(1000) == [(key, READ)]
     (_, first), (_, second) = pollers[0].take()
-    assert first == 1e9
-    assert 0 < second < 1e9
+    assert first == 1000
+    assert 0 < second < 1000
+
+
+@pytest.mark.parametrize("timeout", [LONGEST_WAIT * 2, 1e300, float("inf")])
+def test_a_wait_longer_than_systems_can_count_goes_on_in_pieces(recording, pollers, timeout):
+    key = recording.register(3, READ)
+    pollers[0].take()
+    pollers[0].harvests = [[], [(3, READ)]]
+    assert recording.select(timeout) == [(key, READ)]
+    assert pollers[0].take() == [("wait", LONGEST_WAIT)] * 2
+
+
+@pytest.mark.parametrize("timeout", [2_147_484.0, 1e12, float("inf")])
+def test_a_huge_timeout_is_a_long_wait_and_no_error(selector, make_pair, timeout):
+    left, right = make_pair()
+    key = selector.register(left, READ)
+    writer = threading.Timer(0.01, right.send, (b"x",))
+    writer.start()
+    assert selector.select(timeout) == [(key, READ)]
+    writer.join()
 
 
 def test_a_tiny_timeout_still_waits_and_ends(selector):
@@ -434,13 +453,59 @@ def test_registered_again_before_select_is_a_change_of_mind(recording, pollers, 
     recording.register(3, READ)
     pollers[0].take()
     recording.rest(3, Keeper())
-    key = recording.register(3, events)
+    key = recording.enlist(3, events)
     assert pollers[0].take() == []
     pollers[0].harvests = [[(3, READ)]]
     assert recording.select() == [(key, READ)]
     assert pollers[0].take() == [*told, ("wait", None)]
     recording.unregister(3)
     assert pollers[0].take() == [("remove", 3, events)]
+
+
+def test_registered_while_it_rests_is_told_at_once(recording, pollers):
+    recording.register(3, READ)
+    recording.rest(3, Keeper())
+    pollers[0].take()
+    recording.register(3, WRITE)
+    assert pollers[0].take() == [("modify", 3, READ, WRITE)]
+
+
+def test_enlisted_is_registered_for_the_program_at_once_and_for_the_system_in_select(
+    recording, pollers
+):
+    key = recording.enlist(3, READ, "data")
+    assert recording.get_map()[3] is key
+    assert pollers[0].take() == []
+    recording.select(0)
+    assert pollers[0].take() == [("add", 3, READ), ("wait", 0)]
+
+
+@pytest.mark.parametrize("leave", ["rest", "unregister"])
+def test_enlisted_and_taken_back_is_never_told(recording, pollers, leave):
+    recording.enlist(3, READ)
+    if leave == "rest":
+        recording.rest(3, Keeper())
+    else:
+        recording.unregister(3)
+    recording.select(0)
+    assert pollers[0].take() == [("wait", 0)]
+    assert not recording.resting
+
+
+def test_enlisted_in_vain_is_reported_as_ready(selector, make_pair):
+    left, _ = make_pair()
+    fd = left.fileno()
+    left.close()
+    key = selector.enlist(fd, READ)
+    assert selector.select(0) == [(key, READ)]
+
+
+def test_a_closed_selector_enlists_nothing(selector, make_pair):
+    left, _ = make_pair()
+    selector.close()
+    for start in (selector.register, selector.enlist):
+        with pytest.raises(ValueError, match="closed"):
+            start(left, READ)
 
 
 def test_settled_is_told_at_once_and_only_once(recording, pollers):

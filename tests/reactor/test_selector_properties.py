@@ -148,6 +148,13 @@ class Program(RuleBasedStateMachine):
             with pytest.raises(KeyError):
                 self.selector.unregister(number)
 
+    @rule(slot=SLOTS, events=EVENTS)
+    def enlist(self, slot, events):
+        number = FIRST_NUMBER + slot
+        if number not in self.wanted and number in self.world.files:
+            self.serial += 1
+            self.wanted[number] = self.selector.enlist(number, events, self.serial)
+
     @rule(slot=SLOTS)
     def rest(self, slot):
         number = FIRST_NUMBER + slot
@@ -255,7 +262,7 @@ class DefersComingAndGoing(ReactorSelector):
         self.gone = {}
 
     def unregister(self, fileobj):
-        registration = self._table.find(fileobj)
+        registration = self._view.find(fileobj)
         del self._table[registration.key.fd]
         self.gone[registration.key.fd] = registration
         return registration.key
@@ -297,7 +304,7 @@ class ForgetsChangesOfMind(ReactorSelector):
     """Tells the kernel the first change of mind and not the last."""
 
     def modify(self, fileobj, events, data=None):
-        changed = self._table.find(fileobj).key.fd in self._changed
+        changed = self._view.find(fileobj).key.fd in self._changed
         key = super().modify(fileobj, events, data)
         if changed:
             self._changed.discard(key.fd)
@@ -310,6 +317,16 @@ class DoubtsNothing(ReactorSelector):
     def _update(self, registration, wanted):
         super()._update(registration, wanted)
         self._ghosts.numbers.clear()
+
+
+class ForgetsTheEnlisted(ReactorSelector):
+    """Never tells the system of what was enlisted while something else was at rest."""
+
+    def enlist(self, fileobj, events, data=None):
+        key = super().enlist(fileobj, events, data)
+        if self.resting:
+            self._changed.discard(key.fd)
+        return key
 
 
 class TakesRestForSleep(ReactorSelector):
@@ -337,6 +354,7 @@ MISTAKES = [
     (RegistersForNothing, ProgramOverEpoll),
     (ForgetsChangesOfMind, Program),
     (DoubtsNothing, Program),
+    (ForgetsTheEnlisted, Program),
     (TakesRestForSleep, Program),
     (KeepsStrangers, Program),
 ]

@@ -84,16 +84,6 @@ def test_a_wait_never_ends_with_a_tick_of_the_clock(poller, recording, make_pair
     assert 0 < asked - timeout < 1e-5
 
 
-@pytest.mark.parametrize("timeout", [2_147_484.0, 1e300, float("inf")])
-def test_a_wait_longer_than_the_binding_can_count_is_cut(poller, recording, make_pair, timeout):
-    left, right = make_pair()
-    right.send(b"x")
-    poller.add(left.fileno(), READ, 1)
-    assert look(poller, timeout, 1) == [(left.fileno(), READ)]
-    [(asked, _)] = recording.polls
-    assert LONGEST_WAIT <= asked < 2_147_483
-
-
 def test_a_timeout_that_is_not_a_number_is_refused(poller):
     with pytest.raises(ValueError, match="NaN"):
         poller.wait(float("nan"), 1)
@@ -149,7 +139,7 @@ class Bare(WepollPoller):
 @needs_a_coarse_clock
 def test_a_look_does_not_last_until_the_clock_ticks(poller):
     bare = Bare()
-    took, bare_took = fastest_of(lambda: poller.wait(0, 0), lambda: bare.wait(0, 0))
+    took, bare_took = fastest_of(lambda: poller.wait(0, 1), lambda: bare.wait(0, 1))
     bare.close()
     assert took < bare_took / 2
 
@@ -271,10 +261,10 @@ def test_a_signal_interrupts_a_wait_for_ever(poller, interrupt):
 
     interrupt(handler, 0.01)
     with pytest.raises(Interrupted):
-        poller.wait(None, 0)
+        poller.wait(None, 1)
     assert signal.set_wakeup_fd(-1) == -1
     # What the signal wrote is not left for the next wait to read as if there were another.
-    assert poller.wait(0, 0) == []
+    assert poller.wait(0, 1) == []
 
 
 def test_after_a_signal_whose_handler_does_not_raise_the_wait_goes_on(poller, make_pair, interrupt):
@@ -288,7 +278,7 @@ def test_who_has_set_a_wake_up_descriptor_finds_it_set(poller, make_pair):
     left, _ = make_pair()
     signal.set_wakeup_fd(left.fileno())
     try:
-        poller.wait(0.001, 0)
+        poller.wait(0.001, 1)
         assert signal.set_wakeup_fd(-1) == left.fileno()
     finally:
         signal.set_wakeup_fd(-1)

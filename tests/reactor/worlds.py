@@ -150,7 +150,7 @@ class WatchedPoller(EpollPoller):
         self._epoll = world.make_epoll()
 
     def wait(self, timeout, limit, /):
-        self._world.harvest = super().wait(timeout, limit)
+        self._world.harvest = self._epoll.poll(timeout, limit)
         meanwhile, self._world.meanwhile = self._world.meanwhile, None
         if meanwhile is not None:
             meanwhile()

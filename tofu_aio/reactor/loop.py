@@ -9,9 +9,10 @@ import asyncio
 import heapq
 from asyncio import base_events
 from collections.abc import Callable
+from contextvars import Context
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack
 
 from tofu_aio.reactor.selector import ReactorSelector
 from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tofu_aio.reactor.selector_loop import ReadyHandle
 
 Args = TypeVarTuple("Args")
+Pair: TypeAlias = tuple[asyncio.Handle | None, asyncio.Handle | None]
 
 # A day: long enough to cost nothing, short enough for every clock and poller.
 _LONGEST_SLEEP = 86_400
@@ -35,7 +37,7 @@ class Loop(WakingLoop):
 
     Everything that `asyncio.SelectorEventLoop` documents holds. Beyond that:
 
-    * A transport that pauses and resumes reading between two turns costs no system call.
+    * A transport that changes its mind between two turns, and back, costs no system call.
     * Many `call_soon_threadsafe` between two turns cost one wake-up.
     * The loop survives the end of its own self-pipe, which makes asyncio's spin.
     * `statistics` tells what it is doing.
@@ -53,12 +55,25 @@ class Loop(WakingLoop):
         """Return what the loop has done so far; it may be closed."""
         return self._counters.snapshot(self._reactor.statistics())
 
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Run a callback in the next turn; every step of every task comes through here."""
+        if self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[arg-type]  # typeshed leaves out _callback
+        return handle
+
     # While a transport is open it alone decides what becomes of its descriptor: nobody else may
-    # add or remove it, and `close` and `abort` remove it before the socket is closed. So when a
-    # transport takes back the last of its interest without closing (it pauses reading), the
-    # descriptor stays open, the system can be told in the next turn, and if the transport resumes
-    # before that there is nothing to tell. Every other descriptor may be closed and its number
-    # reused as soon as we return, and must be removed at once.
+    # add or remove it, and `close` and `abort` remove it before the socket is closed. So its coming
+    # and going (it pauses reading, and resumes) can be told to the system in the next turn, and if
+    # it has changed its mind by then there is nothing to tell. Every other descriptor may be closed
+    # and its number reused as soon as we return, and must be removed at once; and where the system
+    # refuses it, whoever adds it must hear that at once.
 
     def _add_reader(
         self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
@@ -67,7 +82,7 @@ class Loop(WakingLoop):
         handle = asyncio.Handle(callback, args, self, None)
         key = self._key_to_change(fd)
         if key is None:
-            self._reactor.register(fd, EVENT_READ, (handle, None))
+            self._start(fd, EVENT_READ, handle, (handle, None))
         else:
             reader, writer = key.data
             self._reactor.modify(fd, key.events | EVENT_READ, (handle, writer))
@@ -82,7 +97,7 @@ class Loop(WakingLoop):
         handle = asyncio.Handle(callback, args, self, None)
         key = self._key_to_change(fd)
         if key is None:
-            self._reactor.register(fd, EVENT_WRITE, (None, handle))
+            self._start(fd, EVENT_WRITE, handle, (None, handle))
         else:
             reader, writer = key.data
             self._reactor.modify(fd, key.events | EVENT_WRITE, (reader, handle))
@@ -114,33 +129,39 @@ class Loop(WakingLoop):
                 self._reactor.settle(fd)
         return self._reactor.get_map().get(fd)
 
+    def _start(self, fd: int, event: int, handle: asyncio.Handle, data: Pair) -> None:
+        if self._keeper(fd, handle) is None:
+            self._reactor.register(fd, event, data)
+        else:
+            self._reactor.enlist(fd, event, data)
+
     def _take_back(
-        self,
-        key: SelectorKey,
-        event: int,
-        handle: asyncio.Handle | None,
-        data: tuple[asyncio.Handle | None, asyncio.Handle | None],
+        self, key: SelectorKey, event: int, handle: asyncio.Handle | None, data: Pair
     ) -> None:
         left = key.events & ~event
         if left:
             self._reactor.modify(key.fd, left, data)
+        elif (keeper := self._keeper(key.fd, handle)) is None:
+            self._reactor.unregister(key.fd)
         else:
-            # A transport's callback is its own method, which saves looking for it otherwise.
-            owner = getattr(getattr(handle, "_callback", None), "__self__", None)
-            if (
-                isinstance(owner, asyncio.Transport)
-                and self._transports.get(key.fd) is owner
-                and not owner.is_closing()
-            ):
-                self._reactor.rest(key.fd, owner)
-            else:
-                self._reactor.unregister(key.fd)
+            self._reactor.rest(key.fd, keeper)
         if handle is not None:
             handle.cancel()
 
+    def _keeper(self, fd: int, handle: asyncio.Handle | None) -> asyncio.Transport | None:
+        """Return the transport that keeps the descriptor open, if the callback is its own."""
+        owner = getattr(getattr(handle, "_callback", None), "__self__", None)
+        if (
+            isinstance(owner, asyncio.Transport)
+            and self._transports.get(fd) is owner
+            and not owner.is_closing()
+        ):
+            return owner
+        return None
+
     def run_forever(self) -> None:
         """Run until `stop` is called."""
-        self._counters.turned = monotonic()
+        self._counters.start(monotonic())
         super().run_forever()
 
     def _run_once(self) -> None:
@@ -151,7 +172,6 @@ class Loop(WakingLoop):
         else:
             timeout = 0 if ready or self._stopping else None
         events = self._reactor.select(timeout)
-        woke = monotonic()
         if events:
             self._process_events(events)
         if self._scheduled:
@@ -159,7 +179,7 @@ class Loop(WakingLoop):
         debug = self._debug
         counters = self._counters
         slowest = counters.slowest
-        now = monotonic() if events else woke
+        woke = now = monotonic()
         handle = None
         # What these callbacks make due waits for the next turn, or the loop would never look.
         for _ in range(len(ready)):
@@ -176,7 +196,6 @@ class Loop(WakingLoop):
                 slowest = counters.slowest = now - before
                 counters.slowest_name = _name(handle)
         counters.turns += 1
-        counters.waiting += woke - counters.turned
         counters.running += now - woke
         counters.turned = now
         # An exception's traceback keeps this frame, and what it names, for as long as it lives.

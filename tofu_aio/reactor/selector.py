@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tofu_aio.reactor.ghosts import Ghosts
 from tofu_aio.reactor.pollers import default_poller
-from tofu_aio.reactor.pollers.poller import BOTH, READ, REFUSED, WRITE, Event, Poller
+from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE, Event, Poller
 from tofu_aio.reactor.statistics import SelectorCounters, SelectorStatistics
 from tofu_aio.reactor.table import Registration, Table, TableView
 
@@ -62,10 +62,11 @@ class ReactorSelector(selectors.BaseSelector):
     def __init__(self, make_poller: Callable[[], Poller] = default_poller) -> None:
         self._make_poller = make_poller
         self._poller = make_poller()
-        self._table = Table()
-        self._view: TableView | None = TableView(self._table)
+        self._table: Table = {}
+        self._view = TableView(self._table)
+        self._closed = False
         self._generation = 0
-        # Registered descriptors whose `armed` may differ from what is wanted.
+        # Descriptors whose `armed` may differ from what is wanted, those at rest among them.
         self._changed: set[int] = set()
         self._ghosts = Ghosts()
         # What was unregistered and the poller not told yet, with what keeps it open until then.
@@ -84,28 +85,29 @@ class ReactorSelector(selectors.BaseSelector):
             KeyError: It is registered already.
             OSError: The system refuses it, as `Poller.add` says.
         """
-        if events not in _VALID:
-            raise ValueError(f"Invalid events: {events!r}")
-        fd = self._table.descriptor_of(fileobj)
-        if fd in self._table:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
-        self._counters.asked_adds += 1
-        self._generation += 1
-        registration = Registration(
-            selectors.SelectorKey(fileobj, fd, events, data), self._generation
-        )
-        # In the table first: another thread's `select` may see the event before `_update` returns.
-        self._table[fd] = registration
-        if fd in self.resting:
-            # Still armed for the same open file: this is a change of mind.
-            registration.armed = self.resting.pop(fd)[0].armed
-            self._change(registration)
-            return registration.key
+        registration = self._put_in(fileobj, events, data)
         try:
             self._update(registration, events)
         except BaseException:
-            del self._table[fd]
+            del self._table[registration.key.fd]
             raise
+        return registration.key
+
+    def enlist(
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        """Register a file object, but tell the system no sooner than in the next `select`.
+
+        Until then an `unregister` or `rest` of it costs nothing. It is for descriptors known to be
+        open and watchable: what the system refuses is reported as by `modify`.
+
+        Raises:
+            ValueError: The events or the file object are invalid, or the selector is closed.
+            KeyError: It is registered already.
+            OSError: The system refuses, while `select` waits in another thread.
+        """
+        registration = self._put_in(fileobj, events, data)
+        self._change(registration)
         return registration.key
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
@@ -133,8 +135,9 @@ class ReactorSelector(selectors.BaseSelector):
         registration = self._take_out(fileobj)
         if self._selecting:
             self._update(registration, 0)
-        else:
+        elif registration.armed:
             self.resting[registration.key.fd] = registration, keeper
+            self._changed.add(registration.key.fd)
         return registration.key
 
     def settle(self, fd: int) -> None:
@@ -155,7 +158,7 @@ class ReactorSelector(selectors.BaseSelector):
             KeyError: It is not registered.
             OSError: The system refuses, while `select` waits in another thread.
         """
-        registration = self._table.find(fileobj)
+        registration = self._view.find(fileobj)
         if events not in _VALID:
             raise ValueError(f"Invalid events: {events!r}")
         old = registration.key
@@ -180,29 +183,29 @@ class ReactorSelector(selectors.BaseSelector):
             ValueError: The selector is closed, or the timeout is not a number.
             OSError: The system has no room for a change (ENOMEM, ENOSPC).
         """
-        if timeout is not None and timeout <= 0:
-            timeout = 0
-        # Nothing is measured against it where there is no end to the wait or no wait at all.
-        start = monotonic() if timeout else 0.0
         rest = timeout
+        deadline = None  # nothing is measured against it where the wait has no end, or no length
+        if timeout is not None:
+            if timeout <= 0:
+                rest = 0
+            else:
+                deadline = monotonic() + timeout
+                rest = min(timeout, LONGEST_WAIT)
         self._selecting = True
         try:
             while True:
-                ready = self._reconcile() if self._changed or self.resting else []
-                if not ready:
-                    newest = self._generation
-                    events = self._poller.wait(rest, len(self._table))
-                    if events:
-                        ready = self._harvest(events)
-                        if len(ready) < len(events) or newest < self._generation:
-                            ready = self._examine(events, newest)
-                        self._counters.delivered += len(ready)
-                if ready or timeout == 0:
+                if self._changed and (ready := self._reconcile()):
                     return ready
-                if timeout is not None:
-                    rest = timeout - (monotonic() - start)
+                newest = self._generation
+                events = self._poller.wait(rest, len(self._table) or 1)
+                if events and (ready := self._harvest(events, newest)):
+                    return ready
+                if rest == 0:
+                    return []
+                if deadline is not None:
+                    rest = min(deadline - monotonic(), LONGEST_WAIT)
                     if rest <= 0:
-                        return ready
+                        return []
         except InterruptedError:
             return []
         finally:
@@ -210,7 +213,8 @@ class ReactorSelector(selectors.BaseSelector):
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
         """Return a live view of what is registered; None, as in `selectors`, once closed."""
-        return self._view  # type: ignore[return-value]  # typeshed leaves out the None
+        # Typeshed leaves out the None.
+        return None if self._closed else self._view  # type: ignore[return-value]
 
     def close(self) -> None:
         """Forget every registration and let go of the poller; closing again does nothing."""
@@ -219,14 +223,34 @@ class ReactorSelector(selectors.BaseSelector):
         self._table.clear()
         self._changed.clear()
         self.resting.clear()
-        self._view = None
+        self._closed = True
 
     def statistics(self) -> SelectorStatistics:
         """Return what the selector has done so far; it may be closed."""
         return self._counters.snapshot(len(self._table))
 
+    def _put_in(self, fileobj: FileDescriptorLike, events: int, data: object) -> Registration:
+        if self._closed:
+            raise ValueError("this selector is closed")
+        if events not in _VALID:
+            raise ValueError(f"Invalid events: {events!r}")
+        fd = self._view.descriptor_of(fileobj)
+        if fd in self._table:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        self._counters.asked_adds += 1
+        self._generation += 1
+        registration = Registration(
+            selectors.SelectorKey(fileobj, fd, events, data), self._generation
+        )
+        if fd in self.resting:
+            # Still armed for the same open file: this is a change of mind.
+            registration.armed = self.resting.pop(fd)[0].armed
+        # Before the system is told: another thread's `select` may see the event at once.
+        self._table[fd] = registration
+        return registration
+
     def _take_out(self, fileobj: FileDescriptorLike) -> Registration:
-        registration = self._table.find(fileobj)
+        registration = self._view.find(fileobj)
         del self._table[registration.key.fd]
         self._counters.asked_removes += 1
         return registration
@@ -271,10 +295,10 @@ class ReactorSelector(selectors.BaseSelector):
     def _reconcile(self) -> Ready:
         """Tell the poller what has changed; return what it refuses, to be reported as ready."""
         ready: Ready = []
-        while self.resting:
-            self._update(self.resting.popitem()[1][0], 0)
         while self._changed:
-            registration = self._table.get(self._changed.pop())
+            fd = self._changed.pop()
+            self.settle(fd)
+            registration = self._table.get(fd)
             if registration is not None:
                 self._tell(registration, ready)
         return ready
@@ -284,28 +308,33 @@ class ReactorSelector(selectors.BaseSelector):
         try:
             self._update(registration, key.events)
         except OSError as error:
-            if error.errno not in _UNWATCHABLE:
+            if error.errno in _NO_ROOM:
                 self._changed.add(key.fd)
                 raise
             ready.append((key, key.events))
 
-    def _harvest(self, events: list[Event]) -> Ready:
-        """Return what the events say of the table; less than was said means to examine it."""
-        if self._ghosts.numbers:
-            return []
-        table = self._table
-        meaning = self._poller.meaning
-        try:
-            return [
-                (key, useful)
-                for fd, flags in events
-                if (useful := meaning[flags] & (key := table[fd].key).events)
-            ]
-        except KeyError:
-            return []
+    def _harvest(self, events: list[Event], newest: int) -> Ready:
+        """Return what the events say of the table, where each can simply be believed."""
+        if newest == self._generation and not self._ghosts.numbers:
+            ready: Ready = []
+            table = self._table
+            meaning = self._poller.meaning
+            try:
+                for fd, flags in events:
+                    key = table[fd].key
+                    useful = meaning[flags] & key.events
+                    if not useful:
+                        break
+                    ready.append((key, useful))
+                else:
+                    self._counters.delivered += len(ready)
+                    return ready
+            except KeyError:
+                pass
+        return self._examine(events, newest)
 
     def _examine(self, events: list[Event], newest: int) -> Ready:
-        """Harvest where not every event can simply be believed."""
+        """Find out what of the events is to be believed."""
         refused: Ready = []
         claims: dict[int, tuple[selectors.SelectorKey, int]] = {}
         for fd, flags in events:
@@ -315,7 +344,7 @@ class ReactorSelector(selectors.BaseSelector):
                 # true of this registration too it will be said again: readiness is level-triggered.
                 self._counters.dropped += 1
                 continue
-            said = self._poller.meaning[flags]
+            said = self._poller.meaning.get(flags, BOTH)
             if registration is not None and said & REFUSED:
                 registration.armed = 0
                 self._tell(registration, refused)
@@ -332,7 +361,9 @@ class ReactorSelector(selectors.BaseSelector):
         self._counters.dropped += len(claims) - len(ready)
         if self._ghosts.proven(len(self._table)):
             self._rebuild()
-        return refused + ready
+        ready = refused + ready
+        self._counters.delivered += len(ready)
+        return ready
 
     def _true(self, key: selectors.SelectorKey, claimed: int) -> int:
         """Return how much of what was said of a registration is true of it."""
@@ -367,8 +398,8 @@ class ReactorSelector(selectors.BaseSelector):
 
 _VALID = frozenset({READ, WRITE, BOTH})
 
-# What a descriptor itself is to blame for; anything else is the system's trouble.
-_UNWATCHABLE = frozenset({errno.EBADF, errno.EPERM})
+# The system's trouble; anything else is to be blamed on the descriptor.
+_NO_ROOM = frozenset({errno.ENOMEM, errno.ENOSPC})
 
 _living: weakref.WeakSet[ReactorSelector] = weakref.WeakSet()
 

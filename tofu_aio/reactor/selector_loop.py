@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         # Timers are due this much early: the clock says no better.
         _clock_resolution: float
         _stopping: bool
+        _closed: bool
 
         _debug: bool
         # What runs now, for the exception handler to name in debug mode.

@@ -54,8 +54,8 @@ class LoopStatistics:
 
     Attributes:
         turns: How often it looked for events and ran what was ready.
-        waiting: Seconds spent in `select`.
-        running: Seconds spent in the rest of its turns, which is the program's own work.
+        waiting: Seconds spent asleep, or finding out what is due.
+        running: Seconds spent in callbacks, which is the program's own work.
         slowest_callback: None before the first callback has run.
         selector: What its selector has done.
     """
@@ -95,21 +95,35 @@ class SelectorCounters:
 
 @dataclass(slots=True)
 class LoopCounters:
-    """Where a loop counts, and the moment its last turn ended."""
+    """Where a loop counts, each turn as little as will do.
+
+    Attributes:
+        turns: How many there were.
+        running: Seconds spent in callbacks.
+        slowest: Seconds that the slowest callback took.
+        slowest_name: What a person would call it.
+        started: The moment the loop began to run, had it not paused since.
+        turned: The moment its last turn ended.
+    """
 
     turns: int = 0
-    waiting: float = 0.0
     running: float = 0.0
     slowest: float = 0.0
     slowest_name: str = ""
+    started: float = 0.0
     turned: float = 0.0
+
+    def start(self, now: float) -> None:
+        """Count time from now on."""
+        self.started += now - self.turned
+        self.turned = now
 
     def snapshot(self, selector: SelectorStatistics) -> LoopStatistics:
         """Return the counts so far, with those of the selector."""
         slowest = SlowestCallback(self.slowest, self.slowest_name) if self.slowest_name else None
         return LoopStatistics(
             turns=self.turns,
-            waiting=self.waiting,
+            waiting=self.turned - self.started - self.running,
             running=self.running,
             slowest_callback=slowest,
             selector=selector,

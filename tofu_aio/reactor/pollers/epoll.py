@@ -6,8 +6,8 @@ import select
 import sys
 
 from tofu_aio.reactor.pollers import poll
-from tofu_aio.reactor.pollers.masks import Masks
-from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE, Event
+from tofu_aio.reactor.pollers.masks import meanings
+from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 
 assert sys.platform == "linux"  # tells the type checker where this module exists
 
@@ -21,12 +21,18 @@ class EpollPoller:
     watched under a number that means something else by now; `select.epoll` hands back nothing but
     the number, so the events of the two cannot be told apart, and `remove` cannot reach the old
     one. Whoever sees `remove` or `modify` fail must reckon with it.
+
+    The kernel's ready list is a queue: it hands out from the head and puts what stays ready back
+    at the tail, so what did not fit into one answer comes first in the next.
     """
 
-    meaning = Masks(select.EPOLLIN, select.EPOLLOUT)
+    meaning = meanings(select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP)
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        # epoll_wait(2), which rounds up to whole milliseconds. The method itself, as it is what
+        # `Poller.wait` asks for: a function around it would cost each turn of a loop.
+        self.wait = self._epoll.poll
 
     def add(self, fd: int, interest: int, _generation: int, /) -> None:
         """EPOLL_CTL_ADD."""
@@ -45,19 +51,6 @@ class EpollPoller:
     def remove(self, fd: int, _armed: int, /) -> None:
         """EPOLL_CTL_DEL."""
         self._epoll.unregister(fd)
-
-    def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
-        """epoll_wait(2), which rounds up to whole milliseconds.
-
-        The kernel's ready list is a queue: it hands out from the head and puts what stays ready
-        back at the tail, so what did not fit comes first in the next call.
-        """
-        if timeout is None:
-            timeout = -1
-        elif timeout > LONGEST_WAIT:
-            timeout = LONGEST_WAIT
-        # The limit is no cost: the buffer is allocated and not touched beyond what is ready.
-        return self._epoll.poll(timeout, limit or 1)
 
     def probe(self, fd: int, interest: int, /) -> int:
         """Answer with one poll(2) of the descriptor alone."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tofu_aio.reactor.pollers import poll
-from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE, Event
+from tofu_aio.reactor.pollers.poller import BOTH, READ, REFUSED, WRITE, Event
 
 # Tells the type checker where `select` has a kqueue. Elsewhere the tests put one in its place.
 assert not TYPE_CHECKING or (sys.platform != "linux" and sys.platform != "win32")
@@ -85,12 +85,9 @@ class KqueuePoller:
         The kernel's list of ready notes is a queue: it hands out from the head and puts what stays
         ready back at the tail, so what did not fit comes first in the next call.
         """
-        if timeout is not None and timeout > LONGEST_WAIT:
-            timeout = LONGEST_WAIT
         deadline = monotonic() + timeout if timeout else 0.0
-        # The room is no cost: it is allocated, and not touched beyond what is ready. With none at
-        # all the kernel would not wait.
-        room = 2 * limit or 1
+        # The room is no cost: it is allocated, and not touched beyond what is ready.
+        room = 2 * limit
         said: dict[int, int] = {}
         self._waiting = True
         try:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 
 
-class Masks(dict[int, int]):
-    """The meaning of each mask, found out when it is first seen.
+def meanings(readable: int, writable: int, *ends: int) -> dict[int, int]:
+    """Return what each mask that can come says.
 
-    A dictionary because the selector looks up every event in it; there are few masks.
+    Args:
+        readable: The flag for it.
+        writable: The flag for it.
+        ends: The flags that come whatever was asked, such as HUP, ERR and NVAL. They must reach
+            whichever interest is registered: a pipe's writer registers READ to see the reader
+            close.
     """
-
-    __slots__ = ()
-
-    def __init__(self, readable: int, writable: int) -> None:
-        super().__init__({readable: READ, writable: WRITE})
-
-    def __missing__(self, mask: int) -> int:
-        # Both at once, or something that is neither (HUP, ERR, NVAL), alone or with the others.
-        # The latter comes whatever was asked and must reach whichever interest is registered: a
-        # pipe's writer registers READ to see the reader close.
-        self[mask] = BOTH
-        return BOTH
+    said = {0: 0}
+    for flag, means in ((readable, READ), (writable, WRITE), *((end, BOTH) for end in ends)):
+        said |= {mask | flag: before | means for mask, before in said.items()}
+    return said

@@ -5,8 +5,8 @@ from __future__ import annotations
 import select
 import sys
 
-from tofu_aio.reactor.pollers.masks import Masks
-from tofu_aio.reactor.pollers.poller import LONGEST_WAIT, READ, WRITE, Event
+from tofu_aio.reactor.pollers.masks import meanings
+from tofu_aio.reactor.pollers.poller import READ, WRITE, Event
 
 assert sys.platform != "win32"  # tells the type checker where this module exists
 
@@ -19,7 +19,9 @@ class PollPoller:
     simply watched under its new file. Cost grows with the descriptors, which is poll(2)'s own.
     """
 
-    meaning = Masks(select.POLLIN, select.POLLOUT)
+    meaning = meanings(
+        select.POLLIN, select.POLLOUT, select.POLLERR, select.POLLHUP, select.POLLNVAL
+    )
 
     def __init__(self) -> None:
         self._poll: select.poll | None = select.poll()
@@ -43,8 +45,7 @@ class PollPoller:
 
     def wait(self, timeout: float | None, _limit: int, /) -> list[Event]:
         """Wait as `Poller.wait` says, in the order of registration: poll(2) knows no other."""
-        milliseconds = None if timeout is None else min(timeout, LONGEST_WAIT) * 1000
-        return self._open().poll(milliseconds)
+        return self._open().poll(None if timeout is None else timeout * 1000)
 
     def probe(self, fd: int, interest: int, /) -> int:
         """Answer with one poll(2) of the descriptor alone."""

@@ -18,7 +18,7 @@ BOTH: Final = READ | WRITE
 # among the events because there is no call left to raise it from.
 REFUSED: Final = 4
 
-# The longest wait that every system takes in one call: epoll_wait(2) and poll(2) count
+# The longest wait that every system takes in one call, in seconds: epoll_wait(2) and poll(2) count
 # milliseconds in an int, which ends after 2,147,483 seconds.
 LONGEST_WAIT: Final = 2_000_000.0
 
@@ -36,7 +36,8 @@ class Poller(Protocol):
     def meaning(self) -> Mapping[int, int]:
         """What the flags that `wait` returns say: READ, WRITE, both, or REFUSED.
 
-        A hang-up or an error is both, so that it reaches whichever interest is registered.
+        A hang-up or an error is both, so that it reaches whichever interest is registered; and so
+        are flags that are missing here.
         """
 
     def add(self, fd: int, interest: int, generation: int, /) -> None:
@@ -89,9 +90,9 @@ class Poller(Protocol):
         of the wait.
 
         Args:
-            timeout: Seconds, not negative; None to wait for ever. At least this long passes
-                before an empty answer, except that a wait beyond `LONGEST_WAIT` may end there.
-            limit: How many descriptors are registered, and so could be ready at once.
+            timeout: Seconds, from 0 to `LONGEST_WAIT`; None to wait for ever. At least this long
+                passes before an empty answer.
+            limit: How many descriptors are registered, and so could be ready at once; at least 1.
         """
 
     def probe(self, fd: int, interest: int, /) -> int:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 import wepoll  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-from tofu_aio.reactor.pollers.masks import Masks
-from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE, Event
+from tofu_aio.reactor.pollers.masks import meanings
+from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE, Event
 
 assert sys.platform == "win32"  # tells the type checker where this module exists
 
@@ -53,7 +53,7 @@ class WepollPoller:
     is always writable and so also cuts a look short, and one to be watched for what was written.
     """
 
-    meaning = Masks(wepoll.EPOLLIN, wepoll.EPOLLOUT)
+    meaning = meanings(wepoll.EPOLLIN, wepoll.EPOLLOUT, wepoll.EPOLLERR, wepoll.EPOLLHUP)
 
     def __init__(self) -> None:
         self._bell, self._ear = socket.socketpair()
@@ -197,7 +197,7 @@ def _duration(timeout: float | None) -> float:
         return -1
     if math.isnan(timeout):
         raise ValueError("Invalid value NaN (not a number)")
-    return min(timeout, LONGEST_WAIT) + _PAST_THE_TICK
+    return timeout + _PAST_THE_TICK
 
 
 # The clock ticks in whole milliseconds.
