@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.cli.processes import Running, signals, spawn, unix
+
+LOOPS = ["reactor", "asyncio", *filter(find_spec, ("uvloop", "winloop"))]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -42,9 +45,85 @@ def test_a_conversation_as_messages(tmp_path: Path) -> None:
         assert f"<Message {op_code} " in out
 
 
+PRINTED = """\
+laser: report.pdf page 1
+laser: report.pdf page 2
+laser: report.pdf page 3
+laser: report.pdf success
+laser: thesis.pdf page 1
+laser: thesis.pdf page 2
+laser: thesis.pdf page 3
+laser: thesis.pdf page 4
+laser: thesis.pdf page 5
+laser: thesis.pdf success
+laser: notes.txt page 1
+laser: notes.txt success
+laser: no more jobs
+plotter: photo.png page 1
+plotter: photo.png success
+plotter: map.png page 1
+plotter: map.png page 2
+plotter: map.png success
+plotter: no more jobs
+"""
+
+# What each prints; the lines come in any order where several tasks print.
+RECIPES: dict[str, tuple[str, str]] = {
+    "many_clients.py": (
+        "100 clients, 2000 requests, 99000 letters\n"
+        "the server never had more than 8 messages at once\n",
+        "in order",
+    ),
+    "print_server.py": (PRINTED, "in any order"),
+    "progress.py": (
+        "".join(
+            f"job {job}: {what}\n"
+            for job, word in ((101, "FIRST"), (102, "SECOND"))
+            for what in ("0 %", "25 %", "50 %", "75 %", word)
+        ),
+        "in any order",
+    ),
+    "request_response.py": (
+        "6 * 7 = 42\n1 + 2.5 = 3.5\n1 / 0 failed: division by zero\n",
+        "in order",
+    ),
+    "several_listeners.py": ("tcp: hello, internet\nuds: hello, neighbour\n", "in order"),
+    "slow_consumer.py": (
+        "sent 50\nsent 100\nsent 150\nsent 200\n"
+        "received 200, in order\nreading was suspended: yes\n",
+        "in order",
+    ),
+    "task_group.py": (
+        "slept 0.01 s\nslept 0.02 s\ndid not wait 30 s\nlate responses so far: 0\n",
+        "in any order",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe(name: str, tmp_path: Path) -> None:
+    expected, order = RECIPES[name]
+    code, out, err = spawn(EXAMPLES / name, folder=tmp_path).finish()
+    assert (code, err) == (0, "")
+    if order == "in order":
+        assert out == expected
+    else:
+        assert sorted(out.splitlines()) == sorted(expected.splitlines())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_same_on_every_loop(loop: str, tmp_path: Path) -> None:
+    module = "tofu_aio" if loop == "reactor" else loop
+    code, out, err = spawn(EXAMPLES / "on_uvloop.py", loop, folder=tmp_path).finish()
+    assert (code, out, err) == (0, f"hello from {module}\n", "")
+
+
 def test_none_is_forgotten() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        "echo_client.py",
-        "echo_server.py",
-        "messages.py",
-    }
+    tested = {"echo_client.py", "echo_server.py", "messages.py", "on_uvloop.py", *RECIPES}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_none_is_long() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        assert len(path.read_text().splitlines()) < 80, path.name
