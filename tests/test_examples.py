@@ -70,8 +70,10 @@ plotter: no more jobs
 # What each prints; the lines come in any order where several tasks print.
 RECIPES: dict[str, tuple[str, str]] = {
     "many_clients.py": (
-        "100 clients, 2000 requests, 99000 letters\n"
-        "the server never had more than 8 messages at once\n",
+        """\
+100 clients, 2000 requests, 99000 letters
+the server never had more than 8 messages at once
+""",
         "in order",
     ),
     "print_server.py": (PRINTED, "in any order"),
@@ -89,8 +91,14 @@ RECIPES: dict[str, tuple[str, str]] = {
     ),
     "several_listeners.py": ("tcp: hello, internet\nuds: hello, neighbour\n", "in order"),
     "slow_consumer.py": (
-        "sent 50\nsent 100\nsent 150\nsent 200\n"
-        "received 200, in order\nreading was suspended: yes\n",
+        """\
+sent 50
+sent 100
+sent 150
+sent 200
+received 200, in order
+reading was suspended: yes
+""",
         "in order",
     ),
     "task_group.py": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import random
 import weakref
@@ -447,3 +448,29 @@ def test_a_transport_under_sendfile_is_removed_at_once(loop, make_pair, tmp_path
         await asyncio.sleep(0)
 
     loop.run_until_complete(main())
+
+
+def test_a_call_runs_in_its_context(loop):
+    variable = contextvars.ContextVar("variable", default="outside")
+    context = contextvars.copy_context()
+    context.run(variable.set, "inside")
+    seen = []
+    loop.call_soon(lambda: seen.append(variable.get()), context=context)
+    loop.call_soon(lambda: seen.append(variable.get()))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == ["inside", "outside"]
+
+
+def test_debug_mode_knows_where_a_call_was_made(loop):
+    loop.set_debug(True)
+    handle = loop.call_soon(print)
+    assert handle._source_traceback[-1].filename == __file__
+    handle.cancel()
+
+
+def test_a_closed_loop_takes_no_calls():
+    loop = Loop()
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_soon(print)

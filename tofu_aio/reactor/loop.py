@@ -63,7 +63,12 @@ class Loop(WakingLoop):
     ) -> asyncio.Handle:
         """Run a callback in the next turn; every step of every task comes through here."""
         if self._debug or self._closed:
-            return super().call_soon(callback, *args, context=context)
+            watched = super().call_soon(callback, *args, context=context)
+            # Where debug mode says it was made: in our caller's line, not in ours.
+            made: list[object] | None = getattr(watched, "_source_traceback", None)
+            if made:
+                del made[-1]
+            return watched
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)  # type: ignore[arg-type]  # typeshed leaves out _callback
         return handle
