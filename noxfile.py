@@ -94,6 +94,7 @@ def bench(session: nox.Session) -> None:
     session.install(".[cli,fast]")
     session.run("python", "tests/benchmarks/echo.py", *session.posargs)
     session.run("python", "tests/benchmarks/costs.py")
+    session.run("python", "-m", "tests.benchmarks.reactor_events")
 
 
 @nox.session(venv_backend="none")
