@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import gc
 import random
+import selectors
+import socket
 import weakref
 
 import pytest
 
 from tofu_aio.reactor import Loop, ReactorSelector
+from tofu_aio.reactor.pollers import default_poller
 
 
 @pytest.fixture
@@ -474,3 +478,125 @@ def test_a_closed_loop_takes_no_calls():
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         loop.call_soon(print)
+
+
+def test_a_selector_of_another_kind_is_refused():
+    with selectors.DefaultSelector() as selector, pytest.raises(TypeError, match="ReactorSelector"):
+        Loop(selector)
+
+
+def test_a_replaced_reader_or_writer_is_cancelled(loop, make_pair):
+    left, _ = make_pair()
+    for add in (loop._add_reader, loop._add_writer):
+        first = add(left.fileno(), print)
+        second = add(left.fileno(), print)
+        assert first.cancelled()
+        assert not second.cancelled()
+
+
+def test_a_closed_loop_watches_nothing(make_pair):
+    loop = Loop()
+    loop.close()
+    left, _ = make_pair()
+    for add in (loop.add_reader, loop.add_writer):
+        with pytest.raises(RuntimeError, match="closed"):
+            add(left, print)
+    assert not loop.remove_reader(left)
+    assert not loop.remove_writer(left)
+
+
+@pytest.mark.parametrize("timers", [False, True])
+def test_a_loop_that_was_stopped_before_it_ran_does_not_sleep(loop, timers):
+    if timers:
+        loop.call_later(1000, print)
+    loop.stop()
+    loop.run_forever()
+
+
+def test_a_timer_that_the_clock_cannot_tell_from_due_is_due(loop, monkeypatch):
+    monkeypatch.setattr(loop, "time", lambda: 100.0)
+    monkeypatch.setattr(loop, "_clock_resolution", 0.01)
+    seen = []
+    loop.call_at(100.009, seen.append, "due")
+    loop.call_at(100.011, seen.append, "not due")
+    run_one_turn(loop)
+    assert seen == ["due"]
+
+
+def test_a_file_object_without_a_hash_is_watched(loop, make_pair):
+    class Unhashable:
+        __hash__ = None
+
+        def __init__(self, sock):
+            self.fileno = sock.fileno
+
+    left, right = make_pair()
+    right.send(b"x")
+    loop.add_reader(Unhashable(left), loop.stop)
+    loop.run_forever()
+    assert loop.remove_reader(left)
+
+
+def test_what_a_callback_unregisters_is_free_while_it_runs(loop, make_pair):
+    left, right = make_pair()
+    right.send(b"x")
+
+    class File:
+        def __init__(self, sock):
+            self.fileno = sock.fileno
+
+    file = File(left)
+    gone = weakref.ref(file)
+    seen = []
+
+    def remove():
+        loop.remove_reader(left.fileno())
+        seen.append(gone())
+        loop.stop()
+
+    loop.add_reader(file, remove)
+    del file
+    loop.run_forever()
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.ENOSPC])
+def test_a_loop_lives_on_where_the_system_has_no_room_for_a_transport(error):
+    class Full(type(default_poller())):
+        def add(self, fd, interest, generation, /):
+            if full:
+                raise OSError(error, "no room")
+            super().add(fd, interest, generation)
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.transport.write(data)
+
+    full = []
+
+    async def main():
+        ours, peer = socket.socketpair()
+        peer.setblocking(False)
+        full.append(True)
+        transport, _ = await asyncio.get_running_loop().create_connection(Echo, sock=ours)
+        peer.send(b"x")
+        while True:
+            await asyncio.sleep(0)
+            try:
+                assert peer.recv(1) == b"x"
+            except BlockingIOError:
+                continue
+            break
+        full.clear()
+        await asyncio.sleep(0)
+        peer.send(b"y")
+        assert await asyncio.get_running_loop().sock_recv(peer, 1) == b"y"
+        transport.abort()
+        peer.close()
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=lambda: Loop(ReactorSelector(Full))) as runner:
+        runner.run(main())

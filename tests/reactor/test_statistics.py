@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import socket
 
 import pytest
 
 from tofu_aio.reactor import Loop, ReactorSelector
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
-from tofu_aio.reactor.statistics import Changes
+from tofu_aio.reactor.statistics import Changes, name_of
 
 
 @pytest.fixture
@@ -140,3 +141,98 @@ def test_the_self_pipe_is_a_descriptor_like_any_other(loop):
     assert loop.statistics().selector.descriptors == 2
     loop.remove_writer(sock)
     sock.close()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only moves where the test says."""
+    now = [100.0]
+    monkeypatch.setattr("tofu_aio.reactor.loop.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_callback_that_removes_itself_has_a_name(loop, make_pair, clock):
+    left, right = make_pair()
+    right.send(b"x")
+
+    def once():
+        clock[0] += 2
+        loop.remove_reader(left)
+        loop.stop()
+
+    loop.add_reader(left, once)
+    loop.run_forever()
+    slowest = loop.statistics().slowest_callback
+    assert slowest == (2, "test_a_callback_that_removes_itself_has_a_name.<locals>.once")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_turn_that_ends_with_an_interruption_counts(loop, clock, error):
+    def interrupted():
+        clock[0] += 2
+        raise error
+
+    loop.call_soon(interrupted)
+    with pytest.raises(error):
+        loop.run_forever()
+    said = loop.statistics()
+    assert (said.turns, said.running) == (1, 2)
+    assert said.slowest_callback.seconds == 2
+
+
+def test_running_it_twice_at_once_is_refused_and_not_counted(loop, clock):
+    def again():
+        clock[0] += 2
+        with pytest.raises(RuntimeError, match="already running"):
+            loop.run_forever()
+        loop.stop()
+
+    loop.call_soon(again)
+    loop.run_forever()
+    said = loop.statistics()
+    assert (said.waiting, said.running) == (0, 2)
+
+
+class Secretive:
+    """A callable that does not answer for its attributes."""
+
+    def __call__(self):
+        pass
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+def test_a_callback_is_named_by_what_it_calls():
+    def function():
+        pass
+
+    named = "test_a_callback_is_named_by_what_it_calls.<locals>.function"
+    assert name_of(function) == named
+    assert name_of(functools.partial(functools.partial(function))) == named
+    assert name_of([].append) == "list.append"
+    assert name_of(Secretive().__call__) == "Secretive.__call__"
+    assert name_of(Secretive()) == "Secretive"
+
+
+def test_a_secretive_callback_is_run_and_counted_like_any_other(loop, make_pair, clock):
+    left, right = make_pair()
+    right.send(b"x")
+    loop.set_debug(False)  # asyncio's own debug mode asks
+    loop.add_reader(left, Secretive())
+    loop.call_soon(Secretive())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert loop.statistics().turns == 1
+    assert loop.remove_reader(left)
+
+
+def test_what_was_refused_is_delivered_like_any_other():
+    with ReactorSelector() as selector:
+        left, right = socket.socketpair()
+        fd = left.fileno()
+        left.close()
+        right.close()
+        selector.enlist(fd, READ)
+        assert len(selector.select(0)) == 1
+        assert selector.statistics().delivered == 1

@@ -84,6 +84,7 @@ def test_the_view_is_a_live_mapping_by_number_or_object():
     assert 4 not in view
     assert view.get(4) is None
     assert view.get(4, "default") == "default"
+    assert view.get(4, default="default") == "default"
     assert view == {3: key}
 
 

@@ -8,6 +8,11 @@ carry the number alone. Only a new poller is rid of it.
 
 from __future__ import annotations
 
+from typing import Final
+
+PATIENCE: Final = 4
+"""Doubtful answers, for each descriptor, that cost as much as to tell a new poller of it."""
+
 
 class Ghosts:
     """Whom to doubt since a poller was made, and whether it is haunted.
@@ -19,26 +24,26 @@ class Ghosts:
     def __init__(self) -> None:
         self.numbers: set[int] = set()
         self._seen = False
-        self._checks = 0
+        self._doubtful_answers = 0
 
     def meet(self, fd: int) -> None:
         """Take note of an event that nobody asked for.
 
-        The first may be about a change that crossed it; the second is a ghost's.
+        One may be the system's mistake; two are a ghost's.
         """
         self._seen |= fd in self.numbers
         self.numbers.add(fd)
 
     def confirm(self, claimed: int, actual: int) -> int:
         """Return what to believe, given what was said and what the descriptor itself answers."""
-        self._checks += 1
         self._seen |= actual != claimed
         return actual
 
-    def proven(self, descriptors: int) -> bool:
-        """Return whether to take a new poller, which costs a change per registered descriptor.
+    def worth_a_new_poller(self, descriptors: int) -> bool:
+        """Return, after an answer, whether to take a new poller: a change for each descriptor.
 
-        Either a ghost has shown itself, or as many checks have paid for it: a program that closes
-        before it unregisters leaves no ghosts, and pays two calls an event at most.
+        Either a ghost has shown itself, or doubt has cost as much already: a program that closes
+        before it unregisters leaves no ghosts, but whoever doubts must look at each event twice.
         """
-        return self._seen or self._checks > descriptors
+        self._doubtful_answers += bool(self.numbers)
+        return self._seen or self._doubtful_answers > PATIENCE * descriptors

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextvars import Context
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from time import monotonic
-from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack
+from types import MethodType
+from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack, cast
 
 from tofu_aio.reactor.selector import ReactorSelector
-from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics
+from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics, name_of
 from tofu_aio.reactor.wake_up import WakingLoop
 
 if TYPE_CHECKING:
@@ -43,10 +44,18 @@ class Loop(WakingLoop):
     * `statistics` tells what it is doing.
     """
 
+    # Until asyncio has made it, for the sake of its finalizer.
+    _closed = True
+
     def __init__(self, selector: ReactorSelector | None = None) -> None:
         # Two attributes, not ten: CPython 3.11 to 3.13 reads those of an object with more than 30
         # through a slower path, all of them, and asyncio's loop has 26. The selector is kept beside
         # asyncio's own reference, which a closed loop lets go of.
+        if not isinstance(selector, ReactorSelector | None):  # mypy is not everywhere
+            raise TypeError(
+                f"the reactor's loop runs on a ReactorSelector, not a {type(selector).__name__}: "
+                "leave it out to get one"
+            )
         self._reactor = ReactorSelector() if selector is None else selector
         self._counters = LoopCounters()
         super().__init__(self._reactor)
@@ -128,7 +137,8 @@ class Loop(WakingLoop):
 
     def _key_to_change(self, fd: int) -> SelectorKey | None:
         """Return the key of a descriptor, settling it before if its keeper is about to close it."""
-        if fd in self._reactor.resting:
+        # A file object instead of a number is no transport's, and may have no hash.
+        if type(fd) is int and fd in self._reactor.resting:
             _, keeper = self._reactor.resting[fd]
             if self._transports.get(fd) is not keeper or keeper.is_closing():
                 self._reactor.settle(fd)
@@ -155,7 +165,10 @@ class Loop(WakingLoop):
 
     def _keeper(self, fd: int, handle: asyncio.Handle | None) -> asyncio.Transport | None:
         """Return the transport that keeps the descriptor open, if the callback is its own."""
-        owner = getattr(getattr(handle, "_callback", None), "__self__", None)
+        callback = None if handle is None else cast("ReadyHandle", handle)._callback
+        if type(callback) is not MethodType:
+            return None
+        owner = callback.__self__
         if (
             isinstance(owner, asyncio.Transport)
             and self._transports.get(fd) is owner
@@ -166,7 +179,8 @@ class Loop(WakingLoop):
 
     def run_forever(self) -> None:
         """Run until `stop` is called."""
-        self._counters.start(monotonic())
+        if not self.is_running():
+            self._counters.start(monotonic())
         super().run_forever()
 
     def _run_once(self) -> None:
@@ -179,32 +193,38 @@ class Loop(WakingLoop):
         events = self._reactor.select(timeout)
         if events:
             self._process_events(events)
+        del events  # Or what a callback unregisters would live as long as the turn.
         if self._scheduled:
             self._make_timers_due()
         debug = self._debug
         counters = self._counters
         slowest = counters.slowest
         woke = now = monotonic()
-        handle = None
-        # What these callbacks make due waits for the next turn, or the loop would never look.
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            if debug:
-                self._run_watched(handle)
-            else:
-                handle._run()
-            before = now
-            now = monotonic()
-            if now - before > slowest:
-                slowest = counters.slowest = now - before
-                counters.slowest_name = _name(handle)
-        counters.turns += 1
-        counters.running += now - woke
-        counters.turned = now
-        # An exception's traceback keeps this frame, and what it names, for as long as it lives.
-        del events, handle
+        handle = callback = None
+        try:
+            # What these callbacks make due waits for the next turn, or the loop would never look.
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
+                callback = handle._callback  # A handle that is cancelled meanwhile forgets it.
+                try:
+                    if debug:
+                        self._run_watched(handle)
+                    else:
+                        handle._run()
+                finally:
+                    before = now
+                    now = monotonic()
+                    if now - before > slowest:
+                        slowest = counters.slowest = now - before
+                        counters.slowest_name = name_of(callback)
+        finally:
+            counters.turns += 1
+            counters.running += now - woke
+            counters.turned = now
+            # Where one raises, its traceback keeps this frame, and what it names.
+            del handle, callback
 
     def _process_events(self, ready: list[tuple[SelectorKey, int]], /) -> None:
         """Queue the callbacks of what is ready."""
@@ -242,8 +262,6 @@ class Loop(WakingLoop):
 
     def _make_timers_due(self) -> None:
         scheduled = self._scheduled
-        if not scheduled:
-            return
         due = self.time() + self._clock_resolution
         while scheduled and scheduled[0]._when < due:
             timer = heapq.heappop(scheduled)
@@ -266,11 +284,3 @@ class Loop(WakingLoop):
         finally:
             self._current_handle = None
             del handle  # As at the end of a turn.
-
-
-def _name(handle: ReadyHandle) -> str:
-    """Return what a person would call a callback: its function, or its task's coroutine."""
-    callback = handle._callback
-    task = getattr(callback, "__self__", None)
-    named = task.get_coro() if isinstance(task, asyncio.Task) else callback
-    return str(getattr(named, "__qualname__", None) or type(named).__qualname__)

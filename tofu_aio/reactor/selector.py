@@ -20,6 +20,7 @@ Facts and what follows from them:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import selectors
@@ -53,8 +54,10 @@ class ReactorSelector(selectors.BaseSelector):
     Everything `selectors.BaseSelector` documents holds. Where the documentation is silent:
 
     * A `modify` that the system refuses shows in the next `select`, which reports the descriptor
-      as ready, once, so that its owner's own call meets the error.
+      as ready, once, so that its owner's own call meets the error. What the system has no room for
+      is tried again in each `select`, and reported until there is.
     * A `modify` from another thread or a signal handler takes effect at once while `select` waits.
+      Beyond that it is no safer from threads than those of the standard library.
     * A forked child that inherits a selector gets a poller of its own, so what it does to its
       registrations does not reach its parent's.
     """
@@ -68,6 +71,10 @@ class ReactorSelector(selectors.BaseSelector):
         self._generation = 0
         # Descriptors whose `armed` may differ from what is wanted, those at rest among them.
         self._changed: set[int] = set()
+        # Those that the system has refused to watch, which is not reported yet.
+        self._refused: dict[int, Registration] = {}
+        # Those that were changed while the poller waited: its answer may be about what was before.
+        self._crossed: set[int] = set()
         self._ghosts = Ghosts()
         # What was unregistered and the poller not told yet, with what keeps it open until then.
         self.resting: dict[int, tuple[Registration, Keeper]] = {}
@@ -181,25 +188,25 @@ class ReactorSelector(selectors.BaseSelector):
 
         Raises:
             ValueError: The selector is closed, or the timeout is not a number.
-            OSError: The system has no room for a change (ENOMEM, ENOSPC).
         """
         rest = timeout
         deadline = None  # nothing is measured against it where the wait has no end, or no length
-        if timeout is not None:
-            if timeout <= 0:
-                rest = 0
-            else:
-                deadline = monotonic() + timeout
-                rest = min(timeout, LONGEST_WAIT)
+        if timeout is not None and timeout <= 0:
+            rest = 0
+        elif timeout is not None:
+            deadline = monotonic() + timeout
+            rest = min(timeout, LONGEST_WAIT)
         self._selecting = True
         try:
             while True:
-                if self._changed and (ready := self._reconcile()):
-                    return ready
+                if self._changed and not self._reconcile():
+                    rest = 0
                 newest = self._generation
                 events = self._poller.wait(rest, len(self._table) or 1)
                 if events and (ready := self._harvest(events, newest)):
                     return ready
+                if self._refused:
+                    return self._report_refused([])
                 if rest == 0:
                     return []
                 if deadline is not None:
@@ -247,19 +254,26 @@ class ReactorSelector(selectors.BaseSelector):
             registration.armed = self.resting.pop(fd)[0].armed
         # Before the system is told: another thread's `select` may see the event at once.
         self._table[fd] = registration
+        self._cross(fd)
         return registration
 
     def _take_out(self, fileobj: FileDescriptorLike) -> Registration:
         registration = self._view.find(fileobj)
         del self._table[registration.key.fd]
+        self._cross(registration.key.fd)
         self._counters.asked_removes += 1
         return registration
+
+    def _cross(self, fd: int) -> None:
+        if self._selecting:
+            self._crossed.add(fd)
 
     def _change(self, registration: Registration) -> None:
         """Note a change of mind for the next `select`, or make it where one is waiting already."""
         if registration.armed != registration.key.events:
             self._changed.add(registration.key.fd)
             if self._selecting:
+                self._crossed.add(registration.key.fd)
                 self._update(registration, registration.key.events)
 
     def _update(self, registration: Registration, wanted: int) -> None:
@@ -292,26 +306,37 @@ class ReactorSelector(selectors.BaseSelector):
             self._poller.add(fd, wanted, registration.generation)
         registration.armed = wanted
 
-    def _reconcile(self) -> Ready:
-        """Tell the poller what has changed; return what it refuses, to be reported as ready."""
-        ready: Ready = []
-        while self._changed:
-            fd = self._changed.pop()
-            self.settle(fd)
-            registration = self._table.get(fd)
-            if registration is not None:
-                self._tell(registration, ready)
-        return ready
+    def _reconcile(self) -> bool:
+        """Tell the poller what has changed; return whether it took all."""
+        # Until nothing is left: a signal handler may change its mind about what was just told. And
+        # nothing counts as told before it was: a handler that raises here ends all of this.
+        while pending := self._changed - self._refused.keys():
+            for fd in pending:
+                self.settle(fd)
+                registration = self._table.get(fd)
+                if registration is None or self._tell(registration):
+                    self._changed.discard(fd)
+        return not self._refused
 
-    def _tell(self, registration: Registration, ready: Ready) -> None:
+    def _tell(self, registration: Registration) -> bool:
+        """Tell the poller what is wanted of a descriptor; return whether that was the last word."""
         key = registration.key
         try:
             self._update(registration, key.events)
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                self._changed.add(key.fd)
-                raise
-            ready.append((key, key.events))
+            self._refused[key.fd] = registration
+            return error.errno not in _NO_ROOM
+        return registration.armed == registration.key.events
+
+    def _report_refused(self, ready: Ready) -> Ready:
+        """Add what was refused to what is ready."""
+        refused, self._refused = self._refused, {}
+        for fd in refused.keys() - {key.fd for key, _ in ready}:
+            registration = refused[fd]
+            if self._table.get(fd) is registration:
+                ready.append((registration.key, registration.key.events))
+                self._counters.delivered += 1
+        return ready
 
     def _harvest(self, events: list[Event], newest: int) -> Ready:
         """Return what the events say of the table, where each can simply be believed."""
@@ -328,14 +353,13 @@ class ReactorSelector(selectors.BaseSelector):
                     ready.append((key, useful))
                 else:
                     self._counters.delivered += len(ready)
-                    return ready
+                    return self._report_refused(ready) if self._refused else ready
             except KeyError:
                 pass
         return self._examine(events, newest)
 
     def _examine(self, events: list[Event], newest: int) -> Ready:
         """Find out what of the events is to be believed."""
-        refused: Ready = []
         claims: dict[int, tuple[selectors.SelectorKey, int]] = {}
         for fd, flags in events:
             registration = self._table.get(fd)
@@ -347,23 +371,25 @@ class ReactorSelector(selectors.BaseSelector):
             said = self._poller.meaning.get(flags, BOTH)
             if registration is not None and said & REFUSED:
                 registration.armed = 0
-                self._tell(registration, refused)
+                if not self._tell(registration):
+                    self._changed.add(fd)
                 continue
             useful = said & registration.key.events if registration is not None else 0
             if registration is None or not useful or fd in claims:
-                self._ghosts.meet(fd)
+                if fd not in self._crossed:
+                    self._ghosts.meet(fd)
                 self._counters.dropped += 1
             else:
                 claims[fd] = registration.key, useful
+        self._crossed.clear()
         ready = [
             (key, useful) for key, claim in claims.values() if (useful := self._true(key, claim))
         ]
         self._counters.dropped += len(claims) - len(ready)
-        if self._ghosts.proven(len(self._table)):
-            self._rebuild()
-        ready = refused + ready
         self._counters.delivered += len(ready)
-        return ready
+        if self._ghosts.worth_a_new_poller(len(self._table)):
+            self._rebuild()
+        return self._report_refused(ready)
 
     def _true(self, key: selectors.SelectorKey, claimed: int) -> int:
         """Return how much of what was said of a registration is true of it."""
@@ -378,22 +404,33 @@ class ReactorSelector(selectors.BaseSelector):
         except OSError:
             return  # No descriptor to spare: a haunted poller is better than none.
         self._counters.rebuilds += 1
-        self._poller.close()
-        self._poller = poller
-        self.resting.clear()
-        self._ghosts = Ghosts()
-        for registration in self._table.values():
-            registration.armed = 0
-        self._changed.update(self._table)
+        self._start_over()
+        old, self._poller = self._poller, poller
+        old.close()
 
     def _leave_parent(self) -> None:
         # An inherited epoll or kqueue object is the parent's own, not a copy: to remove a
         # descriptor from it, as closing the loop does, would make the parent deaf.
         self._selecting = False
+        self._start_over()
         # First: a kqueue is not inherited, so a new one may get the old one's number, and be
         # closed with it (CPython before 3.12.1 does not mark the object as closed).
         self._poller.close()
-        self._rebuild()
+        self._poller = self._make_poller()
+
+    def _start_over(self) -> None:
+        """Note for the next `select` to tell a new poller all that the old one knows."""
+        self.resting.clear()
+        self._ghosts = Ghosts()
+        for registration in list(self._table.values()):
+            fd = registration.key.fd
+            armed, registration.armed = registration.armed, 0
+            # What was armed and is no more has been closed without a word. Whoever has the number
+            # now did not register it.
+            with contextlib.suppress(OSError):
+                if armed:
+                    self._poller.modify(fd, armed, armed, registration.generation)
+                    self._changed.add(fd)
 
 
 _VALID = frozenset({READ, WRITE, BOTH})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 
@@ -128,3 +130,17 @@ class LoopCounters:
             slowest_callback=slowest,
             selector=selector,
         )
+
+
+def name_of(callback: object) -> str:
+    """Return what a person would call a callback: its function, or its task's coroutine."""
+    while type(callback) is partial:
+        callback = callback.func
+    try:
+        owner = getattr(callback, "__self__", None)
+        named = owner.get_coro() if isinstance(owner, asyncio.Task) else callback
+        return str(getattr(named, "__qualname__", None) or type(named).__qualname__)
+    except Exception:
+        # A callable is free to answer for its attributes as it likes, as proxies do, and a count
+        # must not end a loop.
+        return type(callback).__qualname__

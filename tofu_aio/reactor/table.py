@@ -97,11 +97,11 @@ class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
         return self.find(fileobj).key
 
     @overload
-    def get(self, fileobj: FileDescriptorLike, /) -> selectors.SelectorKey | None: ...
+    def get(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey | None: ...
     @overload
-    def get(self, fileobj: FileDescriptorLike, default: T, /) -> selectors.SelectorKey | T: ...
+    def get(self, fileobj: FileDescriptorLike, default: T) -> selectors.SelectorKey | T: ...
     def get(
-        self, fileobj: FileDescriptorLike, default: T | None = None, /
+        self, fileobj: FileDescriptorLike, default: T | None = None
     ) -> selectors.SelectorKey | T | None:
         """Return the key of a file object or number, or `default`.
 
