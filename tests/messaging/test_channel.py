@@ -225,7 +225,7 @@ async def test_request_refuses_a_response_in_parts_and_drops_them_all(tcp_pair: 
     for number in range(3):
         await server.reply(asked, more=number < 2)
     await server.signal(b"next")
-    with pytest.raises(tofu.InvalidMoreUsage, match=r"use send\(\) and receive\(\)"):
+    with pytest.raises(tofu.InvalidMoreUsage, match=r"use stream\(\) instead"):
         await request
     assert (await client.receive()).body == b"next"
     assert not client._abandoned

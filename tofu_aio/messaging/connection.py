@@ -133,6 +133,10 @@ class Connection(asyncio.Protocol):
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
+    def extra_info(self, name: str) -> object:
+        """What the transport tells about its socket; None once that is closed."""
+        return self._transport.get_extra_info(name) if self._transport is not None else None
+
     # --- asyncio's protocol ---------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
