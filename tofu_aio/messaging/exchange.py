@@ -25,7 +25,6 @@ from ..protocol.status import Status
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .attributes import Attributes, channel_attributes
 from .connection import Connection
-from .limits import WRITE_HIGH_WATER
 from .mailbox import Mailbox
 
 LEFT: Final = Status.PROCESSING_FAILED
@@ -188,7 +187,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     async def _room(self) -> None:
         # While there is room nothing else here waits, and nobody else would run.
-        if self._burst >= WRITE_HIGH_WATER:
+        if self._burst >= MAX_PART:
             self._burst = 0
             await asyncio.sleep(0)
         connection = self._connection
