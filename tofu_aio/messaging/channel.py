@@ -21,7 +21,7 @@ from ..protocol.errors import (
     TofuError,
     again,
 )
-from ..protocol.lifecycle import RECEIVE, SEND, State
+from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.status import Status
@@ -393,12 +393,19 @@ class Channel(ObjectStream[Message]):
         On the wire it is a Bye with the header ``~eof``, which asks the peer to finish first. A
         peer that does not know it, the Zig library say, hands it to its application as any Bye.
 
+        Once Bye was said, doing it again does nothing.
+
         Raises:
             PeerDisconnected, ProtocolViolation: there is nobody to say it to.
-            ChannelClosed: Bye was said already.
+            ChannelClosed: the channel was closed on this side.
         """
         connection = self._connection
-        if connection.decoder.state is State.BYE_HEARD:
+        closed = self._mailbox.end
+        if isinstance(closed, ChannelClosed):
+            raise again(closed)
+        if self.state in BYE_SAID or isinstance(connection.end, ChannelEnded):
+            return
+        if self.state is State.BYE_HEARD:
             connection.put(OpCode.BYE_RESPONSE)  # the peer has sent all as well
         else:
             connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)

@@ -91,6 +91,9 @@ RECEIVE: Final[Mapping[State, Moves]] = {
 }
 """What the peer may send in each state, and the state after it."""
 
+BYE_SAID: Final = frozenset({State.BYE_SENT, State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED})
+"""The states after our own Bye: nothing but the answer to the peer's may follow it."""
+
 
 def _verdict(state: State, proto: int) -> State | Status:
     value = proto & OP_CODE_MASK
