@@ -349,21 +349,34 @@ async def test_a_long_send_gives_others_their_turn(tcp_pair: Pair) -> None:
 # --- one side fails, or leaves -------------------------------------------------------------
 
 
-async def test_a_last_part_with_a_status_fails_the_other_side(tcp_pair: Pair) -> None:
+async def test_a_last_part_with_a_status_fails_the_other_side(
+    tcp_pair: Pair, engine: tofu.Engine
+) -> None:
     async with both(tcp_pair) as (asking, answer):
+        (await answer.receive()).release()
         await answer.send(b"some")
         await answer.finish(b"disk full", {"Free": "0"}, status=Status.ALLOCATION_FAILED)
-        assert (await asking.receive()).body == b"some"
+        some = await asking.receive()
+        assert some.body == b"some"
         for _ in range(2):
             with pytest.raises(tofu.ExchangeFailed, match="allocation_failed: disk full") as failed:
                 await asking.receive()
             assert failed.value.status is Status.ALLOCATION_FAILED
             assert failed.value.part is not None
             assert failed.value.part.headers == {"Free": "0"}
+        assert engine.statistics().pool_free == 7  # one is here still: the part "some"
         with pytest.raises(BrokenResourceError, match="disk full"):
             await asking.send(b"more")
         with pytest.raises(tofu.ExchangeFailed):
             await asking.finish()
+
+
+async def test_of_a_long_last_body_only_the_last_part_has_the_status(tcp_pair: Pair) -> None:
+    async with both(tcp_pair) as (asking, answer):
+        await answer.finish(bytes(65535) + b"why", status=Status.NOT_ALLOWED)
+        assert (await asking.receive()).status is Status.SUCCESS
+        with pytest.raises(tofu.ExchangeFailed, match="not_allowed: why"):
+            await asking.receive()
 
 
 async def test_a_sender_learns_that_no_more_is_needed(
@@ -519,7 +532,7 @@ async def abort_here(pair: Pair) -> None:
     pair.client.abort()
 
 
-END = {
+END: dict[Callable[[Pair], Awaitable[None]], type[Exception]] = {
     lose_peer: BrokenResourceError,
     peer_closes: BrokenResourceError,
     close_here: ClosedResourceError,
@@ -569,6 +582,21 @@ async def test_an_answer_that_is_here_is_kept_whatever_becomes_of_the_channel(
         await settled(*tcp_pair)
         await end(tcp_pair)
         assert await whole(asking) == b"12"
+
+
+@pytest.mark.parametrize("end", [close_here, abort_here])
+async def test_what_is_here_of_an_answer_goes_with_the_channel_that_is_closed_here(
+    tcp_pair: Pair, engine: tofu.Engine, end: Callable[[Pair], Awaitable[None]]
+) -> None:
+    async with both(tcp_pair) as (asking, answer):
+        await answer.send(b"1")
+        await settled(*tcp_pair)
+        await answer.aclose()
+        assert engine.statistics().pool_free == 7
+        await end(tcp_pair)
+        with pytest.raises(ClosedResourceError):
+            await asking.receive()
+        assert engine.statistics().pool_free == 8
 
 
 async def test_an_answer_that_is_cut_off_is_delivered_as_far_as_it_came(tcp_pair: Pair) -> None:
@@ -633,30 +661,26 @@ async def test_cancelled_receives_lose_no_part(tcp_pair: Pair) -> None:
     assert got == [b"%d" % number for number in range(20)] + [b""]
 
 
+@contextlib.asynccontextmanager
+async def asynchronous(
+    limit: Callable[[float], contextlib.AbstractContextManager[object]],
+) -> AsyncIterator[None]:
+    with limit(0):
+        yield
+
+
 @pytest.mark.parametrize("limit", ["asyncio", "fail_after", "move_on_after"])
 async def test_timing_out_leaves_the_exchange_and_tells_the_peer(
     tcp_pair: Pair, limit: str
 ) -> None:
     client, server = tcp_pair
-    limits = {
-        "asyncio": lambda: asyncio.timeout(0),
-        "fail_after": lambda: anyio.fail_after(0),
-        "move_on_after": lambda: anyio.move_on_after(0),
-    }
     asking = client.stream()
     await asking.send(b"0")
     answer = await answering(server)
-    timed: contextlib.AbstractAsyncContextManager[object]
+    limited = asyncio.timeout(0) if limit == "asyncio" else asynchronous(getattr(anyio, limit))
     with contextlib.suppress(TimeoutError):
-        async with contextlib.AsyncExitStack() as stack:
-            made = limits[limit]()
-            if isinstance(made, contextlib.AbstractAsyncContextManager):
-                timed = made
-                await stack.enter_async_context(timed)
-            else:
-                stack.enter_context(made)
-            async with asking:
-                await asking.receive()
+        async with limited, asking:
+            await asking.receive()
     assert (await answer.receive()).body == b"0"
     with pytest.raises(tofu.ExchangeFailed):
         await answer.receive()
@@ -675,6 +699,7 @@ async def test_a_part_whose_sending_was_cancelled_was_not_sent(tcp_pair: Pair) -
         finishing = asyncio.create_task(asking.finish(b"end"))
         async with await answering(server) as answer:
             count = 0
+            last = b""
             async for part in answer:
                 with part:
                     count += len(part.body) == 65535
@@ -740,6 +765,8 @@ async def test_leaving_from_another_task_wakes_who_waits_for_room(tcp_pair: Pair
         sender = await stuffed(asking, client)
         other = asyncio.create_task(client.signal(b"behind"))
         await asking.aclose()
+        await turns(5)
+        assert sender.done()
         with pytest.raises(ClosedResourceError, match="was left"):
             await sender
         assert not other.done()  # there is no more room than before

@@ -67,7 +67,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self._connection = connection
         self._op_code = op_code
         self._headers = _encoded(headers)  # for the first part
-        self._forget = forget  # called if it is left while parts are still to come
+        self._forget = forget  # called when it is left
         self._parts: Mailbox[Message] = Mailbox()
         # The peer knows of it: from the first part that is sent, or because it asked.
         self.begun = not self.asks
@@ -217,10 +217,8 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
         Never waits. Safe from any task, and to repeat.
         """
-        incomplete = self._parts.end is None
         self.close(ChannelClosed("the exchange was left on this side"))
-        if incomplete:
-            self._forget(self)
+        self._forget(self)
         if self.begun and not self._finished:
             self._finished = True
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
@@ -241,9 +239,8 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     def lose(self, error: TofuError) -> None:
         """No more parts come, and why. What has come can still be received."""
-        if self._parts.end is None:
-            self._parts.finish(error)
-            self._wake_sender()
+        self._parts.finish(error)
+        self._wake_sender()
 
     def close(self, error: TofuError) -> None:
         """Nothing more is received, not even what has come."""
