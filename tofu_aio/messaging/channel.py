@@ -489,7 +489,9 @@ class Channel(ObjectStream[Message]):
         """Whether this is for a request or an exchange, which has it now, or has gone."""
         op_code = message._proto & OP_CODE_MASK
         if op_code != _RESPONSE:
-            return op_code == _REQUEST and self._continues(message, -message.message_id)
+            if op_code == _REQUEST and (self._exchanges or self._abandoned):
+                return self._continues(message, -message.message_id)
+            return False
         message_id = message.message_id
         response = self._requests.pop(message_id, None)
         if response is None:
