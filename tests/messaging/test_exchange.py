@@ -340,8 +340,11 @@ async def test_a_long_send_gives_others_their_turn(tcp_pair: Pair) -> None:
     counting = asyncio.create_task(count())
     async with client.stream() as exchange:
         await exchange.send(bytes(65535 * 6))
-        counting.cancel()
         assert seen >= 5
+        for _ in range(20_000):
+            await exchange.send(b"")
+        counting.cancel()
+        assert seen >= 5 + 4
     with contextlib.suppress(asyncio.CancelledError):
         await counting
 

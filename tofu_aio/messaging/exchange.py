@@ -10,7 +10,7 @@ from typing import Final
 from anyio import BusyResourceError, CancelScope
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-from ..protocol.binary_header import MAX_PART
+from ..protocol.binary_header import HEADER_SIZE, MAX_PART
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
@@ -180,7 +180,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                 self._connection.put(proto, self.message_id, self._headers + text, piece, end)
                 self.begun, self._torn = True, not last
                 self._headers = text = b""
-                self._burst += len(piece)
+                self._burst += HEADER_SIZE + len(piece)
             self._finished = not more
         finally:
             self._sending = False
