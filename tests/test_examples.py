@@ -111,8 +111,11 @@ reading was suspended: yes
         "in any order",
     ),
     "upload.py": (
-        "zeros is there: 35bce4ea\nforbidden is not: not_allowed: no room for it\n"
-        "more zeros is there: 35bce4ea\n",
+        """\
+zeros is there: 35bce4ea
+forbidden is not: not_allowed: no room for it
+more zeros is there: 35bce4ea
+""",
         "in order",
     ),
 }
