@@ -780,6 +780,23 @@ async def test_leaving_from_another_task_wakes_who_waits_for_room(tcp_pair: Pair
         await other
 
 
+@pytest.mark.parametrize("first", ["cancelled", "left"])
+async def test_a_cancellation_in_the_turn_of_leaving_is_not_swallowed(
+    tcp_pair: Pair, first: str
+) -> None:
+    client = tcp_pair.client
+    async with client.stream() as asking:
+        sender = await stuffed(asking, client)
+        if first == "cancelled":
+            sender.cancel()
+        await asking.aclose()
+        if first == "left":
+            sender.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sender
+    client.abort()
+
+
 # --- memory --------------------------------------------------------------------------------
 
 
