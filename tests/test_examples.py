@@ -69,6 +69,11 @@ plotter: no more jobs
 
 # What each prints; the lines come in any order where several tasks print.
 RECIPES: dict[str, tuple[str, str]] = {
+    "both_ways.py": (
+        "THE\nQUICK\nBROWN\nFOX\nJUMPS\nOVER\nTHE\nLAZY\nDOG\n(end)\n",
+        "in order",
+    ),
+    "download.py": ("the sum is 499500\nthe client wanted no more\n", "in order"),
     "many_clients.py": (
         """\
 100 clients, 2000 requests, 99000 letters
@@ -104,6 +109,14 @@ reading was suspended: yes
     "task_group.py": (
         "slept 0.01 s\nslept 0.02 s\ndid not wait 30 s\nlate responses so far: 0\n",
         "in any order",
+    ),
+    "upload.py": (
+        """\
+zeros is there: 35bce4ea
+forbidden is not: not_allowed: no room for it
+more zeros is there: 35bce4ea
+""",
+        "in order",
     ),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import reactor
 from .messaging.channel import Channel
 from .messaging.engine import Engine
+from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
 from .messaging.listener import Listener
 from .messaging.shortcuts import connect, serve
@@ -24,6 +25,7 @@ from .protocol.errors import (
     ChannelEnded,
     CommunicationFailed,
     ConnectFailed,
+    ExchangeFailed,
     InvalidAddress,
     InvalidBodyLen,
     InvalidChannelGroup,
@@ -80,6 +82,8 @@ __all__ = [
     "ConnectFailed",
     "Engine",
     "EngineStatistics",
+    "Exchange",
+    "ExchangeFailed",
     "InvalidAddress",
     "InvalidBodyLen",
     "InvalidChannelGroup",

@@ -13,6 +13,7 @@ from tofu_aio.protocol.errors import (
     ERRORS,
     ChannelEnded,
     ConnectFailed,
+    ExchangeFailed,
     ProtocolViolation,
     TofuError,
     again,
@@ -54,7 +55,7 @@ BASES: dict[str, type[Exception] | None] = {
 }
 """In the order of their statuses, from 1."""
 
-CLASSES = [*ERRORS.values(), ChannelEnded, ProtocolViolation]
+CLASSES = [*ERRORS.values(), ChannelEnded, ProtocolViolation, ExchangeFailed]
 
 
 def test_every_status_but_success_has_its_class() -> None:
@@ -70,12 +71,15 @@ def test_the_ecosystem_knows_it(error: type[TofuError]) -> None:
     assert getattr(errors, error.__name__) is error
 
 
-def test_two_ends_of_a_channel_share_a_status_with_a_class_proper() -> None:
+def test_three_ends_share_a_status_with_a_class_proper() -> None:
     assert ChannelEnded.__bases__ == (TofuError, anyio.EndOfStream)
     assert ChannelEnded.status is Status.CHANNEL_CLOSED
     assert ProtocolViolation.__bases__ == (TofuError, anyio.BrokenResourceError)
     assert ProtocolViolation("").status is Status.INVALID_MESSAGE
     assert ProtocolViolation("", Status.INVALID_OP_CODE).status is Status.INVALID_OP_CODE
+    assert ExchangeFailed.__bases__ == (TofuError, anyio.BrokenResourceError)
+    assert ExchangeFailed("").status is Status.PROCESSING_FAILED
+    assert ExchangeFailed("", Status.NOT_ALLOWED).status is Status.NOT_ALLOWED
 
 
 @pytest.mark.parametrize("error", CLASSES)

@@ -7,7 +7,16 @@ from itertools import product
 
 import pytest
 
-from tofu_aio.protocol.lifecycle import RECEIVE, SEND, VERDICTS, State
+from tofu_aio.protocol.lifecycle import (
+    BYE_SAID,
+    POST,
+    RECEIVE,
+    SEND,
+    VERDICTS,
+    WELCOMED,
+    ListenerState,
+    State,
+)
 from tofu_aio.protocol.op_code import MORE_BIT, ORIGIN_BIT, OpCode
 from tofu_aio.protocol.status import Status
 
@@ -112,6 +121,24 @@ def test_closed_can_be_reached_from_everywhere_and_left_for_nowhere(state: State
                 todo.append(after)
     assert State.CLOSED in reached
     assert state is not State.CLOSED or reached == {State.CLOSED}
+
+
+def test_what_follows_our_own_bye() -> None:
+    reached, todo = set(), [SEND[State.OPEN][OpCode.BYE_REQUEST]]
+    while todo:
+        now = todo.pop()
+        reached.add(now)
+        todo += {*SEND[now].values(), *RECEIVE[now].values()} - reached
+    assert reached - {State.CLOSED} == BYE_SAID
+
+
+def test_a_listener_s_life() -> None:
+    closing = {OpCode.BYE_REQUEST: ListenerState.CLOSED, OpCode.BYE_SIGNAL: ListenerState.CLOSED}
+    assert {state: moves for state, moves in POST.items() if moves} == {
+        ListenerState.LISTENING: closing
+    }
+    assert set(POST) == set(ListenerState)
+    assert WELCOMED == {True: ListenerState.LISTENING, False: ListenerState.CLOSED}
 
 
 Ends = tuple[State, State]

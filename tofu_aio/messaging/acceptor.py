@@ -13,6 +13,7 @@ from ..protocol.address import Address, UdsAddress
 from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
 from . import sockets
+from .attributes import Attributes, local_attributes
 from .connection import Connection
 from .limits import LISTEN_BACKLOG, PENDING_CHANNELS
 
@@ -64,6 +65,11 @@ class Acceptor:
         except BaseException:
             self.close()
             raise
+
+    def attributes(self) -> Attributes:
+        """The ``SocketAttribute``s of anyio of the listening socket; none once it is closed."""
+        sock = self._sock
+        return {} if self._closed else local_attributes(sock.family, sock.getsockname())
 
     def introduced(self, connection: Connection) -> None:
         """The connection's Hello has arrived, or never will: its deadline is off."""

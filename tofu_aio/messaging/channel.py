@@ -13,18 +13,22 @@ from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
+    InvalidChannelNumber,
     InvalidMessageId,
     InvalidMoreUsage,
+    InvalidOpCode,
     PeerDisconnected,
     TofuError,
     again,
 )
-from ..protocol.lifecycle import SEND, State
+from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
+from .attributes import Attributes, channel_attributes
 from .connection import Connection, when_sending
+from .exchange import Exchange
 from .mailbox import Mailbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
@@ -65,7 +69,9 @@ class Channel(ObjectStream[Message]):
         self._forget = forget  # called once, with the number, when the socket is gone
         self._mailbox: Mailbox[Message] = Mailbox()
         self._requests: dict[int, asyncio.Future[Message]] = {}
-        self._abandoned: OrderedDict[int, None] = OrderedDict()
+        # By message id: our own exchanges; by its negative: the peer's, who counts for itself.
+        self._exchanges: dict[int, Exchange] = {}
+        self._abandoned: OrderedDict[int, None] = OrderedDict()  # likewise
         self._late = 0
         self._half_closed = False  # the peer said Bye with send_eof: it still listens
         self._hello: Message | None = None
@@ -101,6 +107,14 @@ class Channel(ObjectStream[Message]):
             return Triggers(0)
         triggers = Triggers.POOL if connection.decoder.starved else Triggers.RECV
         return triggers | Triggers.SEND if connection.queued_bytes else triggers
+
+    @property
+    def extra_attributes(self) -> Attributes:  # type: ignore[override]
+        """The ``SocketAttribute``s of anyio but for ``raw_socket``: the addresses of both ends.
+
+        They are gone when the socket is. See ``anyio.TypedAttributeProvider.extra``.
+        """
+        return channel_attributes(self._connection)
 
     def statistics(self) -> ChannelStatistics:
         """A snapshot of its counters."""
@@ -241,11 +255,13 @@ class Channel(ObjectStream[Message]):
 
         Raises:
             TimeoutError: no response came in time.
-            InvalidMoreUsage: the response comes in parts: send the request with ``send`` then,
-                and ``receive`` its parts.
+            InvalidMoreUsage: the response comes in parts: ask with ``stream`` then.
             PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
         """
-        message_id = message_id or next_message_id()
+        if not message_id:
+            message_id = next_message_id()
+        elif message_id in self._exchanges:
+            raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
         if timeout is None:
             return await self._request(body, headers, message_id)
         try:
@@ -282,10 +298,77 @@ class Channel(ObjectStream[Message]):
         elif not response.cancelled() and response.exception() is None:
             self._drop_late(response.result())
 
-    def _abandon(self, message_id: int) -> None:
-        self._abandoned[message_id] = None
+    def _abandon(self, key: int) -> None:
+        self._abandoned[key] = None
         if len(self._abandoned) > ABANDONED:
             self._abandoned.popitem(last=False)
+
+    def stream(
+        self, request: Message | None = None, *, headers: HeadersLike | None = None
+    ) -> Exchange:
+        """One request and its answer, each in any number of parts, for an ``async with``.
+
+        Without ``request`` it is a new one, of this side: ``send`` and ``finish`` make the
+        request, receiving gives the parts of the answer. Or one that was received here, maybe
+        only its first part: receiving gives that and its other parts, ``send`` and ``finish``
+        make the answer. Parts of an exchange go to it, and to nobody else.
+
+        Args:
+            request: the part that was received first. The others are sorted out from this call
+                on, so it should come before this channel's next message is received.
+            headers: of the first part that is sent from here.
+
+        Raises:
+            InvalidOpCode: ``request`` is no REQUEST.
+            InvalidChannelNumber: ``request`` was not received on this channel.
+            InvalidMessageId: the exchange of ``request`` is under way already.
+            InvalidMessage, InvalidHeadersLen: as ``Message`` for headers that do not fit in one.
+        """
+        op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
+        message_id = next_message_id() if request is None else self._asked(request)
+        exchange = Exchange(self._connection, op_code, message_id, headers, self._leave)
+        parts = [] if request is None else [request, *self._parts_of(request)]
+        for part in parts:
+            exchange.received(part)
+        if parts and not parts[-1].more:
+            return exchange
+        end = self._mailbox.end
+        if end is not None:
+            exchange.lose(when_sending(end))
+        elif OpCode.REQUEST not in RECEIVE[self.state]:
+            exchange.lose(_unanswerable())
+        else:
+            self._exchanges[_key(exchange)] = exchange
+        return exchange
+
+    def _asked(self, request: Message) -> int:
+        if request.op_code is not OpCode.REQUEST:
+            raise InvalidOpCode(f"a REQUEST can be answered in parts, not {request.op_code.name}")
+        if request.channel_number != self.number:
+            raise InvalidChannelNumber(
+                f"the request came on channel {request.channel_number}, not on {self.number}"
+            )
+        if -request.message_id in self._exchanges:
+            raise InvalidMessageId(f"the exchange of request {request.message_id} is under way")
+        return request.message_id
+
+    def _parts_of(self, first: Message) -> list[Message]:
+        """Take what follows this part out of the mailbox, as far as it is here."""
+        if not first.more:
+            return []
+        parts: list[Message] = []
+        rest: list[Message] = []
+        for message in self._mailbox.items:
+            same = message.message_id == first.message_id and message.op_code is OpCode.REQUEST
+            (parts if same else rest).append(message)
+        self._mailbox.items.clear()
+        self._mailbox.items.extend(rest)
+        return parts
+
+    def _leave(self, exchange: Exchange) -> None:
+        """Nobody takes the parts of an exchange any more."""
+        if self._exchanges.pop(_key(exchange), None) is not None and exchange.begun:
+            self._abandon(_key(exchange))
 
     # Not an async function that awaits another: signal and reply hand out the coroutine itself.
     async def _send(
@@ -310,12 +393,19 @@ class Channel(ObjectStream[Message]):
         On the wire it is a Bye with the header ``~eof``, which asks the peer to finish first. A
         peer that does not know it, the Zig library say, hands it to its application as any Bye.
 
+        Once Bye was said, doing it again does nothing.
+
         Raises:
             PeerDisconnected, ProtocolViolation: there is nobody to say it to.
-            ChannelClosed: Bye was said already.
+            ChannelClosed: the channel was closed on this side.
         """
         connection = self._connection
-        if connection.decoder.state is State.BYE_HEARD:
+        closed = self._mailbox.end
+        if isinstance(closed, ChannelClosed):
+            raise again(closed)
+        if self.state in BYE_SAID or isinstance(connection.end, ChannelEnded):
+            return
+        if self.state is State.BYE_HEARD:
             connection.put(OpCode.BYE_RESPONSE)  # the peer has sent all as well
         else:
             connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
@@ -338,6 +428,8 @@ class Channel(ObjectStream[Message]):
     def _let_go(self, error: TofuError) -> None:
         for message in self._mailbox.close(error):
             message.release()
+        for exchange in self._exchanges.values():
+            exchange.close(error)
         self._fail_requests(error)
 
     def _fail_requests(self, error: TofuError) -> None:
@@ -345,6 +437,9 @@ class Channel(ObjectStream[Message]):
         for response in requests.values():
             if not response.done():
                 response.set_exception(again(error))
+        exchanges, self._exchanges = self._exchanges, {}
+        for exchange in exchanges.values():
+            exchange.lose(error)
 
     # --- what the connection tells --------------------------------------------------------
 
@@ -357,7 +452,7 @@ class Channel(ObjectStream[Message]):
         if self._hello is None:
             self._hello = batch.pop(0)
             self._introduced(self)
-        elif self._requests or self._abandoned:
+        elif self._requests or self._abandoned or self._exchanges:
             batch = [message for message in batch if not self._answers(message)]
         if not batch:
             return
@@ -391,18 +486,17 @@ class Channel(ObjectStream[Message]):
         self._forget(self.number)
 
     def _answers(self, message: Message) -> bool:
-        """Whether this is the response to a request, which has it now, or has gone."""
-        if message._proto & OP_CODE_MASK != _RESPONSE:
+        """Whether this is for a request or an exchange, which has it now, or has gone."""
+        op_code = message._proto & OP_CODE_MASK
+        if op_code != _RESPONSE:
+            if op_code == _REQUEST and (self._exchanges or self._abandoned):
+                return self._continues(message, -message.message_id)
             return False
         message_id = message.message_id
         response = self._requests.pop(message_id, None)
         if response is None:
-            if message_id not in self._abandoned:
-                return False
-            if not message.more:
-                del self._abandoned[message_id]
-            self._drop_late(message)
-        elif response.done():  # cancelled, and the task has not run since
+            return self._continues(message, message_id)
+        if response.done():  # cancelled, and the task has not run since
             self._drop_late(message)
         elif message.more:
             self._abandon(message_id)
@@ -410,16 +504,36 @@ class Channel(ObjectStream[Message]):
             response.set_exception(
                 InvalidMoreUsage(
                     f"the response to request {message_id} comes in parts: "
-                    "use send() and receive() instead of request()"
+                    "use stream() instead of request()"
                 )
             )
         else:
             response.set_result(message)
         return True
 
+    def _continues(self, message: Message, key: int) -> bool:
+        """Whether this is a part of an exchange, which has it now, or of what was given up."""
+        exchange = self._exchanges.get(key)
+        if exchange is not None:
+            if not message.more:
+                del self._exchanges[key]
+            exchange.received(message)
+        elif key in self._abandoned:
+            if not message.more:
+                del self._abandoned[key]
+            self._drop_late(message)
+        else:
+            return False
+        return True
+
     def _drop_late(self, message: Message) -> None:
         self._late += 1
         message.release()
+
+
+def _key(exchange: Exchange) -> int:
+    """What its parts are found by."""
+    return exchange.message_id if exchange.asks else -exchange.message_id
 
 
 def _unanswerable() -> TofuError:

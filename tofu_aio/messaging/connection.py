@@ -23,7 +23,7 @@ from ..protocol.errors import (
     TofuError,
     again,
 )
-from ..protocol.lifecycle import SEND, State
+from ..protocol.lifecycle import BYE_SAID, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
 from ..protocol.pool import Pool
@@ -132,6 +132,10 @@ class Connection(asyncio.Protocol):
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
+
+    def extra_info(self, name: str) -> object:
+        """What the transport tells about its socket; None once that is closed."""
+        return self._transport.get_extra_info(name) if self._transport is not None else None
 
     # --- asyncio's protocol ---------------------------------------------------------------
 
@@ -507,7 +511,7 @@ def when_sending(end: TofuError) -> TofuError:
 
 
 def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
-    if state in {State.BYE_SENT, State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED}:
+    if state in BYE_SAID:
         return ChannelClosed(f"Bye was said on this side: {op_code.name} cannot follow it")
     return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
 

@@ -259,9 +259,10 @@ class ChannelGroup:
         self._numbers.remove(number)
 
     def _no_member(self, number: int) -> TofuError:
-        if number in self._opening:
-            return NotAllowed(f"channel {number} is not open yet: wait for its HELLO_RESPONSE")
-        if self._numbers.get(number) is not None:
+        opening = self._opening.get(number)
+        if opening is not None and not opening.done():
+            return NotAllowed(f"channel {number} is not open yet: wait for its answer")
+        if self._numbers.get(number) not in {None, self}:
             return InvalidChannelGroup(f"channel {number} belongs to another group")
         return InvalidChannelNumber(f"there is no channel {number} (any more)")
 

@@ -14,6 +14,7 @@ from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, TofuError
 from ..protocol.lifecycle import State
 from .acceptor import Acceptor
+from .attributes import Attributes
 from .channel import Channel
 from .mailbox import Mailbox
 
@@ -48,6 +49,12 @@ class Listener(AnyioListener[Channel]):
         """Where it listens; the port is the one the system chose, if that was left to it."""
         assert self._acceptor is not None
         return self._acceptor.address
+
+    @property
+    def extra_attributes(self) -> Attributes:  # type: ignore[override]
+        """The ``SocketAttribute``s of anyio that tell where it listens; none once it is closed."""
+        assert self._acceptor is not None
+        return self._acceptor.attributes()
 
     async def accept(self) -> Channel:
         """The next channel, open: its Hello is answered now. Cancelled, it loses none.

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError
+from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
-from ..protocol.op_code import OpCode
 from ..protocol.status import Status
 from .acceptor import Acceptor
 from .connection import Connection
@@ -99,7 +99,7 @@ class PostedListener:
         self._acceptor = acceptor
         self._mailbox = mailbox
         self._forget = forget
-        self._closed = False
+        self._state = WELCOMED[True]
 
     def post(self, message: Message) -> BinaryHeader:
         """A Bye closes the listener; there is no peer to tell anything else.
@@ -107,11 +107,13 @@ class PostedListener:
         Raises:
             NotAllowed: it is not a Bye.
         """
-        if message.op_code not in {OpCode.BYE_REQUEST, OpCode.BYE_SIGNAL}:
+        after = POST[self._state].get(message.op_code)
+        if after is None:
             raise NotAllowed(
                 f"channel {self._number} is a listener: only BYE_SIGNAL or BYE_REQUEST, to close "
                 f"it, can be posted to it, not {message.op_code.name}"
             )
+        assert after is ListenerState.CLOSED
         self.close()
         return message.header_as(self._number, message.message_id or next_message_id())
 
@@ -121,9 +123,9 @@ class PostedListener:
 
     def close(self) -> None:
         """Stop listening. Channels that it brought live on."""
-        if self._closed:
+        if self._state is ListenerState.CLOSED:
             return
-        self._closed = True
+        self._state = ListenerState.CLOSED
         self._acceptor.close()
         self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
         self._forget(self._number)

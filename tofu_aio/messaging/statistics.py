@@ -33,7 +33,8 @@ class ChannelStatistics:
         sent: messages accepted for sending, control messages among them.
         queued_bytes: bytes that wait to be sent.
         suspensions: how often this channel began to wait for a permit.
-        late_responses: responses dropped because their request was cancelled or timed out.
+        late_responses: responses dropped because their request was cancelled or timed out, and
+            parts dropped because their exchange was left.
     """
 
     received: int

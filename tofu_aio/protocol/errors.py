@@ -7,11 +7,14 @@ against ``OSError``, ``ValueError`` or anyio's stream exceptions works unchanged
 from __future__ import annotations
 
 from copy import copy
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
 from .status import Status
+
+if TYPE_CHECKING:
+    from .message import Message
 
 
 class TofuError(Exception):
@@ -156,13 +159,13 @@ class ReceiverUpdate(TofuError):
 
 
 class ChannelClosed(TofuError, ClosedResourceError):
-    """The channel, listener or group was closed on this side."""
+    """The channel, exchange, listener or group was closed on this side."""
 
     status = Status.CHANNEL_CLOSED
 
 
 class ChannelEnded(TofuError, EndOfStream):
-    """The peer said Bye, and everything it sent before has been received."""
+    """The peer said Bye, or its last part, and everything it sent before has been received."""
 
     status = Status.CHANNEL_CLOSED
 
@@ -184,6 +187,28 @@ class ProtocolViolation(TofuError, BrokenResourceError):
     def __init__(self, text: str, status: Status = Status.INVALID_MESSAGE) -> None:
         super().__init__(text)
         self.status = status
+
+
+class ExchangeFailed(TofuError, BrokenResourceError):
+    """The peer ended an exchange of parts with another status than SUCCESS.
+
+    Its ``status`` is the peer's.
+
+    Attributes:
+        part: the last one, with the body and the headers that say more.
+    """
+
+    status = Status.PROCESSING_FAILED
+
+    def __init__(
+        self,
+        text: str,
+        status: Status = Status.PROCESSING_FAILED,
+        part: Message | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.part = part
 
 
 class ConnectFailed(TofuError, ConnectionError):
@@ -234,8 +259,8 @@ class UnknownError(TofuError):
     status = Status.UNKNOWN_ERROR
 
 
-# Two are about a channel's end rather than a status, and share theirs with the class proper.
-_ENDS: Final = (ChannelEnded, ProtocolViolation)
+# These are about an end rather than a status, and share theirs with the class proper.
+_ENDS: Final = (ChannelEnded, ProtocolViolation, ExchangeFailed)
 
 ERRORS: Final[dict[Status, type[TofuError]]] = {
     error.status: error for error in TofuError.__subclasses__() if error not in _ENDS

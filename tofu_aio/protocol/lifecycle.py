@@ -1,6 +1,7 @@
 """The life of a channel as a table: what may be sent and received in each state, and what follows.
 
-Both directions are one machine: a Bye that was sent changes what may be received.
+Both directions are one machine: a Bye that was sent changes what may be received. A listener has a
+life, and a table, of its own. ``docs/diagrams.py`` draws all of them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ class State(Enum):
     """Nothing travels any more."""
     OVERHEARD = auto()
     """Not a channel's state: frames of a capture, from either side."""
+
+
+class ListenerState(Enum):
+    """Where a listener is in its life."""
+
+    OPENING = auto()
+    """Its address is being looked up and bound."""
+    LISTENING = auto()
+    """Clients may come."""
+    CLOSED = auto()
+    """Nobody comes any more; the channels that it brought live on."""
 
 
 Moves: TypeAlias = Mapping[OpCode, State]
@@ -90,6 +102,25 @@ RECEIVE: Final[Mapping[State, Moves]] = {
     State.OVERHEARD: dict.fromkeys(_TRAVELLING, State.OVERHEARD),
 }
 """What the peer may send in each state, and the state after it."""
+
+WELCOMED: Final[Mapping[bool, ListenerState]] = {
+    True: ListenerState.LISTENING,
+    False: ListenerState.CLOSED,
+}
+"""What the engine's WELCOME_RESPONSE makes of a listener, by whether its status is SUCCESS."""
+
+POST: Final[Mapping[ListenerState, Mapping[OpCode, ListenerState]]] = {
+    ListenerState.OPENING: {},
+    ListenerState.LISTENING: {
+        OpCode.BYE_REQUEST: ListenerState.CLOSED,
+        OpCode.BYE_SIGNAL: ListenerState.CLOSED,
+    },
+    ListenerState.CLOSED: {},
+}
+"""What may be posted to a listener in each state, and the state after it. It has no peer."""
+
+BYE_SAID: Final = frozenset({State.BYE_SENT, State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED})
+"""The states after our own Bye: nothing but the answer to the peer's may follow it."""
 
 
 def _verdict(state: State, proto: int) -> State | Status:

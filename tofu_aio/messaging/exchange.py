@@ -1,0 +1,270 @@
+"""One request and its answer, each in any number of parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from anyio import BusyResourceError, CancelScope
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+from ..protocol.binary_header import HEADER_SIZE, MAX_PART
+from ..protocol.errors import (
+    ChannelClosed,
+    ChannelEnded,
+    ExchangeFailed,
+    SendFailed,
+    TofuError,
+    again,
+)
+from ..protocol.message import Message, checked_body
+from ..protocol.op_code import MORE_BIT, OpCode
+from ..protocol.status import Status
+from ..protocol.text_headers import HeadersLike, TextHeaders
+from .attributes import Attributes, channel_attributes
+from .connection import Connection
+from .mailbox import Mailbox
+
+LEFT: Final = Status.PROCESSING_FAILED
+"""The status of the last part of one who leaves before all was sent."""
+
+
+class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
+    """One request and its answer, each in any number of parts. Made by ``channel.stream``.
+
+    Both sides have the same object: what one sends with ``send``, and ends with ``finish``, the
+    other receives by iterating, which ends after the last part. Both may send and receive at
+    once, in two tasks; any number of exchanges, and all other messages, share the channel.
+
+    Only ``finish`` says that all was sent. Who leaves without it, by an exception, a
+    cancellation or a ``break``, ends with a part of status PROCESSING_FAILED, and the other side
+    gets ``ExchangeFailed``: what was cut short never passes for whole. Parts that still come are
+    dropped and counted, as late responses are; to a peer that has said all that it had to say
+    before, nothing is told.
+
+    A received part holds a permit of the engine's pool like any message, whether it was received
+    from here already or waits to be. One that nobody receives holds up, in the end, every channel
+    of the engine: receive what comes, in a task of its own where sending takes long, or leave.
+
+    An async context manager: leaving it closes the exchange, never the channel.
+
+    Attributes:
+        message_id: what ties its parts together.
+        begun: whether the peer knows of it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        op_code: OpCode,
+        message_id: int,
+        headers: HeadersLike | None,
+        forget: Callable[[Exchange], None],
+    ) -> None:
+        self.message_id = message_id
+        self._connection = connection
+        self._op_code = op_code
+        self._headers = _encoded(headers)  # for the first part
+        self._forget = forget  # called when it is left
+        self._parts: Mailbox[Message] = Mailbox()
+        # The peer knows of it: from the first part that is sent, or because it asked.
+        self.begun = not self.asks
+        self._finished = False
+        self._torn = False  # only a piece of a body was sent
+        self._burst = 0  # bytes sent since others had their turn
+        self._sending = False
+        self._waiting: CancelScope | None = None  # where sending waits for room
+
+    @property
+    def extra_attributes(self) -> Attributes:  # type: ignore[override]
+        """The typed attributes of its channel."""
+        return channel_attributes(self._connection)
+
+    @property
+    def asks(self) -> bool:
+        """Whether this side made the request."""
+        return self._op_code is OpCode.REQUEST
+
+    def __repr__(self) -> str:
+        return f"<Exchange #{self.message_id} channel={self._connection.number}>"
+
+    # --- receiving ------------------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The next part; ``more`` tells whether others follow. Cancelled, it loses none.
+
+        Raises:
+            ExchangeFailed: the peer ended it with a status other than SUCCESS.
+            EndOfStream: the last part was received.
+            PeerDisconnected, ProtocolViolation: the others will never come.
+            ChannelClosed: the exchange was left, or its channel was closed, on this side.
+            BusyResourceError: another task is receiving.
+        """
+        return await self._parts.take()
+
+    # --- sending --------------------------------------------------------------------------
+
+    async def send(
+        self, item: bytes | bytearray | memoryview, headers: HeadersLike | None = None
+    ) -> None:
+        """Send a part, and say that more follow. One that is too long for a part makes several.
+
+        Waits for room as ``Channel.send`` does, and gives other tasks a turn every 64 KiB. A part
+        is sent whole, or, if cancelled, not at all. Where that leaves a longer body in the middle
+        nothing can be sent any more.
+
+        Args:
+            item: of any length; parts have 65,535 bytes at most.
+            headers: of the part; of the first one, if they are several.
+
+        Raises:
+            ExchangeFailed: the peer ended the exchange with a status other than SUCCESS: it
+                needs no more.
+            ChannelClosed: ``finish`` was called, or the exchange left, or its channel closed.
+            SendFailed: a send was cancelled in the middle of its body.
+            BusyResourceError: another task is sending.
+            TofuError: as ``Channel.post``.
+        """
+        await self._send(item, headers, MORE_BIT, Status.SUCCESS)
+
+    async def finish(
+        self,
+        body: bytes | bytearray | memoryview = b"",
+        headers: HeadersLike | None = None,
+        *,
+        status: Status = Status.SUCCESS,
+    ) -> None:
+        """Send the last part: nothing more comes from this side. What the peer sends still does.
+
+        Args:
+            body: as ``send`` takes it.
+            headers: as ``send`` takes them.
+            status: SUCCESS, or why all of it is void; ``body`` is then a text for people.
+
+        Raises:
+            As ``send``.
+        """
+        await self._send(body, headers, 0, status)
+
+    async def send_eof(self) -> None:
+        """Finish, if that was not done yet.
+
+        Raises:
+            As ``send``.
+        """
+        if not self._finished:
+            await self.finish()
+
+    async def _send(
+        self,
+        body: bytes | bytearray | memoryview,
+        headers: HeadersLike | None,
+        more: int,
+        status: Status,
+    ) -> None:
+        if self._sending:
+            raise BusyResourceError("sending to")
+        self._check()
+        if self._torn:
+            raise SendFailed("a send was cancelled in the middle of its body: leave the exchange")
+        text = _encoded(headers)
+        self._sending = True
+        try:
+            for piece, last in _pieces(body):
+                await self._room()
+                self._check()
+                proto = self._op_code | (more if last else MORE_BIT)
+                end = status if last else Status.SUCCESS
+                self._connection.put(proto, self.message_id, self._headers + text, piece, end)
+                self.begun, self._torn = True, not last
+                self._headers = text = b""
+                self._burst += HEADER_SIZE + len(piece)
+            self._finished = not more
+        finally:
+            self._sending = False
+
+    async def _room(self) -> None:
+        # While there is room nothing else here waits, and nobody else would run.
+        if self._burst >= MAX_PART:
+            self._burst = 0
+            await asyncio.sleep(0)
+        connection = self._connection
+        if connection.write_paused or connection.senders:
+            try:
+                with CancelScope() as self._waiting:
+                    await connection.room()
+            finally:
+                self._waiting = None
+
+    def _check(self) -> None:
+        """Raise why nothing may be sent."""
+        end = self._parts.end
+        if end is not None and not isinstance(end, ChannelEnded):
+            raise again(end)
+        if self._finished:
+            raise ChannelClosed("the last part was sent already")
+
+    def _wake_sender(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    # --- ending ---------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Leave it: nothing more is received, and unless all was sent the peer learns of it.
+
+        Never waits. Safe from any task, and to repeat.
+        """
+        self.close(ChannelClosed("the exchange was left on this side"))
+        self._forget(self)
+        if self.begun and not self._finished:
+            self._finished = True
+            with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
+                self._connection.put(self._op_code, self.message_id, status=LEFT)
+
+    # --- what the channel tells -----------------------------------------------------------
+
+    def received(self, part: Message) -> None:
+        """Take a part."""
+        if part.more:
+            self._parts.put([part])
+        elif part.status is Status.SUCCESS:
+            self._parts.put([part])
+            self._parts.finish(ChannelEnded("the last part was received"))
+        else:
+            part.release()
+            self.lose(_failed(part))
+
+    def lose(self, error: TofuError) -> None:
+        """No more parts come, and why. What has come can still be received."""
+        self._parts.finish(error)
+        self._wake_sender()
+
+    def close(self, error: TofuError) -> None:
+        """Nothing more is received, not even what has come."""
+        for part in self._parts.close(error):
+            part.release()
+        self._wake_sender()
+
+
+def _pieces(
+    body: bytes | bytearray | memoryview,
+) -> Iterator[tuple[bytes | memoryview, bool]]:
+    """What fits in a part each, and whether it is the last."""
+    if not isinstance(body, bytearray | memoryview) and len(body) <= MAX_PART:
+        yield checked_body(body), True
+        return
+    with memoryview(body) as view, view.cast("B") as octets:
+        for begin in range(0, len(octets) or 1, MAX_PART):
+            yield octets[begin : begin + MAX_PART], begin + MAX_PART >= len(octets)
+
+
+def _encoded(headers: HeadersLike | None) -> bytes:
+    return TextHeaders(headers).encode() if headers else b""
+
+
+def _failed(part: Message) -> TofuError:
+    text = part.body.decode(errors="replace") or "the peer left the exchange, or could not go on"
+    return ExchangeFailed(f"{part.status.name.lower()}: {text}", part.status, part)
