@@ -12,6 +12,7 @@ from .messaging.channel import Channel
 from .messaging.engine import Engine
 from .messaging.group import ChannelGroup
 from .messaging.listener import Listener
+from .messaging.peer import Certificate, Credentials, Peer
 from .messaging.shortcuts import connect, serve
 from .messaging.statistics import ChannelStatistics, EngineStatistics
 from .messaging.triggers import Triggers
@@ -71,6 +72,7 @@ __all__ = [
     "Address",
     "AllocationFailed",
     "BinaryHeader",
+    "Certificate",
     "Channel",
     "ChannelClosed",
     "ChannelEnded",
@@ -78,6 +80,7 @@ __all__ = [
     "ChannelStatistics",
     "CommunicationFailed",
     "ConnectFailed",
+    "Credentials",
     "Engine",
     "EngineStatistics",
     "InvalidAddress",
@@ -101,6 +104,7 @@ __all__ = [
     "NullMessage",
     "OpCode",
     "Origin",
+    "Peer",
     "PeerDisconnected",
     "PoolEmpty",
     "ProcessingFailed",

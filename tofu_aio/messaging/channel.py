@@ -15,6 +15,7 @@ from ..protocol.errors import (
     ChannelEnded,
     InvalidMessageId,
     InvalidMoreUsage,
+    NotAllowed,
     PeerDisconnected,
     TofuError,
     again,
@@ -26,6 +27,7 @@ from ..protocol.status import Status
 from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from .connection import Connection, when_sending
 from .mailbox import Mailbox
+from .peer import Peer
 from .statistics import ChannelStatistics
 from .triggers import Triggers
 
@@ -44,6 +46,8 @@ _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
 class Channel(ObjectStream[Message]):
     """A conversation with one peer. Made by ``group.connect`` and ``listener.accept``.
 
+    One that ``listener.receive_hello`` brings begins with a decision: ``accept`` or ``reject``.
+
     Messages arrive by iterating, or by ``receive``; responses to ``request`` go to their
     requests. Reading from the peer stops while the engine's pool is exhausted, and the peer
     feels it, so messages should be released, or dropped, soon.
@@ -61,7 +65,8 @@ class Channel(ObjectStream[Message]):
     ) -> None:
         self._connection = connection
         connection.sink = self
-        self._introduced = introduced  # called once: by the peer's Hello, or by an end before it
+        # Called when the Hello has come, or never will, when it is answered, and at the very end.
+        self._introduced = introduced
         self._forget = forget  # called once, with the number, when the socket is gone
         self._mailbox: Mailbox[Message] = Mailbox()
         self._requests: dict[int, asyncio.Future[Message]] = {}
@@ -69,6 +74,7 @@ class Channel(ObjectStream[Message]):
         self._late = 0
         self._half_closed = False  # the peer said Bye with send_eof: it still listens
         self._hello: Message | None = None
+        self._peer: Peer | None = None
 
     # --- what it is -----------------------------------------------------------------------
 
@@ -94,6 +100,15 @@ class Channel(ObjectStream[Message]):
         return self._hello
 
     @property
+    def peer(self) -> Peer:
+        """Who is at the other end: address, and on a Unix socket the process, or by TLS the name.
+
+        It is what was known when the peer's Hello, or its answer to ours, arrived.
+        """
+        assert self._peer is not None
+        return self._peer
+
+    @property
     def triggers(self) -> Triggers:
         """What it waits for at this moment."""
         connection = self._connection
@@ -115,6 +130,50 @@ class Channel(ObjectStream[Message]):
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} {self.state.name.lower()}>"
+
+    # --- deciding -------------------------------------------------------------------------
+
+    def accept(self, body: bytes = b"", headers: HeadersLike | None = None) -> None:
+        """Answer the peer's Hello: the channel is open. Never waits.
+
+        Args:
+            body: of the answer, which is the peer's ``channel.hello``.
+            headers: of the answer.
+
+        Raises:
+            NotAllowed: it is decided already, or was not this side's to decide.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: the peer has gone, or this side.
+            TofuError: as ``Message`` for what does not fit in one.
+        """
+        text = TextHeaders(headers).encode() if headers else b""
+        self._check_undecided("accepted")
+        self._connection.put(OpCode.HELLO_RESPONSE, headers=text, body=body)
+        self._introduced(self)
+
+    async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
+        """Tell the peer why it is not accepted, and close once it has read that.
+
+        There its ``connect`` raises ``ConnectFailed`` with the reason. Takes 5 seconds at most;
+        then, or when cancelled, it aborts.
+
+        Args:
+            reason: for people; at most 65,535 bytes of UTF-8.
+            status: for programs.
+
+        Raises:
+            ValueError: the status is SUCCESS.
+            InvalidBodyLen: the reason is too long.
+            NotAllowed, PeerDisconnected, ProtocolViolation, ChannelClosed: as ``accept``.
+        """
+        if status is Status.SUCCESS:
+            raise ValueError("a rejection needs a status that says what is wrong, not SUCCESS")
+        self._check_undecided("rejected")
+        await self._connection.refuse(status, reason.encode("utf-8", "replace"))
+
+    def _check_undecided(self, verb: str) -> None:
+        state = self.state
+        if state not in {State.HELLO_HEARD, State.CLOSED}:
+            raise NotAllowed(f"a channel in state {state.name.lower()} cannot be {verb}")
 
     # --- receiving ------------------------------------------------------------------------
 
@@ -348,14 +407,11 @@ class Channel(ObjectStream[Message]):
 
     # --- what the connection tells --------------------------------------------------------
 
-    def accept_hello(self) -> None:
-        """Answer the peer's Hello: the channel is open."""
-        self._connection.put(OpCode.HELLO_RESPONSE)
-
     def received(self, batch: list[Message]) -> None:
         """Sort what arrived: answers to those who asked, the rest to the mailbox."""
         if self._hello is None:
             self._hello = batch.pop(0)
+            self._peer = self._connection.peer()
             self._introduced(self)
         elif self._requests or self._abandoned:
             batch = [message for message in batch if not self._answers(message)]
@@ -388,6 +444,7 @@ class Channel(ObjectStream[Message]):
 
     def closed(self) -> None:
         """The socket is gone."""
+        self._introduced(self)
         self._forget(self.number)
 
     def _answers(self, message: Message) -> bool:
