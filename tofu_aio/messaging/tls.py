@@ -88,11 +88,9 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     # --- the protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connect what is above, and begin."""
+        """Connect what is above. The handshake begins with the client's first write."""
         self._below = cast("asyncio.Transport", transport)
         self._above.connection_made(self)
-        if not self._below.is_closing():  # it may have been given up meanwhile
-            self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         """Hand on what this makes readable."""
@@ -106,7 +104,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def eof_received(self) -> bool:
         """No more comes, announced or not: a tofu peer's last word is its Bye, not TLS's."""
-        if not self._shaken:
+        if not self._shaken and not self._server_side:
             self._fail("the peer closed the connection in the handshake: does it speak TLS?")
             self._tell_failure()
         elif not self._protocol.eof_received():
@@ -130,9 +128,10 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send."""
         self._unwritten += data
-        if self._shaken:
-            self._write_through()
-            self._tell_failure()
+        if not self._shaken:
+            self.decrypt(b"")  # begins the handshake, if this is the first
+        self._write_through()
+        self._tell_failure()
 
     def can_write_eof(self) -> bool:
         """It can."""
