@@ -408,15 +408,15 @@ def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
 
 def _check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
     answer = channel._hello
-    if answer is not None and answer.status is not Status.SUCCESS:
-        reason = ERRORS[answer.status](answer.body.decode("utf-8", "replace") or answer.status.name)
-        text = f"{where} refused the channel: {reason} ({answer.status.name.lower()})"
-        raise ConnectFailed(text) from reason
-    end = channel.end
-    if end is not None:
-        cure = ""
-        if isinstance(end, ProtocolViolation):
-            cure = ": is it a tofu peer?"
-        elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
-            cure = ": if it expects TLS, connect with ssl="
-        raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end
+    if answer is not None:
+        if answer.status is Status.SUCCESS:
+            return  # if it has ended since, receiving will tell, after what came before
+        words, status = answer.body.decode("utf-8", "replace"), answer.status.name.lower()
+        text = f"{where} refused the channel: " + (f"{words} ({status})" if words else status)
+        raise ConnectFailed(text) from ERRORS[answer.status](words or status)
+    end, cure = channel.end, ""
+    if isinstance(end, ProtocolViolation):
+        cure = ": is it a tofu peer?"
+    elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
+        cure = ": if it expects TLS, connect with ssl="
+    raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end

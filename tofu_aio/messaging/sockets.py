@@ -160,9 +160,17 @@ def file_identity(address: Address) -> os.stat_result | None:
 
 async def _resolve(address: TcpAddress) -> list[Place]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM
-        )
+        if "%" in address.host:  # a number, which needs no waiting; uvloop would drop its scope
+            found = socket.getaddrinfo(
+                address.host,
+                address.port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_NUMERICHOST,
+            )
+        else:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            )
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidAddress(
@@ -179,7 +187,7 @@ async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.soc
         for option in options:
             sock.setsockopt(*option)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, name)
+        await _connect(sock, name)
         with contextlib.suppress(OSError):  # it has gone already, as reading will tell
             if sock.getsockname() == sock.getpeername():
                 # Where nobody listens, a port that the system gives to who connects can be the
@@ -192,6 +200,26 @@ async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.soc
         sock.close()
         raise
     return sock
+
+
+async def _connect(sock: socket.socket, name: SocketName) -> None:
+    loop = asyncio.get_running_loop()
+    scope = name[3] if len(name) == 4 and not isinstance(name, str) else 0
+    if not scope or isinstance(loop, asyncio.BaseEventLoop):
+        await loop.sock_connect(sock, name)
+        return
+    # uvloop reads the name anew and drops its scope, without which it leads nowhere.
+    with contextlib.suppress(BlockingIOError):
+        sock.connect(name)
+    writable = asyncio.Event()
+    loop.add_writer(sock, writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(sock)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 class _Echo(Exception):
