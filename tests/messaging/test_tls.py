@@ -383,6 +383,36 @@ async def test_an_answer_that_is_not_tls_is_refused(
             await connecting
 
 
+async def test_who_talks_on_still_hears_why_it_is_refused(group: tofu.ChannelGroup) -> None:
+    """In TLS 1.3 a client has said Hello, and more, before its certificate is missed."""
+    async with await group.listen(HERE, ssl=server_context(mutual=True)) as listener:
+        with await RawPeer.connect(listener.address) as raw:
+            peer = RawTls(raw)
+            await peer.shake()
+            for _ in range(5):
+                await raw.send(peer.sealed(hello()))
+                await turns(5)
+            with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+                await peer.read()
+            assert not await raw.resets()
+
+
+async def test_what_waits_for_the_handshake_is_counted(
+    group: tofu.ChannelGroup, raw_server: RawServer
+) -> None:
+    connecting = asyncio.create_task(
+        group.connect(raw_server.address, body=bytes(50_000), ssl=client_context())
+    )
+    with await raw_server.accept():  # and it says nothing
+        (channel,) = group._members.values()
+        assert isinstance(channel, tofu.Channel)
+        await until(lambda: channel.statistics().sent)
+        await turns(5)
+        assert channel.statistics().queued_bytes > 50_000
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+
+
 @pytest.mark.parametrize("sent", [0, 1, 20, "everything"])
 async def test_who_stalls_in_the_handshake_is_closed_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, sent: int | str
