@@ -13,6 +13,7 @@ from .messaging.engine import Engine
 from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
 from .messaging.listener import Listener
+from .messaging.peer import Certificate, Credentials, Peer
 from .messaging.shortcuts import connect, serve
 from .messaging.statistics import ChannelStatistics, EngineStatistics
 from .messaging.triggers import Triggers
@@ -73,6 +74,7 @@ __all__ = [
     "Address",
     "AllocationFailed",
     "BinaryHeader",
+    "Certificate",
     "Channel",
     "ChannelClosed",
     "ChannelEnded",
@@ -80,6 +82,7 @@ __all__ = [
     "ChannelStatistics",
     "CommunicationFailed",
     "ConnectFailed",
+    "Credentials",
     "Engine",
     "EngineStatistics",
     "Exchange",
@@ -105,6 +108,7 @@ __all__ = [
     "NullMessage",
     "OpCode",
     "Origin",
+    "Peer",
     "PeerDisconnected",
     "PoolEmpty",
     "ProcessingFailed",

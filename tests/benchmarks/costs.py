@@ -73,7 +73,7 @@ async def measure() -> dict[str, float]:
     channel = Channel(connection, lambda _: None, lambda _: None)
     connection.connection_made(Sink())
     connection.data_received(tofu.Message(tofu.OpCode.HELLO_REQUEST, message_id=1).encode())
-    channel.accept_hello()
+    channel.accept()
     request = tofu.Message(tofu.OpCode.REQUEST, BODY, message_id=2)
     chunk = request.encode() * 64
 

@@ -41,7 +41,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """No connection is ever refused or made; says when the first is tried."""
     tried = asyncio.Event()
 
-    async def connect(address: tofu.Address) -> None:
+    async def connect(*_: object) -> None:
         tried.set()
         await asyncio.get_running_loop().create_future()
 

@@ -16,7 +16,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.conftest import HAS_ABSTRACT, HAS_UDS
-from tests.messaging.peers import RawPeer, turns
+from tests.messaging.peers import RawPeer, transport_of, turns
 from tofu_aio.messaging import sockets
 
 needs_uds = pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets here")
@@ -440,3 +440,148 @@ async def test_nothing_stays_open_when_an_option_is_refused(
     monkeypatch.setattr(sockets.socket, "SO_REUSEADDR", 9999)
     with pytest.raises(tofu.ListenFailed):
         await group.listen("tcp://127.0.0.1:0")
+
+
+# --- options -------------------------------------------------------------------------------
+
+
+KEEPALIVE = {
+    name: getattr(socket, name)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+    if hasattr(socket, name)
+}
+
+
+def kept_alive(channel: tofu.Channel) -> dict[str, int]:
+    """How the channel's socket is kept alive, if it is."""
+    sock = transport_of(channel).get_extra_info("socket")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        return {}
+    return {name: sock.getsockopt(socket.IPPROTO_TCP, number) for name, number in KEEPALIVE.items()}
+
+
+@pytest.mark.parametrize("keepalive", [None, 0.5, 30])
+async def test_keepalive_is_for_both_sides_to_choose(
+    group: tofu.ChannelGroup, keepalive: float | None
+) -> None:
+    async with await group.listen("tcp://127.0.0.1:0", keepalive=keepalive) as listener:
+        for own in (None, 7):
+            client, server = await asyncio.gather(
+                group.connect(listener.address, keepalive=own), listener.accept()
+            )
+            for channel, chosen in ((client, own), (server, keepalive)):
+                found = kept_alive(channel)
+                assert bool(found) is (chosen is not None)
+                if chosen is not None and sys.platform == "linux":
+                    idle, interval = {0.5: (1, 1), 30: (30, 10), 7: (7, 3)}[chosen]
+                    assert found == {
+                        "TCP_KEEPIDLE": idle,
+                        "TCP_KEEPINTVL": interval,
+                        "TCP_KEEPCNT": 3,
+                    }
+            await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_keepalive_is_a_positive_number(group: tofu.ChannelGroup) -> None:
+    for wrong in (0, -1, float("nan")):
+        for attempt in (group.connect, group.listen):
+            with pytest.raises(ValueError, match="positive number of seconds"):
+                await attempt("tcp://127.0.0.1:7000", keepalive=wrong)
+
+
+@needs_uds
+async def test_a_unix_socket_needs_no_keepalive(group: tofu.ChannelGroup, folder: Path) -> None:
+    async with await group.listen(f"uds://{folder}/s", keepalive=5) as listener:
+        client, server = await asyncio.gather(
+            group.connect(listener.address, keepalive=5), listener.accept()
+        )
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_every_tcp_channel_sends_at_once(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    for channel in (client, server):
+        sock = transport_of(channel).get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_an_address_that_is_free_in_a_moment_is_waited_for(group: tofu.ChannelGroup) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        listening = asyncio.create_task(group.listen(f"tcp://127.0.0.1:{port}"))
+        await turns(20)
+        assert not listening.done()
+    await (await listening).aclose()
+
+
+async def test_a_shared_port_needs_the_consent_of_all(group: tofu.ChannelGroup) -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        with pytest.raises(tofu.ListenFailed, match="has no SO_REUSEPORT"):
+            await group.listen("tcp://127.0.0.1:0", reuse_port=True)
+        return
+    async with await group.listen("tcp://127.0.0.1:0", reuse_port=True) as listener:
+        async with await group.listen(listener.address, reuse_port=True) as other:
+            assert other.address == listener.address
+        with pytest.raises(tofu.ListenFailed, match="in use"):
+            await group.listen(listener.address)
+
+
+@needs_uds
+async def test_a_path_cannot_be_shared(group: tofu.ChannelGroup, folder: Path) -> None:
+    with pytest.raises(tofu.WrongAddress, match="only TCP ports can be shared"):
+        await group.listen(f"uds://{folder}/s", reuse_port=True)
+
+
+SHARE = """
+import asyncio, os, sys
+import tofu_aio as tofu
+
+async def main():
+    async def tell(channel):
+        await channel.signal(b"%d" % os.getpid())
+
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        async with await group.listen(sys.argv[1], reuse_port=True) as listener:
+            print("listening", flush=True)
+            serving = asyncio.create_task(listener.serve(tell))
+            await asyncio.to_thread(sys.stdin.read)
+        await serving
+
+tofu.run(main())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux is known to deal connections out evenly"
+)
+async def test_processes_share_a_port(group: tofu.ChannelGroup) -> None:
+    """The kernel chooses by the client's port: thirty of the same side are as likely as 2**-29."""
+    async with await group.listen("tcp://127.0.0.1:0", reuse_port=True) as placeholder:
+        address = str(placeholder.address)
+        workers = [
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                SHARE,
+                address,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            for _ in range(2)
+        ]
+        for worker in workers:
+            assert worker.stdout is not None
+            assert await worker.stdout.readline() == b"listening\n"
+    seen = set()
+    try:
+        for _ in range(30):
+            async with await group.connect(address) as channel:
+                seen |= {int(message.body) async for message in channel}
+    finally:
+        for worker in workers:
+            await worker.communicate()
+    assert seen == {worker.pid for worker in workers}
+    assert [worker.returncode for worker in workers] == [0, 0]

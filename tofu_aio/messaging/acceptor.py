@@ -28,6 +28,7 @@ class Acceptor:
         address: what was asked for.
         hello_timeout: seconds that a connection may take to introduce itself.
         admit: makes the connection of a new channel.
+        layer: puts TLS between a connection and its socket, if that is wanted.
 
     Attributes:
         address: where it listens, with the port that the system chose.
@@ -39,15 +40,17 @@ class Acceptor:
         address: Address,
         hello_timeout: float,
         admit: Callable[[], Connection],
+        layer: Callable[[asyncio.Protocol], asyncio.Protocol],
     ) -> None:
         self.address = sockets.local_address(sock, address)
         self._sock = sock
         self._identity = sockets.file_identity(address)
         self._hello_timeout = hello_timeout
         self._admit = admit
+        self._layer = layer
         self._server: asyncio.Server | None = None
         self._closed = False
-        self._strangers = 0  # connections that are read, but not taken by the application
+        self._strangers: set[Connection] = set()  # read, but not accepted, and not gone
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}
         self._waiting: dict[_Waiting, None] = {}  # strangers beyond those, in order
 
@@ -76,10 +79,12 @@ class Acceptor:
         deadline = self._introducing.pop(connection, None)
         if deadline is not None:
             deadline.cancel()
+            if isinstance(connection.end, ProtocolViolation):
+                logger.warning("%s: a connection was refused: %s", self.address, connection.end)
 
-    def taken(self) -> None:
-        """Somebody is a stranger no more, or gone: the next one may introduce himself."""
-        self._strangers -= 1
+    def taken(self, connection: Connection) -> None:
+        """It is a stranger no more, or gone: the next one may introduce himself."""
+        self._strangers.discard(connection)
         self._invite()
 
     def close(self) -> None:
@@ -109,22 +114,22 @@ class Acceptor:
     def _welcome(self) -> asyncio.Protocol:
         if self._server is None:
             return _Refusal()  # it was under way when the listener closed
-        if self._strangers >= PENDING_CHANNELS:
+        if len(self._strangers) >= PENDING_CHANNELS:
             return _Waiting(self)
         return self._host() or _Refusal()
 
-    def _host(self) -> Connection | None:
-        """A connection for one more stranger, unless channels have run out."""
+    def _host(self) -> asyncio.Protocol | None:
+        """A protocol for one more stranger, unless channels have run out."""
         try:
             connection = self._admit()
         except TofuError as error:
             logger.warning("%s: a connection was refused: %s", self.address, error)
             return None
-        self._strangers += 1
+        self._strangers.add(connection)
         self._introducing[connection] = asyncio.get_running_loop().call_later(
             self._hello_timeout, self._too_late, connection
         )
-        return connection
+        return self._layer(connection)
 
     def wait(self, stranger: _Waiting) -> None:
         """Queue a connection that has come while all places were taken."""
@@ -139,14 +144,14 @@ class Acceptor:
         self._waiting.pop(stranger, None)
 
     def _invite(self) -> None:
-        while self._waiting and self._strangers < PENDING_CHANNELS:
+        while self._waiting and len(self._strangers) < PENDING_CHANNELS:
             stranger = next(iter(self._waiting))
             del self._waiting[stranger]
-            connection = self._host()
-            if connection is None:
+            protocol = self._host()
+            if protocol is None:
                 stranger.transport.abort()
             else:
-                stranger.become(connection)
+                stranger.become(protocol)
 
     def _too_late(self, connection: Connection) -> None:
         text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
@@ -176,14 +181,16 @@ class _Waiting(asyncio.Protocol):
         """Wait no more."""
         self._acceptor.give_up(self)
 
-    def become(self, connection: Connection) -> None:
+    def become(self, protocol: asyncio.Protocol) -> None:
         """Go on as a channel's connection."""
         transport = self.transport
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
         if self._early:
-            connection.data_received(self._early)
-        connection.reconcile_reading()
+            protocol.data_received(self._early)
+        # A Hello needs no permit: nothing keeps it from being read.
+        if not transport.is_closing():
+            transport.resume_reading()
 
 
 class _Refusal(asyncio.Protocol):

@@ -17,6 +17,7 @@ from ..protocol.errors import (
     InvalidMessageId,
     InvalidMoreUsage,
     InvalidOpCode,
+    NotAllowed,
     PeerDisconnected,
     TofuError,
     again,
@@ -30,6 +31,7 @@ from .attributes import Attributes, channel_attributes
 from .connection import Connection, when_sending
 from .exchange import Exchange
 from .mailbox import Mailbox
+from .peer import Peer
 from .statistics import ChannelStatistics
 from .triggers import Triggers
 
@@ -48,6 +50,8 @@ _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
 class Channel(ObjectStream[Message]):
     """A conversation with one peer. Made by ``group.connect`` and ``listener.accept``.
 
+    One that ``listener.receive_hello`` brings begins with a decision: ``accept`` or ``reject``.
+
     Messages arrive by iterating, or by ``receive``; responses to ``request`` go to their
     requests. Reading from the peer stops while the engine's pool is exhausted, and the peer
     feels it, so messages should be released, or dropped, soon.
@@ -65,7 +69,8 @@ class Channel(ObjectStream[Message]):
     ) -> None:
         self._connection = connection
         connection.sink = self
-        self._introduced = introduced  # called once: by the peer's Hello, or by an end before it
+        # Called when the Hello has come, or never will, when it is answered, and at the very end.
+        self._introduced = introduced
         self._forget = forget  # called once, with the number, when the socket is gone
         self._mailbox: Mailbox[Message] = Mailbox()
         self._requests: dict[int, asyncio.Future[Message]] = {}
@@ -75,6 +80,7 @@ class Channel(ObjectStream[Message]):
         self._late = 0
         self._half_closed = False  # the peer said Bye with send_eof: it still listens
         self._hello: Message | None = None
+        self._peer: Peer | None = None
 
     # --- what it is -----------------------------------------------------------------------
 
@@ -98,6 +104,15 @@ class Channel(ObjectStream[Message]):
         """How the peer introduced itself: its HELLO_REQUEST, or its answer to ours."""
         assert self._hello is not None
         return self._hello
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end: address, and on a Unix socket the process, or by TLS the name.
+
+        It is what was known when the peer's Hello, or its answer to ours, arrived.
+        """
+        assert self._peer is not None
+        return self._peer
 
     @property
     def triggers(self) -> Triggers:
@@ -129,6 +144,50 @@ class Channel(ObjectStream[Message]):
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} {self.state.name.lower()}>"
+
+    # --- deciding -------------------------------------------------------------------------
+
+    def accept(self, body: bytes = b"", headers: HeadersLike | None = None) -> None:
+        """Answer the peer's Hello: the channel is open. Never waits.
+
+        Args:
+            body: of the answer, which is the peer's ``channel.hello``.
+            headers: of the answer.
+
+        Raises:
+            NotAllowed: it is decided already, or was not this side's to decide.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: the peer has gone, or this side.
+            TofuError: as ``Message`` for what does not fit in one.
+        """
+        text = TextHeaders(headers).encode() if headers else b""
+        self._check_undecided("accepted")
+        self._connection.put(OpCode.HELLO_RESPONSE, headers=text, body=body)
+        self._introduced(self)
+
+    async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
+        """Tell the peer why it is not accepted, and close once it has read that.
+
+        There its ``connect`` raises ``ConnectFailed`` with the reason. Takes 5 seconds at most;
+        then, or when cancelled, it aborts.
+
+        Args:
+            reason: for people; at most 65,535 bytes of UTF-8.
+            status: for programs.
+
+        Raises:
+            ValueError: the status is SUCCESS.
+            InvalidBodyLen: the reason is too long.
+            NotAllowed, PeerDisconnected, ProtocolViolation, ChannelClosed: as ``accept``.
+        """
+        if status is Status.SUCCESS:
+            raise ValueError("a rejection needs a status that says what is wrong, not SUCCESS")
+        self._check_undecided("rejected")
+        await self._connection.refuse(status, reason.encode("utf-8", "replace"))
+
+    def _check_undecided(self, verb: str) -> None:
+        state = self.state
+        if state not in {State.HELLO_HEARD, State.CLOSED}:
+            raise NotAllowed(f"a channel in state {state.name.lower()} cannot be {verb}")
 
     # --- receiving ------------------------------------------------------------------------
 
@@ -323,7 +382,10 @@ class Channel(ObjectStream[Message]):
             InvalidChannelNumber: ``request`` was not received on this channel.
             InvalidMessageId: the exchange of ``request`` is under way already.
             InvalidMessage, InvalidHeadersLen: as ``Message`` for headers that do not fit in one.
+            NotAllowed: the peer's Hello was not accepted yet.
         """
+        if self.state is State.HELLO_HEARD:
+            raise NotAllowed(f"channel {self.number} is not open yet: accept it first")
         op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
         message_id = next_message_id() if request is None else self._asked(request)
         exchange = Exchange(self._connection, op_code, message_id, headers, self._leave)
@@ -443,14 +505,11 @@ class Channel(ObjectStream[Message]):
 
     # --- what the connection tells --------------------------------------------------------
 
-    def accept_hello(self) -> None:
-        """Answer the peer's Hello: the channel is open."""
-        self._connection.put(OpCode.HELLO_RESPONSE)
-
     def received(self, batch: list[Message]) -> None:
         """Sort what arrived: answers to those who asked, the rest to the mailbox."""
         if self._hello is None:
             self._hello = batch.pop(0)
+            self._peer = self._connection.peer()
             self._introduced(self)
         elif self._requests or self._abandoned or self._exchanges:
             batch = [message for message in batch if not self._answers(message)]
@@ -483,6 +542,7 @@ class Channel(ObjectStream[Message]):
 
     def closed(self) -> None:
         """The socket is gone."""
+        self._introduced(self)
         self._forget(self.number)
 
     def _answers(self, message: Message) -> bool:

@@ -27,8 +27,11 @@ from ..protocol.lifecycle import BYE_SAID, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
 from ..protocol.pool import Pool
+from ..protocol.status import Status
+from .farewell import Farewell
 from .flow import ReadGate
 from .limits import BYE_TIMEOUT, WRITE_HIGH_WATER
+from .peer import Peer, peer_of
 from .remains import Remains
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
@@ -168,9 +171,12 @@ class Connection(asyncio.Protocol):
         if exc is not None and not self._told and self._transport is not None:
             self._remains = Remains.of(self._transport)
         self.detach()
-        lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
-        lost.__cause__ = exc
-        self._finish(lost)
+        if isinstance(exc, TofuError):
+            self._finish(exc)
+        else:
+            lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
+            lost.__cause__ = exc
+            self._finish(lost)
         self._read_remains()
 
     def detach(self) -> None:
@@ -248,6 +254,10 @@ class Connection(asyncio.Protocol):
             message.release()
             if message.op_code is OpCode.BYE_REQUEST and self.end is None:
                 self.put(OpCode.BYE_RESPONSE)
+
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+        return peer_of(self._transport)
 
     # --- sending --------------------------------------------------------------------------
 
@@ -456,11 +466,30 @@ class Connection(asyncio.Protocol):
                 self.put(OpCode.BYE_RESPONSE)
             elif state not in {State.BYE_SENT, State.BYE_ANSWERED}:
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
+        await self._gone(f"the peer did not answer Bye within {BYE_TIMEOUT:g} s")
+
+    async def refuse(self, status: Status, body: bytes) -> None:
+        """Answer the Hello with what is wrong, and close once the peer has read it.
+
+        Takes as long as ``aclose`` at most. Cancelled, it aborts.
+
+        Raises:
+            InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
+        """
+        self.put(OpCode.HELLO_RESPONSE, body=body, status=status)
+        self.flush()
+        self.end = ChannelClosed("the channel was refused on this side")
+        if self._transport is not None:
+            Farewell(self._transport, self)
+        await self._gone(f"the peer did not leave within {BYE_TIMEOUT:g} s")
+
+    async def _gone(self, reproach: str) -> None:
+        """Wait until the socket is gone; abort if it takes too long."""
         try:
             async with asyncio.timeout(BYE_TIMEOUT):
                 await asyncio.shield(self.done)
         except TimeoutError:
-            self.abort(ChannelClosed(f"the peer did not answer Bye within {BYE_TIMEOUT:g} s"))
+            self.abort(ChannelClosed(reproach))
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
             self.abort(ChannelClosed("closing was cancelled"))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from ssl import SSLContext
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from ..protocol.address import Address, UdsAddress, parse_address
+from ..protocol.address import Address, TcpAddress, UdsAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ..protocol.errors import (
+    ERRORS,
     ChannelClosed,
     ConnectFailed,
     InvalidAddress,
     InvalidChannelGroup,
     InvalidChannelNumber,
     NotAllowed,
+    PeerDisconnected,
     ProtocolViolation,
     TofuError,
 )
@@ -34,6 +37,7 @@ from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
 from .posted import PostedChannel, PostedListener
+from .tls import client_layer, server_layer
 
 Member: TypeAlias = Channel | Listener | PostedChannel | PostedListener
 """What a group has under a channel number."""
@@ -94,21 +98,36 @@ class ChannelGroup:
     # --- streams --------------------------------------------------------------------------
 
     async def listen(
-        self, address: str | Address, *, hello_timeout: float = HELLO_TIMEOUT
+        self,
+        address: str | Address,
+        *,
+        ssl: SSLContext | None = None,
+        keepalive: float | None = None,
+        reuse_port: bool = False,
+        hello_timeout: float = HELLO_TIMEOUT,
     ) -> Listener:
         """Listen for channels.
 
         Args:
             address: ``tcp://host:port``, with port 0 for any free one and host ``*`` for all of
-                the machine's addresses; ``uds:///path``; or ``uds://@name`` on Linux.
-            hello_timeout: seconds that a connection may take to introduce itself.
+                the machine's addresses; ``uds:///path``; or ``uds://@name`` on Linux. Of a name
+                that has several addresses it is the first; ``*`` serves them all.
+            ssl: speak TLS (TCP only), with this context; one that demands certificates shows
+                them in ``channel.peer``.
+            keepalive: see ``connect``; for the channels that it brings.
+            reuse_port: let several processes listen on this TCP port, each with this option. The
+                kernel deals the connections out among them; Windows cannot.
+            hello_timeout: seconds that a connection may take to introduce itself, TLS included.
 
         Raises:
             InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
             ListenFailed: the system refuses it; the message says why.
-            WrongAddress: this system has no such sockets.
+            WrongAddress: this system has no such sockets, or they have no such option.
+            TypeError, ValueError: ``ssl`` is no SSLContext, or one for connecting; or
+                ``keepalive`` is not positive.
         """
         where = parse_address(address)
+        layer = server_layer(where, ssl)
         number = self._new_number()
         listener = Listener(number, self._forget)
 
@@ -120,8 +139,8 @@ class ChannelGroup:
             return connection
 
         try:
-            sock = await sockets.listen(where)
-            await listener.start(Acceptor(sock, where, hello_timeout, admit))
+            sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
+            await listener.start(Acceptor(sock, where, hello_timeout, admit, layer))
         except BaseException:
             self._forget(number)
             raise
@@ -137,6 +156,9 @@ class ChannelGroup:
         *,
         headers: HeadersLike = (),
         body: bytes = b"",
+        ssl: SSLContext | None = None,
+        server_hostname: str | None = None,
+        keepalive: float | None = None,
         timeout: float = CONNECT_TIMEOUT,
     ) -> Channel:
         """Connect to a listener and say Hello; return once it has accepted.
@@ -145,16 +167,25 @@ class ChannelGroup:
             address: as the listener has it.
             headers: of the Hello, after its own ``~connect_to``.
             body: of the Hello.
+            ssl: speak TLS (TCP only), with this context.
+            server_hostname: whom the listener's certificate must name; by default the host.
+            keepalive: seconds of silence after which the kernel asks whether the peer is still
+                there; a peer that is not is lost within twice that time. None never asks. Not
+                needed over Unix sockets, whose kernel knows.
             timeout: seconds, for all of it.
 
         Raises:
             InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
             ConnectFailed: nobody is there, refuses, does not answer in time, or does not speak
-                the protocol.
-            WrongAddress: the address is only good for listening.
+                the protocol; or TLS fails. What the listener gave as the reason of a refusal is
+                in the text, and its status in that of ``__cause__``.
+            WrongAddress: the address is only good for listening, or has no TLS.
+            TypeError, ValueError: ``ssl`` is no SSLContext, or one for listening, or has no name
+                to check; or ``keepalive`` is not positive.
         """
         where = parse_address(address)
+        layer = client_layer(where, ssl, server_hostname)
         hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers))
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = self._new_connection(State.CONNECTING)
@@ -169,13 +200,13 @@ class ChannelGroup:
         try:
             async with deadline:
                 self._connecting.add(deadline)
-                await _attach(connection, where)
+                await _attach(connection, where, layer(connection), keepalive)
                 if connection.end is None:
                     connection.post(hello)
                 await answered
             if self._closed:
                 raise _group_closed()
-            _check_accepted(channel, where)
+            _check_accepted(channel, where, tls=ssl is not None)
         except TimeoutError:
             channel.abort()
             if self._closed:
@@ -320,9 +351,10 @@ class ChannelGroup:
 
         def introduced(connection: Connection) -> None:
             acceptor.introduced(connection)
-            acceptor.taken()
+            acceptor.taken(connection)
 
-        acceptor = Acceptor(await sockets.listen(where), where, HELLO_TIMEOUT, admit)
+        sock = await sockets.listen(where)
+        acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, server_layer(where, None))
         await acceptor.start()
         self._members[number] = PostedListener(number, acceptor, self._mailbox, self._forget)
         return {LISTEN_ON: acceptor.address.to_header()}
@@ -333,7 +365,7 @@ class ChannelGroup:
         self._members[number] = channel
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await _attach(connection, where)
+                await _attach(connection, where, connection)
         except BaseException as error:
             channel.give_up()
             if isinstance(error, TimeoutError):
@@ -348,15 +380,20 @@ def _group_closed() -> TofuError:
     return ChannelClosed("the group was closed")
 
 
-async def _attach(connection: Connection, where: Address) -> None:
-    """Connect a socket and give it to the connection."""
-    sock = await sockets.connect(where)
+async def _attach(
+    connection: Connection,
+    where: Address,
+    protocol: asyncio.Protocol,
+    keepalive: float | None = None,
+) -> None:
+    """Connect a socket and give it to the connection, or to the layer beneath it."""
+    sock = await sockets.connect(where, keepalive)
     loop = asyncio.get_running_loop()
     try:
         if isinstance(where, UdsAddress):
-            await loop.create_unix_connection(lambda: connection, sock=sock)
+            await loop.create_unix_connection(lambda: protocol, sock=sock)
         else:
-            await loop.create_connection(lambda: connection, sock=sock)
+            await loop.create_connection(lambda: protocol, sock=sock)
     except BaseException as error:
         if isinstance(error, Exception):
             sock.close()  # it has no transport; a cancelled one closes its own
@@ -370,10 +407,17 @@ def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
     return TextHeaders([(CONNECT_TO, where.to_header()), *TextHeaders(headers).pairs])
 
 
-def _check_accepted(channel: Channel, where: Address) -> None:
-    end = channel.end
-    if end is not None:
-        cure = ": is it a tofu peer?" if isinstance(end, ProtocolViolation) else ""
-        raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end
-    if channel.hello.status is not Status.SUCCESS:
-        raise ConnectFailed(f"{where} refused the channel: {channel.hello.status.name.lower()}")
+def _check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
+    answer = channel._hello
+    if answer is not None:
+        if answer.status is Status.SUCCESS:
+            return  # if it has ended since, receiving will tell, after what came before
+        words, status = answer.body.decode("utf-8", "replace"), answer.status.name.lower()
+        text = f"{where} refused the channel: " + (f"{words} ({status})" if words else status)
+        raise ConnectFailed(text) from ERRORS[answer.status](words or status)
+    end, cure = channel.end, ""
+    if isinstance(end, ProtocolViolation):
+        cure = ": is it a tofu peer?"
+    elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
+        cure = ": if it expects TLS, connect with ssl="
+    raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end

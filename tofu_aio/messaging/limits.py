@@ -16,8 +16,20 @@ CONNECT_TIMEOUT: Final = 10.0
 HELLO_TIMEOUT: Final = 10.0
 """Seconds that a new connection has to introduce itself before it is closed."""
 
+DECISION_TIMEOUT: Final = CONNECT_TIMEOUT
+"""Seconds that a listener may take to decide on a Hello: its sender waits no longer."""
+
 BYE_TIMEOUT: Final = 5.0
 """Seconds that closing waits for the peer before it resets the connection."""
+
+ATTEMPT_DELAY: Final = 0.25
+"""Seconds that the addresses of a host get before the next one is tried too (RFC 8305, 8)."""
+
+CHURN_PAUSES: Final = (0.02, 0.08, 0.2)
+"""Seconds between attempts at what fails when many sockets come and go, and then does not."""
+
+KEEPALIVE_PROBES: Final = 3
+"""Questions of the kernel's without an answer after which a connection is lost."""
 
 UNIX_BACKLOG_RETRY: Final = 0.01
 """Seconds between attempts while a Unix listener's backlog is full: the kernel does not queue."""

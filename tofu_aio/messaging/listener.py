@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,8 @@ from ..protocol.lifecycle import State
 from .acceptor import Acceptor
 from .attributes import Attributes
 from .channel import Channel
+from .deciding import Decide, decided
+from .limits import DECISION_TIMEOUT
 from .mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
@@ -63,12 +66,25 @@ class Listener(AnyioListener[Channel]):
             ChannelClosed: the listener was closed.
             BusyResourceError: another task is accepting.
         """
-        assert self._acceptor is not None
+        channel = await self.receive_hello()
+        channel.accept()
+        return channel
+
+    async def receive_hello(self) -> Channel:
+        """The next channel, undecided: look at its ``hello`` and ``peer``, then decide.
+
+        ``channel.accept()`` opens it, ``await channel.reject(reason)`` tells the peer why not, and
+        closing it says nothing. It is in the state HELLO_HEARD until then, or CLOSED when the peer
+        has not waited. It counts as one of the listener's 128 strangers until it is accepted or
+        gone, so an application that takes Hellos and does not decide shuts its own door; and it
+        outlives the listener. Cancelled, this loses none.
+
+        Raises:
+            As ``accept``.
+        """
         while True:
             channel = await self._ready.take()
-            self._acceptor.taken()
             if channel.state is State.HELLO_HEARD:  # else its peer has left again
-                channel.accept_hello()
                 return channel
 
     def __aiter__(self) -> Listener:
@@ -85,6 +101,9 @@ class Listener(AnyioListener[Channel]):
         self,
         handler: Callable[[Channel], Awaitable[object]],
         task_group: TaskGroup | None = None,
+        *,
+        decide: Decide | None = None,
+        decide_timeout: float = DECISION_TIMEOUT,
     ) -> None:
         """Accept channels and run ``handler(channel)`` for each, all at once, until closed.
 
@@ -94,16 +113,30 @@ class Listener(AnyioListener[Channel]):
         Args:
             handler: an async function that takes the channel.
             task_group: runs the handlers; without one, this waits for them before it returns.
+            decide: an async function that looks at ``channel.hello`` and ``channel.peer`` before
+                the channel is accepted. It accepts by returning, and refuses by raising a
+                ``TofuError``, ``NotAllowed("who are you?")`` say, whose status and text the peer
+                is told. It runs in the channel's own task and holds up no other; it is cancelled
+                when the peer leaves. None accepts at once.
+            decide_timeout: seconds for that, then the channel is refused.
         """
         if task_group is None:
             async with anyio.create_task_group() as own:
-                await self.serve(handler, own)
+                await self.serve(handler, own, decide=decide, decide_timeout=decide_timeout)
             return
-        async for channel in self:
-            task_group.start_soon(_handle, handler, channel)
+        while True:
+            try:
+                channel = await self.receive_hello()
+            except ChannelClosed:
+                return
+            if decide is None:
+                channel.accept()
+                task_group.start_soon(_handle, handler, channel)
+            else:
+                task_group.start_soon(_decide, decide, decide_timeout, handler, channel)
 
     async def aclose(self) -> None:
-        """Stop listening. Accepted channels live on; those not accepted are closed."""
+        """Stop listening. Channels that it brought live on; those it has not are closed."""
         for channel in self._ready.close(ChannelClosed("the listener was closed")):
             channel.abort()
         if self._acceptor is not None:
@@ -113,13 +146,15 @@ class Listener(AnyioListener[Channel]):
         await asyncio.sleep(0)  # then the address is free
 
     def introduced(self, channel: Channel) -> None:
-        """A channel said Hello, or ended before it could."""
+        """A channel said Hello, or ended before it could; or it was accepted, or is gone."""
         assert self._acceptor is not None
         self._acceptor.introduced(channel._connection)
         if channel.state is State.HELLO_HEARD:
             self._ready.put([channel])
-        else:
-            self._acceptor.taken()
+            return
+        with contextlib.suppress(ValueError):  # nobody took it, and nobody is to keep it
+            self._ready.items.remove(channel)
+        self._acceptor.taken(channel._connection)
 
     def __repr__(self) -> str:
         return f"<Listener {self._number} {self.address}>"
@@ -127,6 +162,17 @@ class Listener(AnyioListener[Channel]):
 
 def _already_forgotten(number: int) -> None:
     """Closing twice is no error."""
+
+
+async def _decide(
+    decide: Decide,
+    timeout: float,
+    handler: Callable[[Channel], Awaitable[object]],
+    channel: Channel,
+) -> None:
+    async with channel:
+        if await decided(decide, channel, timeout):
+            await _handle(handler, channel)
 
 
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:

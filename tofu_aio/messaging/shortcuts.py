@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 import anyio
 from anyio.abc import TaskStatus
@@ -11,6 +12,7 @@ from anyio.abc import TaskStatus
 from ..protocol.address import Address
 from ..protocol.text_headers import HeadersLike
 from .channel import Channel
+from .deciding import Decide
 from .engine import Engine
 from .limits import CONNECT_TIMEOUT, POOL_MESSAGES
 
@@ -21,6 +23,9 @@ async def connect(
     *,
     headers: HeadersLike = (),
     body: bytes = b"",
+    ssl: SSLContext | None = None,
+    server_hostname: str | None = None,
+    keepalive: float | None = None,
     timeout: float = CONNECT_TIMEOUT,
     pool_messages: int = POOL_MESSAGES,
 ) -> AsyncIterator[Channel]:
@@ -30,6 +35,9 @@ async def connect(
         address: ``tcp://host:port`` or ``uds:///path``.
         headers: of the Hello.
         body: of the Hello.
+        ssl: speak TLS (TCP only), with this context.
+        server_hostname: whom the listener's certificate must name; by default the host.
+        keepalive: seconds of silence after which the kernel asks whether the peer is there.
         timeout: seconds to connect and be accepted.
         pool_messages: how many received messages may be alive at once.
 
@@ -37,7 +45,15 @@ async def connect(
         As ``ChannelGroup.connect``.
     """
     async with Engine(pool_messages) as engine, engine.create_group() as group:
-        channel = await group.connect(address, headers=headers, body=body, timeout=timeout)
+        channel = await group.connect(
+            address,
+            headers=headers,
+            body=body,
+            ssl=ssl,
+            server_hostname=server_hostname,
+            keepalive=keepalive,
+            timeout=timeout,
+        )
         async with channel:
             yield channel
 
@@ -46,6 +62,10 @@ async def serve(
     handler: Callable[[Channel], Awaitable[object]],
     address: str | Address,
     *,
+    decide: Decide | None = None,
+    ssl: SSLContext | None = None,
+    keepalive: float | None = None,
+    reuse_port: bool = False,
     pool_messages: int = POOL_MESSAGES,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -54,6 +74,11 @@ async def serve(
     Args:
         handler: an async function that takes the channel; see ``Listener.serve``.
         address: ``tcp://host:port`` or ``uds:///path``.
+        decide: an async function that takes the channel before it is accepted, and refuses it by
+            raising a ``TofuError``; see ``Listener.serve``.
+        ssl: speak TLS (TCP only), with this context.
+        keepalive: seconds of silence after which the kernel asks whether a peer is there.
+        reuse_port: let several processes listen on this TCP port.
         pool_messages: how many received messages may be alive at once, over all channels.
         task_status: told the address, with the port the system chose, once it listens; that is
             what ``await task_group.start(serve, ...)`` of anyio returns.
@@ -62,6 +87,6 @@ async def serve(
         As ``ChannelGroup.listen``.
     """
     async with Engine(pool_messages) as engine, engine.create_group() as group:
-        listener = await group.listen(address)
+        listener = await group.listen(address, ssl=ssl, keepalive=keepalive, reuse_port=reuse_port)
         task_status.started(listener.address)
-        await listener.serve(handler)
+        await listener.serve(handler, decide=decide)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
@@ -21,15 +22,15 @@ from ..protocol.errors import (
     UdsPathNotFound,
     WrongAddress,
 )
-from .limits import LISTEN_BACKLOG, UNIX_BACKLOG_RETRY
+from .limits import CHURN_PAUSES, KEEPALIVE_PROBES, LISTEN_BACKLOG, UNIX_BACKLOG_RETRY
+from .race import NoneConnected, Place, SocketName, first_connected
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 """Bytes of ``sun_path``, the closing NUL of a path included (unix(7); afunix.h; sys/un.h)."""
 
 _HAS_ABSTRACT: Final[bool] = sys.platform == "linux"
 
-SocketName: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
-_Resolved: TypeAlias = tuple[socket.AddressFamily, SocketName]
+_Option: TypeAlias = tuple[int, int, int]
 
 _CURES: Final = {
     errno.ECONNREFUSED: "nobody is listening there: start the listener first",
@@ -46,60 +47,95 @@ _CURES: Final = {
     errno.EPROTOTYPE: "the socket at that path is not a stream socket",
 }
 
+_CONNECTING_CURES: Final = {
+    **_CURES,
+    errno.EADDRNOTAVAIL: "this machine has no address, or no free port, to connect from",
+    errno.EADDRINUSE: "this machine has no free port to connect from",
+}
 
-async def connect(address: Address) -> socket.socket:
+_CHURN: Final = {errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ECONNABORTED}
+"""What comes of many connections that come and go, and passes: no port is free to connect from, or
+a port is still in use by what was just closed."""
+
+
+async def connect(address: Address, keepalive: float | None = None) -> socket.socket:
     """A connected, non-blocking socket.
 
-    Tries each address of a host in turn. The caller bounds the time.
+    Tries each address of a host, the next one while the last still hesitates. The caller bounds
+    the time.
+
+    Args:
+        address: of a listener.
+        keepalive: seconds of silence after which the kernel asks whether the peer is there.
 
     Raises:
+        ValueError: ``keepalive`` is not positive.
         ConnectFailed, InvalidAddress, UdsPathNotFound, WrongAddress: what went wrong, and a cure.
     """
     if isinstance(address, UdsAddress):
         return await _connect_uds(address)
     if address.host == ANY_HOST or address.port == 0:
         raise WrongAddress(f"{address} is for listening: connecting needs a host and a port")
-    failure: OSError | None = None
-    for family, name in await _resolve(address):
+    options = _keepalive_options(keepalive)
+
+    async def attempt(place: Place) -> socket.socket:
+        return await _connected_tcp(place, options)
+
+    pauses = iter(CHURN_PAUSES)
+    places = await _resolve(address)
+    while True:
         try:
-            sock = _tcp_socket(family)  # fails where the system has no IPv6, say
-            try:
-                sock.setblocking(False)
-                await asyncio.get_running_loop().sock_connect(sock, name)
-            except BaseException:
-                sock.close()
-                raise
-        except OSError as error:
-            failure = error
-        else:
-            return sock
-    assert failure is not None
-    raise ConnectFailed(f"cannot connect to {address}: {_explain(failure)}") from failure
+            return await first_connected(places, attempt)
+        except NoneConnected as none:
+            errors = [error for _, error in none.failures]
+            pause = next(pauses, None)
+            if pause is None or _CHURN.isdisjoint(error.errno for error in errors):
+                text = f"cannot connect to {address}: {_explain_all(none.failures)}"
+                cause = ExceptionGroup("no address connected", errors)
+                raise ConnectFailed(text) from (cause if errors[1:] else errors[0])
+        await asyncio.sleep(pause)
 
 
-async def listen(address: Address) -> socket.socket:
+async def listen(
+    address: Address, keepalive: float | None = None, *, reuse_port: bool = False
+) -> socket.socket:
     """A listening, non-blocking socket.
 
     A socket file that nobody listens on is replaced; anything else at the path is left alone.
 
+    Args:
+        address: where.
+        keepalive: of the connections that it brings; see ``connect``.
+        reuse_port: share the port with other sockets that want to.
+
     Raises:
+        ValueError: ``keepalive`` is not positive.
         InvalidAddress, ListenFailed, WrongAddress: what went wrong, and a cure.
     """
     if isinstance(address, UdsAddress):
+        if reuse_port:
+            raise WrongAddress(f"{address}: only TCP ports can be shared, by reuse_port")
         return _listen_uds(address)
     family, name = (
         _any_address(address.port) if address.host == ANY_HOST else (await _resolve(address))[0]
     )
-    options = []
+    options = _keepalive_options(keepalive)  # those of a listener are its connections' as well
+    if reuse_port:
+        options.append((socket.SOL_SOCKET, _reuse_port_option(address), 1))
     if sys.platform != "win32":
         # Port in TIME_WAIT: fine. On Windows the option would steal a live port instead.
         options.append((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
     if family == socket.AF_INET6:
         options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != ANY_HOST))
-    try:
-        return _start(_tcp_socket(family), name, options)
-    except OSError as error:
-        raise ListenFailed(f"cannot listen on {address}: {_explain(error)}") from error
+    pauses = iter(CHURN_PAUSES)
+    while True:
+        try:
+            return _start(_tcp_socket(family), name, options)
+        except OSError as error:
+            pause = next(pauses, None)
+            if pause is None or error.errno != errno.EADDRINUSE:
+                raise ListenFailed(f"cannot listen on {address}: {_explain(error)}") from error
+        await asyncio.sleep(pause)
 
 
 def local_address(sock: socket.socket, asked: Address) -> Address:
@@ -122,11 +158,19 @@ def file_identity(address: Address) -> os.stat_result | None:
     return None
 
 
-async def _resolve(address: TcpAddress) -> list[_Resolved]:
+async def _resolve(address: TcpAddress) -> list[Place]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM
-        )
+        if "%" in address.host:  # a number, which needs no waiting; uvloop would drop its scope
+            found = socket.getaddrinfo(
+                address.host,
+                address.port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_NUMERICHOST,
+            )
+        else:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            )
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidAddress(
@@ -136,15 +180,86 @@ async def _resolve(address: TcpAddress) -> list[_Resolved]:
     return [(family, cast("SocketName", name)) for family, _, _, _, name in found]
 
 
-def _any_address(port: int) -> _Resolved:
+async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.socket:
+    family, name = place
+    sock = _tcp_socket(family)  # fails where the system has no IPv6, say
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        sock.setblocking(False)
+        await _connect(sock, name)
+        with contextlib.suppress(OSError):  # it has gone already, as reading will tell
+            if sock.getsockname() == sock.getpeername():
+                # Where nobody listens, a port that the system gives to who connects can be the
+                # very one that is connected to: such a socket talks to itself.
+                raise _Echo
+    except _Echo:
+        sock.close()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connect(sock: socket.socket, name: SocketName) -> None:
+    loop = asyncio.get_running_loop()
+    scope = name[3] if len(name) == 4 and not isinstance(name, str) else 0
+    if not scope or isinstance(loop, asyncio.BaseEventLoop):
+        await loop.sock_connect(sock, name)
+        return
+    # uvloop reads the name anew and drops its scope, without which it leads nowhere.
+    with contextlib.suppress(BlockingIOError):
+        sock.connect(name)
+    writable = asyncio.Event()
+    loop.add_writer(sock, writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(sock)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+class _Echo(Exception):
+    """A socket that is connected to itself."""
+
+
+def _keepalive_options(keepalive: float | None) -> list[_Option]:
+    """Ask after so many seconds, then a few times more in the same time again."""
+    if keepalive is None:
+        return []
+    if not keepalive > 0:
+        raise ValueError(f"keepalive is a positive number of seconds, not {keepalive!r}")
+    idle = math.ceil(keepalive)
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    # Linux, Windows and the BSDs call the first one TCP_KEEPIDLE, macOS TCP_KEEPALIVE.
+    for name, value in (
+        ("TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", idle),
+        ("TCP_KEEPINTVL", math.ceil(keepalive / KEEPALIVE_PROBES)),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ):
+        number = getattr(socket, name, None)
+        if number is not None:
+            options.append((socket.IPPROTO_TCP, number, value))
+    return options
+
+
+def _reuse_port_option(address: Address) -> int:
+    option: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise ListenFailed(f"cannot listen on {address}: this system has no SO_REUSEPORT")
+    return option
+
+
+def _any_address(port: int) -> Place:
     if socket.has_dualstack_ipv6():
         return socket.AF_INET6, ("::", port)
     return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
 
 
-def _start(
-    sock: socket.socket, name: SocketName, options: Iterable[tuple[int, int, int]] = ()
-) -> socket.socket:
+def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = ()) -> socket.socket:
     try:
         for option in options:
             sock.setsockopt(*option)
@@ -260,5 +375,15 @@ def _unlink_if_same(path: str, identity: os.stat_result) -> None:
             Path(path).unlink()
 
 
-def _explain(error: OSError) -> str:
-    return _CURES.get(error.errno or 0) or error.strerror or str(error)
+def _explain(error: OSError, cures: Mapping[int, str] = _CURES) -> str:
+    return cures.get(error.errno or 0) or error.strerror or str(error)
+
+
+def _explain_all(failures: Sequence[tuple[Place, OSError]]) -> str:
+    """What went wrong; with each address that it went wrong with, if there are several."""
+    explained: dict[str, list[str]] = {}
+    for (_, name), error in failures:
+        explained.setdefault(_explain(error, _CONNECTING_CURES), []).append(str(name[0]))
+    if len(failures) == 1:
+        return next(iter(explained))
+    return "; ".join(f"{', '.join(hosts)}: {text}" for text, hosts in explained.items())

@@ -1,0 +1,600 @@
+"""TLS: the same channels, encrypted; and refusals that say why, on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.certificates import client_context, server_context
+from tests.messaging.conftest import closing_both
+from tests.messaging.peers import (
+    Pair,
+    RawPeer,
+    RawServer,
+    connection_of,
+    frame,
+    hello,
+    settled,
+    transport_of,
+    turns,
+    until,
+)
+from tofu_aio import OpCode, State
+from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.tls import Tls
+
+HERE = "tcp://127.0.0.1:0"
+
+
+@pytest.fixture
+async def door(group: tofu.ChannelGroup) -> AsyncIterator[tofu.Listener]:
+    """A listener that speaks TLS."""
+    async with await group.listen(HERE, ssl=server_context()) as listener:
+        yield listener
+
+
+@pytest.fixture(params=["1.3", "1.2"])
+async def tls_pair(
+    group: tofu.ChannelGroup, door: tofu.Listener, request: pytest.FixtureRequest
+) -> AsyncIterator[Pair]:
+    """A channel over each version, seen from both sides."""
+    context = client_context(tls12=request.param == "1.2")
+    client, server = await asyncio.gather(group.connect(door.address, ssl=context), door.accept())
+    layer = transport_of(client)
+    assert isinstance(layer, Tls)
+    assert layer._ssl.version() == f"TLSv{request.param}"
+    async with closing_both(client, server) as pair:
+        yield pair
+
+
+class RawTls:
+    """A peer that speaks TLS by hand, over a socket by hand."""
+
+    def __init__(self, peer: RawPeer) -> None:
+        self.raw = peer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = client_context().wrap_bio(
+            self._incoming, self._outgoing, server_hostname="127.0.0.1"
+        )
+
+    async def _do(self, step: Any, *args: Any) -> Any:
+        while True:
+            try:
+                return step(*args)
+            except ssl.SSLWantReadError:
+                await self.raw.send(self._outgoing.read())
+                data = await self.raw._receive()
+                assert data, "the connection ended"
+                self._incoming.write(data)
+
+    async def shake(self) -> None:
+        await self._do(self._ssl.do_handshake)
+        await self.raw.send(self._outgoing.read())
+
+    def sealed(self, data: bytes) -> bytes:
+        """What would travel."""
+        self._ssl.write(data)
+        return self._outgoing.read()
+
+    async def read(self) -> bytes:
+        return bytes(await self._do(self._ssl.read, 65536))
+
+    def notify(self) -> bytes:
+        """What says, in TLS, that nothing more comes."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._ssl.unwrap()
+        return self._outgoing.read()
+
+
+@pytest.fixture
+async def raw_tls(door: tofu.Listener) -> AsyncIterator[tuple[RawTls, tofu.Channel]]:
+    """A peer by hand, introduced, and the channel it has."""
+    with await RawPeer.connect(door.address) as raw:
+        peer = RawTls(raw)
+        await peer.shake()
+        await raw.send(peer.sealed(hello()))
+        channel = await door.accept()
+        assert await peer.read()  # the answer
+        async with channel:
+            yield peer, channel
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("tofu_aio")]
+
+
+async def no_channel_but(listener: tofu.Listener, engine: tofu.Engine) -> None:
+    """The refused one left nothing; and a good one still works."""
+    await until(lambda: engine.statistics().channels == 1)
+    assert listener._acceptor is not None
+    assert not listener._acceptor._strangers
+    assert not listener._acceptor._introducing
+
+
+# --- what it is like -------------------------------------------------------------------------
+
+
+async def test_a_conversation(tls_pair: Pair) -> None:
+    client, server = tls_pair
+    asking = asyncio.create_task(client.request(b"ping", {"Job": "7"}))
+    with await server.receive() as request:
+        assert (request.body, request.headers["Job"]) == (b"ping", "7")
+        await server.reply(request, b"pong")
+    with await asking as response:
+        assert response.body == b"pong"
+
+
+async def test_it_is_encrypted(group: tofu.ChannelGroup, raw_server: RawServer) -> None:
+    connecting = asyncio.create_task(
+        group.connect(raw_server.address, body=b"a secret", ssl=client_context())
+    )
+    with await raw_server.accept() as peer:
+        data = await peer._receive()
+        assert data[:2] == b"\x16\x03", "a TLS handshake"
+        assert b"~connect_to" not in data
+        assert b"a secret" not in data
+    with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
+        await connecting
+
+
+@pytest.mark.parametrize("size", [1, 16384, 65535])
+async def test_much_both_ways_at_once(tls_pair: Pair, size: int) -> None:
+    """Beyond what the pool, the buffers and a record hold."""
+    bodies = [bytes([number]) * size for number in range(60)]
+
+    async def pour(channel: tofu.Channel) -> None:
+        for body in bodies:
+            await channel.signal(body)
+
+    async def drain(channel: tofu.Channel) -> None:
+        for body in bodies:
+            with await channel.receive() as message:
+                assert message.body == body
+
+    await asyncio.gather(*(work(channel) for channel in tls_pair for work in (pour, drain)))
+
+
+async def test_a_pool_that_is_empty_suspends_the_peer(tls_pair: Pair, engine: tofu.Engine) -> None:
+    client, server = tls_pair
+    sending = asyncio.create_task(_pour(client, 200))
+    await settled(client, server)
+    assert engine.statistics().pool_free == 0
+    assert not transport_of(server).is_reading()
+    assert connection_of(server).decoder.held < 600_000
+    assert not sending.done(), "the peer feels it"
+    for number in range(200):
+        with await server.receive() as message:
+            assert message.body[:8] == b"%08d" % number
+    await sending
+
+
+async def _pour(channel: tofu.Channel, count: int) -> None:
+    for number in range(count):
+        await channel.signal(b"%08d" % number + bytes(60_000))
+
+
+async def test_a_half_close_lets_the_other_side_finish(tls_pair: Pair) -> None:
+    client, server = tls_pair
+    await client.signal(b"all")
+    await client.send_eof()
+    assert [message.body async for message in server] == [b"all"]
+    for number in range(5):
+        await server.signal(b"%d" % number)
+    await server.send_eof()
+    assert [message.body async for message in client] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_bye_brings_everything_before_it(tls_pair: Pair) -> None:
+    client, server = tls_pair
+    for _ in range(6):
+        client.post(tofu.Message(OpCode.SIGNAL, bytes(65535)))
+    closing = asyncio.create_task(client.aclose())
+    assert [len(message.body) async for message in server] == [65535] * 6
+    await closing
+    assert isinstance(client.end, tofu.ChannelEnded)
+
+
+async def test_an_abort_is_told_at_once(tls_pair: Pair) -> None:
+    client, server = tls_pair
+    client.abort()
+    with pytest.raises(tofu.PeerDisconnected):
+        await server.receive()
+
+
+async def test_writing_is_bounded(tls_pair: Pair) -> None:
+    client, server = tls_pair
+    sending = asyncio.create_task(_pour(client, 200))
+    await settled(client, server)
+    assert client.statistics().queued_bytes < 300_000
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    client.abort()
+
+
+# --- whom it talks to ------------------------------------------------------------------------
+
+
+async def test_both_sides_know_each_other(group: tofu.ChannelGroup) -> None:
+    async with await group.listen(HERE, ssl=server_context(mutual=True)) as listener:
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(
+                group.connect(listener.address, ssl=client_context("ada@example.org"))
+            )
+            server = await listener.receive_hello()
+            certificate = server.peer.certificate
+            assert certificate is not None
+            assert certificate["subjectAltName"] == (("email", "ada@example.org"),)
+            assert server.peer.certificate_der is not None
+            assert ssl.DER_cert_to_PEM_cert(server.peer.certificate_der).startswith("-----BEGIN")
+            server.accept()
+        client = connecting.result()
+        assert client.peer.certificate is not None
+        assert ("DNS", "localhost") in client.peer.certificate["subjectAltName"]
+        assert client.peer.address == listener.address
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_who_shows_nothing_is_nobody(group: tofu.ChannelGroup, door: tofu.Listener) -> None:
+    """And what was not verified is no certificate, but can be compared."""
+    client, server = await asyncio.gather(
+        group.connect(door.address, ssl=client_context(trusting=True)), door.accept()
+    )
+    assert (server.peer.certificate, server.peer.certificate_der) == (None, None)
+    assert client.peer.certificate is None
+    assert client.peer.certificate_der
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_another_name_can_be_expected(group: tofu.ChannelGroup) -> None:
+    async with await group.listen(HERE, ssl=server_context("spool.example")) as listener:
+        client, server = await asyncio.gather(
+            group.connect(listener.address, ssl=client_context(), server_hostname="spool.example"),
+            listener.accept(),
+        )
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_the_shortcuts_speak_it_too() -> None:
+    async def greet(channel: tofu.Channel) -> None:
+        assert channel.peer.certificate is not None
+        await channel.signal(b"hi")
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[tofu.Address]) -> None:
+        await tofu.serve(greet, HERE, ssl=server_context(mutual=True), task_status=task_status)
+
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(serve)
+        async with tofu.connect(
+            where, ssl=client_context("ada@example.org"), server_hostname="localhost"
+        ) as channel:
+            assert [message.body async for message in channel] == [b"hi"]
+        tasks.cancel_scope.cancel()
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+REFUSALS = {
+    "an unknown authority": (
+        lambda: server_context(stranger=True),
+        client_context,
+        "certificate is not valid: unable to get local issuer",
+        "the peer does not know who signed",
+    ),
+    "another name": (
+        lambda: server_context("elsewhere.example"),
+        client_context,
+        "certificate is not valid: IP address mismatch",
+        "the peer refused this side's certificate",
+    ),
+    "an expired certificate": (
+        lambda: server_context(expired=True),
+        client_context,
+        "certificate is not valid: certificate has expired",
+        "the peer found this side's certificate expired",
+    ),
+    "a client without a certificate": (
+        lambda: server_context(mutual=True),
+        client_context,
+        "the listener demands a certificate: load one",
+        "the client has no certificate",
+    ),
+    "a client without a certificate, TLS 1.2": (
+        lambda: server_context(mutual=True),
+        lambda: client_context(tls12=True),
+        "the peer refused: no cipher in common, or it has, or got, no certificate",
+        "the client has no certificate",
+    ),
+    "a client whose certificate nobody knows": (
+        lambda: server_context(mutual=True),
+        lambda: client_context("eve@example.org", stranger=True),
+        "the peer does not know who signed this side's certificate",
+        "certificate is not valid: unable to get local issuer",
+    ),
+    "a listener without a certificate": (
+        lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        client_context,
+        "the peer refused: no cipher in common",
+        "has the listener's context a certificate",
+    ),
+}
+
+
+@pytest.mark.parametrize(("server", "client", "told", "logged"), REFUSALS.values(), ids=REFUSALS)
+async def test_a_refusal_is_named_on_both_sides(
+    group: tofu.ChannelGroup,
+    engine: tofu.Engine,
+    caplog: pytest.LogCaptureFixture,
+    server: Any,
+    client: Any,
+    told: str,
+    logged: str,
+) -> None:
+    async with await group.listen(HERE, ssl=server()) as listener:
+        with pytest.raises(tofu.ConnectFailed, match="TLS failed: ") as caught:
+            await group.connect(listener.address, ssl=client())
+        assert told in str(caught.value)
+        assert isinstance(caught.value.__cause__, tofu.CommunicationFailed)
+        await until(lambda: warnings(caplog))
+        assert [logged in text for text in warnings(caplog)] == [True], warnings(caplog)
+        await no_channel_but(listener, engine)
+
+
+async def test_a_plain_client_is_refused(
+    group: tofu.ChannelGroup,
+    door: tofu.Listener,
+    engine: tofu.Engine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(tofu.ConnectFailed, match="if it expects TLS, connect with ssl="):
+        await group.connect(door.address)
+    await until(lambda: warnings(caplog))
+    assert "TLS failed: the peer does not speak TLS" in warnings(caplog)[0]
+    await no_channel_but(door, engine)
+
+
+async def test_a_plain_listener_is_refused(
+    group: tofu.ChannelGroup,
+    listener: tofu.Listener,
+    engine: tofu.Engine,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
+        await group.connect(listener.address, ssl=client_context())
+    await until(lambda: warnings(caplog))
+    assert "a connection was refused: at byte 0: " in warnings(caplog)[0]
+    await no_channel_but(listener, engine)
+
+
+async def test_an_answer_that_is_not_tls_is_refused(
+    group: tofu.ChannelGroup, raw_server: RawServer, engine: tofu.Engine
+) -> None:
+    connecting = asyncio.create_task(group.connect(raw_server.address, ssl=client_context()))
+    with await raw_server.accept() as peer:
+        await peer.send(b"220 mail.example ESMTP\r\n")
+        with pytest.raises(tofu.ConnectFailed, match="the peer does not speak TLS"):
+            await connecting
+
+
+async def test_who_talks_on_still_hears_why_it_is_refused(group: tofu.ChannelGroup) -> None:
+    """In TLS 1.3 a client has said Hello, and more, before its certificate is missed."""
+    async with await group.listen(HERE, ssl=server_context(mutual=True)) as listener:
+        with await RawPeer.connect(listener.address) as raw:
+            peer = RawTls(raw)
+            await peer.shake()
+            for _ in range(5):
+                await raw.send(peer.sealed(hello()))
+                await turns(5)
+            with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+                await peer.read()
+            assert not await raw.resets()
+
+
+async def test_what_waits_for_the_handshake_is_counted(
+    group: tofu.ChannelGroup, raw_server: RawServer
+) -> None:
+    connecting = asyncio.create_task(
+        group.connect(raw_server.address, body=bytes(50_000), ssl=client_context())
+    )
+    with await raw_server.accept():  # and it says nothing
+        (channel,) = group._members.values()
+        assert isinstance(channel, tofu.Channel)
+        await until(lambda: channel.statistics().sent)
+        await turns(5)
+        assert channel.statistics().queued_bytes > 50_000
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 20, "everything"])
+async def test_who_stalls_in_the_handshake_is_closed_in_time(
+    group: tofu.ChannelGroup, engine: tofu.Engine, sent: int | str
+) -> None:
+    """The Hello's deadline is the handshake's too."""
+    async with await group.listen(HERE, ssl=server_context(), hello_timeout=0.05) as listener:
+        with await RawPeer.connect(listener.address) as raw:
+            peer = RawTls(raw)
+            if sent == "everything":
+                await peer.shake()
+            else:
+                with pytest.raises(ssl.SSLWantReadError):
+                    peer._ssl.do_handshake()
+                await raw.send(peer._outgoing.read()[: int(sent)])
+            await raw.end()
+        await no_channel_but(listener, engine)
+
+
+async def test_who_stays_after_its_refusal_is_closed_in_time(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    async with await group.listen(HERE, ssl=server_context(), hello_timeout=0.05) as listener:
+        with await RawPeer.connect(listener.address) as raw:
+            await raw.send(hello())
+            await raw.end()
+            await no_channel_but(listener, engine)
+
+
+async def test_a_server_that_stalls_takes_the_timeout(
+    group: tofu.ChannelGroup, raw_server: RawServer
+) -> None:
+    with pytest.raises(tofu.ConnectFailed, match=r"did not accept the channel within 0.05 s"):
+        await group.connect(raw_server.address, ssl=client_context(), timeout=0.05)
+
+
+@pytest.mark.parametrize("after", range(9))
+async def test_a_listener_may_close_at_any_moment_of_a_handshake(
+    group: tofu.ChannelGroup, engine: tofu.Engine, after: int
+) -> None:
+    listener = await group.listen(HERE, ssl=server_context(), hello_timeout=1000)
+    connecting = asyncio.create_task(group.connect(listener.address, ssl=client_context()))
+    await turns(after)
+    await listener.aclose()
+    with pytest.raises(tofu.ConnectFailed):
+        await connecting
+    await until(lambda: engine.statistics().channels == 0)
+
+
+@pytest.mark.parametrize("after", range(12))
+async def test_connecting_may_be_cancelled_at_any_moment_of_a_handshake(
+    group: tofu.ChannelGroup, engine: tofu.Engine, door: tofu.Listener, after: int
+) -> None:
+    """And the other side knows at once, not when a deadline passes."""
+    assert door._acceptor is not None
+    door._acceptor._hello_timeout = 1000
+    connecting = asyncio.create_task(group.connect(door.address, ssl=client_context()))
+    await turns(after)
+    connecting.cancel()
+    await asyncio.gather(connecting, return_exceptions=True)
+    await no_channel_but(door, engine)
+
+
+async def test_what_cannot_be_is_said_at_once(
+    group: tofu.ChannelGroup, engine: tofu.Engine, socket_path: str
+) -> None:
+    server, client = server_context(), client_context()
+    for attempt, right, wrong in (
+        (group.connect, client, server),
+        (group.listen, server, client),
+    ):
+        with pytest.raises(tofu.WrongAddress, match="TLS is for TCP"):
+            await attempt(f"uds://{socket_path}", ssl=right)
+        with pytest.raises(ValueError, match=r"not for (connecting|listening): use"):
+            await attempt("tcp://127.0.0.1:7000", ssl=wrong)
+        with pytest.raises(TypeError, match=r"create_default_context\(ssl.Purpose"):
+            await attempt("tcp://127.0.0.1:7000", ssl=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="server_hostname is for TLS"):
+        await group.connect("tcp://127.0.0.1:7000", server_hostname="localhost")
+    assert engine.statistics().channels == 0
+
+
+async def test_a_name_that_is_none(group: tofu.ChannelGroup, door: tofu.Listener) -> None:
+    with pytest.raises(ValueError, match="server_hostname cannot be an empty string"):
+        await group.connect(door.address, ssl=client_context(), server_hostname="")
+
+
+# --- ends and cuts ---------------------------------------------------------------------------
+
+
+async def test_every_split_of_the_bytes_is_the_same(
+    raw_tls: tuple[RawTls, tofu.Channel],
+) -> None:
+    peer, channel = raw_tls
+    for byte in peer.sealed(frame(body=b"a") + frame(body=b"b")):
+        await peer.raw.send(bytes([byte]))
+        await turns(1)
+    for body in (b"a", b"b"):
+        with await channel.receive() as message:
+            assert message.body == body
+
+
+@pytest.mark.parametrize("how", ["notice", "half close", "close", "reset"])
+async def test_who_leaves_without_a_bye_is_lost(
+    raw_tls: tuple[RawTls, tofu.Channel], how: str
+) -> None:
+    """Whether TLS was told or not: it is Bye that counts."""
+    peer, channel = raw_tls
+    await peer.raw.send(peer.sealed(frame(body=b"last")))
+    if how == "notice":
+        await peer.raw.send(peer.notify())
+    elif how == "half close":
+        peer.raw.half_close()
+    elif how == "close":
+        peer.raw.close()
+    else:
+        await until(lambda: channel.statistics().received == 2)
+        await peer.raw.reset()
+    with await channel.receive() as message:
+        assert message.body == b"last"
+    with pytest.raises(tofu.PeerDisconnected):
+        await channel.receive()
+
+
+async def test_a_forged_record_ends_the_channel(
+    raw_tls: tuple[RawTls, tofu.Channel],
+) -> None:
+    peer, channel = raw_tls
+    await peer.raw.send(peer.sealed(frame(body=b"true")))
+    forged = bytearray(peer.sealed(frame(body=b"false")))
+    forged[-1] ^= 1
+    await peer.raw.send(bytes(forged))
+    with await channel.receive() as message:
+        assert message.body == b"true"
+    for _ in range(2):
+        with pytest.raises(tofu.CommunicationFailed, match=r"TLS failed: .*bad record mac"):
+            await channel.receive()
+    assert channel.state is State.CLOSED
+
+
+async def test_what_the_kernel_holds_of_a_lost_peer_is_delivered(
+    raw_tls: tuple[RawTls, tofu.Channel],
+) -> None:
+    """The loss is noticed by writing, while the pool is empty."""
+    peer, channel = raw_tls
+    await peer.raw.send(b"".join(peer.sealed(frame(body=b"%d" % n)) for n in range(9)))
+    await until(lambda: not transport_of(channel).is_reading())
+    for number in range(9, 40):
+        await peer.raw.send(peer.sealed(frame(body=b"%d" % number + bytes(900))))
+    await peer.raw.reset()
+    while channel.end is None:
+        channel.post(tofu.Message(OpCode.SIGNAL, b"is anybody there?"))
+        await settled(channel)
+    for number in range(40):
+        with await channel.receive() as message:
+            assert message.body.rstrip(b"\0") == b"%d" % number
+    with pytest.raises(tofu.PeerDisconnected):
+        await channel.receive()
+
+
+async def test_a_peer_that_does_not_take_its_bye_is_reset_in_time(
+    raw_tls: tuple[RawTls, tofu.Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, channel = raw_tls
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    await channel.aclose()
+    assert connection_of(channel).done.done()
+    assert await peer.raw.resets()
+
+
+async def test_strangers_beyond_a_number_wait_without_a_handshake(
+    group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tofu_aio.messaging import acceptor
+
+    monkeypatch.setattr(acceptor, "PENDING_CHANNELS", 2)
+    async with await group.listen(HERE, ssl=server_context()) as listener:
+        clients = [
+            asyncio.create_task(group.connect(listener.address, ssl=client_context()))
+            for _ in range(6)
+        ]
+        await until(lambda: len(listener._ready.items) == 2)
+        await turns(30)
+        assert engine.statistics().channels == 1 + 6 + 2
+        servers = [await listener.accept() for _ in clients]
+        await asyncio.gather(*(c.aclose() for c in [*servers, *[await c for c in clients]]))
