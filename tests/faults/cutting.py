@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -147,4 +146,4 @@ def street(kind: str) -> Iterator[tuple[str, socket.socket, tofu.Address]]:
         sock.setblocking(False)
         yield f"uds://{folder}/s", sock, tofu.UdsAddress(path)
         Path(path).unlink()
-        assert not os.listdir(folder), "a socket file was left behind"
+        assert not list(Path(folder).iterdir()), "a socket file was left behind"

@@ -188,8 +188,10 @@ STREAMS: Final = [
             "",
             _LOST,
             "hello first PeerDisconnected/PeerDisconnected",
-            "hello first end/ChannelEnded|hello first end/PeerDisconnected"
-            "|hello first end PeerDisconnected/PeerDisconnected",
+            (
+                "hello first end/ChannelEnded|hello first end/PeerDisconnected"
+                "|hello first end PeerDisconnected/PeerDisconnected"
+            ),
         ),
     ),
     Flow(
@@ -319,8 +321,10 @@ MESSAGES: Final = [
             "",
             _SILENT,
             f"hello_request last {_UNHEARD}",
-            "hello_request last bye_request channel_closed"
-            f"|hello_request last bye_request {_UNHEARD}",
+            (
+                "hello_request last bye_request channel_closed"
+                f"|hello_request last bye_request {_UNHEARD}"
+            ),
         ),
     ),
     Posted(
@@ -331,8 +335,10 @@ MESSAGES: Final = [
             "",
             _DROPPED,
             f"hello_response last {_UNHEARD}",
-            "hello_response last bye_request channel_closed"
-            f"|hello_response last bye_request {_UNHEARD}",
+            (
+                "hello_response last bye_request channel_closed"
+                f"|hello_response last bye_request {_UNHEARD}"
+            ),
         ),
         (
             "",
