@@ -89,8 +89,17 @@ class Listener(AnyioListener[Channel]):
             task_group: runs the handlers; without one, this waits for them before it returns.
         """
         if task_group is None:
-            async with anyio.create_task_group() as own:
-                await self.serve(handler, own)
+            try:
+                async with anyio.create_task_group() as own:
+                    await self.serve(handler, own)
+            except BaseExceptionGroup as group:
+                # Of a handler only sys.exit and the like get here, and they have stopped the loop
+                # already. Now it cleans up, which cancels: what came again, or in a group, would
+                # be printed as a crash.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from None
+                raise group.exceptions[0] from None
             return
         async for channel in self:
             task_group.start_soon(_handle, handler, channel)
