@@ -28,7 +28,7 @@ async def nothing_ticks(nothing_left_behind: None) -> AsyncIterator[None]:
 
     def kept(handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
         handles.append(handle)
-        if len(handles) > 10_000:
+        if len(handles) > 100:
             prune()
         return handle
 
