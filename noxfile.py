@@ -70,6 +70,31 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Every cut, each cancellation and 10,000 connects, on every loop; half an hour."""
+    session.install(".[test]")
+    tests = session.posargs or ["tests/faults"]
+    session.run("python", "-X", "dev", "-m", "pytest", "-q", *tests, env={"TOFU_FAULTS": "full"})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Nonsense for a live listener, so many examples a loop: ``nox -s fuzz -- 100000``."""
+    session.install(".[test]")
+    examples = session.posargs[0] if session.posargs else "10000"
+    session.run(
+        "python",
+        "-X",
+        "dev",
+        "-m",
+        "pytest",
+        "-q",
+        "tests/faults/test_fuzz.py",
+        env={"TOFU_FUZZ_EXAMPLES": examples},
+    )
+
+
+@nox.session
 def windows(session: nox.Session) -> None:
     """What differs on Windows; elsewhere through the command in TOFU_WINDOWS_PYTHON."""
     command = ["python"] if sys.platform == "win32" else shlex.split(WINDOWS_PYTHON)

@@ -256,6 +256,16 @@ async def test_cancelling_serve_ends_its_handlers(
     await client.aclose()
 
 
+async def test_what_stops_serving_comes_as_itself(listener: tofu.Listener) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    await turns(1)
+    with pytest.raises(BusyResourceError):
+        await listener.serve(lambda channel: channel.receive())
+    await listener.aclose()
+    with pytest.raises(tofu.ChannelClosed):
+        await accepting
+
+
 async def test_serve_runs_handlers_in_a_given_task_group(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:

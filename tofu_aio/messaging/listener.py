@@ -121,8 +121,17 @@ class Listener(AnyioListener[Channel]):
             decide_timeout: seconds for that, then the channel is refused.
         """
         if task_group is None:
-            async with anyio.create_task_group() as own:
-                await self.serve(handler, own, decide=decide, decide_timeout=decide_timeout)
+            try:
+                async with anyio.create_task_group() as own:
+                    await self.serve(handler, own, decide=decide, decide_timeout=decide_timeout)
+            except BaseExceptionGroup as group:
+                # Of a handler only sys.exit and the like get here, and they have stopped the loop
+                # already. Now it cleans up, which cancels: what came again, or in a group, would
+                # be printed as a crash.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from None
+                raise group.exceptions[0] from None
             return
         while True:
             try:

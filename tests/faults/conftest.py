@@ -1,0 +1,62 @@
+"""What the fault tests share: besides all that other tests watch, no timer may be left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.faults.counting import COUNTS
+from tests.messaging.conftest import listener, raw_server
+
+__all__ = ["listener", "nothing_ticks", "pytest_terminal_summary", "raw_server"]
+
+# How deep asyncio's debug mode looks where each handle and task was made; it takes half the time.
+asyncio.constants.DEBUG_STACK_DEPTH = 2
+
+
+@pytest.fixture(autouse=True)
+def watched_closely(request: pytest.FixtureRequest) -> None:
+    """Watch each async test; the others have no loop, or several."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("nothing_ticks")
+
+
+@pytest.fixture
+async def nothing_ticks(nothing_left_behind: None) -> AsyncIterator[None]:
+    """After each async test: no timer that is still to come, and nothing in the loop's log."""
+    loop: Any = asyncio.get_running_loop()
+    heard: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: heard.append(context))
+    call_at = type(loop).call_at
+    call_later = type(loop).call_later
+    handles: list[asyncio.TimerHandle] = []
+
+    def prune() -> None:
+        now = loop.time()
+        handles[:] = [h for h in handles if not h.cancelled() and h.when() > now]
+
+    def kept(handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
+        handles.append(handle)
+        if len(handles) > 100:
+            prune()
+        return handle
+
+    loop.call_at = lambda *args, **kw: kept(call_at(loop, *args, **kw))
+    loop.call_later = lambda *args, **kw: kept(call_later(loop, *args, **kw))
+    yield
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not heard, f"the loop heard of {heard}"
+    del loop.call_at, loop.call_later
+    prune()
+    assert not handles, f"timers left behind: {handles}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried."""
+    for what, count in sorted(COUNTS.items()):
+        terminalreporter.write_line(f"faults: {count} {what}")

@@ -1,0 +1,148 @@
+"""Two real peers, each with an engine of its own, and a relay between them that cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import tofu_aio as tofu
+from tests.faults.cutting import Cut, Relay, street
+from tests.faults.flows import Answers, Flow, Posted, Say, Script, Story, word_for
+from tests.messaging.peers import PATIENCE, turns, until
+from tests.messaging.test_posted import listening
+from tofu_aio import OpCode, Status
+
+DEADLINE: Final = 2.0
+"""Seconds for opening where nothing passes any more, and for noticing that nothing does."""
+
+
+class Peers(NamedTuple):
+    """Who takes part."""
+
+    client: tofu.ChannelGroup
+    server: tofu.ChannelGroup
+    where: str
+    relay: Callable[[tofu.Address], Relay]
+
+
+@asynccontextmanager
+async def peers(kind: str) -> AsyncIterator[Peers]:
+    """Both engines; when they have closed neither has anything left."""
+    engines = tofu.Engine(pool_messages=4), tofu.Engine(pool_messages=4)
+    async with asyncio.timeout(PATIENCE):
+        with street(kind) as (where, sock, address):
+            async with engines[0], engines[1]:
+                groups = [engine.create_group() for engine in engines]
+                yield Peers(*groups, where, lambda target: Relay(target, sock, address))
+    for engine in engines:
+        left = engine.statistics()
+        if left.pool_free != left.pool_size:
+            gc.collect()
+            left = engine.statistics()
+        assert (left.pool_free, left.waiting, left.channels) == (left.pool_size, 0, 0), left
+
+
+async def follow(relay: Relay, flow: Flow | Posted, cut: Cut | None) -> None:
+    """Carry what may pass, then cut; without a cut, carry and record all there is."""
+    if cut is None:
+        await relay.record(len(flow.server_ends) - 1, len(flow.client_ends) - 1)
+        await relay.cut("fin")
+    else:
+        await relay.carry(cut.there, cut.back)
+        await relay.cut(cut.how)
+
+
+# --- streams -----------------------------------------------------------------------------------
+
+
+async def _side(
+    opening: Awaitable[tofu.Channel],
+    script: Script,
+    both: asyncio.Barrier,
+    patience: float,
+) -> str:
+    story: Story = []
+    channel: tofu.Channel | None = None
+    try:
+        channel = await opening
+        story.append("hello")
+        async with asyncio.timeout(patience):
+            await script(channel, story, both)
+    except tofu.TofuError as error:
+        story.append(type(error).__name__)
+    except TimeoutError:
+        pass  # nobody says anything any more: closing must do
+    if channel is None:
+        return " ".join(story)
+    await channel.aclose()
+    return f"{' '.join(story)}/{type(channel.end).__name__}"
+
+
+async def stream(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, str, Relay]:
+    """Run a flow, cut it, and tell both stories. Without a cut: once all was said."""
+    patience = DEADLINE if cut is not None and cut.how == "silence" else PATIENCE
+    async with peers(kind) as (here, there, where, relay_to):
+        listener = await there.listen(where, hello_timeout=patience)
+        both = asyncio.Barrier(2)
+        with relay_to(listener.address) as relay:
+            connecting = here.connect(relay.address, timeout=patience)
+            client = asyncio.create_task(_side(connecting, flow.client, both, patience))
+            server = asyncio.create_task(_side(listener.accept(), flow.server, both, patience))
+            await follow(relay, flow, cut)
+            first = await client
+            # The server may never have seen a channel, and then waits for the next one.
+            await until(lambda: server.done() or not there._numbers.values()[1:])
+            await listener.aclose()
+            second = await server
+        return first, second.removeprefix("ChannelClosed"), relay
+
+
+# --- messages ----------------------------------------------------------------------------------
+
+
+def _post_all(group: tofu.ChannelGroup, asked: tofu.Message, says: list[Say]) -> None:
+    number = asked.message_id if asked.op_code is OpCode.REQUEST else 0
+    for say in says:
+        message = tofu.Message(say.op_code, say.text.encode(), say.headers, number, say.more)
+        message.channel_number = asked.channel_number
+        try:
+            sent = group.post(message).message_id
+        except (tofu.PeerDisconnected, tofu.InvalidChannelNumber):
+            return  # the loss has been noticed: it is in the mailbox
+        number = sent if say.more else 0
+
+
+async def _posting(group: tofu.ChannelGroup, answers: Answers) -> str:
+    """Answer what comes, until the channel is closed."""
+    story: Story = []
+    while True:
+        with await group.receive() as message:
+            story.append(word_for(message))
+            if story[-1].endswith("=peer_disconnected"):
+                story.pop()  # our own, which the loss kept from being sent
+                continue
+            if message.status is Status.CHANNEL_CLOSED:
+                return " ".join(story)
+            _post_all(group, message, answers.get(story[-1], []))
+
+
+async def messages(flow: Posted, kind: str, cut: Cut | None = None) -> tuple[str, str, Relay]:
+    """As ``stream``, at the altitude of messages."""
+    async with peers(kind) as (here, there, where, relay_to):
+        number, address = await listening(there, where)
+        with relay_to(address) as relay:
+            client = asyncio.create_task(_posting(here, flow.client))
+            server = asyncio.create_task(_posting(there, flow.server))
+            hello = {"~connect_to": relay.address.to_header()}
+            here.post(tofu.Message(OpCode.HELLO_REQUEST, headers=hello))
+            await follow(relay, flow, cut)
+            first, second = await client, await server
+        bye = tofu.Message(OpCode.BYE_SIGNAL)
+        bye.channel_number = number
+        there.post(bye)
+        assert word_for(await there.receive()) == "channel_closed"
+        await turns(1)
+        return first, second, relay
