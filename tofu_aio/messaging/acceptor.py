@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import cast
@@ -14,7 +15,7 @@ from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
 from . import sockets
 from .connection import Connection
-from .limits import LISTEN_BACKLOG, PENDING_CHANNELS
+from .limits import LISTEN_BACKLOG, PENDING_CHANNELS, WAITING_CONNECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Acceptor:
         address: what was asked for.
         hello_timeout: seconds that a connection may take to introduce itself.
         admit: makes the connection of a new channel.
+        max_channels: how many of them may be open at once; None for any number.
 
     Attributes:
         address: where it listens, with the port that the system chose.
@@ -38,6 +40,7 @@ class Acceptor:
         address: Address,
         hello_timeout: float,
         admit: Callable[[], Connection],
+        max_channels: int | None = None,
     ) -> None:
         self.address = sockets.local_address(sock, address)
         self._sock = sock
@@ -46,9 +49,11 @@ class Acceptor:
         self._admit = admit
         self._server: asyncio.Server | None = None
         self._closed = False
-        self._strangers = 0  # connections that are read, but not taken by the application
+        self._max_channels = math.inf if max_channels is None else max_channels
+        self._channels = 0  # connections that are read
+        self._strangers = 0  # those among them that the application has not taken
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}
-        self._waiting: dict[_Waiting, None] = {}  # strangers beyond those, in order
+        self._waiting: dict[_Waiting, None] = {}  # connections beyond those, in order
 
     async def start(self) -> None:
         """Accept from now on. The loop itself sees to a shortage of descriptors."""
@@ -74,6 +79,11 @@ class Acceptor:
     def taken(self) -> None:
         """Somebody is a stranger no more, or gone: the next one may introduce himself."""
         self._strangers -= 1
+        self._invite()
+
+    def left(self) -> None:
+        """A channel is gone: there is room for another."""
+        self._channels -= 1
         self._invite()
 
     def close(self) -> None:
@@ -103,9 +113,17 @@ class Acceptor:
     def _welcome(self) -> asyncio.Protocol:
         if self._server is None:
             return _Refusal()  # it was under way when the listener closed
-        if self._strangers >= PENDING_CHANNELS:
+        if self._has_place():
+            return self._host() or _Refusal()
+        if len(self._waiting) < WAITING_CONNECTIONS:
             return _Waiting(self)
-        return self._host() or _Refusal()
+        logger.warning(
+            "%s: a connection was refused: %d wait already", self.address, len(self._waiting)
+        )
+        return _Refusal()
+
+    def _has_place(self) -> bool:
+        return self._strangers < PENDING_CHANNELS and self._channels < self._max_channels
 
     def _host(self) -> Connection | None:
         """A connection for one more stranger, unless channels have run out."""
@@ -114,6 +132,7 @@ class Acceptor:
         except TofuError as error:
             logger.warning("%s: a connection was refused: %s", self.address, error)
             return None
+        self._channels += 1
         self._strangers += 1
         self._introducing[connection] = asyncio.get_running_loop().call_later(
             self._hello_timeout, self._too_late, connection
@@ -133,7 +152,7 @@ class Acceptor:
         self._waiting.pop(stranger, None)
 
     def _invite(self) -> None:
-        while self._waiting and self._strangers < PENDING_CHANNELS:
+        while self._waiting and self._has_place():
             stranger = next(iter(self._waiting))
             del self._waiting[stranger]
             connection = self._host()

@@ -23,8 +23,9 @@ from ..protocol.lifecycle import SEND, State
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.status import Status
-from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
+from ..protocol.text_headers import EMPTY_HEADERS, EOF, HeadersLike, TextHeaders
 from .connection import Connection, when_sending
+from .limits import BYE_TIMEOUT, checked_seconds
 from .mailbox import Mailbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
@@ -320,14 +321,25 @@ class Channel(ObjectStream[Message]):
         else:
             connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float = BYE_TIMEOUT) -> None:
         """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
 
-        Takes 5 seconds at most; then, or when cancelled, it aborts. What the peer still sends is
-        dropped. Safe from any task, and to repeat.
+        What the peer still sends is dropped. Safe from any task, and to repeat.
+
+        Args:
+            timeout: seconds that it may take; then, or when cancelled, it aborts.
+
+        Raises:
+            ValueError: ``timeout`` is negative, or no number.
         """
-        self._let_go(ChannelClosed("the channel was closed on this side"))
-        await self._connection.aclose()
+        checked_seconds("timeout", timeout)
+        self._let_go(_closed_here())
+        await self._connection.aclose(timeout)
+
+    def _leave(self) -> None:
+        """Close as ``aclose`` does, with nobody waiting for it."""
+        self._let_go(_closed_here())
+        self._connection.leave()
 
     def abort(self) -> None:
         """Reset the connection, at once: nothing queued is sent, nothing more is received."""
@@ -348,14 +360,15 @@ class Channel(ObjectStream[Message]):
 
     # --- what the connection tells --------------------------------------------------------
 
-    def accept_hello(self) -> None:
+    def accept_hello(self, headers: TextHeaders = EMPTY_HEADERS) -> None:
         """Answer the peer's Hello: the channel is open."""
-        self._connection.put(OpCode.HELLO_RESPONSE)
+        self._connection.put(OpCode.HELLO_RESPONSE, headers=headers.encode())
 
     def received(self, batch: list[Message]) -> None:
         """Sort what arrived: answers to those who asked, the rest to the mailbox."""
         if self._hello is None:
             self._hello = batch.pop(0)
+            self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
             self._introduced(self)
         elif self._requests or self._abandoned:
             batch = [message for message in batch if not self._answers(message)]
@@ -420,6 +433,10 @@ class Channel(ObjectStream[Message]):
     def _drop_late(self, message: Message) -> None:
         self._late += 1
         message.release()
+
+
+def _closed_here() -> TofuError:
+    return ChannelClosed("the channel was closed on this side")
 
 
 def _unanswerable() -> TofuError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, Unpack
 
 from ..protocol.address import Address, UdsAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
@@ -26,14 +26,17 @@ from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from . import sockets
 from .acceptor import Acceptor
+from .backoff import Backoff
 from .channel import Channel
 from .connection import Connection
 from .flow import ReadGate
-from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
+from .heartbeat import heartbeat_header
+from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_seconds
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
 from .posted import PostedChannel, PostedListener
+from .reconnecting import ConnectOptions, Reconnecting
 
 Member: TypeAlias = Channel | Listener | PostedChannel | PostedListener
 """What a group has under a channel number."""
@@ -94,7 +97,12 @@ class ChannelGroup:
     # --- streams --------------------------------------------------------------------------
 
     async def listen(
-        self, address: str | Address, *, hello_timeout: float = HELLO_TIMEOUT
+        self,
+        address: str | Address,
+        *,
+        hello_timeout: float = HELLO_TIMEOUT,
+        heartbeat: float | None = None,
+        max_channels: int | None = None,
     ) -> Listener:
         """Listen for channels.
 
@@ -102,26 +110,38 @@ class ChannelGroup:
             address: ``tcp://host:port``, with port 0 for any free one and host ``*`` for all of
                 the machine's addresses; ``uds:///path``; or ``uds://@name`` on Linux.
             hello_timeout: seconds that a connection may take to introduce itself.
+            heartbeat: seconds; see ``connect``.
+            max_channels: how many channels of this listener may be open at once, those that have
+                not introduced themselves among them. Beyond it connections wait, unread, until
+                one closes; beyond 1024 that wait they are refused. None for any number.
 
         Raises:
+            ValueError: a limit cannot be kept: the message says which.
             InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
             ListenFailed: the system refuses it; the message says why.
             WrongAddress: this system has no such sockets.
         """
         where = parse_address(address)
+        welcome = TextHeaders(heartbeat_header(heartbeat))
+        checked_seconds("hello_timeout", hello_timeout)
+        if max_channels is not None and max_channels < 1:
+            raise ValueError(f"a listener with {max_channels} channels could accept none")
         number = self._new_number()
-        listener = Listener(number, self._forget)
+        listener = Listener(number, self._forget, welcome)
 
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
-            self._members[connection.number] = Channel(
-                connection, listener.introduced, self._forget
-            )
+            self._members[connection.number] = Channel(connection, listener.introduced, gone)
             return connection
+
+        def gone(number: int) -> None:
+            self._forget(number)
+            acceptor.left()
 
         try:
             sock = await sockets.listen(where)
-            await listener.start(Acceptor(sock, where, hello_timeout, admit))
+            acceptor = Acceptor(sock, where, hello_timeout, admit, max_channels)
+            await listener.start(acceptor)
         except BaseException:
             self._forget(number)
             raise
@@ -138,6 +158,7 @@ class ChannelGroup:
         headers: HeadersLike = (),
         body: bytes = b"",
         timeout: float = CONNECT_TIMEOUT,
+        heartbeat: float | None = None,
     ) -> Channel:
         """Connect to a listener and say Hello; return once it has accepted.
 
@@ -146,8 +167,13 @@ class ChannelGroup:
             headers: of the Hello, after its own ``~connect_to``.
             body: of the Hello.
             timeout: seconds, for all of it.
+            heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
+                nothing else for so long, and a peer that is silent for three times as long is
+                lost. It is enough that one end asks; if both do, the shorter interval counts. A
+                peer that does not know heartbeats, the Zig library say, is never sent any.
 
         Raises:
+            ValueError: there can be no such heartbeat.
             InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
             ConnectFailed: nobody is there, refuses, does not answer in time, or does not speak
@@ -155,7 +181,7 @@ class ChannelGroup:
             WrongAddress: the address is only good for listening.
         """
         where = parse_address(address)
-        hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers))
+        hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers, heartbeat))
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = self._new_connection(State.CONNECTING)
 
@@ -190,6 +216,38 @@ class ChannelGroup:
         finally:
             self._connecting.discard(deadline)
         return channel
+
+    def reconnecting(
+        self,
+        address: str | Address,
+        *,
+        backoff: Backoff | None = None,
+        on_failure: Callable[[TofuError], object] | None = None,
+        **options: Unpack[ConnectOptions],
+    ) -> Reconnecting:
+        """Channels to a listener, one after another: ``async for channel in ...``.
+
+        Each turn of the loop brings a fresh channel, when there is one. What may pass, a listener
+        that is not there or refuses, a host without an address, is waited for: the first attempt
+        is made at once, later ones after a random wait below a bound that grows from 0.1 to 30
+        seconds, and starts anew when a turn has taken longer than that. A channel is closed at the
+        end of its turn, however that comes; leave the loop to end it all.
+
+        Args:
+            address: as for ``connect``.
+            backoff: other bounds for the waits.
+            on_failure: called with the reason of each failed attempt, which is logged as a
+                warning as well. What it raises ends the loop.
+            options: as for ``connect``: headers, body, timeout, heartbeat.
+
+        Raises:
+            InvalidAddress, WrongAddress, TypeError, ValueError: no attempt could succeed.
+        """
+
+        async def here() -> ChannelGroup:
+            return self
+
+        return Reconnecting(here, address, backoff, on_failure, **options)
 
     # --- messages -------------------------------------------------------------------------
 
@@ -245,6 +303,18 @@ class ChannelGroup:
     @property
     def _closed(self) -> bool:
         return self._mailbox.end is not None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; if the group is closed, no longer than that."""
+        deadline = asyncio.timeout(0 if self._closed else seconds)
+        try:
+            async with deadline:
+                self._connecting.add(deadline)
+                await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            return
+        finally:
+            self._connecting.discard(deadline)
 
     def _new_number(self) -> int:
         if self._closed:
@@ -365,8 +435,9 @@ async def _attach(connection: Connection, where: Address) -> None:
         connection.abort(connection.end)
 
 
-def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
-    return TextHeaders([(CONNECT_TO, where.to_header()), *TextHeaders(headers).pairs])
+def _hello_headers(where: Address, headers: HeadersLike, heartbeat: float | None) -> TextHeaders:
+    own = {CONNECT_TO: where.to_header(), **heartbeat_header(heartbeat)}
+    return TextHeaders([*own.items(), *TextHeaders(headers).pairs])
 
 
 def _check_accepted(channel: Channel, where: Address) -> None:

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, TofuError
 from ..protocol.lifecycle import State
+from ..protocol.text_headers import EMPTY_HEADERS, TextHeaders
 from .acceptor import Acceptor
 from .channel import Channel
 from .mailbox import Mailbox
@@ -27,9 +28,15 @@ class Listener(AnyioListener[Channel]):
     or not with a Hello, is closed and never seen. An anyio ``Listener[Channel]``.
     """
 
-    def __init__(self, number: int, forget: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        forget: Callable[[int], None],
+        welcome: TextHeaders = EMPTY_HEADERS,
+    ) -> None:
         self._number = number
         self._forget = forget
+        self._welcome = welcome  # the headers of each answer to a Hello
         self._ready: Mailbox[Channel] = Mailbox()
         self._acceptor: Acceptor | None = None
 
@@ -61,7 +68,7 @@ class Listener(AnyioListener[Channel]):
             channel = await self._ready.take()
             self._acceptor.taken()
             if channel.state is State.HELLO_HEARD:  # else its peer has left again
-                channel.accept_hello()
+                channel.accept_hello(self._welcome)
                 return channel
 
     def __aiter__(self) -> Listener:
