@@ -25,7 +25,7 @@ from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.status import Status
 from ..protocol.text_headers import EMPTY_HEADERS, EOF, HeadersLike, TextHeaders
 from .connection import Connection, when_sending
-from .limits import BYE_TIMEOUT, checked_seconds
+from .limits import checked_seconds
 from .mailbox import Mailbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
@@ -321,18 +321,19 @@ class Channel(ObjectStream[Message]):
         else:
             connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
 
-    async def aclose(self, timeout: float = BYE_TIMEOUT) -> None:
+    async def aclose(self, timeout: float | None = None) -> None:
         """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
 
         What the peer still sends is dropped. Safe from any task, and to repeat.
 
         Args:
-            timeout: seconds that it may take; then, or when cancelled, it aborts.
+            timeout: seconds that it may take, 5 unless given; then, or when cancelled, it aborts.
 
         Raises:
             ValueError: ``timeout`` is negative, or no number.
         """
-        checked_seconds("timeout", timeout)
+        if timeout is not None:
+            checked_seconds("timeout", timeout)
         self._let_go(_closed_here())
         await self._connection.aclose(timeout)
 

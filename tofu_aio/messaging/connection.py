@@ -454,6 +454,11 @@ class Connection(asyncio.Protocol):
         self.discard()
         self._reset()
 
+    def lose(self, error: PeerDisconnected) -> None:
+        """The peer is gone, and the kernel does not know: reset the connection, at once."""
+        self._finish(error)
+        self._reset()
+
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""
         self._discarding = True
@@ -463,11 +468,13 @@ class Connection(asyncio.Protocol):
             self.resume()
         self.reconcile_reading()
 
-    async def aclose(self, timeout: float = BYE_TIMEOUT) -> None:
-        """Say or answer Bye, wait for the peer's last word, close; abort after ``timeout``.
+    async def aclose(self, timeout: float | None = None) -> None:
+        """Say or answer Bye, wait for the peer's last word, close; abort after a while.
 
         Safe from any task, any number of times. Cancelled, it aborts.
         """
+        if timeout is None:
+            timeout = BYE_TIMEOUT
         self._begin_to_close()
         try:
             async with asyncio.timeout(timeout):

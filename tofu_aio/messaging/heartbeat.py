@@ -92,6 +92,9 @@ class Heartbeat:
         """A Hello asks for them."""
         self._interval = min(self._interval, interval)
         self._takes_part |= by_peer
+        if self._timer is not None:  # its first heartbeat was decoded together with its Hello
+            self._timer.cancel()
+            self._next_tick()
 
     def begin(self) -> None:
         """Send and expect heartbeats, if the peer takes part and the channel is that far."""
@@ -124,7 +127,7 @@ class Heartbeat:
             self._beat_if_quiet()
         if hears and self._is_lost():
             silence = self._silent * self._interval / _TICKS
-            connection.abort(
+            connection.lose(
                 PeerDisconnected(
                     f"nothing came from the peer for {silence:g} s, and a heartbeat was due every "
                     f"{self._interval:g} s"
@@ -148,9 +151,7 @@ class Heartbeat:
     def _is_lost(self) -> bool:
         decoder = self._connection.decoder
         arrived = decoder.offset + decoder.held
-        if arrived != self._arrived or decoder.starved:  # starved: it is not read, by our choice
-            self._arrived = arrived
-            self._silent = 0
-        else:
-            self._silent += 1
+        self._silent = self._silent + 1 if arrived == self._arrived else 0
+        # Not read for want of a permit: the silence is ours, and begins anew when that is over.
+        self._arrived = -1 if decoder.starved else arrived
         return self._silent >= HEARTBEATS_MISSED * _TICKS
