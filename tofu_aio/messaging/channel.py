@@ -23,7 +23,7 @@ from ..protocol.lifecycle import SEND, State
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.status import Status
-from ..protocol.text_headers import EMPTY_HEADERS, EOF, HeadersLike, TextHeaders
+from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from .connection import Connection, when_sending
 from .limits import checked_seconds
 from .mailbox import Mailbox
@@ -59,11 +59,13 @@ class Channel(ObjectStream[Message]):
         connection: Connection,
         introduced: Callable[[Channel], None],
         forget: Callable[[int], None],
+        welcome: bytes = b"",
     ) -> None:
         self._connection = connection
         connection.sink = self
         self._introduced = introduced  # called once: by the peer's Hello, or by an end before it
         self._forget = forget  # called once, with the number, when the socket is gone
+        self._welcome = welcome  # the listener's headers, encoded, of its answer to a Hello
         self._mailbox: Mailbox[Message] = Mailbox()
         self._requests: dict[int, asyncio.Future[Message]] = {}
         self._abandoned: OrderedDict[int, None] = OrderedDict()
@@ -361,9 +363,9 @@ class Channel(ObjectStream[Message]):
 
     # --- what the connection tells --------------------------------------------------------
 
-    def accept_hello(self, headers: TextHeaders = EMPTY_HEADERS) -> None:
+    def accept_hello(self) -> None:
         """Answer the peer's Hello: the channel is open."""
-        self._connection.put(OpCode.HELLO_RESPONSE, headers=headers.encode())
+        self._connection.put(OpCode.HELLO_RESPONSE, headers=self._welcome)
 
     def received(self, batch: list[Message]) -> None:
         """Sort what arrived: answers to those who asked, the rest to the mailbox."""

@@ -122,16 +122,18 @@ class ChannelGroup:
             WrongAddress: this system has no such sockets.
         """
         where = parse_address(address)
-        welcome = TextHeaders(heartbeat_header(heartbeat))
+        welcome = TextHeaders(heartbeat_header(heartbeat)).encode()
         checked_seconds("hello_timeout", hello_timeout)
         if max_channels is not None and max_channels < 1:
             raise ValueError(f"a listener with {max_channels} channels could accept none")
         number = self._new_number()
-        listener = Listener(number, self._forget, welcome)
+        listener = Listener(number, self._forget)
 
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
-            self._members[connection.number] = Channel(connection, listener.introduced, gone)
+            self._members[connection.number] = Channel(
+                connection, listener.introduced, gone, welcome
+            )
             return connection
 
         def gone(number: int) -> None:

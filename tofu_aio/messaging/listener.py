@@ -13,7 +13,6 @@ from anyio.abc import TaskGroup
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, TofuError
 from ..protocol.lifecycle import State
-from ..protocol.text_headers import EMPTY_HEADERS, TextHeaders
 from .acceptor import Acceptor
 from .channel import Channel
 from .mailbox import Mailbox
@@ -28,15 +27,9 @@ class Listener(AnyioListener[Channel]):
     or not with a Hello, is closed and never seen. An anyio ``Listener[Channel]``.
     """
 
-    def __init__(
-        self,
-        number: int,
-        forget: Callable[[int], None],
-        welcome: TextHeaders = EMPTY_HEADERS,
-    ) -> None:
+    def __init__(self, number: int, forget: Callable[[int], None]) -> None:
         self._number = number
         self._forget = forget
-        self._welcome = welcome  # the headers of each answer to a Hello
         self._ready: Mailbox[Channel] = Mailbox()
         self._acceptor: Acceptor | None = None
 
@@ -68,7 +61,7 @@ class Listener(AnyioListener[Channel]):
             channel = await self._ready.take()
             self._acceptor.taken()
             if channel.state is State.HELLO_HEARD:  # else its peer has left again
-                channel.accept_hello(self._welcome)
+                channel.accept_hello()
                 return channel
 
     def __aiter__(self) -> Listener:
