@@ -129,6 +129,8 @@ class Acceptor:
         """A connection for one more stranger, unless channels have run out."""
         try:
             connection = self._admit()
+        except ChannelClosed:  # the group is closing, and the listener with it
+            return None
         except TofuError as error:
             logger.warning("%s: a connection was refused: %s", self.address, error)
             return None
