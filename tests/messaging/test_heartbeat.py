@@ -192,7 +192,7 @@ async def test_an_interval_that_cannot_be_kept_is_refused(
     with pytest.raises(ValueError, match=r"give 0\.01 to 86400 seconds, or None"):
         await group.connect("tcp://127.0.0.1:1", heartbeat=seconds)
     with pytest.raises(ValueError, match=r"give 0\.01 to 86400 seconds, or None"):
-        group.reconnecting("tcp://127.0.0.1:1", heartbeat=seconds)
+        await anext(group.reconnecting("tcp://127.0.0.1:1", heartbeat=seconds))
     assert engine.statistics().channels == 0
 
 

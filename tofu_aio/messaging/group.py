@@ -243,7 +243,8 @@ class ChannelGroup:
             options: as for ``connect``: headers, body, timeout, heartbeat.
 
         Raises:
-            InvalidAddress, WrongAddress, TypeError, ValueError: no attempt could succeed.
+            InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed. What is
+                wrong otherwise, and no other attempt would cure, is raised by the first one.
         """
 
         async def here() -> ChannelGroup:

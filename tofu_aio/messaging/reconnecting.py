@@ -22,7 +22,6 @@ from ..protocol.lifecycle import State
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
-from .heartbeat import heartbeat_header
 
 if TYPE_CHECKING:
     from .group import ChannelGroup
@@ -57,7 +56,7 @@ class Reconnecting(AsyncIterator[Channel]):
         options: for each attempt.
 
     Raises:
-        InvalidAddress, InvalidMessage, InvalidHeadersLen, ValueError: no attempt could succeed.
+        InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed.
     """
 
     def __init__(
@@ -74,7 +73,6 @@ class Reconnecting(AsyncIterator[Channel]):
         self._address = parse_address(address)
         self._backoff = backoff or Backoff()
         self._on_failure = on_failure
-        heartbeat_header(options.get("heartbeat"))  # judged now, for it stays as it is
         # Taken now, for headers that can be iterated only once would be gone at the next attempt.
         self._options: ConnectOptions = {
             **options,
@@ -92,7 +90,7 @@ class Reconnecting(AsyncIterator[Channel]):
 
         Raises:
             StopAsyncIteration: the group was closed.
-            InvalidAddress, WrongAddress, TofuError, TypeError: what no other attempt would cure.
+            InvalidAddress, WrongAddress, ValueError, TypeError: no other attempt would cure it.
             BusyResourceError: another task waits for the next channel.
         """
         if self._busy:
