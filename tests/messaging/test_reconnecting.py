@@ -462,6 +462,7 @@ import asyncio, sys
 import tofu_aio as tofu
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no matter here
     async for channel in tofu.reconnecting(sys.argv[1]):
         await channel.signal(b"all there is to say")
         break
