@@ -8,13 +8,15 @@ loop that runs any asyncio program.
 from typing import TYPE_CHECKING
 
 from . import reactor
+from .messaging.backoff import Backoff
 from .messaging.channel import Channel
 from .messaging.engine import Engine
 from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
 from .messaging.listener import Listener
 from .messaging.peer import Certificate, Credentials, Peer
-from .messaging.shortcuts import connect, serve
+from .messaging.reconnecting import Reconnecting
+from .messaging.shortcuts import connect, reconnecting, serve
 from .messaging.statistics import ChannelStatistics, EngineStatistics
 from .messaging.triggers import Triggers
 from .protocol.address import Address, TcpAddress, UdsAddress, parse_address
@@ -73,6 +75,7 @@ __all__ = [
     "AcceptFailed",
     "Address",
     "AllocationFailed",
+    "Backoff",
     "BinaryHeader",
     "Certificate",
     "Channel",
@@ -114,6 +117,7 @@ __all__ = [
     "ProcessingFailed",
     "ProtocolViolation",
     "ReceiverUpdate",
+    "Reconnecting",
     "RecvFailed",
     "Role",
     "SendFailed",
@@ -133,6 +137,7 @@ __all__ = [
     "loop_factory",
     "new_event_loop",
     "parse_address",
+    "reconnecting",
     "run",
     "serve",
 ]

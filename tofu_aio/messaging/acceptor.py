@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import cast
@@ -15,7 +16,7 @@ from ..protocol.status import Status
 from . import sockets
 from .attributes import Attributes, local_attributes
 from .connection import Connection
-from .limits import LISTEN_BACKLOG, PENDING_CHANNELS
+from .limits import LISTEN_BACKLOG, PENDING_CHANNELS, WAITING_CONNECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Acceptor:
         hello_timeout: seconds that a connection may take to introduce itself.
         admit: makes the connection of a new channel.
         layer: puts TLS between a connection and its socket, if that is wanted.
+        max_channels: how many of them may be open at once; None for any number.
 
     Attributes:
         address: where it listens, with the port that the system chose.
@@ -40,7 +42,9 @@ class Acceptor:
         address: Address,
         hello_timeout: float,
         admit: Callable[[], Connection],
+        *,
         layer: Callable[[asyncio.Protocol], asyncio.Protocol],
+        max_channels: int | None = None,
     ) -> None:
         self.address = sockets.local_address(sock, address)
         self._sock = sock
@@ -50,9 +54,11 @@ class Acceptor:
         self._layer = layer
         self._server: asyncio.Server | None = None
         self._closed = False
-        self._strangers: set[Connection] = set()  # read, but not accepted, and not gone
+        self._max_channels = math.inf if max_channels is None else max_channels
+        self._channels = 0  # connections that are read
+        self._strangers: set[Connection] = set()  # those among them not accepted, and not gone
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}
-        self._waiting: dict[_Waiting, None] = {}  # strangers beyond those, in order
+        self._waiting: dict[_Waiting, None] = {}  # connections beyond those, in order
 
     async def start(self) -> None:
         """Accept from now on. The loop itself sees to a shortage of descriptors."""
@@ -87,6 +93,11 @@ class Acceptor:
         self._strangers.discard(connection)
         self._invite()
 
+    def left(self) -> None:
+        """A channel is gone: there is room for another."""
+        self._channels -= 1
+        self._invite()
+
     def close(self) -> None:
         """Stop listening, remove the socket's file, and drop who has not said Hello.
 
@@ -114,17 +125,28 @@ class Acceptor:
     def _welcome(self) -> asyncio.Protocol:
         if self._server is None:
             return _Refusal()  # it was under way when the listener closed
-        if len(self._strangers) >= PENDING_CHANNELS:
+        if self._has_place():
+            return self._host() or _Refusal()
+        if len(self._waiting) < WAITING_CONNECTIONS:
             return _Waiting(self)
-        return self._host() or _Refusal()
+        logger.warning(
+            "%s: a connection was refused: %d wait already", self.address, len(self._waiting)
+        )
+        return _Refusal()
+
+    def _has_place(self) -> bool:
+        return len(self._strangers) < PENDING_CHANNELS and self._channels < self._max_channels
 
     def _host(self) -> asyncio.Protocol | None:
         """A protocol for one more stranger, unless channels have run out."""
         try:
             connection = self._admit()
+        except ChannelClosed:  # the group is closing, and the listener with it
+            return None
         except TofuError as error:
             logger.warning("%s: a connection was refused: %s", self.address, error)
             return None
+        self._channels += 1
         self._strangers.add(connection)
         self._introducing[connection] = asyncio.get_running_loop().call_later(
             self._hello_timeout, self._too_late, connection
@@ -144,7 +166,7 @@ class Acceptor:
         self._waiting.pop(stranger, None)
 
     def _invite(self) -> None:
-        while self._waiting and len(self._strangers) < PENDING_CHANNELS:
+        while self._waiting and self._has_place():
             stranger = next(iter(self._waiting))
             del self._waiting[stranger]
             protocol = self._host()

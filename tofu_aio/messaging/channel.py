@@ -30,6 +30,7 @@ from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from .attributes import Attributes, channel_attributes
 from .connection import Connection, when_sending
 from .exchange import Exchange
+from .limits import checked_seconds
 from .mailbox import Mailbox
 from .peer import Peer
 from .statistics import ChannelStatistics
@@ -66,12 +67,14 @@ class Channel(ObjectStream[Message]):
         connection: Connection,
         introduced: Callable[[Channel], None],
         forget: Callable[[int], None],
+        welcome: bytes = b"",
     ) -> None:
         self._connection = connection
         connection.sink = self
         # Called when the Hello has come, or never will, when it is answered, and at the very end.
         self._introduced = introduced
         self._forget = forget  # called once, with the number, when the socket is gone
+        self._welcome = welcome  # the listener's headers, encoded, of its answer to a Hello
         self._mailbox: Mailbox[Message] = Mailbox()
         self._requests: dict[int, asyncio.Future[Message]] = {}
         # By message id: our own exchanges; by its negative: the peer's, who counts for itself.
@@ -161,7 +164,7 @@ class Channel(ObjectStream[Message]):
         """
         text = TextHeaders(headers).encode() if headers else b""
         self._check_undecided("accepted")
-        self._connection.put(OpCode.HELLO_RESPONSE, headers=text, body=body)
+        self._connection.put(OpCode.HELLO_RESPONSE, headers=self._welcome + text, body=body)
         self._introduced(self)
 
     async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
@@ -388,7 +391,7 @@ class Channel(ObjectStream[Message]):
             raise NotAllowed(f"channel {self.number} is not open yet: accept it first")
         op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
         message_id = next_message_id() if request is None else self._asked(request)
-        exchange = Exchange(self._connection, op_code, message_id, headers, self._leave)
+        exchange = Exchange(self._connection, op_code, message_id, headers, self._forget_exchange)
         parts = [] if request is None else [request, *self._parts_of(request)]
         for part in parts:
             exchange.received(part)
@@ -427,7 +430,7 @@ class Channel(ObjectStream[Message]):
         self._mailbox.items.extend(rest)
         return parts
 
-    def _leave(self, exchange: Exchange) -> None:
+    def _forget_exchange(self, exchange: Exchange) -> None:
         """Nobody takes the parts of an exchange any more."""
         if self._exchanges.pop(_key(exchange), None) is not None and exchange.begun:
             self._abandon(_key(exchange))
@@ -472,14 +475,26 @@ class Channel(ObjectStream[Message]):
         else:
             connection.put(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float | None = None) -> None:
         """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
 
-        Takes 5 seconds at most; then, or when cancelled, it aborts. What the peer still sends is
-        dropped. Safe from any task, and to repeat.
+        What the peer still sends is dropped. Safe from any task, and to repeat.
+
+        Args:
+            timeout: seconds that it may take, 5 unless given; then, or when cancelled, it aborts.
+
+        Raises:
+            ValueError: ``timeout`` is negative, or no number.
         """
-        self._let_go(ChannelClosed("the channel was closed on this side"))
-        await self._connection.aclose()
+        if timeout is not None:
+            checked_seconds("timeout", timeout)
+        self._let_go(_closed_here())
+        await self._connection.aclose(timeout)
+
+    def _leave(self) -> None:
+        """Close as ``aclose`` does, with nobody waiting for it."""
+        self._let_go(_closed_here())
+        self._connection.leave()
 
     def abort(self) -> None:
         """Reset the connection, at once: nothing queued is sent, nothing more is received."""
@@ -510,6 +525,7 @@ class Channel(ObjectStream[Message]):
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
+            self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
             self._introduced(self)
         elif self._requests or self._abandoned or self._exchanges:
             batch = [message for message in batch if not self._answers(message)]
@@ -589,6 +605,10 @@ class Channel(ObjectStream[Message]):
     def _drop_late(self, message: Message) -> None:
         self._late += 1
         message.release()
+
+
+def _closed_here() -> TofuError:
+    return ChannelClosed("the channel was closed on this side")
 
 
 def _key(exchange: Exchange) -> int:

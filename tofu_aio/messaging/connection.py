@@ -30,6 +30,7 @@ from ..protocol.pool import Pool
 from ..protocol.status import Status
 from .farewell import Farewell
 from .flow import ReadGate
+from .heartbeat import Heartbeat, interval_asked
 from .limits import BYE_TIMEOUT, WRITE_HIGH_WATER
 from .peer import Peer, peer_of
 from .remains import Remains
@@ -38,7 +39,8 @@ from .remains import Remains
 _pack: Final = HEADER.pack
 _OPEN: Final = State.OPEN
 _RESPONSE: Final = int(OpCode.RESPONSE)
-_LAST_REGULAR: Final = int(OpCode.SIGNAL)
+_SIGNAL: Final = int(OpCode.SIGNAL)
+_LAST_REGULAR: Final = _SIGNAL
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -97,6 +99,7 @@ class Connection(asyncio.Protocol):
         "_flushing",
         "_gate",
         "_half",
+        "_heartbeat",
         "_loop",
         "_out",
         "_remains",
@@ -135,6 +138,7 @@ class Connection(asyncio.Protocol):
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._heartbeat: Heartbeat | None = None  # once a Hello has asked for it
 
     def extra_info(self, name: str) -> object:
         """What the transport tells about its socket; None once that is closed."""
@@ -184,6 +188,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def pause_writing(self) -> None:
         """The transport holds enough: keep the rest here."""
@@ -334,7 +340,7 @@ class Connection(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
         if after is not state:
-            self._enter(after, op_code, message_id)
+            self._enter(after, op_code, message_id, headers)
         return message_id
 
     def flush(self) -> None:
@@ -377,7 +383,7 @@ class Connection(asyncio.Protocol):
         """The messages that were queued and never given to the transport."""
         messages = Decoder(None, State.OVERHEARD).feed(bytes(self._out))
         self._forget_queue()
-        return messages
+        return [message for message in messages if message.message_id]  # a heartbeat has none
 
     def _flush_turn(self) -> None:
         self._flushing = False
@@ -420,13 +426,32 @@ class Connection(asyncio.Protocol):
                 )
         return after, message_id
 
-    def _enter(self, state: State, op_code: int, message_id: int) -> None:
+    def _enter(self, state: State, op_code: int, message_id: int, headers: bytes) -> None:
         self.decoder.state = state
+        if op_code in {OpCode.HELLO_REQUEST, OpCode.HELLO_RESPONSE}:
+            self.hello_passed(headers, by_peer=False)
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
             self.decoder.awaited_id = message_id
             self._turn_away_senders()  # after a Bye; before a Hello's answer there are none
         if state is State.CLOSED:
             self.hang_up(ChannelEnded("both sides said Bye"))
+
+    # --- staying alive --------------------------------------------------------------------
+
+    def hello_passed(self, headers: bytes, *, by_peer: bool) -> None:
+        """Keep the heartbeats that a Hello asks for, whichever side it is from."""
+        interval = interval_asked(headers)
+        if interval is not None:
+            if self._heartbeat is None:
+                self._heartbeat = Heartbeat(self)
+            self._heartbeat.asked(interval, by_peer=by_peer)
+        if self._heartbeat is not None:
+            self._heartbeat.begin()
+
+    def beat(self) -> None:
+        """Send a heartbeat: no message, so it has no id and is not counted."""
+        self._out += _pack(self.number, _SIGNAL, 0, 0, 0, 0)
+        self.flush()
 
     # --- ending ---------------------------------------------------------------------------
 
@@ -443,6 +468,11 @@ class Connection(asyncio.Protocol):
         self.discard()
         self._reset()
 
+    def lose(self, error: PeerDisconnected) -> None:
+        """The peer is gone, and the kernel does not know: reset the connection, at once."""
+        self._finish(error)
+        self._reset()
+
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""
         self._discarding = True
@@ -452,11 +482,35 @@ class Connection(asyncio.Protocol):
             self.resume()
         self.reconcile_reading()
 
-    async def aclose(self) -> None:
+    async def aclose(self, timeout: float | None = None) -> None:
         """Say or answer Bye, wait for the peer's last word, close; abort after a while.
 
         Safe from any task, any number of times. Cancelled, it aborts.
         """
+        if timeout is None:
+            timeout = BYE_TIMEOUT
+        self._begin_to_close()
+        await self._gone(timeout, "answer Bye")
+
+    def leave(self) -> None:
+        """Close as ``aclose`` does, with nobody waiting for it."""
+        self._begin_to_close()
+        # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
+        # answered; and a callback, because a task can be cancelled before it begins.
+        waiting = self._loop.create_task(
+            asyncio.wait([self.done], timeout=BYE_TIMEOUT), name=f"tofu close {self.number}"
+        )
+        waiting.add_done_callback(self._left)
+
+    def _left(self, waiting: asyncio.Task[object]) -> None:
+        if self.done.done():
+            return
+        if waiting.cancelled():
+            self.hang_up(ChannelClosed("closing was cancelled"))  # the Bye is on its way, at least
+        else:
+            self._give_up(BYE_TIMEOUT, "answer Bye")
+
+    def _begin_to_close(self) -> None:
         self.discard()
         state = self.decoder.state
         if self.end is None:
@@ -466,7 +520,6 @@ class Connection(asyncio.Protocol):
                 self.put(OpCode.BYE_RESPONSE)
             elif state not in {State.BYE_SENT, State.BYE_ANSWERED}:
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
-        await self._gone(f"the peer did not answer Bye within {BYE_TIMEOUT:g} s")
 
     async def refuse(self, status: Status, body: bytes) -> None:
         """Answer the Hello with what is wrong, and close once the peer has read it.
@@ -481,19 +534,22 @@ class Connection(asyncio.Protocol):
         self.end = ChannelClosed("the channel was refused on this side")
         if self._transport is not None:
             Farewell(self._transport, self)
-        await self._gone(f"the peer did not leave within {BYE_TIMEOUT:g} s")
+        await self._gone(BYE_TIMEOUT, "leave")
 
-    async def _gone(self, reproach: str) -> None:
+    async def _gone(self, timeout: float, awaited: str) -> None:
         """Wait until the socket is gone; abort if it takes too long."""
         try:
-            async with asyncio.timeout(BYE_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 await asyncio.shield(self.done)
         except TimeoutError:
-            self.abort(ChannelClosed(reproach))
+            self._give_up(timeout, awaited)
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
             self.abort(ChannelClosed("closing was cancelled"))
             raise
+
+    def _give_up(self, timeout: float, awaited: str) -> None:
+        self.abort(ChannelClosed(f"the peer did not {awaited} within {timeout:g} s"))
 
     def _finish(self, error: TofuError) -> None:
         # A loss is noticed before what waits for a permit has been read: that came first, and if

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from ssl import SSLContext
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, Unpack
 
 from ..protocol.address import Address, TcpAddress, UdsAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
@@ -29,14 +29,17 @@ from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from . import sockets
 from .acceptor import Acceptor
+from .backoff import Backoff
 from .channel import Channel
 from .connection import Connection
 from .flow import ReadGate
-from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
+from .heartbeat import heartbeat_header
+from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_seconds
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
 from .posted import PostedChannel, PostedListener
+from .reconnecting import ConnectOptions, Reconnecting
 from .tls import client_layer, server_layer
 
 Member: TypeAlias = Channel | Listener | PostedChannel | PostedListener
@@ -105,6 +108,8 @@ class ChannelGroup:
         keepalive: float | None = None,
         reuse_port: bool = False,
         hello_timeout: float = HELLO_TIMEOUT,
+        heartbeat: float | None = None,
+        max_channels: int | None = None,
     ) -> Listener:
         """Listen for channels.
 
@@ -118,29 +123,43 @@ class ChannelGroup:
             reuse_port: let several processes listen on this TCP port, each with this option. The
                 kernel deals the connections out among them; Windows cannot.
             hello_timeout: seconds that a connection may take to introduce itself, TLS included.
+            heartbeat: seconds; see ``connect``.
+            max_channels: how many channels of this listener may be open at once, those that have
+                not introduced themselves among them. Beyond it connections wait, unread, until
+                one closes; beyond 1024 that wait they are refused. None for any number.
 
         Raises:
             InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
             ListenFailed: the system refuses it; the message says why.
             WrongAddress: this system has no such sockets, or they have no such option.
-            TypeError, ValueError: ``ssl`` is no SSLContext, or one for connecting; or
-                ``keepalive`` is not positive.
+            TypeError, ValueError: an option makes no sense: the message says which.
         """
         where = parse_address(address)
         layer = server_layer(where, ssl)
+        welcome = TextHeaders(heartbeat_header(heartbeat)).encode()
+        checked_seconds("hello_timeout", hello_timeout)
+        if max_channels is not None and max_channels < 1:
+            raise ValueError(f"a listener with {max_channels} channels could accept none")
         number = self._new_number()
         listener = Listener(number, self._forget)
 
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = Channel(
-                connection, listener.introduced, self._forget
+                connection, listener.introduced, gone, welcome
             )
             return connection
 
+        def gone(number: int) -> None:
+            self._forget(number)
+            acceptor.left()
+
         try:
             sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
-            await listener.start(Acceptor(sock, where, hello_timeout, admit, layer))
+            acceptor = Acceptor(
+                sock, where, hello_timeout, admit, layer=layer, max_channels=max_channels
+            )
+            await listener.start(acceptor)
         except BaseException:
             self._forget(number)
             raise
@@ -160,6 +179,7 @@ class ChannelGroup:
         server_hostname: str | None = None,
         keepalive: float | None = None,
         timeout: float = CONNECT_TIMEOUT,
+        heartbeat: float | None = None,
     ) -> Channel:
         """Connect to a listener and say Hello; return once it has accepted.
 
@@ -173,6 +193,10 @@ class ChannelGroup:
                 there; a peer that is not is lost within twice that time. None never asks. Not
                 needed over Unix sockets, whose kernel knows.
             timeout: seconds, for all of it.
+            heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
+                nothing else for so long, and a peer that is silent for three times as long is
+                lost. It is enough that one end asks; if both do, the shorter interval counts. A
+                peer that does not know heartbeats, the Zig library say, is never sent any.
 
         Raises:
             InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
@@ -181,12 +205,11 @@ class ChannelGroup:
                 the protocol; or TLS fails. What the listener gave as the reason of a refusal is
                 in the text, and its status in that of ``__cause__``.
             WrongAddress: the address is only good for listening, or has no TLS.
-            TypeError, ValueError: ``ssl`` is no SSLContext, or one for listening, or has no name
-                to check; or ``keepalive`` is not positive.
+            TypeError, ValueError: an option makes no sense: the message says which.
         """
         where = parse_address(address)
         layer = client_layer(where, ssl, server_hostname)
-        hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers))
+        hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers, heartbeat))
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = self._new_connection(State.CONNECTING)
 
@@ -221,6 +244,39 @@ class ChannelGroup:
         finally:
             self._connecting.discard(deadline)
         return channel
+
+    def reconnecting(
+        self,
+        address: str | Address,
+        *,
+        backoff: Backoff | None = None,
+        on_failure: Callable[[TofuError], object] | None = None,
+        **options: Unpack[ConnectOptions],
+    ) -> Reconnecting:
+        """Channels to a listener, one after another: ``async for channel in ...``.
+
+        Each turn of the loop brings a fresh channel, when there is one. What may pass, a listener
+        that is not there or refuses, a host without an address, is waited for: the first attempt
+        is made at once, later ones after a random wait below a bound that grows from 0.1 to 30
+        seconds, and starts anew when a turn has taken longer than that. A channel is closed at the
+        end of its turn, however that comes; leave the loop to end it all.
+
+        Args:
+            address: as for ``connect``.
+            backoff: other bounds for the waits.
+            on_failure: called with the reason of each failed attempt, which is logged as a
+                warning as well. What it raises ends the loop.
+            options: as for ``connect``.
+
+        Raises:
+            InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed. What is
+                wrong otherwise, and no other attempt would cure, is raised by the first one.
+        """
+
+        async def here() -> ChannelGroup:
+            return self
+
+        return Reconnecting(here, address, backoff, on_failure, **options)
 
     # --- messages -------------------------------------------------------------------------
 
@@ -276,6 +332,18 @@ class ChannelGroup:
     @property
     def _closed(self) -> bool:
         return self._mailbox.end is not None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; if the group is closed, no longer than that."""
+        deadline = asyncio.timeout(0 if self._closed else seconds)
+        try:
+            async with deadline:
+                self._connecting.add(deadline)
+                await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            return
+        finally:
+            self._connecting.discard(deadline)
 
     def _new_number(self) -> int:
         if self._closed:
@@ -354,7 +422,7 @@ class ChannelGroup:
             acceptor.taken(connection)
 
         sock = await sockets.listen(where)
-        acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, server_layer(where, None))
+        acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, layer=server_layer(where, None))
         await acceptor.start()
         self._members[number] = PostedListener(number, acceptor, self._mailbox, self._forget)
         return {LISTEN_ON: acceptor.address.to_header()}
@@ -403,8 +471,9 @@ async def _attach(
         connection.abort(connection.end)
 
 
-def _hello_headers(where: Address, headers: HeadersLike) -> TextHeaders:
-    return TextHeaders([(CONNECT_TO, where.to_header()), *TextHeaders(headers).pairs])
+def _hello_headers(where: Address, headers: HeadersLike, heartbeat: float | None) -> TextHeaders:
+    own = {CONNECT_TO: where.to_header(), **heartbeat_header(heartbeat)}
+    return TextHeaders([*own.items(), *TextHeaders(headers).pairs])
 
 
 def _check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:

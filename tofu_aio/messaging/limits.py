@@ -40,3 +40,26 @@ LISTEN_BACKLOG: Final = 1024
 PENDING_CHANNELS: Final = 128
 """Connections of one listener that are read before the application has taken them. A Hello needs
 no permit of the pool; this bounds what those that nobody takes can hold."""
+
+WAITING_CONNECTIONS: Final = 1024
+"""Connections of one listener that wait, unread, for a place. Each has a descriptor."""
+
+HEARTBEAT_MIN: Final = 0.01
+"""Seconds between heartbeats. Below it a loop's own hesitation would pass for silence."""
+
+HEARTBEAT_MAX: Final = 86_400.0
+"""A day, in seconds: what is rarer does not keep anything alive."""
+
+HEARTBEATS_MISSED: Final = 3
+"""Intervals without a sign of life after which a peer is lost. One may be late, two unlucky."""
+
+
+def checked_seconds(name: str, value: float) -> float:
+    """A time limit that can be waited for.
+
+    Raises:
+        ValueError: it is negative, or no number.
+    """
+    if not value >= 0:  # so put, nan fails too
+        raise ValueError(f"{name} is {value:g} s: give 0 or more seconds")
+    return value

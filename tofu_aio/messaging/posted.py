@@ -39,6 +39,7 @@ class PostedChannel:
         self._introduced = introduced
         self._forget = forget
         self._hello = hello
+        self._silent = True  # nothing was received yet
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -56,8 +57,11 @@ class PostedChannel:
 
     def received(self, batch: list[Message]) -> None:
         """Everything is the application's business."""
-        self._hello = None
-        self._meet()
+        if self._silent:
+            self._silent = False
+            self._hello = None
+            self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
+            self._meet()
         self._mailbox.put(batch)
 
     def ended(self, error: TofuError) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from .binary_header import HEADER, HEADER_SIZE
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
 from .lifecycle import VERDICTS, State
 from .message import Message
-from .op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, MessageType, Role
+from .op_code import (
+    OP_CODE_MASK,
+    OP_CODES,
+    ORIGIN_BIT,
+    PUBLIC_BITS,
+    MessageType,
+    OpCode,
+    Role,
+)
 from .pool import Pool
 from .status import STATUSES, Status
 from .text_headers import EMPTY_HEADERS, TextHeaders
 
 _unpack: Final = HEADER.unpack_from
 _new: Final = object.__new__
+_SIGNAL: Final = int(OpCode.SIGNAL)
 _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
@@ -29,6 +39,9 @@ class Decoder:
     The first frame that breaks a rule ends decoding: it and all after it never become messages,
     ``violation`` says why.
 
+    A heartbeat is a signal of 16 bytes with the id 0, which no message has. It needs no permit
+    and becomes no message.
+
     Args:
         pool: what permits are taken from; None takes none.
         state: where the channel's life begins.
@@ -41,6 +54,7 @@ class Decoder:
         starved: waiting for a permit.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
+        on_heartbeat: called for each heartbeat; None while none may come.
         offset: how many bytes of the stream have become messages.
     """
 
@@ -56,6 +70,7 @@ class Decoder:
         "asked_id",
         "awaited_id",
         "offset",
+        "on_heartbeat",
         "starved",
         "state",
         "violation",
@@ -68,6 +83,7 @@ class Decoder:
         self.awaited_id = 0
         self.asked_id = 0
         self.offset = 0
+        self.on_heartbeat: Callable[[], None] | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
         self._pool = pool
@@ -148,7 +164,7 @@ class Decoder:
             assert self._pool is not None
             self._pool.release()
 
-    def _parse(  # noqa: PLR0915 - one loop without calls is the point
+    def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
         self, data: bytes, at: int, batch: list[Message], *, fair: bool
     ) -> None:
         """Decode frames from ``at`` on, as many as there are whole ones and permits.
@@ -177,6 +193,9 @@ class Decoder:
                         self.starved = True
                         break
                     permit = True
+            elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
+                at = stop
+                continue
             elif not self._control(verdict, proto, message_id, at - start):
                 break
             if stop > end:
@@ -211,6 +230,13 @@ class Decoder:
         if at < end:
             self._keep(data, at, size)
 
+    def _beats(self, verdict: State | Status, proto: int) -> bool:
+        """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
+        if self.on_heartbeat is None or proto != _SIGNAL or verdict is not self.state:
+            return False
+        self.on_heartbeat()
+        return True
+
     def _control(self, verdict: State | Status, proto: int, message_id: int, ahead: int) -> bool:
         """Judge a header that is not plainly a regular message. Whether it may come."""
         if isinstance(verdict, Status):
@@ -222,7 +248,8 @@ class Decoder:
             return False
         op_code = OP_CODES[proto & OP_CODE_MASK]
         answers = op_code.message_type is not MessageType.REGULAR and op_code.role is Role.RESPONSE
-        if not message_id or (answers and self.awaited_id not in {0, message_id}):
+        beats = proto == _SIGNAL and self.state is State.OVERHEARD  # a capture shows heartbeats
+        if not (message_id or beats) or (answers and self.awaited_id not in {0, message_id}):
             text = f"{op_code.name} has message id {message_id}"
             if answers:
                 text += f" instead of {self.awaited_id}, its request's"

@@ -15,6 +15,8 @@ CONNECT_TO: Final = "~connect_to"
 LISTEN_ON: Final = "~listen_on"
 EOF: Final = "~eof"
 """On a Bye: its sender still listens, so it should be answered only after all has been sent."""
+HEARTBEAT: Final = "~heartbeat"
+"""On a Hello: its sender understands heartbeats and wants one at least every so many ms."""
 
 _LINES: Final = re.compile(
     # Possessive throughout: each byte is looked at once, whatever a peer sends.

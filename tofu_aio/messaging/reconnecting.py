@@ -1,0 +1,152 @@
+"""One channel after another to the same listener, for as long as the caller wants them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ssl import SSLContext
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+
+from anyio import BusyResourceError
+
+from ..protocol.address import Address, parse_address
+from ..protocol.errors import (
+    ChannelClosed,
+    ConnectFailed,
+    InvalidAddress,
+    TofuError,
+    UdsPathNotFound,
+)
+from ..protocol.lifecycle import State
+from ..protocol.text_headers import HeadersLike, TextHeaders
+from .backoff import Backoff
+from .channel import Channel
+
+if TYPE_CHECKING:
+    from .group import ChannelGroup
+
+logger = logging.getLogger(__name__)
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options of ``ChannelGroup.connect``, for each attempt."""
+
+    headers: HeadersLike
+    body: bytes
+    ssl: SSLContext | None
+    server_hostname: str | None
+    keepalive: float | None
+    timeout: float
+    heartbeat: float | None
+
+
+class Reconnecting(AsyncIterator[Channel]):
+    """An async iterator whose every turn brings a fresh channel. Made by ``reconnecting``.
+
+    A channel belongs to its turn of the loop. It is closed, if it is not yet, before the next
+    turn's is made; and when the iterator is dropped, which ``break``, ``return``, an exception and
+    a cancellation do. Then its Bye is said, but not waited for: an ``async with channel`` in the
+    loop's body, or ``contextlib.aclosing`` around the loop, does that.
+
+    Between turns there is nothing but the channel: no task, no timer, no descriptor.
+
+    Args:
+        group: brings the group that the channels are made in.
+        address: of the listener.
+        backoff: how long to wait between attempts.
+        on_failure: told why an attempt failed.
+        options: for each attempt.
+
+    Raises:
+        InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed.
+    """
+
+    def __init__(
+        self,
+        group: Callable[[], Awaitable[ChannelGroup]],
+        address: str | Address,
+        backoff: Backoff | None,
+        on_failure: Callable[[TofuError], object] | None,
+        **options: Unpack[ConnectOptions],
+    ) -> None:
+        self._channel: Channel | None = None  # of the current turn
+        self._open_group = group
+        self._group: ChannelGroup | None = None
+        self._address = parse_address(address)
+        self._backoff = backoff or Backoff()
+        self._on_failure = on_failure
+        # Taken now, for headers that can be iterated only once would be gone at the next attempt.
+        self._options: ConnectOptions = {
+            **options,
+            "headers": TextHeaders(options.get("headers", ())),
+        }
+        self._attempts = 0  # since the last channel that lived
+        self._opened = 0.0  # when the current turn began, by the loop's clock
+        self._busy = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Channel:
+        """A fresh channel, however long that takes.
+
+        Raises:
+            StopAsyncIteration: the group was closed.
+            InvalidAddress, WrongAddress, ValueError, TypeError: no other attempt would cure it.
+            BusyResourceError: another task waits for the next channel.
+        """
+        if self._busy:
+            raise BusyResourceError("reconnecting with")
+        self._busy = True
+        try:
+            await self.aclose()
+            self._channel = await self._connect()
+        except ChannelClosed:
+            raise StopAsyncIteration from None
+        finally:
+            self._busy = False
+        self._opened = asyncio.get_running_loop().time()
+        return self._channel
+
+    async def aclose(self) -> None:
+        """End the turn: close its channel, with a Bye, in 5 seconds at most."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            if asyncio.get_running_loop().time() - self._opened > self._backoff.maximum:
+                self._attempts = 1  # it lived: the attempt that made it was a good one
+            await channel.aclose()
+
+    async def _connect(self) -> Channel:
+        if self._group is None:
+            self._group = await self._open_group()
+        group = self._group
+        while True:
+            if self._attempts:
+                await group._pause(self._backoff.wait(self._attempts - 1))
+            self._attempts += 1
+            try:
+                return await group.connect(self._address, **self._options)
+            except (ConnectFailed, UdsPathNotFound, InvalidAddress) as error:
+                if not _may_pass(error):
+                    raise
+                logger.warning("attempt %d to connect failed: %s", self._attempts, error)
+                if self._on_failure is not None:
+                    self._on_failure(error)
+
+    def __del__(self) -> None:
+        # Also for what __init__ refused, and in whatever thread collects garbage.
+        channel: Channel | None = getattr(self, "_channel", None)
+        if channel is not None and channel.state is not State.CLOSED:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and all is over
+                channel._connection.done.get_loop().call_soon_threadsafe(channel._leave)
+
+
+def _may_pass(error: TofuError) -> bool:
+    """Whether another attempt may succeed.
+
+    A malformed address stays so; but a host that has no address now, which the resolver says with
+    an OSError, may have one once the network is back.
+    """
+    return not isinstance(error, InvalidAddress) or isinstance(error.__cause__, OSError)
