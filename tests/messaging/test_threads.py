@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ from tests.messaging.test_posted import (
 from tofu_aio import OpCode, Origin, Status
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import home as home_module
-from tofu_aio.messaging.home import Home
+from tofu_aio.messaging.home import CallQueue, Home
+from tofu_aio.messaging.numbers import NumberedTable
+from tofu_aio.messaging.posted import PostedChannel
 
 __all__ = ["ends"]
 
@@ -87,6 +90,21 @@ async def in_threads(function: Callable[[int], None], count: int = THREADS) -> N
             pass
 
     await asyncio.to_thread(run)
+
+
+def held_by_another(lock: threading.RLock) -> bool:
+    """Whether a thread that asks for it now would have to wait."""
+    got: list[bool] = []
+
+    def ask() -> None:
+        got.append(lock.acquire(blocking=False))
+        if got[0]:
+            lock.release()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return not got[0]
 
 
 @pytest.fixture
@@ -294,6 +312,44 @@ async def test_an_opening_of_a_thread_can_be_given_up_at_once(
     await nothing_more(group)
 
 
+def test_whoever_gets_a_number_looks_for_it_and_takes_it_in_one_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table: NumberedTable[str] = NumberedTable()
+    alone = []
+
+    def draw(_: int, highest: int) -> int:
+        alone.append(held_by_another(table._changing))
+        return highest
+
+    monkeypatch.setattr(random, "randint", draw)
+    assert table.add("me")
+    assert alone == [True]
+
+
+async def test_a_post_is_checked_and_taken_in_one_step(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that ends in between would have said its last word before this comes back."""
+    client, server, c, _, _, _ = ends
+    alone = []
+    check, append = PostedChannel.check, CallQueue.put
+
+    def checked(self: PostedChannel, message: tofu.Message) -> int:
+        alone.append(held_by_another(client._calls.putting))
+        return check(self, message)
+
+    def put(self: CallQueue, call: Callable[[], None]) -> None:
+        alone.append(held_by_another(client._calls.putting))
+        append(self, call)
+
+    monkeypatch.setattr(PostedChannel, "check", checked)
+    monkeypatch.setattr(CallQueue, "put", put)
+    blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c)))
+    assert alone == [True, True]
+    (await get(server)).release()
+
+
 # --- what fails too late to be raised ----------------------------------------------------------
 
 
@@ -320,6 +376,28 @@ async def test_what_fails_by_the_time_comes_back_before_the_end_of_its_channel(e
         told(Status.PEER_DISCONNECTED, s),
         told(Status.CHANNEL_CLOSED, s),
     ]
+
+
+async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_end(
+    group: tofu.ChannelGroup, engine: tofu.Engine, raw_server: RawServer
+) -> None:
+    """A channel that is not connected ends within the reset, and still that is told last."""
+    numbers = []
+
+    def post() -> None:
+        numbers.append(group.post(greeting(raw_server.address)).channel_number)
+        group.post(message(OpCode.BYE_SIGNAL, numbers[0]))
+        group.post(message(OpCode.SIGNAL, numbers[0], b"too late"))
+
+    blocking_the_loop(post)
+    (number,) = numbers
+    assert await get_plain(group, 3) == [
+        ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
+        ("engine", OpCode.SIGNAL, number, Status.CHANNEL_CLOSED, b"too late"),
+        told(Status.CHANNEL_CLOSED, number),
+    ]
+    await until(lambda: not group._opening)
+    await nothing_more(group)
 
 
 async def test_what_a_thread_posts_after_its_own_bye_comes_back(ends: Ends) -> None:
@@ -696,7 +774,7 @@ async def test_every_thread_gets_and_puts_while_channels_receive(
     ends: Ends, engine: tofu.Engine
 ) -> None:
     client, server, c, _s, _, _ = ends
-    got = [0] * THREADS
+    got = [0] * 3
     done = threading.Event()
 
     def get_and_put(thread: int) -> None:
@@ -705,18 +783,18 @@ async def test_every_thread_gets_and_puts_while_channels_receive(
             got[thread] += mine is not None
             engine.put(mine)
 
-    with threads(get_and_put):
+    with threads(get_and_put, 3):
         try:
-            for number in range(MANY):
+            for number in range(50):
                 client.post(message(OpCode.SIGNAL, c, b"%d" % number))
             bodies: list[bytes] = []
-            while len(bodies) < MANY:
+            while len(bodies) < 50:
                 with await get(server) as m:
                     if m.status is not Status.POOL_EMPTY:
                         bodies.append(m.body)
         finally:
             done.set()
-    assert bodies == [b"%d" % number for number in range(MANY)]
+    assert bodies == [b"%d" % number for number in range(50)]
     assert sum(got)
     assert engine.statistics().pool_free == POOL
 
