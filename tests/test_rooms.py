@@ -17,6 +17,7 @@ KNOWS = {
     "protocol": {"protocol"},
     "reactor": {"reactor"},
     "messaging": {"messaging", "protocol"},
+    "blocking": {"blocking", "messaging", "protocol", "reactor"},
     "testing": {"testing", "messaging", "protocol"},
 }
 """The rooms of the package that each room may import; who is not here may import all."""
@@ -24,6 +25,7 @@ KNOWS = {
 DOES_WITHOUT = {
     "protocol": {"asyncio", "socket", "select", "selectors", "time"},
     "messaging": {"select", "selectors"},
+    "blocking": {"select", "selectors", "socket"},
 }
 """The modules of the standard library that each room may not import itself."""
 
@@ -79,7 +81,7 @@ def test_a_module_imports_only_what_its_room_may_know(module: str) -> None:
 def test_every_room_has_its_rule() -> None:
     rooms = {room_of(module) for module in modules()}
     assert rooms <= {*KNOWS, *FACE, "cli"}
-    assert rooms >= {"protocol", "reactor", "messaging", "cli", ""}
+    assert rooms >= {"protocol", "reactor", "messaging", "blocking", "cli", ""}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,11 @@ def test_every_room_has_its_rule() -> None:
         ("messaging.engine", "from .. import new_event_loop"),
         ("messaging.engine", "import selectors"),
         ("messaging.engine", "from select import poll"),
+        ("messaging.engine", "from ..blocking import Engine"),
+        ("reactor.loop", "from ..blocking.loop_thread import LoopThread"),
+        ("blocking.engine", "from ..cli import main"),
+        ("blocking.engine", "from .. import Engine"),
+        ("blocking.engine", "import selectors"),
         ("testing.ports", "from ..reactor import loop"),
     ],
 )
@@ -121,6 +128,8 @@ def test_what_breaks_a_rule_is_found(module: str, source: str) -> None:
         ("reactor.loop", "import asyncio, select, selectors\nfrom .pollers.epoll import Epoll"),
         ("reactor.pollers.epoll", "from ..table import Table\nfrom .poller import Poller"),
         ("messaging.engine", "import asyncio, socket, time\nfrom ..protocol.pool import Pool"),
+        ("blocking.engine", "import asyncio\nfrom ..reactor import new_event_loop"),
+        ("blocking.engine", "from ..messaging import engine\nfrom .loop_thread import LoopThread"),
         ("cli.demo", "from .. import Engine\nfrom ..reactor import loop"),
         ("__main__", "from .cli import main"),
     ],

@@ -61,6 +61,7 @@ from .protocol.errors import (
 from .protocol.lifecycle import State
 from .protocol.message import Message
 from .protocol.op_code import MessageType, OpCode, Origin, Role
+from .protocol.pool import Allocation
 from .protocol.status import Status
 from .protocol.text_headers import TextHeaders
 from .reactor import Loop, loop_factory, new_event_loop, run
@@ -74,6 +75,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AcceptFailed",
     "Address",
+    "Allocation",
     "AllocationFailed",
     "Backoff",
     "BinaryHeader",

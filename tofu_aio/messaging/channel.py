@@ -251,6 +251,10 @@ class Channel(ObjectStream[Message]):
         """
         return message.header_as(self.number, self._connection.post(message))
 
+    def check(self, message: Message) -> int:
+        """The id under which ``post`` would send the message now; raises as it. From any thread."""
+        return self._connection.check(message)
+
     async def send(self, item: Message) -> None:
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 

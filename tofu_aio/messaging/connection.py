@@ -297,6 +297,17 @@ class Connection(asyncio.Protocol):
                 pool.release()
         return message_id
 
+    def check(self, message: Message) -> int:
+        """The id under which a message would travel if it were posted now. From any thread.
+
+        Raises:
+            NotAllowed, InvalidMessageId, ChannelClosed, PeerDisconnected: it would not.
+        """
+        message_id = message.message_id
+        if message.op_code is not OpCode.BYE_SIGNAL:
+            _, message_id = self._judge(message.op_code, message_id)
+        return message_id or next_message_id()
+
     def put(
         self,
         proto: int,

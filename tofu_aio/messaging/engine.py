@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self, cast
+from typing import Literal, Self, cast, overload
 
 from ..protocol.errors import ShutdownStarted
-from ..protocol.pool import Reader
+from ..protocol.message import Message
+from ..protocol.op_code import OpCode
+from ..protocol.pool import Allocation, Reader
 from .connection import Connection
 from .flow import ReadGate
 from .group import ChannelGroup
@@ -20,7 +22,8 @@ class Engine:
     """Owns the bounded pool and the groups of channels that share it.
 
     An async context manager; it belongs to the loop it is entered in. Leaving it closes
-    everything that it has, with Byes, bounded in time.
+    everything that it has, with Byes, bounded in time. ``get`` and ``put`` may be called from any
+    thread.
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels. While
@@ -61,6 +64,46 @@ class Engine:
         group = ChannelGroup(self._gate, self._numbers, self._groups.discard)
         self._groups.add(group)
         return group
+
+    @overload
+    def get(
+        self, allocation: Literal[Allocation.ALWAYS] = ..., op_code: OpCode = ...
+    ) -> Message: ...
+
+    @overload
+    def get(self, allocation: Allocation, op_code: OpCode = ...) -> Message | None: ...
+
+    def get(
+        self, allocation: Allocation = Allocation.ALWAYS, op_code: OpCode = OpCode.REQUEST
+    ) -> Message | None:
+        """A new, empty message for sending. From any thread.
+
+        With POOL_ONLY it counts as one of the ``pool_messages`` that may be alive at once: it
+        holds a permit until it is sent, released, put back or garbage-collected. So a program can
+        bound what it makes together with what it receives.
+
+        Args:
+            allocation: ALWAYS, or POOL_ONLY.
+            op_code: what the message does.
+
+        Returns:
+            The message; with POOL_ONLY, None while no permit is free, or channels wait for one.
+        """
+        message = Message(op_code)
+        if allocation is Allocation.POOL_ONLY:
+            if not self._gate.pool.take():
+                return None
+            message._pool = self._gate.pool
+        return message
+
+    def put(self, message: Message | None) -> None:
+        """Give a message's permit back, as ``message.release()`` does. From any thread.
+
+        What ``get`` may return can be put back without a look: None, a message that was sent, or
+        put back before, is no error.
+        """
+        if message is not None:
+            message.release()
 
     async def aclose(self) -> None:
         """Close every group, all at once. Bounded, repeatable."""

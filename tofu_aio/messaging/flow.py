@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 
 from ..protocol.pool import Pool, Reader
+from .home import Home
 
 
 class ReadGate:
@@ -20,6 +19,9 @@ class ReadGate:
     Args:
         size: the permits.
         on_exhausted: told once when channels begin to wait, and again only after none did.
+
+    Attributes:
+        home: the loop that it belongs to.
     """
 
     def __init__(self, size: int, on_exhausted: Callable[[Reader], bool]) -> None:
@@ -30,13 +32,11 @@ class ReadGate:
         self._told = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
+        self.home = Home()
 
     def open(self) -> None:
         """Belong to the running loop and its thread."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self.home.enter()
 
     def starve(self, reader: Reader) -> None:
         """Put a channel that found no permit at the end of the queue."""
@@ -56,16 +56,13 @@ class ReadGate:
 
     def _schedule(self) -> None:
         """Reconcile at the end of this turn. From any thread, and from finalizers."""
-        if self._scheduled or self._loop is None or self._loop.is_closed():
+        if self._scheduled or not self.home.alive:
             return
         # Raised before the callback is queued, lowered before it looks at the pool: a permit
         # that comes back in between queues one callback too many, never one too few.
         self._scheduled = True
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._reconcile)
-        else:
-            with contextlib.suppress(RuntimeError):  # closed in this very moment
-                self._loop.call_soon_threadsafe(self._reconcile)
+        with contextlib.suppress(RuntimeError):  # closed in this very moment
+            self.home.call_soon(self._reconcile)
 
     def _reconcile(self) -> None:
         self._scheduled = False

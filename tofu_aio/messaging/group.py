@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from ssl import SSLContext
+from threading import get_ident
 from types import TracebackType
-from typing import Self, TypeAlias, Unpack
+from typing import Final, Self, TypeAlias, Unpack
 
 from ..protocol.address import Address, TcpAddress, UdsAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
@@ -23,7 +26,14 @@ from ..protocol.errors import (
     TofuError,
 )
 from ..protocol.lifecycle import State
-from ..protocol.message import Message, next_message_id, notification, returned
+from ..protocol.message import (
+    Message,
+    next_message_id,
+    notification,
+    null_message,
+    returned,
+    snapshot,
+)
 from ..protocol.op_code import OpCode
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
@@ -34,6 +44,7 @@ from .channel import Channel
 from .connection import Connection
 from .flow import ReadGate
 from .heartbeat import heartbeat_header
+from .home import CallQueue
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_seconds
 from .listener import Listener
 from .mailbox import Mailbox
@@ -42,8 +53,13 @@ from .posted import PostedChannel, PostedListener
 from .reconnecting import ConnectOptions, Reconnecting
 from .tls import client_layer, server_layer
 
-Member: TypeAlias = Channel | Listener | PostedChannel | PostedListener
+Postable: TypeAlias = Channel | PostedChannel | PostedListener
+Member: TypeAlias = Postable | Listener
 """What a group has under a channel number."""
+
+_Begin: TypeAlias = Callable[[int, Message, Address], None]
+
+_OPENINGS: Final = frozenset({OpCode.WELCOME_REQUEST, OpCode.HELLO_REQUEST})
 
 
 class ChannelGroup:
@@ -52,6 +68,7 @@ class ChannelGroup:
     Two altitudes over the same channels' life: ``listen`` and ``connect`` make channels that are
     streams with mailboxes of their own; ``post`` and ``receive`` exchange plain messages, among
     them those that make and end channels, and everything comes to the group's one mailbox.
+    ``post`` and ``update_receiver`` may be called from any thread, all else from the event loop's.
 
     An async context manager: leaving it closes all that the group has.
     """
@@ -69,6 +86,8 @@ class ChannelGroup:
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._connecting: set[asyncio.Timeout] = set()
         self._mailbox: Mailbox[Message] = Mailbox()
+        self._home = gate.home
+        self._calls = CallQueue(gate.home)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +101,11 @@ class ChannelGroup:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close listeners, then channels with their Byes, all at once. Bounded, repeatable."""
+        """Close listeners, then channels with their Byes, all at once. Bounded, repeatable.
+
+        What was posted before, from whatever thread, is sent before the Byes.
+        """
+        self._calls.close(_group_closed())
         for message in self._mailbox.close(_group_closed()):
             message.release()
         for deadline in self._connecting:
@@ -92,7 +115,8 @@ class ChannelGroup:
         for task in opening:
             task.cancel()
         async with asyncio.TaskGroup() as closing:
-            for member in list(self._members.values()):
+            # Tasks begin in the order in which they are made: nobody new is let in first of all.
+            for member in sorted(self._members.values(), key=_brings_nobody):
                 closing.create_task(member.aclose())
             if opening:
                 await asyncio.wait(opening)
@@ -287,32 +311,65 @@ class ChannelGroup:
         channel; all others go to ``message.channel_number``. What comes of it arrives through
         ``receive``. Posting takes the message as it is now.
 
+        From any thread. Each thread's messages go out in the order in which it posted them. In
+        another thread than the loop's the message is checked at once as well, and sent a moment
+        later; what fails by then, because the channel has ended meanwhile say, comes back through
+        ``receive`` with the status that says why.
+
         Raises:
             ChannelClosed: the group was closed.
+            ShutdownStarted: the event loop was closed, and not the engine before it.
+            NullMessage: there is no message.
             InvalidChannelNumber: no channel has this number, or one was given to make a channel.
             InvalidChannelGroup: the channel belongs to another group.
             InvalidAddress: the header with the address is missing or malformed.
             NotAllowed: the channel is not in a state for this message.
             TofuError: as ``Channel.post``.
         """
+        if get_ident() != self._home.thread:
+            return self._post_from_elsewhere(message)
         if self._closed:
             raise _group_closed()
-        if message.op_code in {OpCode.WELCOME_REQUEST, OpCode.HELLO_REQUEST}:
-            return self._post_opening(message)
+        try:
+            opening = message.op_code in _OPENINGS
+        except AttributeError:
+            raise null_message(message) from None
+        if opening:
+            return self._open_soon(message, self._open_now)
         number = message.channel_number
         member = self._members.get(number)
-        if member is None:
-            raise self._no_member(number)
-        if isinstance(member, Listener):
-            raise NotAllowed(f"channel {number} is a listener: it has no peer to post to")
+        if member is None or isinstance(member, Listener):
+            raise self._no_peer(number)
         return member.post(message)
+
+    def update_receiver(self, message: Message | None = None) -> None:
+        """Put a message at the end of the mailbox, for ``receive`` to return. From any thread.
+
+        In order with what the same thread posts. Nothing of it travels.
+
+        Args:
+            message: one of the application's own, which is received as it is; None makes a
+                wake-up: a notification with the status receiver_update.
+
+        Raises:
+            ChannelClosed: the group was closed.
+            ShutdownStarted: the event loop was closed, and not the engine before it.
+        """
+        update = notification(Status.RECEIVER_UPDATE) if message is None else message
+        if get_ident() != self._home.thread:
+            self._calls.put(partial(self._mailbox.put, [update]))
+        elif self._closed:
+            raise _group_closed()
+        else:
+            self._mailbox.put([update])
 
     async def receive(self) -> Message:
         """The next message of the group's mailbox. Cancelled, it loses none.
 
         Peers' messages, and what the engine has to say: ``origin`` tells which. The engine's are
         the answer to WELCOME_REQUEST; one's own messages that failed, ``status`` saying why;
-        pool_empty; a lost peer's status; and channel_closed, the last of each channel.
+        pool_empty; receiver_update; a lost peer's status; and channel_closed, the last of each
+        channel.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -357,15 +414,65 @@ class ChannelGroup:
         self._members.pop(number, None)
         self._numbers.remove(number)
 
-    def _no_member(self, number: int) -> TofuError:
+    def _no_peer(self, number: int) -> TofuError:
+        """Why nothing can be posted to this number."""
+        if number in self._members:
+            return NotAllowed(f"channel {number} is a listener: it has no peer to post to")
+        if number == UNASSIGNED_CHANNEL:
+            return InvalidChannelNumber("the message has no channel: set its channel_number")
+        owner = self._numbers.get(number)
         opening = self._opening.get(number)
-        if opening is not None and not opening.done():
-            return NotAllowed(f"channel {number} is not open yet: wait for its answer")
-        if self._numbers.get(number) not in {None, self}:
+        if owner is None or (opening is not None and opening.done()):
+            return InvalidChannelNumber(f"there is no channel {number} (any more)")
+        if owner is not self:
             return InvalidChannelGroup(f"channel {number} belongs to another group")
-        return InvalidChannelNumber(f"there is no channel {number} (any more)")
+        return NotAllowed(f"channel {number} is not open yet: wait for the answer that it is")
 
-    def _post_opening(self, message: Message) -> BinaryHeader:
+    # --- from other threads ---------------------------------------------------------------
+
+    def _post_from_elsewhere(self, message: Message) -> BinaryHeader:
+        """Check here and now; do the rest at home."""
+        own = snapshot(message)
+        if own.op_code in _OPENINGS:
+            return self._open_soon(
+                message, lambda *opening: self._calls.put(partial(self._open_now, *opening))
+            )
+        # Under one lock: of a channel that ends, what was posted before comes back, then its end.
+        with self._calls.putting:
+            own.message_id = self._checked(own)
+            header = own.header_as(own.channel_number, own.message_id)
+            with _handing_over(message, own):
+                self._calls.put(partial(self._post_late, own))
+        return header
+
+    def _checked(self, message: Message) -> int:
+        """The id that a message of another thread gets, if it may be posted."""
+        # Looked at before the channel: what is still to be done may change what it allows.
+        unsettled = self._calls.pending
+        number = message.channel_number
+        member = self._members.get(number)
+        try:
+            if member is None or isinstance(member, Listener):
+                raise self._no_peer(number)
+            return member.check(message)
+        except TofuError as error:
+            if self._closed:
+                raise _group_closed() from None
+            if not (unsettled and isinstance(error, NotAllowed)):
+                raise
+            return message.message_id or next_message_id()
+
+    def _post_late(self, message: Message) -> None:
+        """Post what another thread did; it comes back if that is no longer possible."""
+        try:
+            self.post(message)
+        except TofuError as error:
+            self._mailbox.put([returned(message, error.status, message.channel_number)])
+
+    # --- openings -------------------------------------------------------------------------
+
+    def _open_soon(self, message: Message, begin: _Begin) -> BinaryHeader:
+        """Check what makes a channel, give it its numbers, and begin. From any thread."""
         if message.channel_number != UNASSIGNED_CHANNEL:
             raise InvalidChannelNumber(
                 f"{message.op_code.name} makes a channel: its channel number must be 0"
@@ -374,17 +481,27 @@ class ChannelGroup:
         if name not in message.headers:
             raise InvalidAddress(f"{message.op_code.name} needs the header {name}")
         where = parse_address(message.headers[name])
+        own = snapshot(message)
+        own.message_id = own.message_id or next_message_id()
         number = self._new_number()
-        own = Message(
-            message.op_code,
-            message.body,
-            message.headers,
-            message.message_id or next_message_id(),
-        )
-        task = asyncio.create_task(self._open(number, own, where), name=f"tofu open {where}")
+        try:
+            with _handing_over(message, own):
+                begin(number, own, where)
+        except TofuError:
+            self._numbers.remove(number)
+            raise
+        return own.header_as(number, own.message_id)
+
+    def _open_now(self, number: int, message: Message, where: Address) -> None:
+        if message.op_code is OpCode.HELLO_REQUEST:
+            # At once, so that it can be given up from now on.
+            connection = Connection(self._gate, State.CONNECTING, number)
+            self._members[number] = PostedChannel(
+                connection, self._mailbox, None, self._forget, self._calls.follow, hello=message
+            )
+        task = asyncio.create_task(self._open(number, message, where), name=f"tofu open {where}")
         self._opening[number] = task
         task.add_done_callback(lambda _: self._opened(number))
-        return own.header_as(number, own.message_id)
 
     def _opened(self, number: int) -> None:
         del self._opening[number]
@@ -413,7 +530,7 @@ class ChannelGroup:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
-                connection, self._mailbox, introduced, self._forget
+                connection, self._mailbox, introduced, self._forget, self._calls.follow
             )
             return connection
 
@@ -424,13 +541,16 @@ class ChannelGroup:
         sock = await sockets.listen(where)
         acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, layer=server_layer(where, None))
         await acceptor.start()
-        self._members[number] = PostedListener(number, acceptor, self._mailbox, self._forget)
+        self._members[number] = PostedListener(
+            number, acceptor, self._mailbox, self._forget, self._calls.follow
+        )
         return {LISTEN_ON: acceptor.address.to_header()}
 
     async def _open_channel(self, number: int, hello: Message, where: Address) -> None:
-        connection = Connection(self._gate, State.CONNECTING, number)
-        channel = PostedChannel(connection, self._mailbox, None, self._forget, hello)
-        self._members[number] = channel
+        channel = self._members.get(number)
+        if not isinstance(channel, PostedChannel):
+            return  # it was given up already
+        connection = channel._connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await _attach(connection, where, connection)
@@ -446,6 +566,21 @@ class ChannelGroup:
 
 def _group_closed() -> TofuError:
     return ChannelClosed("the group was closed")
+
+
+@contextmanager
+def _handing_over(message: Message, own: Message) -> Iterator[None]:
+    """Let the permit go with the message that stands for the application's, unless that fails."""
+    own._pool, message._pool = message._pool, None
+    try:
+        yield
+    except TofuError:
+        own._pool, message._pool = None, own._pool
+        raise
+
+
+def _brings_nobody(member: Member) -> bool:
+    return not isinstance(member, Listener | PostedListener)
 
 
 async def _attach(

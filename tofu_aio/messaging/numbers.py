@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
@@ -20,11 +21,14 @@ class NumberedTable(Generic[T]):
 
     A number that was just closed may still be in somebody's hands; had it a new owner already,
     a late message would go to the wrong peer. Random numbers make that visible early.
+
+    Any thread may add, remove and look.
     """
 
     def __init__(self) -> None:
         self._living: dict[int, T] = {}
         self._resting: OrderedDict[int, None] = OrderedDict()
+        self._changing = threading.RLock()  # looking for a free number and taking it are two steps
 
     def add(self, entry: T) -> int:
         """Give the entry a number.
@@ -32,16 +36,17 @@ class NumberedTable(Generic[T]):
         Raises:
             AllocationFailed: all are taken.
         """
-        if len(self._living) + len(self._resting) >= MAX_CHANNEL:
-            raise AllocationFailed(
-                f"{len(self._living)} channels are open and no number is left: close some"
-            )
-        while True:
-            # Fewer than two tries on average until half of the numbers are taken.
-            number = random.randint(1, MAX_CHANNEL)  # noqa: S311 - not a secret
-            if number not in self._living and number not in self._resting:
-                self._living[number] = entry
-                return number
+        with self._changing:
+            if len(self._living) + len(self._resting) >= MAX_CHANNEL:
+                raise AllocationFailed(
+                    f"{len(self._living)} channels are open and no number is left: close some"
+                )
+            while True:
+                # Fewer than two tries on average until half of the numbers are taken.
+                number = random.randint(1, MAX_CHANNEL)  # noqa: S311 - not a secret
+                if number not in self._living and number not in self._resting:
+                    self._living[number] = entry
+                    return number
 
     def get(self, number: int) -> T | None:
         """Who has this number now."""
@@ -53,10 +58,11 @@ class NumberedTable(Generic[T]):
         Raises:
             KeyError: nobody has it.
         """
-        del self._living[number]
-        self._resting[number] = None
-        if len(self._resting) > RESTING:
-            self._resting.popitem(last=False)
+        with self._changing:
+            del self._living[number]
+            self._resting[number] = None
+            if len(self._resting) > RESTING:
+                self._resting.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._living)

@@ -11,6 +11,7 @@ from ..protocol.message import Message, next_message_id, notification, returned
 from ..protocol.status import Status
 from .acceptor import Acceptor
 from .connection import Connection
+from .home import Call
 from .mailbox import Mailbox
 
 
@@ -22,6 +23,7 @@ class PostedChannel:
         mailbox: the group's.
         introduced: called when the peer says something, or ends; None where nobody waits for it.
         forget: called once, with the number, when the socket is gone.
+        follow: has something done after what other threads have posted, which comes back first.
         hello: our own, which comes back if the peer does not answer it.
     """
 
@@ -31,6 +33,8 @@ class PostedChannel:
         mailbox: Mailbox[Message],
         introduced: Callable[[Connection], None] | None,
         forget: Callable[[int], None],
+        follow: Callable[[Call], None],
+        *,
         hello: Message | None = None,
     ) -> None:
         self._connection = connection
@@ -38,6 +42,7 @@ class PostedChannel:
         self._mailbox = mailbox
         self._introduced = introduced
         self._forget = forget
+        self._follow = follow
         self._hello = hello
         self._silent = True  # nothing was received yet
 
@@ -45,6 +50,10 @@ class PostedChannel:
         """Queue a message."""
         message_id = self._connection.post(message)
         return message.header_as(self._connection.number, message_id)
+
+    def check(self, message: Message) -> int:
+        """The id under which ``post`` would send the message now; raises as it. From any thread."""
+        return self._connection.check(message)
 
     def give_up(self) -> None:
         """Connecting failed, which whoever tried will tell: nothing is heard from here."""
@@ -78,6 +87,10 @@ class PostedChannel:
         self._mailbox.put(notices)
 
     def closed(self) -> None:
+        """The socket is gone."""
+        self._follow(self._say_last)
+
+    def _say_last(self) -> None:
         """The last that is heard of this channel."""
         number = self._connection.number
         self._mailbox.put([notification(Status.CHANNEL_CLOSED, number)])
@@ -98,11 +111,13 @@ class PostedListener:
         acceptor: Acceptor,
         mailbox: Mailbox[Message],
         forget: Callable[[int], None],
+        follow: Callable[[Call], None],
     ) -> None:
         self._number = number
         self._acceptor = acceptor
         self._mailbox = mailbox
         self._forget = forget
+        self._follow = follow
         self._state = WELCOMED[True]
 
     def post(self, message: Message) -> BinaryHeader:
@@ -111,15 +126,20 @@ class PostedListener:
         Raises:
             NotAllowed: it is not a Bye.
         """
-        after = POST[self._state].get(message.op_code)
-        if after is None:
+        message_id = self.check(message)
+        self.close()
+        return message.header_as(self._number, message_id)
+
+    def check(self, message: Message) -> int:
+        """The id of the message; raises as ``post``. From any thread."""
+        if self._state is ListenerState.CLOSED:
+            raise ChannelClosed(f"listener {self._number} was closed")
+        if message.op_code not in POST[self._state]:
             raise NotAllowed(
                 f"channel {self._number} is a listener: only BYE_SIGNAL or BYE_REQUEST, to close "
                 f"it, can be posted to it, not {message.op_code.name}"
             )
-        assert after is ListenerState.CLOSED
-        self.close()
-        return message.header_as(self._number, message.message_id or next_message_id())
+        return message.message_id or next_message_id()
 
     async def aclose(self) -> None:
         """Stop listening."""
@@ -131,5 +151,8 @@ class PostedListener:
             return
         self._state = ListenerState.CLOSED
         self._acceptor.close()
+        self._follow(self._say_last)
+
+    def _say_last(self) -> None:
         self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
         self._forget(self._number)

@@ -14,6 +14,7 @@ from .errors import (
     InvalidMessageId,
     InvalidMoreUsage,
     InvalidOpCode,
+    NullMessage,
 )
 from .op_code import (
     MORE_BIT,
@@ -224,6 +225,27 @@ def returned(message: Message, status: Status, channel_number: int) -> Message:
     message.status = status
     message.channel_number = channel_number
     return message
+
+
+def snapshot(message: Message) -> Message:
+    """The message as it is now, checked anew, as an object that nobody else has. It has no permit.
+
+    Raises:
+        NullMessage: it is none.
+        InvalidBodyLen, InvalidHeadersLen, InvalidMessage, InvalidMessageId, TypeError: an
+            attribute was set to what does not fit.
+    """
+    if not isinstance(message, Message):
+        raise null_message(message)
+    own = Message(message.op_code, message.body, message.headers, message.message_id, message.more)
+    own.channel_number = message.channel_number
+    own.status = message.status
+    return own
+
+
+def null_message(given: object) -> NullMessage:
+    """For what stands where a message is needed."""
+    return NullMessage(f"{given!r} is no message: post a Message")
 
 
 def checked_body(body: bytes | bytearray | memoryview) -> bytes:

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Protocol
+
+
+class Allocation(Enum):
+    """What ``Engine.get`` may draw on for a message."""
+
+    ALWAYS = auto()
+    """Nothing of the pool: it never fails."""
+    POOL_ONLY = auto()
+    """One of the pool's permits, which the message holds until it is sent, released or put back."""
 
 
 class Reader(Protocol):
@@ -24,8 +34,8 @@ class Pool:
     """``size`` permits and a first-come-first-served queue of waiters.
 
     ``release`` may be called from any thread, and from a finalizer in the middle of anything:
-    it is two atomic steps, an append and a look at the queue. Everything else belongs to the
-    event loop's thread.
+    it is two atomic steps, an append and a look at the queue; so are those of ``take``. All else
+    belongs to the event loop's thread.
 
     Args:
         size: how many received messages may be alive at once; at least 1.
@@ -55,6 +65,16 @@ class Pool:
     def out(self) -> int:
         """How many permits are taken. Derived: taken and free are the size, always."""
         return self.size - len(self.free)
+
+    def take(self) -> bool:
+        """Take a permit for somebody who can do without: not past those who wait. Any thread."""
+        if self.waiters:
+            return False
+        try:
+            self.free.pop()
+        except IndexError:
+            return False
+        return True
 
     def release(self) -> None:
         """Take a permit back."""

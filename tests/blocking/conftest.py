@@ -1,0 +1,112 @@
+"""What the tests of the blocking face share: engines on every loop, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import tofu_aio as tofu
+from tests.conftest import _LOOPS, open_descriptors
+from tofu_aio import blocking
+from tofu_aio.reactor import LoopFactory
+
+POOL = 8
+PATIENCE = 20.0
+
+
+@pytest.fixture(params=_LOOPS)
+def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
+    """Each loop that is installed."""
+    return tofu.loop_factory(request.param)
+
+
+@pytest.fixture(scope="session")
+def made_once() -> None:
+    """What a library makes with its first loop and keeps: libuv's pipe for signals, say."""
+    for name in _LOOPS:
+        tofu.loop_factory(name)().close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(made_once: None) -> Iterator[None]:
+    """After each test: no thread and no descriptor more than before it."""
+    gc.collect()
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
+    yield
+    gc.collect()
+    # Those of names being looked up end by themselves, in their own time.
+    left = {t for t in set(threading.enumerate()) - threads if not t.name.startswith("asyncio_")}
+    assert not left, f"threads left behind: {left}"
+    found = open_descriptors()
+    assert len(found) <= len(descriptors), f"left behind: {found.items() - descriptors.items()}"
+
+
+@pytest.fixture
+def engine(loop_factory: LoopFactory) -> Iterator[blocking.Engine]:
+    """An engine with a small pool; at its end no permit, channel or waiter may be left."""
+    with blocking.Engine(POOL, loop_factory=loop_factory) as engine:
+        yield engine
+    gc.collect()
+    left = engine.statistics()
+    assert left.pool_free == left.pool_size, "permits left behind"
+    assert (left.channels, left.waiting) == (0, 0), "channels left behind"
+
+
+@pytest.fixture
+def group(engine: blocking.Engine) -> Iterator[blocking.ChannelGroup]:
+    """A channel group of that engine."""
+    with engine.create_group() as group:
+        yield group
+
+
+@pytest.fixture
+def listener(group: blocking.ChannelGroup) -> Iterator[blocking.Listener]:
+    """A listener over TCP."""
+    with group.listen("tcp://127.0.0.1:0") as listener:
+        yield listener
+
+
+class Beside:
+    """A function in a thread beside the test, and what it returned or raised."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._result: object = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._function()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> object:
+        """Wait for it."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "it waits in vain"
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result
+        finally:
+            self._error = self._result = None
+
+
+@pytest.fixture
+def pair(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> Iterator[tuple[blocking.Channel, blocking.Channel]]:
+    """Both ends of a channel."""
+    accepting = Beside(listener.accept)
+    client = group.connect(listener.address)
+    server = accepting.result()
+    assert isinstance(server, blocking.Channel)
+    yield client, server
+    closing = Beside(client.close)  # one alone waits for the other to receive what it was sent
+    server.close()
+    closing.result()

@@ -1,0 +1,815 @@
+"""Posting, waking and allocating from any thread: in order, nothing lost, never silence."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawServer, frame, turns, until
+from tests.messaging.test_posted import (
+    Ends,
+    ends,
+    get,
+    get_plain,
+    greeting,
+    listening,
+    message,
+    nothing_more,
+    opened,
+    told,
+    welcome,
+)
+from tofu_aio import OpCode, Origin, Status
+from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging import home as home_module
+from tofu_aio.messaging.home import CallQueue, Home
+from tofu_aio.messaging.numbers import NumberedTable
+from tofu_aio.messaging.posted import PostedChannel
+
+__all__ = ["ends"]
+
+THREADS = 8
+MANY = 200
+POOL = 8  # of the fixture "engine"
+
+
+def blocking_the_loop(function: Callable[[], object]) -> None:
+    """Run it in a thread, and let the loop not turn until it has returned."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def threads(function: Callable[[int], None], count: int = THREADS) -> Iterator[None]:
+    """Run function(n) in so many threads at once, beside the body; at the end, wait for them."""
+    failed: list[BaseException] = []
+    begin = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        try:
+            begin.wait()
+            function(number)
+        except BaseException as error:
+            failed.append(error)
+
+    started = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in started:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in started:
+            thread.join()
+    if failed:
+        raise failed[0]
+
+
+async def in_threads(function: Callable[[int], None], count: int = THREADS) -> None:
+    """The same, beside the loop."""
+
+    def run() -> None:
+        with threads(function, count):
+            pass
+
+    await asyncio.to_thread(run)
+
+
+def held_by_another(lock: threading.RLock) -> bool:
+    """Whether a thread that asks for it now would have to wait."""
+    got: list[bool] = []
+
+    def ask() -> None:
+        got.append(lock.acquire(blocking=False))
+        if got[0]:
+            lock.release()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return not got[0]
+
+
+@pytest.fixture
+def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Each time that the loop was asked for a turn."""
+    asked: list[None] = []
+    call_soon = Home.call_soon
+
+    def counted(self: Home, callback: Callable[[], None]) -> None:
+        asked.append(None)
+        call_soon(self, callback)
+
+    monkeypatch.setattr(Home, "call_soon", counted)
+    return asked
+
+
+# --- posting -----------------------------------------------------------------------------------
+
+
+async def test_a_whole_conversation_from_another_thread(
+    engine: tofu.Engine, transport_address: str
+) -> None:
+    """Opening, accepting, talking and closing: nothing but the receiving belongs to the loop."""
+    client, server = engine.create_group(), engine.create_group()
+    loop = asyncio.get_running_loop()
+
+    def heard(group: tofu.ChannelGroup) -> tofu.Message:
+        return asyncio.run_coroutine_threadsafe(get(group), loop).result()
+
+    def converse() -> None:
+        listener = server.post(welcome(transport_address))
+        answer = heard(server)
+        assert (answer.op_code, answer.status) == (OpCode.WELCOME_RESPONSE, Status.SUCCESS)
+        assert answer.message_id == listener.message_id
+        assert answer.channel_number == listener.channel_number
+        c = client.post(greeting(answer.headers["~listen_on"])).channel_number
+        s = heard(server).channel_number
+        # At once after it: whether the channel is open is for the loop to know.
+        server.post(message(OpCode.HELLO_RESPONSE, s))
+        server.post(message(OpCode.SIGNAL, s, b"welcome"))
+        assert heard(client).op_code is OpCode.HELLO_RESPONSE
+        assert heard(client).body == b"welcome"
+        asked = client.post(message(OpCode.REQUEST, c, b"question"))
+        with heard(server) as request:
+            assert (request.message_id, request.body) == (asked.message_id, b"question")
+            server.post(message(OpCode.RESPONSE, s, b"answer", message_id=request.message_id))
+        with heard(client) as response:
+            assert (response.message_id, response.body) == (asked.message_id, b"answer")
+        bye = client.post(message(OpCode.BYE_REQUEST, c))
+        assert heard(server).message_id == bye.message_id
+        server.post(message(OpCode.BYE_RESPONSE, s))
+        assert heard(client).op_code is OpCode.BYE_RESPONSE
+        for group, number in ((client, c), (server, s)):
+            last = heard(group)
+            assert (last.status, last.channel_number) == (Status.CHANNEL_CLOSED, number)
+        server.post(message(OpCode.BYE_SIGNAL, listener.channel_number))
+        assert heard(server).status is Status.CHANNEL_CLOSED
+
+    await asyncio.to_thread(converse)
+    await nothing_more(client)
+    await nothing_more(server)
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_each_thread_s_messages_arrive_in_its_order(ends: Ends) -> None:
+    client, server, c, _s, _, _ = ends
+
+    def post(thread: int) -> None:
+        for number in range(MANY):
+            client.post(message(OpCode.SIGNAL, c, b"%d %d" % (thread, number)))
+
+    with threads(post):
+        seen: dict[int, list[int]] = {}
+        while sum(map(len, seen.values())) < THREADS * MANY:
+            with await get(server) as m:
+                if m.status is not Status.POOL_EMPTY:
+                    thread, number = map(int, m.body.split())
+                    seen.setdefault(thread, []).append(number)
+    assert seen == {thread: list(range(MANY)) for thread in range(THREADS)}
+
+
+async def test_what_a_thread_posts_at_once_wakes_the_loop_once(
+    ends: Ends, wake_ups: list[None]
+) -> None:
+    client, server, c, _, _, _ = ends
+
+    def post() -> None:
+        for number in range(MANY):
+            client.post(message(OpCode.SIGNAL, c, b"%d" % number))
+
+    for _ in range(2):
+        wake_ups.clear()
+        blocking_the_loop(post)
+        assert len(wake_ups) == 1
+        bodies = [entry[4] for entry in await get_plain(server, MANY + 1) if entry[2]]
+        assert bodies == [b"%d" % number for number in range(MANY)]
+
+
+async def test_threads_that_never_pause_leave_the_loop_its_turns(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home_module, "CALLS_A_TURN", 10)
+    client, _server, _c, _, _, _ = ends
+    blocking_the_loop(lambda: [client.update_receiver() for _ in range(25)])
+    seen = []
+    for _ in range(4):
+        seen.append(len(client._mailbox.items))
+        await turns(1)
+    assert seen == [0, 10, 20, 25]
+    await get_plain(client, 25)
+
+
+async def test_what_is_posted_is_the_message_as_it_was(ends: Ends) -> None:
+    client, server, c, s, _, _ = ends
+
+    def post() -> None:
+        m = message(OpCode.SIGNAL, c, b"before", {"a": "b"})
+        m.status = Status.PROCESSING_FAILED
+        header = client.post(m)
+        assert (header.channel_number, header.op_code) == (c, OpCode.SIGNAL)
+        assert (header.text_headers_len, header.body_len) == (5, 6)
+        m.body, m.channel_number, m.status = b"after", 0, Status.SUCCESS
+        m.headers = tofu.TextHeaders()
+
+    blocking_the_loop(post)
+    with await get(server) as m:
+        assert (m.body, m.headers, m.channel_number) == (b"before", {"a": "b"}, s)
+        assert m.status is Status.PROCESSING_FAILED
+
+
+async def test_post_checks_in_the_thread_that_posts(ends: Ends, engine: tofu.Engine) -> None:
+    client, server, c, s, listener, where = ends
+    stream = await server.listen("tcp://127.0.0.1:0")
+    free = engine.statistics().channels
+    taken = greeting(where)
+    taken.channel_number = c
+    long = message(OpCode.SIGNAL, c)
+    long.body = bytes(65536)
+    unfit = message(OpCode.SIGNAL, c)
+    unfit.message_id = 2**64
+    refused: list[tuple[type[tofu.TofuError], tofu.ChannelGroup, tofu.Message | None]] = [
+        (tofu.NullMessage, client, None),
+        (tofu.InvalidChannelNumber, client, message(OpCode.SIGNAL, 0)),
+        (tofu.InvalidChannelNumber, client, message(OpCode.SIGNAL, 65535)),
+        (tofu.InvalidChannelNumber, client, taken),
+        (tofu.InvalidChannelGroup, client, message(OpCode.SIGNAL, s)),
+        (tofu.InvalidMessageId, client, message(OpCode.RESPONSE, c)),
+        (tofu.InvalidMessageId, client, unfit),
+        (tofu.InvalidBodyLen, client, long),
+        (tofu.InvalidAddress, client, message(OpCode.HELLO_REQUEST)),
+        (tofu.InvalidAddress, client, message(OpCode.WELCOME_REQUEST)),
+        (tofu.InvalidAddress, client, message(OpCode.HELLO_REQUEST, 0, b"", {"~connect_to": "x"})),
+        (tofu.NotAllowed, client, message(OpCode.HELLO_RESPONSE, c, message_id=1)),
+        (tofu.NotAllowed, client, message(OpCode.WELCOME_RESPONSE, c, message_id=1)),
+        (tofu.NotAllowed, client, message(OpCode.BYE_RESPONSE, c, message_id=1)),
+        (tofu.NotAllowed, server, message(OpCode.SIGNAL, listener)),
+        (tofu.NotAllowed, server, message(OpCode.SIGNAL, stream.channel_number)),
+    ]
+    for error, group, bad in refused:
+
+        def post(group: tofu.ChannelGroup = group, bad: tofu.Message | None = bad) -> None:
+            group.post(bad)  # type: ignore[arg-type]
+
+        with pytest.raises(error) as here:
+            post()
+        with pytest.raises(error) as there:
+            blocking_the_loop(post)
+        assert str(here.value) == str(there.value)
+        await turns(1)
+    assert engine.statistics().channels == free
+    await stream.aclose()
+    await nothing_more(client)
+    await nothing_more(server)
+
+
+async def test_numbers_given_in_threads_are_never_the_same(
+    engine: tofu.Engine, raw_server: RawServer
+) -> None:
+    group = engine.create_group()
+    numbers: list[int] = []
+
+    def post(_: int) -> None:
+        numbers.extend(group.post(greeting(raw_server.address)).channel_number for _ in range(20))
+
+    await in_threads(post)
+    assert len(set(numbers)) == 20 * THREADS
+    await group.aclose()
+
+
+async def test_an_opening_of_a_thread_can_be_given_up_at_once(
+    group: tofu.ChannelGroup, engine: tofu.Engine, raw_server: RawServer
+) -> None:
+    numbers = []
+
+    def post() -> None:
+        numbers.append(group.post(greeting(raw_server.address)).channel_number)
+        group.post(message(OpCode.BYE_SIGNAL, numbers[0]))
+
+    blocking_the_loop(post)
+    assert await get_plain(group, 2) == [
+        ("engine", OpCode.HELLO_REQUEST, numbers[0], Status.CONNECT_FAILED, b"hi"),
+        told(Status.CHANNEL_CLOSED, numbers[0]),
+    ]
+    await until(lambda: not group._opening)
+    await nothing_more(group)
+
+
+def test_whoever_gets_a_number_looks_for_it_and_takes_it_in_one_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table: NumberedTable[str] = NumberedTable()
+    alone = []
+
+    def draw(_: int, highest: int) -> int:
+        alone.append(held_by_another(table._changing))
+        return highest
+
+    monkeypatch.setattr(random, "randint", draw)
+    assert table.add("me")
+    assert alone == [True]
+
+
+async def test_a_post_is_checked_and_taken_in_one_step(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that ends in between would have said its last word before this comes back."""
+    client, server, c, _, _, _ = ends
+    alone = []
+    check, append = PostedChannel.check, CallQueue.put
+
+    def checked(self: PostedChannel, message: tofu.Message) -> int:
+        alone.append(held_by_another(client._calls.putting))
+        return check(self, message)
+
+    def put(self: CallQueue, call: Callable[[], None]) -> None:
+        alone.append(held_by_another(client._calls.putting))
+        append(self, call)
+
+    monkeypatch.setattr(PostedChannel, "check", checked)
+    monkeypatch.setattr(CallQueue, "put", put)
+    blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c)))
+    assert alone == [True, True]
+    (await get(server)).release()
+
+
+# --- what fails too late to be raised ----------------------------------------------------------
+
+
+async def test_what_fails_by_the_time_comes_back_before_the_end_of_its_channel(ends: Ends) -> None:
+    client, server, c, s, _, _ = ends
+    headers = []
+
+    def post() -> None:
+        headers.extend(
+            client.post(message(OpCode.SIGNAL, c, b"%d" % number, {"a": "b"}))
+            for number in range(3)
+        )
+
+    blocking_the_loop(post)
+    client.post(message(OpCode.BYE_SIGNAL, c))  # of the loop's thread, so it comes first
+    for number in range(3):
+        back = await get(client)
+        assert (back.origin, back.op_code) == (Origin.ENGINE, OpCode.SIGNAL)
+        assert (back.status, back.channel_number) == (Status.CHANNEL_CLOSED, c)
+        assert (back.body, back.headers) == (b"%d" % number, {"a": "b"})
+        assert back.message_id == headers[number].message_id
+    assert await get_plain(client, 1) == [told(Status.CHANNEL_CLOSED, c)]
+    assert await get_plain(server, 2) == [
+        told(Status.PEER_DISCONNECTED, s),
+        told(Status.CHANNEL_CLOSED, s),
+    ]
+
+
+async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_end(
+    group: tofu.ChannelGroup, engine: tofu.Engine, raw_server: RawServer
+) -> None:
+    """A channel that is not connected ends within the reset, and still that is told last."""
+    numbers = []
+
+    def post() -> None:
+        numbers.append(group.post(greeting(raw_server.address)).channel_number)
+        group.post(message(OpCode.BYE_SIGNAL, numbers[0]))
+        group.post(message(OpCode.SIGNAL, numbers[0], b"too late"))
+
+    blocking_the_loop(post)
+    (number,) = numbers
+    assert await get_plain(group, 3) == [
+        ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
+        ("engine", OpCode.SIGNAL, number, Status.CHANNEL_CLOSED, b"too late"),
+        told(Status.CHANNEL_CLOSED, number),
+    ]
+    await until(lambda: not group._opening)
+    await nothing_more(group)
+
+
+async def test_what_a_thread_posts_after_its_own_bye_comes_back(ends: Ends) -> None:
+    client, server, c, s, _, _ = ends
+
+    def post() -> None:
+        client.post(message(OpCode.BYE_REQUEST, c))
+        client.post(message(OpCode.SIGNAL, c, b"too late"))
+
+    blocking_the_loop(post)
+    assert await get_plain(client, 1) == [
+        ("engine", OpCode.SIGNAL, c, Status.CHANNEL_CLOSED, b"too late")
+    ]
+    assert await get_plain(server, 1) == [("peer", OpCode.BYE_REQUEST, s, Status.SUCCESS, b"")]
+    server.post(message(OpCode.BYE_RESPONSE, s))
+    assert await get_plain(client, 2) == [
+        ("peer", OpCode.BYE_RESPONSE, c, Status.SUCCESS, b""),
+        told(Status.CHANNEL_CLOSED, c),
+    ]
+    assert await get_plain(server, 1) == [told(Status.CHANNEL_CLOSED, s)]
+
+
+async def test_what_is_not_allowed_is_judged_after_what_the_thread_has_posted(
+    engine: tofu.Engine, raw_server: RawServer
+) -> None:
+    """A signal behind a Hello that nobody has answered: not refused at once, but it comes back."""
+    group = engine.create_group()
+    numbers = []
+
+    def post() -> None:
+        numbers.append(group.post(greeting(raw_server.address)).channel_number)
+        group.post(message(OpCode.SIGNAL, numbers[0], b"too early"))
+
+    blocking_the_loop(post)
+    assert await get_plain(group, 1) == [
+        ("engine", OpCode.SIGNAL, numbers[0], Status.NOT_ALLOWED, b"too early")
+    ]
+    with pytest.raises(tofu.NotAllowed, match="may not be sent in state"):
+        blocking_the_loop(lambda: group.post(message(OpCode.SIGNAL, numbers[0])))
+    await group.aclose()
+
+
+async def test_a_received_message_sent_on_by_a_thread_takes_its_permit_along(
+    ends: Ends, engine: tofu.Engine
+) -> None:
+    client, server, c, _s, _, _ = ends
+    client.post(message(OpCode.SIGNAL, c, b"there and back"))
+    held = await get(server)
+
+    def forward() -> None:
+        server.post(held)
+        held.release()  # it has none to give back
+
+    blocking_the_loop(forward)
+    assert engine.statistics().pool_free == POOL - 1
+    with await get(client) as m:
+        assert m.body == b"there and back"
+    await until(lambda: engine.statistics().pool_free == POOL)
+
+
+async def test_a_message_that_is_refused_keeps_its_permit(ends: Ends, engine: tofu.Engine) -> None:
+    client, server, c, _s, _, _ = ends
+    client.post(message(OpCode.SIGNAL, c))
+    held = await get(server)
+    held.channel_number = c  # of another group
+
+    def forward() -> None:
+        with pytest.raises(tofu.InvalidChannelGroup):
+            server.post(held)
+
+    blocking_the_loop(forward)
+    forward()
+    assert engine.statistics().pool_free == POOL - 1
+    held.release()
+    assert engine.statistics().pool_free == POOL
+
+
+# --- closing meanwhile -------------------------------------------------------------------------
+
+
+async def posted_until_refused(
+    client: tofu.ChannelGroup, number: int, close: Callable[[], object]
+) -> list[bytes]:
+    """Threads post until they may not; what was accepted, in each thread's order."""
+    accepted: list[list[bytes]] = [[] for _ in range(THREADS)]
+    enough = threading.Barrier(THREADS + 1)
+
+    def post(thread: int) -> None:
+        count = 0
+        while True:
+            body = b"%d %d" % (thread, count)
+            try:
+                client.post(message(OpCode.SIGNAL, number, body))
+            except (
+                tofu.ChannelClosed,
+                tofu.PeerDisconnected,
+                tofu.InvalidChannelNumber,
+                tofu.ShutdownStarted,
+            ):
+                if count < MANY:
+                    enough.abort()
+                return
+            accepted[thread].append(body)
+            count += 1
+            if count == MANY:
+                enough.wait()
+
+    with threads(post):
+        await asyncio.to_thread(enough.wait)
+        result = close()
+        if asyncio.iscoroutine(result):
+            await result
+        else:
+            await turns(1)
+            while client._numbers.get(number) is not None:
+                await turns(1)
+    return list(chain.from_iterable(accepted))
+
+
+def by_thread(bodies: list[bytes]) -> dict[bytes, list[int]]:
+    """The numbers of each thread, as they come."""
+    found: dict[bytes, list[int]] = {}
+    for body in bodies:
+        thread, _, number = body.partition(b" ")
+        found.setdefault(thread, []).append(int(number))
+    return found
+
+
+async def test_a_channel_that_closes_while_threads_post_loses_nothing(ends: Ends) -> None:
+    """What was accepted arrives or comes back, and the channel's end is the last of it."""
+    client, server, c, s, _, _ = ends
+    arrived: list[bytes] = []
+    returned: list[bytes] = []
+
+    async def serve() -> None:
+        while True:
+            with await get(server) as m:
+                if m.op_code is OpCode.BYE_REQUEST:
+                    server.post(message(OpCode.BYE_RESPONSE, s))
+                elif m.status is Status.CHANNEL_CLOSED:
+                    return
+                elif m.status is not Status.POOL_EMPTY:
+                    arrived.append(m.body)
+
+    async def hear() -> None:
+        while True:
+            with await get(client) as m:
+                if m.status is Status.CHANNEL_CLOSED and not m.body:
+                    return
+                if m.op_code is not OpCode.BYE_RESPONSE:
+                    assert m.origin is Origin.ENGINE
+                    assert m.status in {Status.CHANNEL_CLOSED, Status.PEER_DISCONNECTED}
+                    returned.append(m.body)
+
+    serving, hearing = asyncio.create_task(serve()), asyncio.create_task(hear())
+    accepted = await posted_until_refused(
+        client, c, lambda: client.post(message(OpCode.BYE_REQUEST, c))
+    )
+    await asyncio.gather(serving, hearing)
+    assert len(accepted) >= THREADS * MANY
+    assert sorted(arrived + returned) == sorted(accepted)
+    for numbers in by_thread(arrived + returned).values():
+        assert numbers == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize("what", ["group", "engine"])
+async def test_closing_while_threads_post_loses_nothing(
+    engine: tofu.Engine, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted is sent before the Byes."""
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 30)
+    server = engine.create_group()
+    _, where = await listening(server, "tcp://127.0.0.1:0")
+    async with tofu.Engine() as other:
+        client = other.create_group()
+        c, s = await opened(client, server, where)
+        arrived: list[bytes] = []
+
+        async def serve() -> None:
+            while True:
+                with await get(server) as m:
+                    if m.op_code is OpCode.BYE_REQUEST:
+                        server.post(message(OpCode.BYE_RESPONSE, s))
+                        return
+                    if m.status is not Status.POOL_EMPTY:
+                        arrived.append(m.body)
+
+        serving = asyncio.create_task(serve())
+        accepted = await posted_until_refused(
+            client, c, client.aclose if what == "group" else other.aclose
+        )
+        await serving
+    assert len(accepted) >= THREADS * MANY
+    assert sorted(arrived) == sorted(accepted)
+    for numbers in by_thread(arrived).values():
+        assert numbers == list(range(len(numbers)))
+    await server.aclose()
+
+
+async def test_a_closed_group_refuses_every_thread(engine: tofu.Engine) -> None:
+    group = engine.create_group()
+    await group.aclose()
+    for call in (
+        lambda: group.post(message(OpCode.SIGNAL, 1)),
+        lambda: group.post(welcome("tcp://127.0.0.1:0")),
+        group.update_receiver,
+    ):
+        with pytest.raises(tofu.ChannelClosed, match="the group was closed"):
+            blocking_the_loop(call)
+        with pytest.raises(tofu.ChannelClosed, match="the group was closed"):
+            call()
+
+
+def test_a_loop_that_is_gone_is_told() -> None:
+    """Nobody closed the engine, and nobody is left to carry anything out."""
+
+    async def main() -> tofu.ChannelGroup:
+        engine = await tofu.Engine().__aenter__()
+        return engine.create_group()
+
+    group = asyncio.run(main())
+    for call in (group.update_receiver, lambda: group.post(welcome("tcp://127.0.0.1:0"))):
+        with pytest.raises(tofu.ShutdownStarted, match="loop was closed"):
+            blocking_the_loop(call)
+    assert not len(group._numbers)
+
+
+# --- waking the receiver -----------------------------------------------------------------------
+
+
+async def test_a_wake_up_is_a_notification(group: tofu.ChannelGroup) -> None:
+    receiving = asyncio.create_task(get(group))
+    await turns(2)
+    group.update_receiver()
+    woken = await receiving
+    assert (woken.origin, woken.op_code) == (Origin.ENGINE, OpCode.SIGNAL)
+    assert (woken.status, woken.channel_number) == (Status.RECEIVER_UPDATE, 0)
+    await nothing_more(group)
+
+
+async def test_a_message_of_one_s_own_is_received_as_it_is(group: tofu.ChannelGroup) -> None:
+    own = message(OpCode.RESPONSE, 7, b"to myself", {"a": "b"}, 5)
+    own.status = Status.PROCESSING_FAILED
+    group.update_receiver(own)
+    assert await get(group) is own
+    assert (own.origin, own.status, own.channel_number) == (
+        Origin.APPLICATION,
+        Status.PROCESSING_FAILED,
+        7,
+    )
+
+
+async def test_updates_come_in_order_with_what_is_here(ends: Ends) -> None:
+    client, server, _c, s, _, _ = ends
+    server.post(message(OpCode.SIGNAL, s, b"first"))
+    await until(lambda: client._mailbox.items)
+    client.update_receiver(message(OpCode.SIGNAL, 0, b"second"))
+    blocking_the_loop(lambda: client.update_receiver(message(OpCode.SIGNAL, 0, b"third")))
+    assert [entry[4] for entry in await get_plain(client, 3)] == [b"first", b"second", b"third"]
+
+
+async def test_every_thread_can_wake_the_receiver(group: tofu.ChannelGroup) -> None:
+    def update(thread: int) -> None:
+        for number in range(MANY):
+            group.update_receiver(message(OpCode.SIGNAL, thread, b"%d" % number))
+
+    with threads(update):
+        seen: dict[int, list[int]] = {}
+        for _ in range(THREADS * MANY):
+            m = await get(group)
+            seen.setdefault(m.channel_number, []).append(int(m.body))
+    assert seen == {thread: list(range(MANY)) for thread in range(THREADS)}
+
+
+async def test_updates_left_when_a_group_closes_give_their_permits_back(
+    ends: Ends, engine: tofu.Engine
+) -> None:
+    client, server, c, _s, _, _ = ends
+    other = engine.create_group()
+    client.post(message(OpCode.SIGNAL, c))
+    other.update_receiver(await get(server))
+    client.post(message(OpCode.SIGNAL, c))
+    held = [await get(server)]
+    blocking_the_loop(lambda: other.update_receiver(held.pop()))
+    assert engine.statistics().pool_free == POOL - 2
+    await other.aclose()
+    assert engine.statistics().pool_free == POOL
+
+
+# --- messages of the pool ----------------------------------------------------------------------
+
+
+async def test_get_makes_messages_without_end(engine: tofu.Engine) -> None:
+    made = [engine.get() for _ in range(POOL + 1)]
+    assert all((m.op_code, m.body, m.headers) == (OpCode.REQUEST, b"", {}) for m in made)
+    assert engine.get(tofu.Allocation.ALWAYS, OpCode.SIGNAL).op_code is OpCode.SIGNAL
+    assert engine.statistics().pool_free == POOL
+
+
+async def test_the_pool_gives_what_it_has(engine: tofu.Engine) -> None:
+    held = [engine.get(tofu.Allocation.POOL_ONLY) for _ in range(POOL)]
+    assert engine.statistics().pool_free == 0
+    assert engine.get(tofu.Allocation.POOL_ONLY) is None
+    engine.put(held[0])
+    engine.put(held[0])  # once is enough
+    engine.put(None)
+    engine.put(tofu.Message(OpCode.SIGNAL))
+    assert engine.statistics().pool_free == 1
+    held[1].release()
+    del held[2]
+    assert engine.statistics().pool_free == 3
+    again = engine.get(tofu.Allocation.POOL_ONLY, OpCode.SIGNAL)
+    assert again is not None
+    assert again.op_code is OpCode.SIGNAL
+    assert engine.statistics().pool_free == 2
+
+
+async def test_an_op_code_that_is_none_takes_no_permit(engine: tofu.Engine) -> None:
+    with pytest.raises(tofu.InvalidOpCode):
+        engine.get(tofu.Allocation.POOL_ONLY, 13)  # type: ignore[call-overload]
+    assert engine.statistics().pool_free == POOL
+
+
+@pytest.mark.parametrize("opening", [False, True])
+@pytest.mark.parametrize("where_from", ["loop", "thread"])
+async def test_a_message_of_the_pool_holds_its_permit_until_it_is_sent(
+    ends: Ends, engine: tofu.Engine, where_from: str, opening: bool
+) -> None:
+    client, server, c, _s, _, where = ends
+    op_code = OpCode.HELLO_REQUEST if opening else OpCode.SIGNAL
+    mine = engine.get(tofu.Allocation.POOL_ONLY, op_code)
+    assert mine is not None
+    if opening:
+        mine.headers = tofu.TextHeaders({"~connect_to": where.to_header()})
+    else:
+        mine.channel_number = c
+    if where_from == "loop":
+        client.post(mine)
+    else:
+        blocking_the_loop(lambda: client.post(mine))
+    if opening or where_from == "thread":  # else it may be sent already
+        assert engine.statistics().pool_free == POOL - 1
+    with await get(server) as heard:
+        number = heard.channel_number
+    await until(lambda: engine.statistics().pool_free == POOL)
+    if opening:
+        server.post(message(OpCode.BYE_SIGNAL, number))
+        assert await get_plain(server, 1) == [told(Status.CHANNEL_CLOSED, number)]
+        assert {entry[3] for entry in await get_plain(client, 3)} == {
+            Status.CONNECT_FAILED,
+            Status.PEER_DISCONNECTED,
+            Status.CHANNEL_CLOSED,
+        }
+
+
+async def test_a_message_of_the_pool_is_never_got_past_a_channel_that_waits(
+    ends: Ends, engine: tofu.Engine
+) -> None:
+    client, server, c, s, _, _ = ends
+    held = [engine.get(tofu.Allocation.POOL_ONLY) for _ in range(POOL)]
+    client.post(message(OpCode.SIGNAL, c, b"waits"))
+    await until(lambda: engine.statistics().waiting == 1)
+    held.pop()
+    assert engine.get(tofu.Allocation.POOL_ONLY) is None  # free, and spoken for
+    heard = await get_plain(server, 2)
+    assert heard == [
+        told(Status.POOL_EMPTY, 0),
+        ("peer", OpCode.SIGNAL, s, Status.SUCCESS, b"waits"),
+    ]
+    assert engine.get(tofu.Allocation.POOL_ONLY) is not None
+
+
+async def test_every_thread_gets_and_puts_while_channels_receive(
+    ends: Ends, engine: tofu.Engine
+) -> None:
+    client, server, c, _s, _, _ = ends
+    got = [0] * 3
+    done = threading.Event()
+
+    def get_and_put(thread: int) -> None:
+        while not done.is_set():
+            mine = engine.get(tofu.Allocation.POOL_ONLY)
+            got[thread] += mine is not None
+            engine.put(mine)
+
+    with threads(get_and_put, 3):
+        try:
+            for number in range(50):
+                client.post(message(OpCode.SIGNAL, c, b"%d" % number))
+            bodies: list[bytes] = []
+            while len(bodies) < 50:
+                with await get(server) as m:
+                    if m.status is not Status.POOL_EMPTY:
+                        bodies.append(m.body)
+        finally:
+            done.set()
+    assert bodies == [b"%d" % number for number in range(50)]
+    assert sum(got)
+    assert engine.statistics().pool_free == POOL
+
+
+async def test_frames_of_other_channels_are_not_held_up_by_threads(
+    ends: Ends, raw_server: RawServer
+) -> None:
+    """A peer's messages and a thread's posts take turns on one group."""
+    client, _, _c, _, _, _ = ends
+    number = client.post(greeting(raw_server.address)).channel_number
+    with await raw_server.accept() as peer:
+        asked = await peer.message()
+        await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=asked.message_id))
+        assert (await get(client)).op_code is OpCode.HELLO_RESPONSE
+        await asyncio.to_thread(client.post, message(OpCode.SIGNAL, number, b"out"))
+        assert (await peer.message()).body == b"out"
+        await asyncio.to_thread(client.post, message(OpCode.BYE_SIGNAL, number))
+        assert await get_plain(client, 1) == [told(Status.CHANNEL_CLOSED, number)]

@@ -1,0 +1,94 @@
+"""A channel group, waited for."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from ..messaging import group as messaging
+from ..messaging.channel import Channel as AsyncChannel
+from ..messaging.limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
+from ..messaging.listener import Listener as AsyncListener
+from ..protocol.address import Address
+from ..protocol.binary_header import BinaryHeader
+from ..protocol.message import Message
+from ..protocol.text_headers import HeadersLike
+from .channel import Channel
+from .listener import Listener
+from .loop_thread import LoopThread
+
+
+class ChannelGroup:
+    """``tofu_aio.ChannelGroup`` for programs without asyncio. Made by ``engine.create_group``.
+
+    A context manager: leaving it closes all that the group has.
+    """
+
+    def __init__(self, thread: LoopThread, group: messaging.ChannelGroup) -> None:
+        self._thread = thread
+        self._group = group
+        self._kept: deque[Message] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def listen(self, address: str | Address, *, hello_timeout: float = HELLO_TIMEOUT) -> Listener:
+        """Listen for channels. As ``tofu_aio.ChannelGroup.listen``."""
+
+        def unheard(listener: AsyncListener) -> None:
+            self._thread.leave(listener.aclose)
+
+        listen = partial(self._group.listen, address, hello_timeout=hello_timeout)
+        return Listener(self._thread, self._thread.ask(listen, unheard=unheard))
+
+    def connect(
+        self,
+        address: str | Address,
+        *,
+        headers: HeadersLike = (),
+        body: bytes = b"",
+        timeout: float = CONNECT_TIMEOUT,
+    ) -> Channel:
+        """Connect to a listener and say Hello. As ``tofu_aio.ChannelGroup.connect``."""
+
+        def unheard(channel: AsyncChannel) -> None:
+            self._thread.tell(channel.abort)
+
+        connect = partial(self._group.connect, address, headers=headers, body=body, timeout=timeout)
+        return Channel(self._thread, self._thread.ask(connect, unheard=unheard))
+
+    def post(self, message: Message) -> BinaryHeader:
+        """Do what the message says, and return its header. As ``tofu_aio.ChannelGroup.post``.
+
+        It waits for nothing: what fails once the message was accepted comes through ``receive``.
+        """
+        return self._group.post(message)
+
+    def update_receiver(self, message: Message | None = None) -> None:
+        """Put a message, or a wake-up, at the end of the mailbox."""
+        self._group.update_receiver(message)
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """The next message of the group's mailbox. Timed out or interrupted, it loses none.
+
+        Raises:
+            TimeoutError: none came within so many seconds. 0 asks for what is here already.
+            BusyResourceError: another thread is waiting here.
+            As ``tofu_aio.ChannelGroup.receive``.
+        """
+        return self._thread.take(self._group.receive, timeout, self._kept)
+
+    def close(self) -> None:
+        """Close listeners, then channels with their Byes. Bounded, repeatable."""
+        self._kept.clear()
+        self._thread.leave(self._group.aclose)
