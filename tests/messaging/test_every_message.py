@@ -297,7 +297,7 @@ async def nothing_was_sent(life: Life) -> None:
 async def test_what_comes_of_every_message_that_is_posted_while_connecting(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
-    async def forever(_: object) -> None:
+    async def forever(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(sockets, "connect", forever)
@@ -314,7 +314,7 @@ async def test_what_comes_of_every_message_that_is_posted_while_connecting(
         error: type[tofu.TofuError] = tofu.NotAllowed
         if op_code in {OpCode.HELLO_REQUEST, OpCode.WELCOME_REQUEST}:
             error = tofu.InvalidChannelNumber
-        if begun and op_code is OpCode.BYE_SIGNAL:
+        if op_code is OpCode.BYE_SIGNAL:
             group.post(message)
             notices = [await receive(group), await receive(group)]
             assert [notice.status for notice in notices] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -106,7 +107,14 @@ async def raw_tls(door: tofu.Listener) -> AsyncIterator[tuple[RawTls, tofu.Chann
             yield peer, channel
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+@pytest.fixture
+def refusals(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged, of strangers too."""
+    caplog.set_level(logging.INFO, "tofu_aio")
+    return caplog
+
+
+def logged_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name.startswith("tofu_aio")]
 
 
@@ -331,7 +339,7 @@ REFUSALS = {
 async def test_a_refusal_is_named_on_both_sides(
     group: tofu.ChannelGroup,
     engine: tofu.Engine,
-    caplog: pytest.LogCaptureFixture,
+    refusals: pytest.LogCaptureFixture,
     server: Any,
     client: Any,
     told: str,
@@ -342,8 +350,8 @@ async def test_a_refusal_is_named_on_both_sides(
             await group.connect(listener.address, ssl=client())
         assert told in str(caught.value)
         assert isinstance(caught.value.__cause__, tofu.CommunicationFailed)
-        await until(lambda: warnings(caplog))
-        assert [logged in text for text in warnings(caplog)] == [True], warnings(caplog)
+        await until(lambda: logged_by_us(refusals))
+        assert [logged in text for text in logged_by_us(refusals)] == [True], logged_by_us(refusals)
         await no_channel_but(listener, engine)
 
 
@@ -351,12 +359,12 @@ async def test_a_plain_client_is_refused(
     group: tofu.ChannelGroup,
     door: tofu.Listener,
     engine: tofu.Engine,
-    caplog: pytest.LogCaptureFixture,
+    refusals: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(tofu.ConnectFailed, match="if it expects TLS, connect with ssl="):
         await group.connect(door.address)
-    await until(lambda: warnings(caplog))
-    assert "TLS failed: the peer does not speak TLS" in warnings(caplog)[0]
+    await until(lambda: logged_by_us(refusals))
+    assert "TLS failed: the peer does not speak TLS" in logged_by_us(refusals)[0]
     await no_channel_but(door, engine)
 
 
@@ -364,12 +372,12 @@ async def test_a_plain_listener_is_refused(
     group: tofu.ChannelGroup,
     listener: tofu.Listener,
     engine: tofu.Engine,
-    caplog: pytest.LogCaptureFixture,
+    refusals: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
         await group.connect(listener.address, ssl=client_context())
-    await until(lambda: warnings(caplog))
-    assert "a connection was refused: at byte 0: " in warnings(caplog)[0]
+    await until(lambda: logged_by_us(refusals))
+    assert "a connection was refused: at byte 0: " in logged_by_us(refusals)[0]
     await no_channel_but(listener, engine)
 
 

@@ -86,7 +86,8 @@ class Acceptor:
         if deadline is not None:
             deadline.cancel()
             if isinstance(connection.end, ProtocolViolation):
-                logger.warning("%s: a connection was refused: %s", self.address, connection.end)
+                # A stranger that knocks at the wrong door is no news for who runs the service.
+                logger.info("%s: a connection was refused: %s", self.address, connection.end)
 
     def taken(self, connection: Connection) -> None:
         """It is a stranger no more, or gone: the next one may introduce himself."""

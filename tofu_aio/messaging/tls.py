@@ -243,7 +243,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             return
         if self._server_side and not self._shaken:
             name = self._below.get_extra_info("sockname")
-            logger.warning("%s: a connection was refused: %s", name, self._failure)
+            logger.info("%s: a connection was refused: %s", name, self._failure)
             Farewell(self._below, self)
         elif self._shaken:
             self._below.abort()
