@@ -17,6 +17,9 @@ nox.options.sessions = ["lint", "types", "tests", "windows", "docs", "model"]
 # A command that takes Python's own arguments and has the packages of the extra "test".
 WINDOWS_PYTHON = os.environ.get("TOFU_WINDOWS_PYTHON", "")
 
+# The tests wait for half of their time.
+WORKERS = str((os.cpu_count() or 1) + 1)
+
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SOURCES = ["tofu_aio", "tests", "examples", "docs/diagrams.py", "noxfile.py"]
 # What differs there, of each room a part: under Wine all of them would take half an hour.
@@ -58,7 +61,8 @@ def tests(session: nox.Session) -> None:
     session.install(".[test]")
     # What users get, before what is in this folder: the installed package is whole.
     session.run("python", "-I", "-m", "tofu_aio", "doctor", silent=True)
-    session.run("python", "-X", "dev", "-m", "pytest", *session.posargs, env={"COLUMNS": "100"})
+    arguments = ["-n", WORKERS, "--dist", "worksteal", *session.posargs]
+    session.run("python", "-X", "dev", "-m", "pytest", *arguments, env={"COLUMNS": "100"})
 
 
 @nox.session(python=PYTHONS)

@@ -80,13 +80,13 @@ def test_ctrl_c_is_all_that_is_printed(loop: str, options: tuple[str, ...]) -> N
 
 
 @loops
-@pytest.mark.parametrize("how", leaving.UNCLOSED)
+@pytest.mark.parametrize("how", sorted(leaving.UNCLOSED))
 def test_an_engine_that_was_never_closed_costs_nothing(loop: str, how: str) -> None:
     assert left_by(loop, how) == (0, [])
 
 
 @loops
-@pytest.mark.parametrize("how", leaving.UNCLOSED)
+@pytest.mark.parametrize("how", sorted(leaving.UNCLOSED))
 def test_an_engine_that_was_never_closed_shows_in_development_mode(loop: str, how: str) -> None:
     """Python's own words for sockets that nobody closed, and nothing else: no task, no crash."""
     code, lines = left_by(loop, how, "-X", "dev")

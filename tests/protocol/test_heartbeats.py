@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.protocol.test_decoder import frame, pool_of
 from tofu_aio.protocol import errors
 from tofu_aio.protocol.decoder import Decoder
-from tofu_aio.protocol.lifecycle import RECEIVE, State
+from tofu_aio.protocol.lifecycle import RECEIVE, SEND, State
 from tofu_aio.protocol.op_code import MORE_BIT, OpCode
 from tofu_aio.protocol.pool import Pool
 
@@ -66,7 +66,7 @@ def test_one_behind_a_message_without_a_permit_waits_with_it() -> None:
     assert (second.message_id, len(heard), decoder.starved) == (2, 1, False)
 
 
-@pytest.mark.parametrize("state", set(RECEIVE) - {State.OVERHEARD}, ids=lambda state: state.name)
+@pytest.mark.parametrize("state", [*SEND], ids=lambda state: state.name)
 def test_it_may_come_where_a_signal_may(state: State) -> None:
     decoder, heard = hearing(None, state)
     decoder.feed(BEAT)

@@ -466,7 +466,8 @@ def test_a_call_runs_in_its_context(loop):
     assert seen == ["inside", "outside"]
 
 
-def test_debug_mode_knows_where_a_call_was_made(loop):
+def test_debug_mode_knows_where_a_call_was_made(loop, monkeypatch):
+    monkeypatch.setattr("asyncio.constants.DEBUG_STACK_DEPTH", 10)
     loop.set_debug(True)
     handle = loop.call_soon(print)
     assert handle._source_traceback[-1].filename == __file__
