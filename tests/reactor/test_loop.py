@@ -563,7 +563,7 @@ def test_what_a_callback_unregisters_is_free_while_it_runs(loop, make_pair):
 
 @pytest.mark.parametrize("error", [errno.ENOMEM, errno.ENOSPC])
 def test_a_loop_lives_on_where_the_system_has_no_room_for_a_transport(error):
-    class Full(type(default_poller())):
+    class Full(default_poller):
         def add(self, fd, interest, generation, /):
             if full:
                 raise OSError(error, "no room")
