@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from anyio.abc import ObjectStream
 import tofu_aio as tofu
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import (
+    PATIENCE,
+    RESET,
     Pair,
     RawPeer,
     connection_of,
@@ -26,7 +29,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tofu_aio import OpCode, State, Status, Triggers
+from tofu_aio import Message, OpCode, State, Status, Triggers
 from tofu_aio.messaging import channel as channel_module
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
@@ -954,3 +957,60 @@ async def test_a_channel_reads_exactly_while_it_is_open_and_has_permits(tcp_pair
     (await server.receive()).release()
     await until(transport.is_reading)
     assert server.triggers == Triggers.RECV
+
+
+# --- a peer that takes nothing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("altitude", ["stream", "messages"])
+async def test_a_lost_peer_whose_answers_are_queued_holds_up_nobody(altitude: str) -> None:
+    """Its answers hold the permits that the rest of what it sent waits for."""
+
+    async def post_back(channel: tofu.Channel) -> None:
+        with contextlib.suppress(tofu.PeerDisconnected):
+            async for message in channel:
+                channel.post(message)
+                del message
+
+    async def post_all_back(group: tofu.ChannelGroup) -> None:
+        while True:
+            message = await group.receive()
+            if message.op_code is OpCode.HELLO_REQUEST:
+                answer = Message(OpCode.HELLO_RESPONSE)
+                answer.channel_number = message.channel_number
+                group.post(answer)
+            elif message.origin is tofu.Origin.APPLICATION:
+                with contextlib.suppress(tofu.TofuError):
+                    group.post(message)
+            del message
+
+    async with tofu.Engine(pool_messages=8) as engine, engine.create_group() as group:
+        if altitude == "stream":
+            listener = await group.listen("tcp://127.0.0.1:0")
+            address = str(listener.address)
+            serving = asyncio.create_task(listener.serve(post_back))
+        else:
+            group.post(Message(OpCode.WELCOME_REQUEST, headers={"~listen_on": "tcp|127.0.0.1|0"}))
+            welcome = await group.receive()
+            address = str(tofu.parse_address(welcome.headers["~listen_on"]))
+            serving = asyncio.create_task(post_all_back(group))
+        peer = await RawPeer.introduced(tofu.parse_address(address))
+        sending = asyncio.create_task(peer.send(frame(body=bytes(60_000)) * 200))
+        await until(lambda: engine.statistics().waiting)
+        sending.cancel()
+        await asyncio.wait([sending])
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        peer.close()
+        async with tofu.connect(address) as honest:
+            await honest.send(Message(OpCode.SIGNAL, b"still there?"))
+            async with asyncio.timeout(PATIENCE):
+                assert (await honest.receive()).body == b"still there?"
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+async def test_only_a_message_can_be_sent(tcp_pair: Pair) -> None:
+    with pytest.raises(TypeError, match="a Message can be sent, not str"):
+        tcp_pair.client.post("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a Message can be sent, not bytes"):
+        await tcp_pair.client.send(b"bytes")  # type: ignore[arg-type]

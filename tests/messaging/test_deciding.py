@@ -522,3 +522,15 @@ async def test_a_peer_that_left_at_once_may_still_be_known(
                 await settled(server)
                 assert repr(server.peer)
                 server.abort()
+
+
+async def test_who_accepts_by_a_message_frees_the_stranger_s_place(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    connecting = asyncio.create_task(group.connect(listener.address))
+    server = await listener.receive_hello()
+    assert strangers(listener) == 1
+    server.post(tofu.Message(OpCode.HELLO_RESPONSE))
+    assert strangers(listener) == 0
+    async with server, await connecting as client:
+        assert (client.state, server.state) == (State.OPEN, State.OPEN)

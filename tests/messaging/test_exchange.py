@@ -861,3 +861,32 @@ async def test_an_exchange_names_itself(tcp_pair: Pair) -> None:
     async with tcp_pair.client.stream() as exchange:
         number = tcp_pair.client.number
         assert repr(exchange) == f"<Exchange #{exchange.message_id} channel={number}>"
+
+
+async def test_parts_of_a_lost_peer_that_wait_for_permits_belong_to_their_exchange() -> None:
+    async with (
+        tofu.Engine(pool_messages=8) as engine,
+        engine.create_group() as group,
+        await group.listen("tcp://127.0.0.1:0") as listener,
+    ):
+        accepting = asyncio.create_task(listener.accept())
+        peer = await RawPeer.introduced(listener.address)
+        channel = await accepting
+        parts = [frame(OpCode.REQUEST | MORE_BIT, b"%d" % n) for n in range(20)]
+        await peer.send(b"".join(parts))
+        await until(lambda: engine.statistics().waiting)
+        await peer.reset()
+        while channel.end is None:  # noticed by sending, while parts still wait for permits
+            with contextlib.suppress(tofu.PeerDisconnected):
+                channel.post(Message(OpCode.SIGNAL, b"x"))
+            await turns(1)
+        async with channel.stream(await channel.receive()) as exchange:
+            bodies = []
+            for _ in parts:
+                with await exchange.receive() as part:
+                    bodies.append(part.body)
+            with pytest.raises(tofu.PeerDisconnected, match="the connection was lost"):
+                await exchange.receive()
+        assert bodies == [b"%d" % n for n in range(20)]
+        with pytest.raises(tofu.PeerDisconnected):
+            await channel.receive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
+from tests.messaging.certificates import server_context
 from tests.messaging.peers import RawServer, connection_of, frame, until
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import sockets
@@ -243,18 +245,36 @@ async def test_what_no_other_attempt_would_cure_is_raised_at_once(
     assert not failures
 
 
-async def test_what_on_failure_raises_ends_it(reconnect: Reconnect) -> None:
-    class EnoughError(Exception):
-        pass
+class EnoughError(Exception):
+    """What a program gives up with."""
 
+
+@pytest.mark.parametrize("enough", [EnoughError, tofu.ChannelClosed])
+async def test_what_on_failure_raises_ends_it(
+    reconnect: Reconnect, enough: type[Exception]
+) -> None:
     def give_up(error: tofu.TofuError) -> None:
-        raise EnoughError from error
+        raise enough("enough") from error
 
     with RawServer() as nobody:
         where = nobody.address
-    with pytest.raises(EnoughError) as raised:
+    with pytest.raises(enough) as raised:
         await anext(reconnect(where, on_failure=give_up))
     assert isinstance(raised.value.__cause__, tofu.ConnectFailed)
+
+
+async def test_whom_we_do_not_trust_is_not_asked_again(
+    reconnect: Reconnect, group: tofu.ChannelGroup
+) -> None:
+    failures: list[tofu.TofuError] = []
+    async with await group.listen("tcp://127.0.0.1:0", ssl=server_context()) as listener:
+        with pytest.raises(tofu.ConnectFailed, match="certificate is not valid"):
+            await anext(
+                reconnect(
+                    listener.address, ssl=ssl.create_default_context(), on_failure=failures.append
+                )
+            )
+    assert not failures
 
 
 # --- waiting ---------------------------------------------------------------------------------

@@ -606,3 +606,11 @@ async def test_strangers_beyond_a_number_wait_without_a_handshake(
         assert engine.statistics().channels == 1 + 6 + 2
         servers = [await listener.accept() for _ in clients]
         await asyncio.gather(*(c.aclose() for c in [*servers, *[await c for c in clients]]))
+
+
+async def test_an_abort_is_a_reset_and_no_orderly_end(
+    raw_tls: tuple[RawTls, tofu.Channel],
+) -> None:
+    peer, channel = raw_tls
+    channel.abort()
+    assert await peer.raw.resets()

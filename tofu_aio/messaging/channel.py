@@ -165,7 +165,6 @@ class Channel(ObjectStream[Message]):
         text = TextHeaders(headers).encode() if headers else b""
         self._check_undecided("accepted")
         self._connection.put(OpCode.HELLO_RESPONSE, headers=self._welcome + text, body=body)
-        self._introduced(self)
 
     async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
         """Tell the peer why it is not accepted, and close once it has read that.
@@ -249,7 +248,8 @@ class Channel(ObjectStream[Message]):
             NotAllowed: the op code may not be sent in this state.
             PeerDisconnected, ProtocolViolation, ChannelClosed: there is nobody to send to.
         """
-        return message.header_as(self.number, self._connection.post(message))
+        message_id = self._connection.post(message)
+        return message.header_as(self.number, message_id)
 
     def check(self, message: Message) -> int:
         """The id under which ``post`` would send the message now; raises as it. From any thread."""
@@ -404,7 +404,7 @@ class Channel(ObjectStream[Message]):
         end = self._mailbox.end
         if end is not None:
             exchange.lose(when_sending(end))
-        elif OpCode.REQUEST not in RECEIVE[self.state]:
+        elif OpCode.REQUEST not in RECEIVE[self._connection.decoder.state]:
             exchange.lose(_unanswerable())
         else:
             self._exchanges[_key(exchange)] = exchange
@@ -551,6 +551,10 @@ class Channel(ObjectStream[Message]):
             # All before it has been received, maybe by a program that does not receive at all but
             # only makes requests: the peer need not wait for that to look.
             self._answer_bye()
+
+    def accepted(self) -> None:
+        """The peer's Hello was answered: it is open."""
+        self._introduced(self)
 
     def ended(self, error: TofuError) -> None:
         """The peer will send no more."""

@@ -58,6 +58,9 @@ class Sink(Protocol):
     def received(self, batch: list[Message]) -> None:
         """Take messages, in order; never none."""
 
+    def accepted(self) -> None:
+        """The peer's Hello was answered from here: the channel is open."""
+
     def ended(self, error: TofuError) -> None:
         """Nothing more will be received, and why. Told once, after all that was."""
 
@@ -186,6 +189,9 @@ class Connection(asyncio.Protocol):
     def detach(self) -> None:
         """The transport is closed: for uvloop does not tell, if it was while being made."""
         self._transport = None
+        # What is queued will never leave: were its permits kept for it, what has arrived could wait
+        # for them without end.
+        self._release_carried()
         if self._deadline is not None:
             self._deadline.cancel()
         if self._heartbeat is not None:
@@ -282,7 +288,10 @@ class Connection(asyncio.Protocol):
             InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
             PeerDisconnected: nothing was queued.
         """
-        proto = message._proto & ~ORIGIN_BIT
+        try:
+            proto = message._proto & ~ORIGIN_BIT
+        except AttributeError:
+            raise TypeError(f"a Message can be sent, not {type(message).__name__}") from None
         if proto == _BYE_SIGNAL:
             self.abort(ChannelClosed("the channel was reset on this side"))
             return message.message_id or next_message_id()
@@ -351,7 +360,7 @@ class Connection(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
         if after is not state:
-            self._enter(after, op_code, message_id, headers)
+            self._enter(after, op_code, message_id, headers, status)
         return message_id
 
     def flush(self) -> None:
@@ -403,9 +412,12 @@ class Connection(asyncio.Protocol):
     def _forget_queue(self) -> None:
         self._out = bytearray()
         if self._carried:
-            carried, self._carried = self._carried, []
-            for pool in carried:
-                pool.release()
+            self._release_carried()
+
+    def _release_carried(self) -> None:
+        carried, self._carried = self._carried, []
+        for pool in carried:
+            pool.release()
 
     def _admit_sender(self) -> None:
         if self.senders and not self.write_paused and not self.senders[0].done():
@@ -437,10 +449,15 @@ class Connection(asyncio.Protocol):
                 )
         return after, message_id
 
-    def _enter(self, state: State, op_code: int, message_id: int, headers: bytes) -> None:
+    def _enter(
+        self, state: State, op_code: int, message_id: int, headers: bytes, status: int
+    ) -> None:
         self.decoder.state = state
-        if op_code in {OpCode.HELLO_REQUEST, OpCode.HELLO_RESPONSE}:
+        if op_code == OpCode.HELLO_REQUEST:
             self.hello_passed(headers, by_peer=False)
+        elif op_code == OpCode.HELLO_RESPONSE and not status:
+            self.hello_passed(headers, by_peer=False)
+            self.sink.accepted()
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
             self.decoder.awaited_id = message_id
             self._turn_away_senders()  # after a Bye; before a Hello's answer there are none
@@ -475,14 +492,14 @@ class Connection(asyncio.Protocol):
     def abort(self, error: TofuError) -> None:
         """Drop what is queued and reset the connection, at once."""
         self._forget_queue()
+        self._reset()  # first: to settle would close the socket, and TLS would say so in words
         self._finish(error)
         self.discard()
-        self._reset()
 
     def lose(self, error: PeerDisconnected) -> None:
         """The peer is gone, and the kernel does not know: reset the connection, at once."""
-        self._finish(error)
         self._reset()
+        self._finish(error)
 
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""

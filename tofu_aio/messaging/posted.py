@@ -73,6 +73,9 @@ class PostedChannel:
             self._meet()
         self._mailbox.put(batch)
 
+    def accepted(self) -> None:
+        """The application has answered the peer's Hello."""
+
     def ended(self, error: TofuError) -> None:
         """What could not be sent comes back, then the reason unless it was a Bye."""
         self._meet()

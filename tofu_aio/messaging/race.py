@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from itertools import chain, zip_longest
 from typing import TypeAlias
 
@@ -42,8 +42,9 @@ async def first_connected(places: Sequence[Place], attempt: Attempt) -> socket.s
     waiting = deque(interleaved(places))
     running: dict[asyncio.Task[socket.socket], Place] = {}
     failures: list[tuple[Place, OSError]] = []
+    winner: socket.socket | None = None
     try:
-        while waiting or running:
+        while winner is None and (waiting or running):
             if waiting:
                 place = waiting.popleft()
                 running[asyncio.create_task(attempt(place), name=f"tofu connect {place}")] = place
@@ -54,19 +55,22 @@ async def first_connected(places: Sequence[Place], attempt: Attempt) -> socket.s
             )
             for task in done:
                 error = task.exception()
-                if error is None:
+                if error is None and winner is None:
                     del running[task]
-                    return task.result()
-                if not isinstance(error, OSError):
+                    winner = task.result()
+                elif isinstance(error, OSError):
+                    failures.append((running.pop(task), error))
+                elif error is not None:
                     raise error
-                failures.append((running.pop(task), error))
-    finally:
-        for task in running:
-            task.add_done_callback(_close)
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
-    raise NoneConnected(failures)
+        await _give_up(running)
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        await _give_up(running)
+        raise
+    if winner is None:
+        raise NoneConnected(failures)
+    return winner
 
 
 def interleaved(places: Sequence[Place]) -> list[Place]:
@@ -76,6 +80,14 @@ def interleaved(places: Sequence[Place]) -> list[Place]:
         families.setdefault(place[0], []).append(place)
     turns = zip_longest(*families.values())
     return [place for place in chain.from_iterable(turns) if place is not None]
+
+
+async def _give_up(running: Collection[asyncio.Task[socket.socket]]) -> None:
+    for task in running:
+        task.add_done_callback(_close)
+        task.cancel()
+    if running:
+        await asyncio.wait(running)
 
 
 def _close(loser: asyncio.Task[socket.socket]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from ssl import SSLContext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from ssl import SSLCertVerificationError, SSLContext
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 from anyio import BusyResourceError
@@ -49,6 +49,9 @@ class Reconnecting(AsyncIterator[Channel]):
     turn's is made; and when the iterator is dropped, which ``break``, ``return``, an exception and
     a cancellation do. Then its Bye is said, but not waited for: an ``async with channel`` in the
     loop's body, or ``contextlib.aclosing`` around the loop, does that.
+
+    A peer that is lost is told in the loop's body, as on any channel: catch ``PeerDisconnected``
+    there, and the next turn has the next channel.
 
     Between turns there is nothing but the channel: no task, no timer, no descriptor.
 
@@ -103,8 +106,6 @@ class Reconnecting(AsyncIterator[Channel]):
         try:
             await self.aclose()
             self._channel = await self._connect()
-        except ChannelClosed:
-            raise StopAsyncIteration from None
         finally:
             self._busy = False
         self._opened = asyncio.get_running_loop().time()
@@ -123,11 +124,13 @@ class Reconnecting(AsyncIterator[Channel]):
             self._group = await self._open_group()
         group = self._group
         while True:
-            if self._attempts:
-                await group._pause(self._backoff.wait(self._attempts - 1))
-            self._attempts += 1
             try:
+                if self._attempts:
+                    await group._pause(self._backoff.wait(self._attempts - 1))
+                self._attempts += 1
                 return await group.connect(self._address, **self._options)
+            except ChannelClosed:
+                raise StopAsyncIteration from None
             except (ConnectFailed, UdsPathNotFound, InvalidAddress) as error:
                 if not _may_pass(error):
                     raise
@@ -147,6 +150,15 @@ def _may_pass(error: TofuError) -> bool:
     """Whether another attempt may succeed.
 
     A malformed address stays so; but a host that has no address now, which the resolver says with
-    an OSError, may have one once the network is back.
+    an OSError, may have one once the network is back. Whom we do not trust, we do not trust later.
     """
-    return not isinstance(error, InvalidAddress) or isinstance(error.__cause__, OSError)
+    causes = list(_causes(error))
+    if any(isinstance(cause, SSLCertVerificationError) for cause in causes):
+        return False
+    return not isinstance(error, InvalidAddress) or any(isinstance(c, OSError) for c in causes)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    while error.__cause__ is not None:
+        error = error.__cause__
+        yield error
