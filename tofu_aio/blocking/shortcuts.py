@@ -132,7 +132,9 @@ def serve(
     loop_factory: LoopFactory = new_event_loop,
     **options: Unpack[ListenOptions],
 ) -> Server:
-    """Listen, for ``with serve(handler, address) as server: server.serve_forever()``.
+    """A server that listens already, and handles channels once it is told to.
+
+    ``with blocking.serve(handler, address) as server: server.serve_forever()``
 
     Args:
         handler: a function that takes the channel, run in a thread for each; see
