@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import random
 import socket
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -440,8 +442,7 @@ def test_the_face_has_all_that_the_asynchronous_one_has() -> None:
         # what the parts of the engine tell each other
         "received", "ended", "closed", "check", "accept_hello", "start", "introduced",
         "pool_exhausted",
-        # what only asyncio has
-        "serve",
+        "lose", "close", "begun",
         # anyio's
         "extra", "extra_attributes",
     }  # fmt: skip
@@ -450,13 +451,44 @@ def test_the_face_has_all_that_the_asynchronous_one_has() -> None:
         (tofu.ChannelGroup, blocking.ChannelGroup),
         (tofu.Channel, blocking.Channel),
         (tofu.Listener, blocking.Listener),
+        (tofu.Exchange, blocking.Exchange),
     ):
         there = {name for name in dir(asynchronous) if not name.startswith("_")} - not_here
         here = {name for name in dir(face) if not name.startswith("_")}
+        here -= {"message_id"}  # an attribute of each exchange there, a property here
         assert {renamed.get(name, name) for name in there} == here
+        for name in there:
+            now = renamed.get(name, name)
+            if inspect.isfunction(function := getattr(asynchronous, name)):
+                check_options(function, getattr(face, now))
+    for name in ("connect", "reconnecting", "serve"):
+        check_options(getattr(tofu, name), getattr(blocking, name))
+
+
+def options(function: Callable[..., object]) -> dict[str, object]:
+    """The names of what a function may be given, those of its TypedDict among them."""
+    found: dict[str, object] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            kind = parameter.annotation.removeprefix("Unpack[").removesuffix("]")
+            found |= dict.fromkeys(inspect.unwrap(function).__globals__[kind].__annotations__)
+        else:
+            found[name] = parameter.default
+    return found
+
+
+def check_options(asynchronous: Callable[..., object], face: Callable[..., object]) -> None:
+    """All of the one are in the other, with the same defaults where both have their own."""
+    not_here = {"task_status", "task_group", "decide_timeout"}  # a thread cannot be cancelled
+    only_here = {"timeout", "loop_factory", "max_threads"}
+    there, here = options(asynchronous), options(face)
+    assert there.keys() - not_here == here.keys() - (only_here - there.keys()), face
+    for name in there.keys() & here.keys():
+        if here[name] is not None and there[name] is not None:
+            assert here[name] == there[name], (face, name)
 
 
 def test_all_names_are_there() -> None:
-    assert all(a < b for a, b in pairwise(blocking.__all__[:4]))
+    assert all(a < b for a, b in pairwise(blocking.__all__))
     for name in blocking.__all__:
         assert hasattr(blocking, name)

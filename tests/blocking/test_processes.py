@@ -20,11 +20,13 @@ from tests.blocking.test_faces import waits_in
 from tofu_aio import OpCode, blocking
 
 BEGINNING = """
-import asyncio, os, signal, sys, threading, time
+import asyncio, logging, os, signal, sys, threading, time
 import tofu_aio as tofu
 from tofu_aio import blocking
 
 address = sys.argv[1]
+# In development mode a callback that took 0.1 s is a warning, and on a busy machine any may be.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 """
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither forks nor SIGINT")

@@ -12,8 +12,19 @@ Any number of threads may use it at once. Names are those of ``tofu_aio``, witho
 
 from .channel import Channel
 from .engine import Engine
+from .exchange import Exchange
 from .group import ChannelGroup
 from .listener import Listener
-from .shortcuts import connect
+from .shortcuts import Server, connect, reconnecting, serve
 
-__all__ = ["Channel", "ChannelGroup", "Engine", "Listener", "connect"]
+__all__ = [
+    "Channel",
+    "ChannelGroup",
+    "Engine",
+    "Exchange",
+    "Listener",
+    "Server",
+    "connect",
+    "reconnecting",
+    "serve",
+]

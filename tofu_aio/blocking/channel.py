@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from ..messaging import channel as messaging
+from ..messaging.exchange import Exchange as AsyncExchange
+from ..messaging.peer import Peer
 from ..messaging.statistics import ChannelStatistics
 from ..messaging.triggers import Triggers
 from ..protocol.binary_header import BinaryHeader
@@ -17,6 +19,7 @@ from ..protocol.lifecycle import State
 from ..protocol.message import Message
 from ..protocol.status import Status
 from ..protocol.text_headers import HeadersLike
+from .exchange import Exchange
 from .loop_thread import LoopThread
 
 
@@ -71,6 +74,11 @@ class Channel:
         return self._channel.hello
 
     @property
+    def peer(self) -> Peer:
+        """Who is at the other end. As ``tofu_aio.Channel.peer``."""
+        return self._channel.peer
+
+    @property
     def triggers(self) -> Triggers:
         """What it waits for at this moment."""
         return self._thread.call(lambda: self._channel.triggers)
@@ -81,6 +89,16 @@ class Channel:
 
     def __repr__(self) -> str:
         return repr(self._channel)
+
+    # --- deciding -------------------------------------------------------------------------
+
+    def accept(self, body: bytes = b"", headers: HeadersLike | None = None) -> None:
+        """Answer the peer's Hello: the channel is open. As ``tofu_aio.Channel.accept``."""
+        self._thread.call(partial(self._channel.accept, body, headers))
+
+    def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
+        """Tell the peer why it is not accepted, and close. As ``tofu_aio.Channel.reject``."""
+        self._thread.ask(partial(self._channel.reject, reason, status))
 
     # --- receiving ------------------------------------------------------------------------
 
@@ -166,17 +184,33 @@ class Channel:
             partial(self._channel.request, body, headers, timeout=timeout, message_id=message_id)
         )
 
+    def stream(
+        self, request: Message | None = None, *, headers: HeadersLike | None = None
+    ) -> Exchange:
+        """One request and its answer, each in any number of parts, for a ``with``.
+
+        As ``tofu_aio.Channel.stream``.
+        """
+
+        async def stream() -> AsyncExchange:
+            return self._channel.stream(request, headers=headers)
+
+        def unheard(exchange: AsyncExchange) -> None:
+            self._thread.leave(exchange.aclose)
+
+        return Exchange(self._thread, self._thread.ask(stream, unheard=unheard))
+
     # --- closing --------------------------------------------------------------------------
 
     def send_eof(self) -> None:
         """Say that nothing more is sent. As ``tofu_aio.Channel.send_eof``."""
         self._thread.ask(self._channel.send_eof)
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Say Bye, wait for the answer, and close. As ``tofu_aio.Channel.aclose``."""
         self._kept.clear()
         try:
-            self._thread.leave(self._channel.aclose)
+            self._thread.leave(partial(self._channel.aclose, timeout))
         finally:
             self._closed()
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Generator
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from ..messaging import group as messaging
+from ..messaging.backoff import Backoff
 from ..messaging.channel import Channel as AsyncChannel
-from ..messaging.limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from ..messaging.listener import Listener as AsyncListener
+from ..messaging.reconnecting import ConnectOptions
 from ..protocol.address import Address
 from ..protocol.binary_header import BinaryHeader
+from ..protocol.errors import TofuError
 from ..protocol.message import Message
-from ..protocol.text_headers import HeadersLike
 from .channel import Channel
-from .listener import Listener
+from .listener import Listener, ListenOptions
 from .loop_thread import LoopThread
+from .reconnecting import turns
 
 
 class ChannelGroup:
@@ -42,30 +45,45 @@ class ChannelGroup:
     ) -> None:
         self.close()
 
-    def listen(self, address: str | Address, *, hello_timeout: float = HELLO_TIMEOUT) -> Listener:
-        """Listen for channels. As ``tofu_aio.ChannelGroup.listen``."""
+    def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
+        """Listen for channels. As ``tofu_aio.ChannelGroup.listen``, with all its options."""
 
         def unheard(listener: AsyncListener) -> None:
             self._thread.leave(listener.aclose)
 
-        listen = partial(self._group.listen, address, hello_timeout=hello_timeout)
+        listen = partial(self._group.listen, address, **options)
         return Listener(self._thread, self._thread.ask(listen, unheard=unheard))
 
-    def connect(
-        self,
-        address: str | Address,
-        *,
-        headers: HeadersLike = (),
-        body: bytes = b"",
-        timeout: float = CONNECT_TIMEOUT,
-    ) -> Channel:
-        """Connect to a listener and say Hello. As ``tofu_aio.ChannelGroup.connect``."""
+    def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
+        """Connect to a listener and say Hello.
+
+        As ``tofu_aio.ChannelGroup.connect``, with all its options.
+        """
 
         def unheard(channel: AsyncChannel) -> None:
             self._thread.tell(channel.abort)
 
-        connect = partial(self._group.connect, address, headers=headers, body=body, timeout=timeout)
+        connect = partial(self._group.connect, address, **options)
         return Channel(self._thread, self._thread.ask(connect, unheard=unheard))
+
+    def reconnecting(
+        self,
+        address: str | Address,
+        *,
+        backoff: Backoff | None = None,
+        on_failure: Callable[[TofuError], object] | None = None,
+        **options: Unpack[ConnectOptions],
+    ) -> Generator[Channel, None, None]:
+        """Channels to a listener, one after another: ``for channel in ...``.
+
+        As ``tofu_aio.ChannelGroup.reconnecting``. The last channel is closed, and its Bye waited
+        for, when the loop is left. ``on_failure`` is called in the engine's thread, so it may not
+        use the engine; and what it raises, it raises here.
+        """
+        return turns(
+            self._thread,
+            self._group.reconnecting(address, backoff=backoff, on_failure=on_failure, **options),
+        )
 
     def post(self, message: Message) -> BinaryHeader:
         """Do what the message says, and return its header. As ``tofu_aio.ChannelGroup.post``.

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from ssl import SSLContext
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from ..messaging import listener as messaging
 from ..messaging.channel import Channel as AsyncChannel
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ShutdownStarted
+from ..protocol.lifecycle import State
 from .channel import Channel
 from .loop_thread import LoopThread
+from .serving import MAX_THREADS, serve
+
+
+class ListenOptions(TypedDict, total=False):
+    """The options of ``ChannelGroup.listen``."""
+
+    ssl: SSLContext | None
+    keepalive: float | None
+    reuse_port: bool
+    hello_timeout: float
+    heartbeat: float | None
+    max_channels: int | None
 
 
 class Listener:
@@ -23,7 +38,8 @@ class Listener:
     def __init__(self, thread: LoopThread, listener: messaging.Listener) -> None:
         self._thread = thread
         self._listener = listener
-        self._kept: deque[AsyncChannel] = deque()
+        self._kept: deque[AsyncChannel] = deque()  # accepted
+        self._heard: deque[AsyncChannel] = deque()  # undecided
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +70,27 @@ class Listener:
             ChannelClosed, ShutdownStarted: the listener, or the engine, was closed.
             BusyResourceError: another thread is waiting here.
         """
-        return Channel(self._thread, self._thread.take(self._listener.accept, timeout, self._kept))
+        return Channel(self._thread, self._thread.take(self._accept, timeout, self._kept))
+
+    async def _accept(self) -> AsyncChannel:
+        while self._heard:
+            channel = self._heard.popleft()
+            if channel.state is State.HELLO_HEARD:
+                channel.accept()
+                return channel
+        return await self._listener.accept()
+
+    def receive_hello(self, timeout: float | None = None) -> Channel:
+        """The next channel, undecided: look at its ``hello`` and ``peer``, then decide.
+
+        ``channel.accept()`` opens it, ``channel.reject(reason)`` tells the peer why not. As
+        ``tofu_aio.Listener.receive_hello``.
+
+        Raises:
+            As ``accept``.
+        """
+        channel = self._thread.take(self._listener.receive_hello, timeout, self._heard)
+        return Channel(self._thread, channel)
 
     def __iter__(self) -> Self:
         return self
@@ -66,11 +102,36 @@ class Listener:
         except (ChannelClosed, ShutdownStarted):
             raise StopIteration from None
 
+    def serve(
+        self,
+        handler: Callable[[Channel], object],
+        *,
+        decide: Callable[[Channel], object] | None = None,
+        max_threads: int = MAX_THREADS,
+    ) -> None:
+        """Run ``handler(channel)`` in a thread for each channel, until the listener is closed.
+
+        Then it waits for the handlers. A channel is closed when its handler returns; one whose
+        handler raises is aborted, and the error is logged. Ctrl-C ends it without waiting.
+
+        Args:
+            handler: a function that takes the channel.
+            decide: a function that looks at ``channel.hello`` and ``channel.peer`` before the
+                channel is accepted, in the same thread. It accepts by returning, and refuses by
+                raising a ``TofuError``, whose status and text the peer is told.
+            max_threads: how many there may be at once; beyond it channels wait, not accepted.
+
+        Raises:
+            ValueError: ``max_threads`` is less than 1.
+        """
+        serve(self, handler, decide, max_threads)
+
     def close(self) -> None:
         """Stop listening. Accepted channels live on; those not accepted are closed."""
         self._thread.leave(self._listener.aclose)
-        while self._kept:
-            self._thread.tell(self._kept.popleft().abort)
+        for kept in (self._kept, self._heard):
+            while kept:
+                self._thread.tell(kept.popleft().abort)
 
     def __repr__(self) -> str:
         return repr(self._listener)

@@ -276,8 +276,13 @@ class _Call(Generic[T_co]):
 
     def begin(self) -> None:
         """In the loop."""
+        try:
+            coroutine = self._function()
+        except BaseException as error:  # an argument too many, say: its thread waits for that too
+            self.end(error)
+            return
         self._owner._calls.add(self)
-        self.task = asyncio.create_task(self._function())
+        self.task = asyncio.create_task(coroutine)
         self.task.add_done_callback(self._finish)
 
     def cancel(self) -> None:

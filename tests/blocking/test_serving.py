@@ -1,0 +1,159 @@
+"""The blocking face: deciding, exchanges, reconnecting and serving."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import tofu_aio as tofu
+from tests.blocking.conftest import PATIENCE, Beside
+from tests.blocking.test_faces import Pair
+from tofu_aio import State, Status, blocking
+from tofu_aio.reactor import LoopFactory
+
+
+def echo(channel: blocking.Channel) -> None:
+    for message in channel:
+        channel.reply(message, message.body)
+
+
+def test_a_hello_is_decided_on(group: blocking.ChannelGroup, listener: blocking.Listener) -> None:
+    connecting = Beside(lambda: group.connect(listener.address, body=b"Ada"))
+    with listener.receive_hello(PATIENCE) as channel:
+        assert (channel.state, channel.hello.body) == (State.HELLO_HEARD, b"Ada")
+        assert channel.peer.address is not None
+        channel.accept(b"welcome", {"a": "b"})
+        client = connecting.result()
+        assert isinstance(client, blocking.Channel)
+        assert (client.hello.body, client.hello.headers["a"]) == (b"welcome", "b")
+        client.abort()
+    connecting = Beside(lambda: group.connect(listener.address))
+    listener.receive_hello(PATIENCE).reject("full", Status.POOL_EMPTY)
+    with pytest.raises(tofu.ConnectFailed, match="full"):
+        connecting.result()
+
+
+def test_an_exchange_has_parts_both_ways(pair: Pair) -> None:
+    client, server = pair
+
+    def answer() -> None:
+        with server.stream(server.receive(), headers={"c": "d"}) as exchange:
+            for part in exchange:
+                exchange.send(part.body.upper())
+            exchange.send_eof()
+
+    answering = Beside(answer)
+    with client.stream(headers={"a": "b"}) as exchange:
+        assert exchange.asks
+        exchange.send(b"one", timeout=PATIENCE)
+        exchange.finish(b"two")
+        assert [part.body for part in exchange] == [b"ONE", b"TWO", b""]
+        with pytest.raises(tofu.ChannelClosed):
+            exchange.send(b"three")
+        assert str(exchange.message_id) in repr(exchange)
+    answering.result()
+    with client.stream() as exchange:
+        exchange.send(b"cut short")
+        with pytest.raises(TimeoutError):
+            exchange.receive(0)
+    with (
+        server.stream(server.receive(PATIENCE)) as cut,
+        pytest.raises(tofu.ExchangeFailed),
+    ):
+        list(cut)
+
+
+def test_what_does_not_fit_is_told_to_who_asked(group: blocking.ChannelGroup, pair: Pair) -> None:
+    client, _ = pair
+    with pytest.raises(TypeError, match="colour"):
+        group.connect("tcp://127.0.0.1:1", colour="red")  # type: ignore[call-arg]
+    with pytest.raises(AttributeError):
+        client.reply(None)  # type: ignore[arg-type]
+
+
+def test_reconnecting_brings_one_channel_after_another(
+    group: blocking.ChannelGroup, loop_factory: LoopFactory
+) -> None:
+    with blocking.serve(echo, "tcp://127.0.0.1:0", loop_factory=loop_factory) as server:
+        serving = Beside(server.serve_forever)
+        backoff = tofu.Backoff(0.001, 0.001)
+        for channels in (
+            group.reconnecting(server.address, backoff=backoff),
+            blocking.reconnecting(server.address, backoff=backoff, loop_factory=loop_factory),
+        ):
+            seen = []
+            for channel in channels:
+                assert channel.request(b"?", timeout=PATIENCE).body == b"?"
+                seen.append(channel)
+                if len(seen) == 3:
+                    break
+            channels.close()
+            assert [channel.state for channel in seen] == [State.CLOSED] * 3
+        server.close()
+        serving.result()
+    with pytest.raises(tofu.InvalidAddress):
+        blocking.reconnecting("there")
+
+
+def test_a_server_handles_each_channel_in_a_thread(
+    group: blocking.ChannelGroup, loop_factory: LoopFactory
+) -> None:
+    def decide(channel: blocking.Channel) -> None:
+        if channel.hello.body == b"stranger":
+            raise tofu.NotAllowed("who are you?")
+
+    def handler(channel: blocking.Channel) -> None:
+        if channel.hello.body == b"broken":
+            raise ZeroDivisionError
+        echo(channel)
+
+    with blocking.serve(
+        handler, "tcp://127.0.0.1:0", decide=decide, loop_factory=loop_factory
+    ) as server:
+        serving = Beside(server.serve_forever)
+        channels = [group.connect(server.address) for _ in range(5)]
+        with pytest.raises(tofu.ConnectFailed, match="who are you"):
+            group.connect(server.address, body=b"stranger")
+        with (
+            group.connect(server.address, body=b"broken") as broken,
+            pytest.raises(tofu.PeerDisconnected),
+        ):
+            broken.receive(PATIENCE)
+        for channel in reversed(channels):
+            assert channel.request(b"?", timeout=PATIENCE).body == b"?"
+        closing = Beside(server.close)
+        for channel in channels:
+            assert list(channel) == []  # the server's Bye
+        closing.result()
+        serving.result()
+        for channel in channels:
+            channel.close()
+
+
+def test_no_more_threads_than_allowed_handle_channels(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    inside = threading.Semaphore(0)
+    go_on = threading.Event()
+    running: list[int] = []
+
+    def handler(channel: blocking.Channel) -> None:
+        running.append(channel.number)
+        inside.release()
+        assert go_on.wait(PATIENCE)
+
+    with pytest.raises(ValueError, match="0 threads"):
+        listener.serve(handler, max_threads=0)
+    serving = Beside(lambda: listener.serve(handler, max_threads=1))
+    first = group.connect(listener.address)
+    assert inside.acquire(timeout=PATIENCE)
+    with pytest.raises(tofu.ConnectFailed):
+        group.connect(listener.address, timeout=0.05)
+    assert len(running) == 1
+    go_on.set()
+    first.close()
+    with group.connect(listener.address):
+        assert inside.acquire(timeout=PATIENCE)
+    listener.close()
+    serving.result()

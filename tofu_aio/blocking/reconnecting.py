@@ -1,0 +1,30 @@
+"""One channel after another to the same listener, waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from ..messaging import reconnecting as messaging
+from ..messaging.channel import Channel as AsyncChannel
+from ..protocol.errors import ShutdownStarted
+from .channel import Channel
+from .loop_thread import LoopThread
+
+
+def turns(
+    thread: LoopThread, reconnecting: messaging.Reconnecting
+) -> Generator[Channel, None, None]:
+    """A fresh channel in each turn; the last one is closed when the generator is."""
+
+    def unheard(channel: AsyncChannel) -> None:
+        thread.tell(channel.abort)
+
+    try:
+        while True:
+            try:
+                channel = thread.ask(reconnecting.__anext__, unheard=unheard)
+            except (StopAsyncIteration, ShutdownStarted):
+                return
+            yield Channel(thread, channel)
+    finally:
+        thread.leave(reconnecting.aclose)
