@@ -5,7 +5,7 @@ import threading
 
 import tofu_aio as tofu
 
-INTERVAL = 0.2  # short, to see it; 5 to 30 seconds are usual
+INTERVAL = 0.5  # short, to see it; 5 to 30 seconds are usual
 
 
 async def hang(address: tofu.Address, lost: threading.Event) -> None:

@@ -82,7 +82,7 @@ RECIPES: dict[str, tuple[str, str]] = {
     "heartbeat.py": (
         """\
 server: hello
-server: nothing came from the peer for 0.6 s, and a heartbeat was due every 0.2 s
+server: nothing came from the peer for 1.5 s, and a heartbeat was due every 0.5 s
 client: too late
 """,
         "in order",
