@@ -35,16 +35,16 @@ class Spooler:
         for kind in kinds:
             while self.waiting[kind]:
                 name, pages = self.waiting[kind].popleft()
-                done = await channel.request(
-                    name.encode(), {"Format": kind, "Pages": str(pages)}, timeout=30
-                )
-                print(f"{worker}: {name} {done.status.name.lower()}")
+                order = {"Format": kind, "Pages": str(pages)}
+                with await channel.request(name.encode(), order, timeout=30) as done:
+                    print(f"{worker}: {name} {done.status.name.lower()}")
         listening.cancel()
 
     async def watch(self, channel: tofu.Channel, worker: str) -> None:
         """Show how far the worker is."""
         async for signal in channel:
-            print(f"{worker}: {signal.body.decode()} page {signal.headers['Page']}")
+            with signal:
+                print(f"{worker}: {signal.body.decode()} page {signal.headers['Page']}")
 
 
 async def work(address: tofu.Address, name: str, formats: str) -> None:

@@ -21,7 +21,8 @@ async def worker(channel: tofu.Channel) -> None:
 
 async def show(channel: tofu.Channel) -> None:
     async for signal in channel:  # responses go to their requests, all else comes here
-        print(f"job {signal.message_id}: {signal.headers['Percent']} %")
+        with signal:
+            print(f"job {signal.message_id}: {signal.headers['Percent']} %")
 
 
 async def main() -> None:
@@ -31,8 +32,8 @@ async def main() -> None:
         async with tofu.connect(listener.address) as channel:
             watching = asyncio.create_task(show(channel))
             for number, text in ((101, "first"), (102, "second")):
-                done = await channel.request(text.encode(), message_id=number)
-                print(f"job {number}: {done.body.decode()}")
+                with await channel.request(text.encode(), message_id=number) as done:
+                    print(f"job {number}: {done.body.decode()}")
             watching.cancel()
         await listener.aclose()
         await serving

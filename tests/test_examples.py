@@ -69,15 +69,36 @@ plotter: no more jobs
 
 # What each prints; the lines come in any order where several tasks print.
 RECIPES: dict[str, tuple[str, str]] = {
+    "blocking_face.py": ("PLAIN\nCALLS\nONLY\n", "in order"),
     "both_ways.py": (
         "THE\nQUICK\nBROWN\nFOX\nJUMPS\nOVER\nTHE\nLAZY\nDOG\n(end)\n",
         "in order",
     ),
     "download.py": ("the sum is 499500\nthe client wanted no more\n", "in order"),
+    "from_threads.py": (
+        "".join(f"sensor {number}: 250, in order\n" for number in range(4)),
+        "in order",
+    ),
+    "heartbeat.py": (
+        """\
+server: hello
+server: nothing came from the peer for 1.5 s, and a heartbeat was due every 0.5 s
+client: too late
+""",
+        "in order",
+    ),
     "many_clients.py": (
         """\
 100 clients, 2000 requests, 99000 letters
 the server never had more than 8 messages at once
+""",
+        "in order",
+    ),
+    "mutual_tls.py": (
+        """\
+hello, alice@example.org
+not on the list: eve@example.org
+no handshake without a certificate
 """,
         "in order",
     ),
@@ -89,6 +110,19 @@ the server never had more than 8 messages at once
             for what in ("0 %", "25 %", "50 %", "75 %", word)
         ),
         "in any order",
+    ),
+    "reconnecting.py": (
+        "connected\nONE\nlost\nconnected\nTWO\nTHREE\nlost\nconnected\nFOUR\nFIVE\n",
+        "in order",
+    ),
+    "reconnecting_tasks.py": ("10 tasks, sum 1380, over 2 channels\n", "in order"),
+    "reject.py": (
+        """\
+hello, alice
+not_allowed: wrong password for alice
+invalid_message: the Hello names no user
+""",
+        "in order",
     ),
     "request_response.py": (
         "6 * 7 = 42\n1 + 2.5 = 3.5\n1 / 0 failed: division by zero\n",
@@ -118,6 +152,7 @@ more zeros is there: 35bce4ea
 """,
         "in order",
     ),
+    "wake_up.py": ("woken up for tea\nwoken up for coffee\nthat was all\n", "in order"),
 }
 
 

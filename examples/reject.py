@@ -1,0 +1,48 @@
+"""A server that looks at each Hello before it accepts: python reject.py."""
+
+import asyncio
+
+import tofu_aio as tofu
+
+PASSWORDS = {"alice": "wonderland"}
+
+
+async def decide(channel: tofu.Channel) -> None:
+    """Return to accept; what is raised is what the client is told."""
+    hello = channel.hello.headers
+    if "User" not in hello:
+        raise tofu.InvalidMessage("the Hello names no user")
+    if PASSWORDS.get(hello["User"]) != hello.get("Password"):
+        raise tofu.NotAllowed(f"wrong password for {hello['User']}")
+
+
+async def greet(channel: tofu.Channel) -> None:
+    name = channel.hello.headers["User"]
+    async for request in channel:
+        with request:
+            await channel.reply(request, f"hello, {name}".encode())
+
+
+async def knock(address: tofu.Address, headers: dict[str, str]) -> None:
+    try:
+        async with tofu.connect(address, headers=headers) as channel:
+            with await channel.request(timeout=30) as response:
+                print(response.body.decode())
+    except tofu.ConnectFailed as error:
+        reason = error.__cause__
+        assert isinstance(reason, tofu.TofuError)
+        print(f"{reason.status.name.lower()}: {reason}")
+
+
+async def main() -> None:
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        listener = await group.listen("tcp://127.0.0.1:0")
+        serving = asyncio.create_task(listener.serve(greet, decide=decide))
+        await knock(listener.address, {"User": "alice", "Password": "wonderland"})
+        await knock(listener.address, {"User": "alice", "Password": "1234"})
+        await knock(listener.address, {})
+        await listener.aclose()
+        await serving
+
+
+tofu.run(main())

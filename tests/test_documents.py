@@ -1,0 +1,49 @@
+"""Every Python block of the documentation runs; on one page each goes on where the last ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+SNIPPET = "--8<--"
+# These are shown whole, wait for Ctrl-C or for each other, and are run by test_examples.
+EXAMPLES = {path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")}
+
+
+def python_blocks(page: Path) -> Iterator[Example]:
+    """The blocks of a page that nothing else runs."""
+    for block in Sybil([PythonCodeBlockParser()], pattern="*").parse(page).examples():
+        if not block.parsed.startswith(SNIPPET) and block.parsed not in EXAMPLES:
+            yield block
+
+
+RUNNING = [page for page in PAGES if any(python_blocks(page))]
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_python_of_a_page_runs(page: Path) -> None:
+    for block in python_blocks(page):
+        block.evaluate()
+
+
+def test_blocks_are_found_where_they_are() -> None:
+    assert {page.parent.name for page in RUNNING} == {"docs", "design", "howto"}
+
+
+def test_no_python_goes_by_another_name() -> None:
+    for page in PAGES:
+        languages = set(re.findall(r"^ *```+ *(\S+)$", page.read_text("utf-8"), re.MULTILINE))
+        assert languages <= {"python", "text", "sh", "mermaid", "c"}, page.name
+
+
+def test_every_example_is_shown() -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    hidden = {p.name for p in (ROOT / "examples").glob("*.py") if f"examples/{p.name}" not in shown}
+    assert not hidden
