@@ -440,7 +440,7 @@ def test_the_face_has_all_that_the_asynchronous_one_has() -> None:
     renamed = {"aclose": "close"}
     not_here = {
         # what the parts of the engine tell each other
-        "received", "ended", "closed", "check", "accept_hello", "start", "introduced",
+        "received", "accepted", "ended", "closed", "check", "start", "introduced",
         "pool_exhausted",
         "lose", "close", "begun",
         # anyio's
