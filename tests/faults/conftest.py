@@ -40,6 +40,8 @@ async def nothing_ticks(nothing_left_behind: None) -> AsyncIterator[None]:
         handles[:] = [h for h in handles if not h.cancelled() and h.when() > now]
 
     def kept(handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
+        if not hasattr(handle, "when"):
+            return handle  # uvloop: due in half a millisecond or less is due next turn
         handles.append(handle)
         if len(handles) > 100:
             prune()

@@ -13,13 +13,23 @@ import pytest
 
 import tofu_aio as tofu
 from tests.conftest import open_descriptors
-from tests.faults import channel_promises, owner_promises
+from tests.faults import (
+    channel_promises,
+    exchange_promises,
+    opening_promises,
+    owner_promises,
+)
 from tests.faults.counting import COUNTS
 from tests.faults.promises import Case, world
 from tests.faults.stepping import MOMENTS, Drive
 from tests.messaging.peers import turns
 
-CASES = {**channel_promises.CASES, **owner_promises.CASES}
+CASES = {
+    **channel_promises.CASES,
+    **exchange_promises.CASES,
+    **opening_promises.CASES,
+    **owner_promises.CASES,
+}
 
 MANY = 400
 """More moments than any coroutine here has: one that never ends has swallowed something."""
@@ -54,7 +64,14 @@ async def test_a_promise_is_kept_wherever_it_is_cancelled(name: str) -> None:
 
 
 def test_no_public_coroutine_is_without_a_promise() -> None:
-    owners = (tofu.Engine, tofu.ChannelGroup, tofu.Listener, tofu.Channel)
+    owners = (
+        tofu.Engine,
+        tofu.ChannelGroup,
+        tofu.Listener,
+        tofu.Channel,
+        tofu.Exchange,
+        tofu.Reconnecting,
+    )
     public = {
         f"{owner.__name__}.{name}"
         for owner in owners
