@@ -344,7 +344,7 @@ def test_what_waits_for_something_outside_does_not_hold_up_closing(
 def test_an_engine_that_is_not_entered_says_so() -> None:
     with pytest.raises(tofu.ShutdownStarted, match="'with Engine"):
         blocking.Engine().create_group()
-    with pytest.raises(ValueError, match="pool of 0"):
+    with pytest.raises(ValueError, match="pool_messages is 0"):
         blocking.Engine(0)
 
 

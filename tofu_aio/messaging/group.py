@@ -220,8 +220,7 @@ class ChannelGroup:
             server_hostname: whom the listener's certificate must name; by default the host.
             keepalive: seconds of silence after which the kernel asks whether the peer is still
                 there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never
-                asks. Not
-                needed over Unix sockets, whose kernel knows.
+                asks. Not needed over Unix sockets, whose kernel knows.
             timeout: seconds, for all of it.
             heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
                 nothing else for so long, and a peer that is silent for three times as long is
