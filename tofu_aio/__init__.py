@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from . import reactor
 from .messaging.backoff import Backoff
 from .messaging.channel import Channel
+from .messaging.deciding import Decide
 from .messaging.engine import Engine
 from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
 from .messaging.listener import Listener
 from .messaging.peer import Certificate, Credentials, Peer
-from .messaging.reconnecting import Reconnecting
+from .messaging.reconnecting import ConnectOptions, Reconnecting
 from .messaging.shortcuts import connect, reconnecting, serve
 from .messaging.statistics import ChannelStatistics, EngineStatistics
 from .messaging.triggers import Triggers
@@ -58,12 +59,12 @@ from .protocol.errors import (
     UnknownError,
     WrongAddress,
 )
-from .protocol.lifecycle import State
+from .protocol.lifecycle import ListenerState, State
 from .protocol.message import Message
 from .protocol.op_code import MessageType, OpCode, Origin, Role
 from .protocol.pool import Allocation
 from .protocol.status import Status
-from .protocol.text_headers import TextHeaders
+from .protocol.text_headers import CONNECT_TO, HEARTBEAT, LISTEN_ON, TextHeaders
 from .reactor import Loop, loop_factory, new_event_loop, run
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CONNECT_TO",
+    "HEARTBEAT",
+    "LISTEN_ON",
     "AcceptFailed",
     "Address",
     "Allocation",
@@ -87,7 +91,9 @@ __all__ = [
     "ChannelStatistics",
     "CommunicationFailed",
     "ConnectFailed",
+    "ConnectOptions",
     "Credentials",
+    "Decide",
     "Engine",
     "EngineStatistics",
     "Exchange",
@@ -103,6 +109,7 @@ __all__ = [
     "InvalidOpCode",
     "ListenFailed",
     "Listener",
+    "ListenerState",
     "Loop",
     "Message",
     "MessageType",

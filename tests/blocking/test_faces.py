@@ -155,7 +155,7 @@ def test_a_conversation_as_messages(group: blocking.ChannelGroup) -> None:
     assert group.receive(PATIENCE).status is Status.RECEIVER_UPDATE
     own = tofu.Message(OpCode.SIGNAL)
     group.update_receiver(own)
-    assert group.receive(PATIENCE) is own
+    assert group.receive(PATIENCE).origin is tofu.Origin.APPLICATION
     with pytest.raises(tofu.InvalidChannelNumber):
         group.post(tofu.Message(OpCode.SIGNAL))
     reset = tofu.Message(OpCode.BYE_SIGNAL)
@@ -344,7 +344,7 @@ def test_what_waits_for_something_outside_does_not_hold_up_closing(
 def test_an_engine_that_is_not_entered_says_so() -> None:
     with pytest.raises(tofu.ShutdownStarted, match="'with Engine"):
         blocking.Engine().create_group()
-    with pytest.raises(ValueError, match="pool of 0"):
+    with pytest.raises(ValueError, match="pool_messages is 0"):
         blocking.Engine(0)
 
 

@@ -94,7 +94,7 @@ async def stream(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, st
             await follow(relay, flow, cut)
             first = await client
             # The server may never have seen a channel, and then waits for the next one.
-            await until(lambda: server.done() or not there._numbers.values()[1:])
+            await until(lambda: server.done() or len(there._numbers) <= 1)
             await listener.aclose()
             second = await server
         return first, second.removeprefix("ChannelClosed"), relay

@@ -14,7 +14,7 @@ def test_a_number_leads_to_its_entry_until_it_is_removed() -> None:
     first, second = table.add("a"), table.add("b")
     assert first != second
     assert (table.get(first), table.get(second)) == ("a", "b")
-    assert sorted(table.values()) == ["a", "b"]
+    assert len(table) == 2
     table.remove(first)
     assert table.get(first) is None
     assert len(table) == 1

@@ -642,8 +642,16 @@ async def test_a_message_of_one_s_own_is_received_as_it_is(group: tofu.ChannelGr
     own = message(OpCode.RESPONSE, 7, b"to myself", {"a": "b"}, 5)
     own.status = Status.PROCESSING_FAILED
     group.update_receiver(own)
-    assert await get(group) is own
-    assert (own.origin, own.status, own.channel_number) == (
+    own.body = b"changed since"
+    got = await get(group)
+    assert got is not own
+    assert (got.op_code, got.body, got.headers["a"], got.message_id) == (
+        OpCode.RESPONSE,
+        b"to myself",
+        "b",
+        5,
+    )
+    assert (got.origin, got.status, got.channel_number) == (
         Origin.APPLICATION,
         Status.PROCESSING_FAILED,
         7,

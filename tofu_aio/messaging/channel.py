@@ -119,10 +119,13 @@ class Channel(ObjectStream[Message]):
 
     @property
     def triggers(self) -> Triggers:
-        """What it waits for at this moment."""
+        """What it waits for at this moment; ERROR once its peer was lost, nothing once closed."""
         connection = self._connection
         if connection.end is not None:
-            return Triggers(0)
+            orderly = isinstance(connection.end, ChannelEnded | ChannelClosed)
+            return Triggers(0) if orderly else Triggers.ERROR
+        if connection.decoder.state is State.HELLO_HEARD:
+            return Triggers.ACCEPT
         triggers = Triggers.POOL if connection.decoder.starved else Triggers.RECV
         return triggers | Triggers.SEND if connection.queued_bytes else triggers
 
@@ -320,6 +323,7 @@ class Channel(ObjectStream[Message]):
             message_id: of the parts sent before, when this request is the last one of them.
 
         Raises:
+            TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
             TimeoutError: no response came in time.
             InvalidMoreUsage: the response comes in parts: ask with ``stream`` then.
             PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
@@ -330,6 +334,7 @@ class Channel(ObjectStream[Message]):
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
         if timeout is None:
             return await self._request(body, headers, message_id)
+        checked_seconds("timeout", timeout)
         try:
             async with asyncio.timeout(timeout):
                 return await self._request(body, headers, message_id)
@@ -488,7 +493,7 @@ class Channel(ObjectStream[Message]):
             timeout: seconds that it may take, 5 unless given; then, or when cancelled, it aborts.
 
         Raises:
-            ValueError: ``timeout`` is negative, or no number.
+            TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
         """
         if timeout is not None:
             checked_seconds("timeout", timeout)

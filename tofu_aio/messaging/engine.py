@@ -13,7 +13,7 @@ from ..protocol.pool import Allocation, Reader
 from .connection import Connection
 from .flow import ReadGate
 from .group import ChannelGroup
-from .limits import POOL_MESSAGES
+from .limits import POOL_MESSAGES, checked_count
 from .numbers import NumberedTable
 from .statistics import EngineStatistics
 
@@ -31,14 +31,21 @@ class Engine:
             131,086 bytes; see ``docs/design/messaging.md`` for the whole bound.
 
     Raises:
-        ValueError: ``pool_messages`` is less than 1.
+        TypeError, ValueError: ``pool_messages`` is no whole number, or less than 1.
     """
 
     def __init__(self, pool_messages: int = POOL_MESSAGES) -> None:
-        self._gate = ReadGate(pool_messages, self._exhausted)
+        self._gate = ReadGate(checked_count("pool_messages", pool_messages), self._exhausted)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: set[ChannelGroup] = set()
         self._open = False
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return (
+            f"<Engine {'open' if self._open else 'closed'} channels={now.channels} "
+            f"free={now.pool_free}/{now.pool_size}>"
+        )
 
     async def __aenter__(self) -> Self:
         self._gate.open()

@@ -45,13 +45,13 @@ from .connection import Connection
 from .flow import ReadGate
 from .heartbeat import heartbeat_header
 from .home import CallQueue
-from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_seconds
+from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_count, checked_seconds
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
 from .posted import PostedChannel, PostedListener
 from .reconnecting import ConnectOptions, Reconnecting
-from .tls import client_layer, server_layer
+from .tls import as_it_is, client_layer, server_layer
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
 Member: TypeAlias = Postable | Listener
@@ -88,6 +88,11 @@ class ChannelGroup:
         self._mailbox: Mailbox[Message] = Mailbox()
         self._home = gate.home
         self._calls = CallQueue(gate.home)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        waiting = len(self._mailbox.items)
+        return f"<ChannelGroup {state} channels={len(self._members)} waiting={waiting}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -162,8 +167,8 @@ class ChannelGroup:
         layer = server_layer(where, ssl)
         welcome = TextHeaders(heartbeat_header(heartbeat)).encode()
         checked_seconds("hello_timeout", hello_timeout)
-        if max_channels is not None and max_channels < 1:
-            raise ValueError(f"a listener with {max_channels} channels could accept none")
+        if max_channels is not None:
+            checked_count("max_channels", max_channels)
         number = self._new_number()
         listener = Listener(number, self._forget)
 
@@ -214,8 +219,8 @@ class ChannelGroup:
             ssl: speak TLS (TCP only), with this context.
             server_hostname: whom the listener's certificate must name; by default the host.
             keepalive: seconds of silence after which the kernel asks whether the peer is still
-                there; a peer that is not is lost within twice that time. None never asks. Not
-                needed over Unix sockets, whose kernel knows.
+                there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never
+                asks. Not needed over Unix sockets, whose kernel knows.
             timeout: seconds, for all of it.
             heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
                 nothing else for so long, and a peer that is silent for three times as long is
@@ -233,6 +238,7 @@ class ChannelGroup:
         """
         where = parse_address(address)
         layer = client_layer(where, ssl, server_hostname)
+        checked_seconds("timeout", timeout)
         hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers, heartbeat))
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = self._new_connection(State.CONNECTING)
@@ -320,6 +326,7 @@ class ChannelGroup:
             ChannelClosed: the group was closed.
             ShutdownStarted: the event loop was closed, and not the engine before it.
             NullMessage: there is no message.
+            TypeError: it is something else.
             InvalidChannelNumber: no channel has this number, or one was given to make a channel.
             InvalidChannelGroup: the channel belongs to another group.
             InvalidAddress: the header with the address is missing or malformed.
@@ -348,14 +355,23 @@ class ChannelGroup:
         In order with what the same thread posts. Nothing of it travels.
 
         Args:
-            message: one of the application's own, which is received as it is; None makes a
-                wake-up: a notification with the status receiver_update.
+            message: one of the application's own, which is received as it is now, with its
+                permit; None makes a wake-up: a notification with the status receiver_update.
 
         Raises:
+            TypeError: it is no message.
+            InvalidBodyLen, InvalidMessageId: an attribute was set to what does not fit.
             ChannelClosed: the group was closed.
             ShutdownStarted: the event loop was closed, and not the engine before it.
         """
-        update = notification(Status.RECEIVER_UPDATE) if message is None else message
+        if message is None:
+            self._update(notification(Status.RECEIVER_UPDATE))
+            return
+        own = snapshot(message)
+        with _handing_over(message, own):
+            self._update(own)
+
+    def _update(self, update: Message) -> None:
         if get_ident() != self._home.thread:
             self._calls.put(partial(self._mailbox.put, [update]))
         elif self._closed:
@@ -539,7 +555,7 @@ class ChannelGroup:
             acceptor.taken(connection)
 
         sock = await sockets.listen(where)
-        acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, layer=server_layer(where, None))
+        acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, layer=as_it_is)
         await acceptor.start()
         self._members[number] = PostedListener(
             number, acceptor, self._mailbox, self._forget, self._calls.follow

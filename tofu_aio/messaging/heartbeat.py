@@ -10,7 +10,7 @@ from ..protocol.errors import PeerDisconnected
 from ..protocol.lifecycle import RECEIVE, SEND
 from ..protocol.op_code import OpCode
 from ..protocol.text_headers import HEARTBEAT
-from .limits import HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
+from .limits import HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED, checked_seconds
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -29,15 +29,11 @@ def heartbeat_header(seconds: float | None) -> dict[str, str]:
     """The header of a Hello that asks for heartbeats; none if none are wanted.
 
     Raises:
-        ValueError: the interval is below 0.01 or above 86,400 seconds, or no number.
+        TypeError, ValueError: as ``checked_seconds``: it is not 0.01 to 86,400 seconds.
     """
     if seconds is None:
         return {}
-    if not HEARTBEAT_MIN <= seconds <= HEARTBEAT_MAX:
-        raise ValueError(
-            f"a heartbeat every {seconds:g} s cannot be: "
-            f"give {HEARTBEAT_MIN:g} to {HEARTBEAT_MAX:g} seconds, or None for no heartbeats"
-        )
+    checked_seconds("heartbeat", seconds, HEARTBEAT_MIN, HEARTBEAT_MAX)
     return {HEARTBEAT: str(round(seconds * 1000))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 POOL_MESSAGES: Final = 64
@@ -44,6 +45,12 @@ no permit of the pool; this bounds what those that nobody takes can hold."""
 WAITING_CONNECTIONS: Final = 1024
 """Connections of one listener that wait, unread, for a place. Each has a descriptor."""
 
+KEEPALIVE_MIN: Final = 0.01
+"""Seconds of silence before the kernel asks; it counts in whole ones, and is given the next."""
+
+KEEPALIVE_MAX: Final = 32_767.0
+"""Seconds; more the kernel does not take (Linux, ``MAX_TCP_KEEPIDLE``)."""
+
 HEARTBEAT_MIN: Final = 0.01
 """Seconds between heartbeats. Below it a loop's own hesitation would pass for silence."""
 
@@ -54,12 +61,30 @@ HEARTBEATS_MISSED: Final = 3
 """Intervals without a sign of life after which a peer is lost. One may be late, two unlucky."""
 
 
-def checked_seconds(name: str, value: float) -> float:
-    """A time limit that can be waited for.
+def checked_seconds(name: str, value: float, least: float = 0.0, most: float = math.inf) -> float:
+    """A time that can be waited for.
 
     Raises:
-        ValueError: it is negative, or no number.
+        TypeError: it is no number; True and False are none.
+        ValueError: it is below ``least``, above ``most``, or nan.
     """
-    if not value >= 0:  # so put, nan fails too
-        raise ValueError(f"{name} is {value:g} s: give 0 or more seconds")
+    right = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:.7g}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}, no number: give {right} seconds")
+    if not least <= value <= most:  # so put, nan fails too
+        raise ValueError(f"{name} is {value!r} s: give {right} seconds")
+    return value
+
+
+def checked_count(name: str, value: int) -> int:
+    """How many there may be of something that is needed.
+
+    Raises:
+        TypeError: it is no whole number; True and False are none.
+        ValueError: it is less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}, no whole number: give 1 or more")
+    if value < 1:
+        raise ValueError(f"{name} is {value}: give 1 or more")
     return value

@@ -66,7 +66,3 @@ class NumberedTable(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._living)
-
-    def values(self) -> list[T]:
-        """All that live now, as a copy."""
-        return list(self._living.values())

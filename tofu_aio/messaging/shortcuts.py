@@ -83,7 +83,7 @@ def reconnecting(
         backoff: bounds for the waits between attempts.
         on_failure: called with the reason of each failed attempt.
         pool_messages: how many received messages may be alive at once.
-        options: as for ``connect``: headers, body, timeout, heartbeat.
+        options: as for ``connect``, see ``ConnectOptions``.
 
     Raises:
         As ``ChannelGroup.reconnecting``.

@@ -22,7 +22,15 @@ from ..protocol.errors import (
     UdsPathNotFound,
     WrongAddress,
 )
-from .limits import CHURN_PAUSES, KEEPALIVE_PROBES, LISTEN_BACKLOG, UNIX_BACKLOG_RETRY
+from .limits import (
+    CHURN_PAUSES,
+    KEEPALIVE_MAX,
+    KEEPALIVE_MIN,
+    KEEPALIVE_PROBES,
+    LISTEN_BACKLOG,
+    UNIX_BACKLOG_RETRY,
+    checked_seconds,
+)
 from .race import NoneConnected, Place, SocketName, first_connected
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
@@ -69,14 +77,14 @@ async def connect(address: Address, keepalive: float | None = None) -> socket.so
         keepalive: seconds of silence after which the kernel asks whether the peer is there.
 
     Raises:
-        ValueError: ``keepalive`` is not positive.
+        TypeError, ValueError: ``keepalive`` is not 0.01 to 32,767 seconds.
         ConnectFailed, InvalidAddress, UdsPathNotFound, WrongAddress: what went wrong, and a cure.
     """
+    options = _keepalive_options(keepalive)
     if isinstance(address, UdsAddress):
         return await _connect_uds(address)
     if address.host == ANY_HOST or address.port == 0:
         raise WrongAddress(f"{address} is for listening: connecting needs a host and a port")
-    options = _keepalive_options(keepalive)
 
     async def attempt(place: Place) -> socket.socket:
         return await _connected_tcp(place, options)
@@ -109,9 +117,10 @@ async def listen(
         reuse_port: share the port with other sockets that want to.
 
     Raises:
-        ValueError: ``keepalive`` is not positive.
+        TypeError, ValueError: ``keepalive`` is not 0.01 to 32,767 seconds.
         InvalidAddress, ListenFailed, WrongAddress: what went wrong, and a cure.
     """
+    options = _keepalive_options(keepalive)  # those of a listener are its connections' as well
     if isinstance(address, UdsAddress):
         if reuse_port:
             raise WrongAddress(f"{address}: only TCP ports can be shared, by reuse_port")
@@ -119,7 +128,6 @@ async def listen(
     family, name = (
         _any_address(address.port) if address.host == ANY_HOST else (await _resolve(address))[0]
     )
-    options = _keepalive_options(keepalive)  # those of a listener are its connections' as well
     if reuse_port:
         options.append((socket.SOL_SOCKET, _reuse_port_option(address), 1))
     if sys.platform != "win32":
@@ -230,8 +238,7 @@ def _keepalive_options(keepalive: float | None) -> list[_Option]:
     """Ask after so many seconds, then a few times more in the same time again."""
     if keepalive is None:
         return []
-    if not keepalive > 0:
-        raise ValueError(f"keepalive is a positive number of seconds, not {keepalive!r}")
+    checked_seconds("keepalive", keepalive, KEEPALIVE_MIN, KEEPALIVE_MAX)
     idle = math.ceil(keepalive)
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     # Linux, Windows and the BSDs call the first one TCP_KEEPIDLE, macOS TCP_KEEPALIVE.

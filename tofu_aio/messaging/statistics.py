@@ -11,7 +11,8 @@ class EngineStatistics:
 
     Attributes:
         pool_size: permits in all.
-        pool_free: permits not taken; ``pool_size - pool_free`` received messages are alive.
+        pool_free: permits not taken. The others are held by received messages, by those of which
+            only a part has arrived, and by those that ``get(Allocation.POOL_ONLY)`` made.
         waiting: channels that wait for a permit now.
         suspensions: how often a channel began to wait for a permit.
         channels: channels and listeners that are open.

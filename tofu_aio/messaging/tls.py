@@ -266,7 +266,7 @@ def client_layer(
     if context is None:
         if server_hostname is not None:
             raise ValueError("server_hostname is for TLS: give ssl=, an ssl.SSLContext, too")
-        return _as_it_is
+        return as_it_is
     host = _check(address, context, server_side=False)
     name = host.partition("%")[0] if server_hostname is None else server_hostname
     return lambda connection: Tls(connection, context, name)
@@ -281,12 +281,13 @@ def server_layer(
         TypeError, ValueError, WrongAddress: TLS cannot be had like this.
     """
     if context is None:
-        return _as_it_is
+        return as_it_is
     _check(address, context, server_side=True)
     return lambda connection: Tls(connection, context)
 
 
-def _as_it_is(connection: asyncio.Protocol) -> asyncio.Protocol:
+def as_it_is(connection: asyncio.Protocol) -> asyncio.Protocol:
+    """The layer that is none."""
     return connection
 
 

@@ -231,7 +231,7 @@ def snapshot(message: Message) -> Message:
     """The message as it is now, checked anew, as an object that nobody else has. It has no permit.
 
     Raises:
-        NullMessage: it is none.
+        NullMessage, TypeError: it is None, or something else that is no message.
         InvalidBodyLen, InvalidHeadersLen, InvalidMessage, InvalidMessageId, TypeError: an
             attribute was set to what does not fit.
     """
@@ -243,9 +243,10 @@ def snapshot(message: Message) -> Message:
     return own
 
 
-def null_message(given: object) -> NullMessage:
+def null_message(given: object) -> NullMessage | TypeError:
     """For what stands where a message is needed."""
-    return NullMessage(f"{given!r} is no message: post a Message")
+    text = f"{given!r} is no message: give a Message"
+    return NullMessage(text) if given is None else TypeError(text)
 
 
 def checked_body(body: bytes | bytearray | memoryview) -> bytes:
