@@ -7,6 +7,7 @@ import contextlib
 import gc
 import inspect
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -21,6 +22,11 @@ import tofu_aio as tofu
 # Time limits of single examples mean nothing on a shared machine.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+# A shell that starts a job in the background lets it, and all its children, ignore Ctrl-C; and some
+# tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_UDS = hasattr(__import__("socket"), "AF_UNIX")
 HAS_ABSTRACT = sys.platform == "linux"
