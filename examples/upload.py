@@ -10,7 +10,14 @@ import tofu_aio as tofu
 async def storage(channel: tofu.Channel) -> None:
     async with asyncio.TaskGroup() as uploads:
         async for first in channel:  # other messages may come between the parts
-            uploads.create_task(store(channel.stream(first), first.headers["Name"]))
+            uploads.create_task(storing(channel.stream(first), first.headers["Name"]))
+
+
+async def storing(exchange: tofu.Exchange, name: str) -> None:
+    try:
+        await store(exchange, name)
+    except tofu.ExchangeFailed:  # the client broke it off: the other uploads go on
+        print(f"{name} was broken off")
 
 
 async def store(exchange: tofu.Exchange, name: str) -> None:

@@ -344,3 +344,47 @@ async def test_a_closed_listener_frees_its_address(group: tofu.ChannelGroup, add
             await ping(group, listener.address)
             address = str(listener.address)
         await serving
+
+
+# --- handlers with tasks ---------------------------------------------------------------------
+
+
+async def test_a_peer_lost_by_a_handler_s_tasks_is_no_error_of_theirs(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = asyncio.Event()
+
+    async def handler(channel: tofu.Channel) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(channel.receive())
+        finally:
+            lost.set()
+
+    serving = asyncio.create_task(listener.serve(handler))
+    peer = await RawPeer.introduced(listener.address)
+    await peer.reset()
+    await lost.wait()
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_an_exchange_that_a_client_breaks_off_closes_its_channel_without_a_complaint(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(channel: tofu.Channel) -> None:
+        async for request in channel:
+            async with channel.stream(request) as upload:
+                async for part in upload:
+                    part.release()
+
+    serving = asyncio.create_task(listener.serve(handler))
+    async with await group.connect(listener.address) as client:
+        async with client.stream() as upload:
+            await upload.send(b"the first half")  # and leaves
+        with pytest.raises(tofu.ChannelEnded):
+            await client.receive()
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]

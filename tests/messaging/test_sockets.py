@@ -585,3 +585,23 @@ async def test_processes_share_a_port(group: tofu.ChannelGroup) -> None:
             await worker.communicate()
     assert seen == {worker.pid for worker in workers}
     assert [worker.returncode for worker in workers] == [0, 0]
+
+
+@needs_uds
+async def test_a_file_that_may_not_be_removed_does_not_keep_the_listener_open(
+    group: tofu.ChannelGroup,
+    socket_path: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    listener = await group.listen(f"uds://{socket_path}")
+    with monkeypatch.context() as patch:
+        patch.setattr(sockets, "remove_file", refused)
+        await listener.aclose()
+    assert "its file stays" in caplog.text
+    with pytest.raises(tofu.ConnectFailed, match="nobody is listening"):
+        await group.connect(listener.address)
+    os.unlink(socket_path)  # noqa: PTH108 - a test may block

@@ -104,7 +104,11 @@ class Acceptor:
 
         The address is free in the next turn of the loop.
         """
-        sockets.remove_file(self.address, self._identity)
+        try:
+            sockets.remove_file(self.address, self._identity)
+        except OSError as error:
+            # A daemon may have given up the right to. That must not keep the socket open.
+            logger.warning("%s: its file stays: %s", self.address, error)
         self._identity = None
         server, self._server = self._server, None
         if server is not None:

@@ -12,7 +12,7 @@ from anyio.abc import Listener as AnyioListener
 from anyio.abc import TaskGroup
 
 from ..protocol.address import Address
-from ..protocol.errors import ChannelClosed, TofuError
+from ..protocol.errors import ChannelClosed, ExchangeFailed, TofuError
 from ..protocol.lifecycle import State
 from .acceptor import Acceptor
 from .attributes import Attributes
@@ -188,13 +188,18 @@ async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Chan
     async with channel:
         try:
             await handler(channel)
-        except TofuError as error:
-            if channel.state is not State.CLOSED:
+        except Exception as error:
+            # One bad conversation must not end the others: a server's tasks are its peers.
+            _, faults = ExceptionGroup("", [error]).split(lambda e: _is_peers(channel, e))
+            if faults is not None:
                 logger.exception("the handler of %r failed", channel)
                 channel.abort()
             else:
-                logger.debug("%r: %s", channel, error)
-        except Exception:
-            # One bad conversation must not end the others: a server's tasks are its peers.
-            logger.exception("the handler of %r failed", channel)
-            channel.abort()
+                logger.info("%r: %s", channel, error)
+
+
+def _is_peers(channel: Channel, error: BaseException) -> bool:
+    """Whether it is the peer's doing: it was lost, or broke an exchange off."""
+    if isinstance(error, ExchangeFailed):
+        return error.part is not None and error.part.channel_number == channel.number
+    return isinstance(error, TofuError) and channel.state is State.CLOSED
