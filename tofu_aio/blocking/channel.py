@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from ..messaging import channel as messaging
@@ -19,11 +18,12 @@ from ..protocol.lifecycle import State
 from ..protocol.message import Message
 from ..protocol.status import Status
 from ..protocol.text_headers import HeadersLike
+from .closing import Closing
 from .exchange import Exchange
 from .loop_thread import LoopThread
 
 
-class Channel:
+class Channel(Closing):
     """``tofu_aio.Channel`` for programs without asyncio.
 
     Made by ``group.connect``, ``listener.accept`` and ``blocking.connect``. An iterator of
@@ -39,17 +39,6 @@ class Channel:
         self._channel = channel
         self._closed: Callable[[], None] = _nothing  # called after it
         self._kept: deque[Message] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- what it is -----------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Literal, Self, overload
 
 from ..messaging import engine as messaging
@@ -12,11 +11,12 @@ from ..protocol.message import Message
 from ..protocol.op_code import OpCode
 from ..protocol.pool import Allocation
 from ..reactor import LoopFactory, new_event_loop
+from .closing import Closing
 from .group import ChannelGroup
 from .loop_thread import LoopThread
 
 
-class Engine:
+class Engine(Closing):
     """``tofu_aio.Engine`` for programs without asyncio: ``with Engine() as engine``.
 
     Entering it starts a thread with an event loop, leaving it closes everything, with Byes, and
@@ -46,14 +46,6 @@ class Engine:
     def __enter__(self) -> Self:
         self._thread.start()
         return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def create_group(self) -> ChannelGroup:
         """A new, empty group; a context manager.

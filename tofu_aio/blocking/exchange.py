@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from ..messaging import exchange as messaging
@@ -12,10 +11,11 @@ from ..protocol.errors import ChannelEnded
 from ..protocol.message import Message
 from ..protocol.status import Status
 from ..protocol.text_headers import HeadersLike
+from .closing import Closing
 from .loop_thread import LoopThread
 
 
-class Exchange:
+class Exchange(Closing):
     """``tofu_aio.Exchange`` for programs without asyncio. Made by ``channel.stream``.
 
     An iterator of parts, and a context manager: leaving it closes the exchange, never the channel.
@@ -26,17 +26,6 @@ class Exchange:
         self._thread = thread
         self._exchange = exchange
         self._kept: deque[Message] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def message_id(self) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 from ..messaging import group as messaging
 from ..messaging.backoff import Backoff
@@ -18,12 +17,13 @@ from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import TofuError
 from ..protocol.message import Message
 from .channel import Channel
+from .closing import Closing
 from .listener import Listener, ListenOptions
 from .loop_thread import LoopThread
 from .reconnecting import turns
 
 
-class ChannelGroup:
+class ChannelGroup(Closing):
     """``tofu_aio.ChannelGroup`` for programs without asyncio. Made by ``engine.create_group``.
 
     A context manager: leaving it closes all that the group has.
@@ -33,17 +33,6 @@ class ChannelGroup:
         self._thread = thread
         self._group = group
         self._kept: deque[Message] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
         """Listen for channels. As ``tofu_aio.ChannelGroup.listen``, with all its options."""

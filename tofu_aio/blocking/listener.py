@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from ssl import SSLContext
-from types import TracebackType
 from typing import Self, TypedDict
 
 from ..messaging import listener as messaging
@@ -14,6 +13,7 @@ from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
 from .channel import Channel
+from .closing import Closing
 from .loop_thread import LoopThread
 from .serving import MAX_THREADS, serve
 
@@ -29,7 +29,7 @@ class ListenOptions(TypedDict, total=False):
     max_channels: int | None
 
 
-class Listener:
+class Listener(Closing):
     """``tofu_aio.Listener`` for programs without asyncio. Made by ``group.listen``.
 
     An iterator of channels, and a context manager.
@@ -40,17 +40,6 @@ class Listener:
         self._listener = listener
         self._kept: deque[AsyncChannel] = deque()  # accepted
         self._heard: deque[AsyncChannel] = deque()  # undecided
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def channel_number(self) -> int:

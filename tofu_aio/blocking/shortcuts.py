@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 from ..messaging.backoff import Backoff
 from ..messaging.limits import POOL_MESSAGES
@@ -14,6 +13,7 @@ from ..protocol.address import Address, parse_address
 from ..protocol.errors import TofuError
 from ..reactor import LoopFactory, new_event_loop
 from .channel import Channel
+from .closing import Closing
 from .engine import Engine
 from .listener import Listener, ListenOptions
 from .serving import MAX_THREADS, Handler
@@ -71,7 +71,7 @@ def reconnecting(
     return run()
 
 
-class Server:
+class Server(Closing):
     """A listener with an engine of its own, and what handles its channels. Made by ``serve``.
 
     It listens already; a context manager, whose end closes it.
@@ -90,17 +90,6 @@ class Server:
         self._handler = handler
         self._decide = decide
         self._max_threads = max_threads
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def address(self) -> Address:
