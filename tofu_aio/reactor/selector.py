@@ -203,10 +203,11 @@ class ReactorSelector(selectors.BaseSelector):
                     rest = 0
                 newest = self._generation
                 events = self._poller.wait(rest, len(self._table) or 1)
-                if events and (ready := self._harvest(events, newest)):
-                    return ready
+                ready = self._harvest(events, newest) if events else []
                 if self._refused:
-                    return self._report_refused([])
+                    return self._report_refused(ready)
+                if ready:
+                    return ready
                 if rest == 0:
                     return []
                 if deadline is not None:
@@ -353,7 +354,7 @@ class ReactorSelector(selectors.BaseSelector):
                     ready.append((key, useful))
                 else:
                     self._counters.delivered += len(ready)
-                    return self._report_refused(ready) if self._refused else ready
+                    return ready
             except KeyError:
                 pass
         return self._examine(events, newest)
@@ -389,7 +390,7 @@ class ReactorSelector(selectors.BaseSelector):
         self._counters.delivered += len(ready)
         if self._ghosts.worth_a_new_poller(len(self._table)):
             self._rebuild()
-        return self._report_refused(ready)
+        return ready
 
     def _true(self, key: selectors.SelectorKey, claimed: int) -> int:
         """Return how much of what was said of a registration is true of it."""
