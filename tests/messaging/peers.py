@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import tofu_aio as tofu
+from tofu_aio.messaging.admission import Admission
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
@@ -251,3 +252,9 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def admission_of(listener: tofu.Listener) -> Admission:
+    """Who waits to become a channel of it."""
+    assert listener._admission is not None
+    return listener._admission

@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, frame, hello, settled, turns, until
+from tests.messaging.peers import RawPeer, admission_of, frame, hello, settled, turns, until
 from tofu_aio import OpCode, State, Status
-from tofu_aio.messaging import acceptor as acceptor_module
+from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import connection as connection_module
 
 
@@ -25,8 +25,7 @@ async def echo(channel: tofu.Channel) -> None:
 
 
 def strangers(listener: tofu.Listener) -> int:
-    assert listener._acceptor is not None
-    return len(listener._acceptor._strangers)
+    return len(admission_of(listener)._strangers)
 
 
 # --- by hand -------------------------------------------------------------------------------
@@ -464,7 +463,7 @@ async def test_the_undecided_are_strangers(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until they are accepted, or gone: so who decides on nothing shuts its own door."""
-    monkeypatch.setattr(acceptor_module, "PENDING_CHANNELS", 2)
+    monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 2)
     connecting = [asyncio.create_task(group.connect(listener.address)) for _ in range(4)]
     first, second = [await listener.receive_hello() for _ in range(2)]
     third = asyncio.create_task(listener.receive_hello())

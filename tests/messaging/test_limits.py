@@ -12,6 +12,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import (
     RawPeer,
+    admission_of,
     connection_of,
     frame,
     hello,
@@ -20,7 +21,8 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State
-from tofu_aio.messaging import acceptor as acceptor_module
+from tofu_aio.messaging import admission as admission_module
+from tofu_aio.messaging.limits import EARLY_BYTES
 
 # --- a maximum of channels -------------------------------------------------------------------
 
@@ -32,8 +34,21 @@ async def pair_of(
 
 
 def waiting(listener: tofu.Listener) -> int:
-    assert listener._acceptor is not None
-    return len(listener._acceptor._waiting)
+    """How many have said something, and have no place."""
+    return len(admission_of(listener)._knocking)
+
+
+def silent(listener: tofu.Listener) -> int:
+    return len(admission_of(listener)._silent)
+
+
+async def knock(listener: tofu.Listener, number: int = 1) -> RawPeer:
+    """One that said Hello and has to wait for a place."""
+    before = waiting(listener)
+    peer = await RawPeer.connect(listener.address)
+    await peer.send(hello(message_id=number))
+    await until(lambda: waiting(listener) == before + 1)
+    return peer
 
 
 @pytest.mark.parametrize("ending", ["close", "abort", "lost"])
@@ -47,7 +62,7 @@ async def test_beyond_the_maximum_a_connection_waits_until_a_channel_closes(
         await until(lambda: waiting(listener) == 1)
         await turns(20)
         assert not third.done()
-        assert engine.statistics().channels == 6, "the listener, two pairs, and one who waits"
+        assert engine.statistics().channels == 6, "the listener, two pairs, and one who connects"
         with await settled_request(*second) as response:
             assert response.body == b"as ever"
         if ending == "close":
@@ -70,15 +85,12 @@ async def settled_request(client: tofu.Channel, server: tofu.Channel) -> Message
 
 async def test_they_are_served_in_order_of_arrival(group: tofu.ChannelGroup) -> None:
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
-        crowd = []
-        for number in range(5):
-            peer = await RawPeer.connect(listener.address)
-            await peer.send(hello(message_id=number + 1))
-            await until(lambda number=number: waiting(listener) == number)  # type: ignore[misc]
-            crowd.append(peer)
-        for number in range(5):
+        first = await pair_of(group, listener)
+        crowd = [await knock(listener, number) for number in range(1, 6)]
+        first[0].abort()
+        for number in range(1, 6):
             channel = await listener.accept()
-            assert channel.hello.message_id == number + 1
+            assert channel.hello.message_id == number
             channel.abort()
         for peer in crowd:
             peer.close()
@@ -93,35 +105,113 @@ async def test_the_maximum_is_of_each_listener(group: tofu.ChannelGroup) -> None
             channel.abort()
 
 
-async def test_who_says_nothing_takes_a_place_for_a_bounded_time(
+async def test_who_says_nothing_takes_no_place(
+    group: tofu.ChannelGroup, transport_address: str
+) -> None:
+    async with await group.listen(
+        transport_address, max_channels=1, hello_timeout=1000
+    ) as listener:
+        crowd = [await RawPeer.connect(listener.address) for _ in range(3)]
+        await until(lambda: silent(listener) == 3)
+        for channel in await pair_of(group, listener):
+            channel.abort()
+        for peer in crowd:
+            peer.close()
+        await until(lambda: silent(listener) == 0)
+
+
+async def test_who_says_half_a_hello_takes_a_place_for_a_bounded_time(
     group: tofu.ChannelGroup,
 ) -> None:
     async with await group.listen(
-        "tcp://127.0.0.1:0", max_channels=2, hello_timeout=0.03
+        "tcp://127.0.0.1:0", max_channels=1, hello_timeout=0.03
     ) as listener:
-        silent = await RawPeer.connect(listener.address)
-        half = await RawPeer.connect(listener.address)
-        await half.send(hello()[:20])
-        await until(lambda: len(listener._acceptor._introducing) == 2)  # type: ignore[union-attr]
-        for channel in await pair_of(group, listener):
+        with await RawPeer.connect(listener.address) as half:
+            await half.send(hello()[:20])
+            await until(lambda: admission_of(listener)._introducing)
+            for channel in await pair_of(group, listener):
+                channel.abort()
+            assert await half.end() == b""
+
+
+@pytest.mark.parametrize("knocks", ["before", "after"])
+async def test_who_is_slow_gives_way_to_who_knocks(
+    group: tofu.ChannelGroup,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    knocks: str,
+) -> None:
+    """No more of them than are needed, and who came first is the first."""
+    caplog.set_level(logging.INFO, "tofu_aio")
+    monkeypatch.setattr(admission_module, "SILENCE", 0.0 if knocks == "after" else 0.05)
+    async with await group.listen(
+        "tcp://127.0.0.1:0", max_channels=2, hello_timeout=1000
+    ) as listener:
+        admission = admission_of(listener)
+        slow = [await RawPeer.connect(listener.address) for _ in range(2)]
+        for count, peer in enumerate(slow, start=1):
+            await peer.send(hello()[:20])
+            await until(lambda count=count: len(admission._introducing) == count)  # type: ignore[misc]
+        if knocks == "after":
+            await until(lambda: len(admission._dawdling) == 2)
+        client, server = await pair_of(group, listener)
+        assert await slow[0].end() == b""
+        assert "no Hello came within" in caplog.text
+        assert "and others wait" in caplog.text
+        await until(lambda: len(admission._dawdling) == 1)
+        await slow[1].send(hello()[20:])
+        last = await listener.accept()
+        for channel in (client, server, last):
             channel.abort()
-        for peer in (silent, half):
-            assert await peer.end() == b""
+        for peer in slow:
             peer.close()
 
 
-async def test_who_leaves_while_it_waits_is_passed_over(group: tofu.ChannelGroup) -> None:
-    async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
+@pytest.mark.parametrize("ending", ["close", "half close", "reset"])
+@pytest.mark.parametrize("said", [hello()[:1], hello(), frame(OpCode.HELLO_REQUEST, bytes(4000))])
+async def test_who_leaves_while_it_waits_is_forgotten(
+    group: tofu.ChannelGroup, transport_address: str, ending: str, said: bytes
+) -> None:
+    async with await group.listen(transport_address, max_channels=1) as listener:
         first = await pair_of(group, listener)
         crowd = [await RawPeer.connect(listener.address) for _ in range(3)]
+        for peer in crowd:
+            await peer.send(said)
         await until(lambda: waiting(listener) == 3)
         last = asyncio.create_task(pair_of(group, listener))
         await until(lambda: waiting(listener) == 4)
         for peer in crowd:
-            peer.close()
+            if ending == "reset":
+                await peer.reset()
+            elif ending == "half close":
+                peer.half_close()
+            else:
+                peer.close()
+        await until(lambda: waiting(listener) == 1)
         await asyncio.gather(*(end.aclose() for end in first))
         for channel in await last:
             channel.abort()
+        for peer in crowd:
+            peer.close()
+
+
+async def test_of_who_waits_no_more_is_read_than_a_little(
+    group: tofu.ChannelGroup, transport_address: str
+) -> None:
+    """The rest of a large Hello stays in the kernel, and is read when there is a place."""
+    body = bytes(range(250)) * 250
+    async with await group.listen(transport_address, max_channels=1) as listener:
+        first = await pair_of(group, listener)
+        connecting = asyncio.create_task(group.connect(listener.address, body=body))
+        await until(lambda: waiting(listener) == 1)
+        (caller,) = admission_of(listener)._knocking
+        await until(lambda: not caller.transport.is_reading())
+        await turns(20)
+        assert len(caller._early) <= 2 * EARLY_BYTES
+        await asyncio.gather(*(end.aclose() for end in first))
+        server = await listener.accept()
+        assert server.hello.body == body
+        await asyncio.gather(server.aclose(), (await connecting).aclose())
 
 
 async def test_more_than_may_wait_are_refused(
@@ -130,19 +220,42 @@ async def test_more_than_may_wait_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(acceptor_module, "WAITING_CONNECTIONS", 2)
+    """With one line in the log, until somebody is let in."""
+    monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
         first = await pair_of(group, listener)
-        crowd = [await RawPeer.connect(listener.address) for _ in range(2)]
-        await until(lambda: waiting(listener) == 2)
-        with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
-            await group.connect(listener.address)
-        assert "a connection was refused: 2 wait already" in caplog.text
+        crowd = [await knock(listener) for _ in range(2)]
+        for _ in range(3):
+            with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
+                await group.connect(listener.address)
+        assert caplog.text.count("a connection was refused: 2 wait already") == 1
         for peer in crowd:
             peer.close()
+        await until(lambda: waiting(listener) == 0)
         await asyncio.gather(*(end.aclose() for end in first))
         for channel in await pair_of(group, listener):
             channel.abort()
+
+
+async def test_who_is_silent_gives_way_to_more_than_may_wait(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If it has been silent for longer than a Hello takes; the one that came first."""
+    monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
+    monkeypatch.setattr(admission_module, "SILENCE", 1000.0)
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=2000) as listener:
+        crowd = [await RawPeer.connect(listener.address) for _ in range(2)]
+        await until(lambda: silent(listener) == 2)
+        with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
+            await group.connect(listener.address)
+        assert "a connection was refused: 2 wait already" in caplog.text
+        monkeypatch.setattr(admission_module, "SILENCE", 0.0)
+        for channel in await pair_of(group, listener):
+            channel.abort()
+        assert await crowd[0].end() == b""
+        assert silent(listener) == 1
+        for peer in crowd:
+            peer.close()
 
 
 @pytest.mark.parametrize("how", ["listener", "group"])
@@ -152,8 +265,7 @@ async def test_who_waits_is_dropped_with_the_listener_and_the_channels_live(
     async with engine.create_group() as serving:
         listener = await serving.listen("tcp://127.0.0.1:0", max_channels=1)
         client, server = await pair_of(group, listener)
-        with await RawPeer.connect(listener.address) as peer:
-            await until(lambda: waiting(listener) == 1)
+        with await knock(listener) as peer:
             if how == "listener":
                 await listener.aclose()
                 with await settled_request(client, server) as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import RawPeer, RawServer, frame, hello, turns, until
 from tofu_aio import OpCode, Origin, Status
+from tofu_aio.messaging import admission as admission_module
+from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import group as group_module
 from tofu_aio.messaging import sockets
 
@@ -545,26 +548,71 @@ async def test_a_violation_is_told_by_the_rule(ends: Ends) -> None:
         peer.close()
 
 
-async def test_a_first_frame_that_is_no_hello_is_told(ends: Ends) -> None:
-    _, server, _, _, _, where = ends
-    with await RawPeer.connect(where) as peer:
-        await peer.send(b"GET / HTTP/1.1\r\n\r\n")
-        await peer.end()
-        first, last = await get_plain(server, 2)
-        assert first == told(Status.INVALID_OP_CODE, first[2])  # type: ignore[arg-type]
-        assert last == told(Status.CHANNEL_CLOSED, first[2])  # type: ignore[arg-type]
-
-
-async def test_a_connection_that_says_nothing_is_closed_in_time(
-    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", hello()[:7], b""])
+async def test_who_says_no_hello_is_closed_and_never_heard_of(
+    group: tofu.ChannelGroup,
+    engine: tofu.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: bytes,
 ) -> None:
+    """The mailbox is bounded by permits, and a stranger has none: it cannot fill it."""
+    caplog.set_level(logging.INFO, "tofu_aio")
     monkeypatch.setattr(group_module, "HELLO_TIMEOUT", 0.02)
     _, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as peer:
-        await peer.end()
-        first, last = await get_plain(group, 2)
-        assert first[3] is Status.INVALID_OP_CODE
-        assert last == told(Status.CHANNEL_CLOSED, first[2])  # type: ignore[arg-type]
+        await peer.send(said)
+        assert await peer.end() == b""
+    await until(lambda: engine.statistics().channels == 1)
+    assert not group._mailbox.items
+    assert "tofu peer?" in caplog.text or "connection was refused" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["accepts", "refuses", "resets", "leaves"])
+async def test_who_is_not_answered_is_a_stranger(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Until its Hello is answered, or it is gone, the next one waits."""
+    monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 1)
+    _, where = await listening(group, "tcp://127.0.0.1:0")
+    with await RawPeer.connect(where) as one, await RawPeer.connect(where) as other:
+        await one.send(hello(message_id=1))
+        first = await get(group)
+        await other.send(hello(message_id=2))
+        await turns(30)
+        assert not group._mailbox.items
+        if ending == "accepts":
+            group.post(message(OpCode.HELLO_RESPONSE, first.channel_number))
+        elif ending == "refuses":
+            answer = message(OpCode.HELLO_RESPONSE, first.channel_number)
+            answer.status = Status.NOT_ALLOWED
+            group.post(answer)
+            assert (await one.message()).status is Status.NOT_ALLOWED
+            assert await one.end() == b""
+            one.close()
+        elif ending == "resets":
+            group.post(message(OpCode.BYE_SIGNAL, first.channel_number))
+        else:
+            one.close()
+        while (second := await get(group)).op_code is not OpCode.HELLO_REQUEST:
+            assert second.channel_number == first.channel_number
+        assert second.message_id == 2
+
+
+async def test_a_refused_peer_that_stays_is_closed_in_time(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    _, where = await listening(group, "tcp://127.0.0.1:0")
+    with await RawPeer.connect(where) as peer:
+        await peer.send(hello())
+        answer = message(OpCode.HELLO_RESPONSE, (await get(group)).channel_number, b"no")
+        answer.status = Status.NOT_ALLOWED
+        group.post(answer)
+        with pytest.raises(tofu.ChannelClosed):
+            group.post(message(OpCode.SIGNAL, answer.channel_number))
+        (last,) = await get_plain(group, 1)
+        assert last == told(Status.CHANNEL_CLOSED, answer.channel_number)
 
 
 async def test_nobody_can_speak_in_the_engines_name(ends: Ends) -> None:

@@ -19,6 +19,7 @@ from tests.messaging.peers import (
     Pair,
     RawPeer,
     RawServer,
+    admission_of,
     connection_of,
     frame,
     hello,
@@ -121,9 +122,9 @@ def logged_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def no_channel_but(listener: tofu.Listener, engine: tofu.Engine) -> None:
     """The refused one left nothing; and a good one still works."""
     await until(lambda: engine.statistics().channels == 1)
-    assert listener._acceptor is not None
-    assert not listener._acceptor._strangers
-    assert not listener._acceptor._introducing
+    admission = admission_of(listener)
+    assert not admission._strangers
+    assert not admission._introducing
 
 
 # --- what it is like -------------------------------------------------------------------------
@@ -474,8 +475,7 @@ async def test_connecting_may_be_cancelled_at_any_moment_of_a_handshake(
     group: tofu.ChannelGroup, engine: tofu.Engine, door: tofu.Listener, after: int
 ) -> None:
     """And the other side knows at once, not when a deadline passes."""
-    assert door._acceptor is not None
-    door._acceptor._hello_timeout = 1000
+    admission_of(door)._hello_timeout = 1000
     connecting = asyncio.create_task(group.connect(door.address, ssl=client_context()))
     await turns(after)
     connecting.cancel()
@@ -593,9 +593,9 @@ async def test_a_peer_that_does_not_take_its_bye_is_reset_in_time(
 async def test_strangers_beyond_a_number_wait_without_a_handshake(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tofu_aio.messaging import acceptor
+    from tofu_aio.messaging import admission
 
-    monkeypatch.setattr(acceptor, "PENDING_CHANNELS", 2)
+    monkeypatch.setattr(admission, "PENDING_CHANNELS", 2)
     async with await group.listen(HERE, ssl=server_context()) as listener:
         clients = [
             asyncio.create_task(group.connect(listener.address, ssl=client_context()))

@@ -153,10 +153,6 @@ class Connection(asyncio.Protocol):
         """Start: bound the transport's own buffer."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        if self.end is not None and self.decoder.state is State.HELLO_AWAITED:
-            # It was given up while the loop was making the transport. (Who connects looks itself:
-            # were it aborted here, uvloop would leave the socket object with a closed number.)
-            self._reset()
 
     def data_received(self, data: bytes) -> None:
         """Decode and hand on what arrived."""
@@ -455,7 +451,9 @@ class Connection(asyncio.Protocol):
         self.decoder.state = state
         if op_code == OpCode.HELLO_REQUEST:
             self.hello_passed(headers, by_peer=False)
-        elif op_code == OpCode.HELLO_RESPONSE and not status:
+        elif op_code == OpCode.HELLO_RESPONSE and status:
+            self._bid_farewell()
+        elif op_code == OpCode.HELLO_RESPONSE:
             self.hello_passed(headers, by_peer=False)
             self.sink.accepted()
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
@@ -558,11 +556,15 @@ class Connection(asyncio.Protocol):
             InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
         """
         self.put(OpCode.HELLO_RESPONSE, body=body, status=status)
+        await self._gone(BYE_TIMEOUT, "leave")
+
+    def _bid_farewell(self) -> None:
+        """The peer was refused: the channel ends once it has read that, or after a while."""
         self.flush()
         self.end = ChannelClosed("the channel was refused on this side")
         if self._transport is not None:
             Farewell(self._transport, self)
-        await self._gone(BYE_TIMEOUT, "leave")
+            self._deadline = self._loop.call_later(BYE_TIMEOUT, self._give_up, BYE_TIMEOUT, "leave")
 
     async def _gone(self, timeout: float, awaited: str) -> None:
         """Wait until the socket is gone; abort if it takes too long."""

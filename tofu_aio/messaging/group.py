@@ -39,6 +39,7 @@ from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from . import sockets
 from .acceptor import Acceptor
+from .admission import Admission
 from .backoff import Backoff
 from .channel import Channel
 from .connection import Connection
@@ -153,9 +154,10 @@ class ChannelGroup:
                 kernel deals the connections out among them; Windows cannot.
             hello_timeout: seconds that a connection may take to introduce itself, TLS included.
             heartbeat: seconds; see ``connect``.
-            max_channels: how many channels of this listener may be open at once, those that have
-                not introduced themselves among them. Beyond it connections wait, unread, until
-                one closes; beyond 1024 that wait they are refused. None for any number.
+            max_channels: how many channels of this listener may be open at once, those that are
+                about to introduce themselves among them. Beyond it connections wait, in order of
+                arrival, until one closes; beyond 1024 that wait they are refused. None for any
+                number.
 
         Raises:
             InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
@@ -175,20 +177,15 @@ class ChannelGroup:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = Channel(
-                connection, listener.introduced, gone, welcome
+                connection, listener.introduced, self._forget, welcome
             )
             return connection
 
-        def gone(number: int) -> None:
-            self._forget(number)
-            acceptor.left()
-
         try:
             sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
-            acceptor = Acceptor(
-                sock, where, hello_timeout, admit, layer=layer, max_channels=max_channels
-            )
-            await listener.start(acceptor)
+            local = sockets.local_address(sock, where)
+            admission = Admission(local, hello_timeout, admit, layer, max_channels)
+            await listener.start(Acceptor(sock, local, admission), admission)
         except BaseException:
             self._forget(number)
             raise
@@ -513,7 +510,7 @@ class ChannelGroup:
             # At once, so that it can be given up from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
             self._members[number] = PostedChannel(
-                connection, self._mailbox, None, self._forget, self._calls.follow, hello=message
+                connection, self._mailbox, self._forget, self._calls.follow, hello=message
             )
         task = asyncio.create_task(self._open(number, message, where), name=f"tofu open {where}")
         self._opening[number] = task
@@ -546,16 +543,14 @@ class ChannelGroup:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
-                connection, self._mailbox, introduced, self._forget, self._calls.follow
+                connection, self._mailbox, self._forget, self._calls.follow, admission=admission
             )
             return connection
 
-        def introduced(connection: Connection) -> None:
-            acceptor.introduced(connection)
-            acceptor.taken(connection)
-
         sock = await sockets.listen(where)
-        acceptor = Acceptor(sock, where, HELLO_TIMEOUT, admit, layer=as_it_is)
+        local = sockets.local_address(sock, where)
+        admission = Admission(local, HELLO_TIMEOUT, admit, as_it_is, None)
+        acceptor = Acceptor(sock, local, admission)
         await acceptor.start()
         self._members[number] = PostedListener(
             number, acceptor, self._mailbox, self._forget, self._calls.follow

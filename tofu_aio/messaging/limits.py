@@ -39,11 +39,18 @@ LISTEN_BACKLOG: Final = 1024
 """Connections that the kernel completes ahead of accept(2); it caps this at its somaxconn."""
 
 PENDING_CHANNELS: Final = 128
-"""Connections of one listener that are read before the application has taken them. A Hello needs
-no permit of the pool; this bounds what those that nobody takes can hold."""
+"""Channels of one listener that the application has not accepted. A Hello needs no permit of the
+pool; this bounds what those that nobody takes can hold."""
 
 WAITING_CONNECTIONS: Final = 1024
-"""Connections of one listener that wait, unread, for a place. Each has a descriptor."""
+"""Connections of one listener that are silent, or wait for a place. Each has a descriptor."""
+
+EARLY_BYTES: Final = 4096
+"""What is read of a connection that waits for a place: enough for a Hello without a large body, so
+that its peer's leaving is noticed. More stays in the kernel."""
+
+SILENCE: Final = 1.0
+"""Seconds that a Hello may take while others wait: several round trips of a slow line."""
 
 KEEPALIVE_MIN: Final = 0.01
 """Seconds of silence before the kernel asks; it counts in whole ones, and is given the next."""

@@ -15,6 +15,7 @@ from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ExchangeFailed, TofuError
 from ..protocol.lifecycle import State
 from .acceptor import Acceptor
+from .admission import Admission
 from .attributes import Attributes
 from .channel import Channel
 from .deciding import Decide, decided
@@ -35,11 +36,13 @@ class Listener(AnyioListener[Channel]):
         self._number = number
         self._forget = forget
         self._ready: Mailbox[Channel] = Mailbox()
+        self._admission: Admission | None = None
         self._acceptor: Acceptor | None = None
 
-    async def start(self, acceptor: Acceptor) -> None:
+    async def start(self, acceptor: Acceptor, admission: Admission) -> None:
         """Begin to accept."""
         self._acceptor = acceptor
+        self._admission = admission
         await acceptor.start()
 
     @property
@@ -156,14 +159,16 @@ class Listener(AnyioListener[Channel]):
 
     def introduced(self, channel: Channel) -> None:
         """A channel said Hello, or ended before it could; or it was accepted, or is gone."""
-        assert self._acceptor is not None
-        self._acceptor.introduced(channel._connection)
+        assert self._admission is not None
         if channel.state is State.HELLO_HEARD:
+            self._admission.introduced(channel._connection)
             self._ready.put([channel])
-            return
-        with contextlib.suppress(ValueError):  # nobody took it, and nobody is to keep it
-            self._ready.items.remove(channel)
-        self._acceptor.taken(channel._connection)
+        elif channel.state is State.CLOSED:
+            with contextlib.suppress(ValueError):  # nobody took it, and nobody is to keep it
+                self._ready.items.remove(channel)
+            self._admission.left(channel._connection)
+        else:
+            self._admission.accepted(channel._connection)
 
     def __repr__(self) -> str:
         return f"<Listener {self._number} {self.address}>"

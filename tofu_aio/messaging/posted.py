@@ -10,6 +10,7 @@ from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
 from ..protocol.status import Status
 from .acceptor import Acceptor
+from .admission import Admission
 from .connection import Connection
 from .home import Call
 from .mailbox import Mailbox
@@ -21,30 +22,31 @@ class PostedChannel:
     Args:
         connection: its half of the engine.
         mailbox: the group's.
-        introduced: called when the peer says something, or ends; None where nobody waits for it.
         forget: called once, with the number, when the socket is gone.
         follow: has something done after what other threads have posted, which comes back first.
         hello: our own, which comes back if the peer does not answer it.
+        admission: of the listener it came to, if it did.
     """
 
     def __init__(
         self,
         connection: Connection,
         mailbox: Mailbox[Message],
-        introduced: Callable[[Connection], None] | None,
         forget: Callable[[int], None],
         follow: Callable[[Call], None],
         *,
         hello: Message | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._connection = connection
         connection.sink = self
         self._mailbox = mailbox
-        self._introduced = introduced
         self._forget = forget
         self._follow = follow
         self._hello = hello
+        self._admission = admission
         self._silent = True  # nothing was received yet
+        self._known = admission is None  # to the application: who has not said Hello is not
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -57,7 +59,7 @@ class PostedChannel:
 
     def give_up(self) -> None:
         """Connecting failed, which whoever tried will tell: nothing is heard from here."""
-        self._mailbox = Mailbox()
+        self._known = False
         self._connection.abort(ChannelClosed("connecting failed"))
 
     async def aclose(self) -> None:
@@ -68,17 +70,22 @@ class PostedChannel:
         """Everything is the application's business."""
         if self._silent:
             self._silent = False
+            self._known = True
             self._hello = None
             self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
-            self._meet()
+            if self._admission is not None:
+                self._admission.introduced(self._connection)
         self._mailbox.put(batch)
 
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""
+        assert self._admission is not None
+        self._admission.accepted(self._connection)
 
     def ended(self, error: TofuError) -> None:
         """What could not be sent comes back, then the reason unless it was a Bye."""
-        self._meet()
+        if self._silent and self._admission is not None:
+            self._admission.left(self._connection)
         number = self._connection.number
         unsent = self._connection.unsent()
         if self._hello is None:
@@ -87,22 +94,23 @@ class PostedChannel:
             notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
         if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
-        self._mailbox.put(notices)
+        self._tell(notices)
 
     def closed(self) -> None:
         """The socket is gone."""
+        if self._admission is not None:
+            self._admission.left(self._connection)
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
         """The last that is heard of this channel."""
         number = self._connection.number
-        self._mailbox.put([notification(Status.CHANNEL_CLOSED, number)])
+        self._tell([notification(Status.CHANNEL_CLOSED, number)])
         self._forget(number)
 
-    def _meet(self) -> None:
-        introduced, self._introduced = self._introduced, None
-        if introduced is not None:
-            introduced(self._connection)
+    def _tell(self, notices: list[Message]) -> None:
+        if self._known:
+            self._mailbox.put(notices)
 
 
 class PostedListener:
