@@ -100,8 +100,10 @@ class Listener(Closing):
     ) -> None:
         """Run ``handler(channel)`` in a thread for each channel, until the listener is closed.
 
-        Then it waits for the handlers. A channel is closed when its handler returns; one whose
-        handler raises is aborted, and the error is logged. Ctrl-C ends it without waiting.
+        Then it waits for the handlers. A channel is closed when its handler returns. One whose
+        handler raises is aborted and the error is logged; the others, and the listener, go on. A
+        peer that was lost is no error. Ctrl-C ends it without waiting; ``sys.exit`` in a handler
+        ends that handler only, as in any thread.
 
         Args:
             handler: a function that takes the channel.

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import contextlib
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -15,16 +14,12 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from ..protocol.errors import ShutdownStarted, TofuError, again
 from ..reactor import LoopFactory
+from .waiting import SLICE, wait
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Asked: TypeAlias = Callable[[], Coroutine[object, object, T]]
-
-_SLICE: Final = 0.1 if sys.platform == "win32" else -1.0
-"""Seconds that a lock is waited for at a time, -1 without end: on Windows a Ctrl-C does not end
-the wait, but is looked for after it (``signal`` in the library reference)."""
-
 
 _CLOSED: Final = ShutdownStarted("the engine was closed")
 
@@ -69,9 +64,9 @@ class LoopThread:
         _check_no_loop_is_running()
         self._thread.start()
         try:
-            _wait(self._begun)
+            wait(self._begun)
         except BaseException:
-            _wait(self._begun)  # it does not take long
+            wait(self._begun)  # it does not take long
             self.close()
             raise
         self._raise_failure()
@@ -92,7 +87,7 @@ class LoopThread:
         if not self._begun.is_set():
             return
         try:
-            _wait(self._ended)
+            wait(self._ended)
         except BaseException:
             self.tell(self._life.cancel)
             raise
@@ -272,7 +267,7 @@ class _Call(Generic[T_co]):
     def wait(self) -> None:
         """Return once it is done; and again and again."""
         while not self.ended:
-            self._done.acquire(timeout=_SLICE)
+            self._done.acquire(timeout=SLICE)
 
     def begin(self) -> None:
         """In the loop."""
@@ -334,8 +329,3 @@ def _check_no_loop_is_running() -> None:
             "an event loop runs in this thread, and tofu_aio.blocking would stop it: use "
             "tofu_aio itself here, or another thread"
         )
-
-
-def _wait(event: threading.Event) -> None:
-    while not event.wait(None if _SLICE < 0 else _SLICE):
-        pass

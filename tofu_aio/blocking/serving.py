@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..messaging.deciding import _REASON
-from ..protocol.errors import ChannelClosed, ShutdownStarted, TofuError
+from ..messaging.deciding import refuse
+from ..messaging.judging import handler_failed, refusal
+from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
-from ..protocol.status import Status
 from .channel import Channel
-from .loop_thread import _SLICE
+from .waiting import acquire
 
 if TYPE_CHECKING:
     from .listener import Listener
-
-logger = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[Channel], object]
 
@@ -40,8 +38,7 @@ def serve(listener: Listener, handler: Handler, decide: Handler | None, max_thre
             threads.discard(threading.current_thread())
 
     while True:
-        while not places.acquire(timeout=None if _SLICE < 0 else _SLICE):
-            pass
+        acquire(places)
         try:
             channel = listener.receive_hello()
         except (ChannelClosed, ShutdownStarted):
@@ -58,35 +55,20 @@ def _handle(handler: Handler, decide: Handler | None, channel: Channel) -> None:
         try:
             if _decided(decide, channel):
                 handler(channel)
-        except TofuError as error:
-            if channel.state is not State.CLOSED:
-                logger.exception("the handler of %r failed", channel)
-                channel.abort()
-            else:
-                logger.debug("%r: %s", channel, error)
-        except Exception:
+        except Exception as error:
             # One bad conversation must not end the others.
-            logger.exception("the handler of %r failed", channel)
-            channel.abort()
+            handler_failed(channel, error)
 
 
 def _decided(decide: Handler | None, channel: Channel) -> bool:
     try:
         if decide is not None:
             decide(channel)
-    except TofuError as error:
-        _refuse(channel, str(error), error.status)
-    except Exception:
-        logger.exception("deciding on %r failed", channel)
-        _refuse(channel, "the decision failed", Status.PROCESSING_FAILED)
+    except Exception as error:
+        # In the loop, where the peer cannot leave in the meantime.
+        refused = partial(refuse, channel._channel, refusal(channel, error))
+        channel._thread.leave(refused)
     else:
         if channel.state is State.HELLO_HEARD:
             channel.accept()
     return channel.state is not State.CLOSED
-
-
-def _refuse(channel: Channel, reason: str, status: Status) -> None:
-    if channel.state is State.HELLO_HEARD:
-        channel.reject(reason[:_REASON], status)
-    else:
-        channel.abort()  # it was accepted before that, or its peer has left

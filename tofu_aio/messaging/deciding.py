@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from ..protocol.errors import TofuError
+from ..protocol.errors import NotAllowed, TofuError
 from ..protocol.lifecycle import State
-from ..protocol.status import Status
 from .channel import Channel
-
-logger = logging.getLogger(__name__)
+from .judging import refusal
 
 Decide: TypeAlias = Callable[[Channel], Awaitable[object]]
 """Accepts by returning, or by ``channel.accept``; refuses by raising, or by ``channel.reject``."""
@@ -43,22 +40,19 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
                 await decide(channel)
             finally:
                 gone.remove_done_callback(left)
-    except TofuError as error:
-        await _refuse(channel, str(error), error.status)
     except Exception as error:
         if isinstance(error, TimeoutError) and deadline.expired():
-            await _refuse(channel, f"no decision was made within {timeout:g} s", Status.NOT_ALLOWED)
-        else:
-            logger.exception("deciding on %r failed", channel)
-            await _refuse(channel, "the decision failed", Status.PROCESSING_FAILED)
+            error = NotAllowed(f"no decision was made within {timeout:g} s")
+        await refuse(channel, refusal(channel, error))
     else:
         if channel.state is State.HELLO_HEARD:
             channel.accept()
     return channel.state is not State.CLOSED
 
 
-async def _refuse(channel: Channel, reason: str, status: Status) -> None:
+async def refuse(channel: Channel, error: TofuError) -> None:
+    """Tell the peer why it is not accepted, if it still waits to hear that; and close."""
     if channel.state is State.HELLO_HEARD:
-        await channel.reject(reason[:_REASON], status)
+        await channel.reject(str(error)[:_REASON], error.status)
     else:
         channel.abort()  # it was accepted before that, or its peer has left

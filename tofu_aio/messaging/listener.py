@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -12,17 +11,16 @@ from anyio.abc import Listener as AnyioListener
 from anyio.abc import TaskGroup
 
 from ..protocol.address import Address
-from ..protocol.errors import ChannelClosed, ExchangeFailed, TofuError
+from ..protocol.errors import ChannelClosed
 from ..protocol.lifecycle import State
 from .acceptor import Acceptor
 from .admission import Admission
 from .attributes import Attributes
 from .channel import Channel
 from .deciding import Decide, decided
+from .judging import handler_failed
 from .limits import DECISION_TIMEOUT
 from .mailbox import Mailbox
-
-logger = logging.getLogger(__name__)
 
 
 class Listener(AnyioListener[Channel]):
@@ -195,16 +193,4 @@ async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Chan
             await handler(channel)
         except Exception as error:
             # One bad conversation must not end the others: a server's tasks are its peers.
-            _, faults = ExceptionGroup("", [error]).split(lambda e: _is_peers(channel, e))
-            if faults is not None:
-                logger.exception("the handler of %r failed", channel)
-                channel.abort()
-            else:
-                logger.info("%r: %s", channel, error)
-
-
-def _is_peers(channel: Channel, error: BaseException) -> bool:
-    """Whether it is the peer's doing: it was lost, or broke an exchange off."""
-    if isinstance(error, ExchangeFailed):
-        return error.part is not None and error.part.channel_number == channel.number
-    return isinstance(error, TofuError) and channel.state is State.CLOSED
+            handler_failed(channel, error)

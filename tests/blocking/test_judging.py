@@ -1,0 +1,202 @@
+"""What a handler or a decision raises in its thread means what it means without threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import tofu_aio as tofu
+from tests.blocking.conftest import PATIENCE, Beside
+from tests.handlers import FAULTS, THE_PEERS, Raised, told
+from tofu_aio import State, blocking
+
+
+@pytest.fixture(autouse=True)
+def listening(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@contextmanager
+def serving(
+    listener: blocking.Listener,
+    handler: Callable[[blocking.Channel], object],
+    decide: Callable[[blocking.Channel], object] | None = None,
+) -> Iterator[None]:
+    beside = Beside(lambda: listener.serve(handler, decide=decide))
+    try:
+        yield
+    finally:
+        listener.close()
+        beside.result()
+
+
+@pytest.mark.parametrize("raised", THE_PEERS)
+def test_what_the_peer_has_done_ends_the_channel_in_order_and_is_no_error(
+    group: blocking.ChannelGroup,
+    listener: blocking.Listener,
+    caplog: pytest.LogCaptureFixture,
+    raised: Raised,
+) -> None:
+    def handler(channel: blocking.Channel) -> None:
+        raise raised(channel.number)
+
+    with (
+        serving(listener, handler),
+        group.connect(listener.address) as client,
+        pytest.raises(tofu.ChannelEnded),
+    ):
+        client.receive(PATIENCE)
+    (record,) = told(caplog)
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+@pytest.mark.parametrize("raised", FAULTS)
+def test_a_fault_resets_the_channel_and_is_an_error(
+    group: blocking.ChannelGroup,
+    listener: blocking.Listener,
+    caplog: pytest.LogCaptureFixture,
+    raised: Raised,
+) -> None:
+    error: list[Exception] = []
+
+    def handler(channel: blocking.Channel) -> None:
+        error.append(raised(channel.number))
+        raise error[0]
+
+    with (
+        serving(listener, handler),
+        group.connect(listener.address) as client,
+        pytest.raises(tofu.PeerDisconnected),
+    ):
+        client.receive(PATIENCE)
+    (record,) = told(caplog)
+    assert record.levelno == logging.ERROR
+    assert record.exc_info
+    assert record.exc_info[1] is error[0], "whole, whatever of it the peer did"
+    assert record.getMessage().startswith("the handler of <Channel ")
+
+
+@pytest.mark.parametrize("in_a_group", [False, True])
+def test_a_handler_whose_peer_was_lost_has_made_no_error(
+    group: blocking.ChannelGroup,
+    listener: blocking.Listener,
+    caplog: pytest.LogCaptureFixture,
+    in_a_group: bool,
+) -> None:
+    handled = threading.Event()
+
+    def handler(channel: blocking.Channel) -> None:
+        try:
+            channel.receive(PATIENCE)
+        except tofu.PeerDisconnected as error:
+            if in_a_group:
+                raise ExceptionGroup("tasks", [error]) from None
+            raise
+        finally:
+            handled.set()
+
+    with serving(listener, handler):
+        group.connect(listener.address).abort()
+        assert handled.wait(PATIENCE)
+    (record,) = told(caplog)
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+def test_a_bug_after_the_engine_was_closed_is_still_one(
+    caplog: pytest.LogCaptureFixture, loop_factory: tofu.reactor.LoopFactory
+) -> None:
+    inside, closed = threading.Event(), threading.Event()
+
+    def handler(channel: blocking.Channel) -> None:
+        inside.set()
+        assert closed.wait(PATIENCE)
+        raise ZeroDivisionError("tidying up")
+
+    with blocking.serve(handler, "tcp://127.0.0.1:0", loop_factory=loop_factory) as server:
+        beside = Beside(server.serve_forever)
+        client = blocking.connect(server.address, loop_factory=loop_factory)
+        assert inside.wait(PATIENCE)
+        closing = Beside(client.close)
+        server.close()
+        closing.result()
+        closed.set()
+        beside.result()
+    (record,) = told(caplog)
+    assert record.levelno == logging.ERROR
+
+
+def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
+    group: blocking.ChannelGroup, listener: blocking.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decide(channel: blocking.Channel) -> None:
+        if channel.hello.body == b"bug":
+            raise ZeroDivisionError("a secret")
+        raise tofu.WrongAddress("next door" * 10_000)
+
+    def handler(channel: blocking.Channel) -> None:
+        raise AssertionError("it was not accepted")
+
+    with serving(listener, handler, decide):
+        with pytest.raises(tofu.ConnectFailed, match=r"next door.* \(wrong_address\)$"):
+            group.connect(listener.address)
+        assert told(caplog) == []
+        with pytest.raises(tofu.ConnectFailed, match=r"the decision failed \(processing_failed\)$"):
+            group.connect(listener.address, body=b"bug")
+    (record,) = told(caplog)
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("deciding on <Channel ")
+
+
+def test_a_decision_on_a_peer_that_has_left_ends_quietly(
+    group: blocking.ChannelGroup, listener: blocking.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decide(channel: blocking.Channel) -> None:
+        while channel.state is State.HELLO_HEARD:
+            time.sleep(0.001)
+        if channel.hello.body == b"refused":
+            raise tofu.NotAllowed("to nobody")
+
+    def handler(channel: blocking.Channel) -> None:
+        raise AssertionError("it has left")
+
+    with serving(listener, handler, decide):
+        for body in (b"refused", b"accepted"):
+            with pytest.raises(tofu.ConnectFailed):
+                group.connect(listener.address, body=body, timeout=0.05)
+    assert told(caplog) == []
+
+
+@pytest.mark.parametrize("leaving", [SystemExit(3), KeyboardInterrupt()])
+def test_what_ends_a_handler_s_thread_ends_its_channel_in_order_and_no_other(
+    group: blocking.ChannelGroup,
+    listener: blocking.Listener,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    leaving: BaseException,
+) -> None:
+    """As in any thread: the one quietly, the other by way of ``threading.excepthook``."""
+    seen: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+
+    def handler(channel: blocking.Channel) -> None:
+        if channel.hello.body == b"leave":
+            raise leaving
+        for message in channel:
+            channel.reply(message, message.body)
+
+    with serving(listener, handler):
+        with (
+            group.connect(listener.address, body=b"leave") as client,
+            pytest.raises(tofu.ChannelEnded),
+        ):
+            client.receive(PATIENCE)
+        with group.connect(listener.address) as client:
+            assert client.request(b"still here", timeout=PATIENCE).body == b"still here"
+    assert seen == [leaving]
+    seen.clear()
+    assert told(caplog) == []

@@ -1,0 +1,135 @@
+"""What a handler or a decision raises: the peer's doing or a fault, told, logged, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+import tofu_aio as tofu
+from tests.handlers import FAULTS, THE_PEERS, Raised, told
+from tests.messaging.peers import RawPeer, until
+
+
+@pytest.fixture(autouse=True)
+def listening(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+async def stopped(serving: asyncio.Task[None], listener: tofu.Listener) -> None:
+    await listener.aclose()
+    await serving
+
+
+@pytest.mark.parametrize("raised", THE_PEERS)
+async def test_what_the_peer_has_done_ends_the_channel_in_order_and_is_no_error(
+    group: tofu.ChannelGroup,
+    listener: tofu.Listener,
+    caplog: pytest.LogCaptureFixture,
+    raised: Raised,
+) -> None:
+    async def handler(channel: tofu.Channel) -> None:
+        raise raised(channel.number)
+
+    serving = asyncio.create_task(listener.serve(handler))
+    async with await group.connect(listener.address) as client:
+        with pytest.raises(tofu.ChannelEnded):
+            await client.receive()
+    await stopped(serving, listener)
+    (record,) = told(caplog)
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+@pytest.mark.parametrize("raised", FAULTS)
+async def test_a_fault_resets_the_channel_and_is_an_error(
+    group: tofu.ChannelGroup,
+    listener: tofu.Listener,
+    caplog: pytest.LogCaptureFixture,
+    raised: Raised,
+) -> None:
+    error: list[Exception] = []
+
+    async def handler(channel: tofu.Channel) -> None:
+        error.append(raised(channel.number))
+        raise error[0]
+
+    serving = asyncio.create_task(listener.serve(handler))
+    async with await group.connect(listener.address) as client:
+        with pytest.raises(tofu.PeerDisconnected):
+            await client.receive()
+    await stopped(serving, listener)
+    (record,) = told(caplog)
+    assert record.levelno == logging.ERROR
+    assert record.exc_info
+    assert record.exc_info[1] is error[0], "whole, whatever of it the peer did"
+    assert record.getMessage().startswith("the handler of <Channel ")
+
+
+@pytest.mark.parametrize("in_a_group", [False, True])
+async def test_a_handler_whose_peer_was_lost_has_made_no_error(
+    group: tofu.ChannelGroup,
+    listener: tofu.Listener,
+    caplog: pytest.LogCaptureFixture,
+    in_a_group: bool,
+) -> None:
+    handled = asyncio.Event()
+
+    async def handler(channel: tofu.Channel) -> None:
+        try:
+            await channel.receive()
+        except tofu.PeerDisconnected as error:
+            if in_a_group:
+                raise ExceptionGroup("tasks", [error]) from None
+            raise
+        finally:
+            handled.set()
+
+    serving = asyncio.create_task(listener.serve(handler))
+    peer = await RawPeer.introduced(listener.address)
+    await peer.reset()
+    await handled.wait()
+    await stopped(serving, listener)
+    (record,) = told(caplog)
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+async def test_a_bug_after_the_peer_was_lost_is_still_one(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(channel: tofu.Channel) -> None:
+        try:
+            await channel.receive()
+        except tofu.PeerDisconnected:
+            raise ZeroDivisionError("tidying up") from None
+
+    serving = asyncio.create_task(listener.serve(handler))
+    peer = await RawPeer.introduced(listener.address)
+    await peer.reset()
+    await until(lambda: told(caplog))
+    await stopped(serving, listener)
+    (record,) = told(caplog)
+    assert record.levelno == logging.ERROR
+
+
+async def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def decide(channel: tofu.Channel) -> None:
+        if channel.hello.body == b"bug":
+            raise ZeroDivisionError("a secret")
+        raise tofu.WrongAddress("next door")
+
+    async def handler(channel: tofu.Channel) -> None:
+        raise AssertionError("it was not accepted")
+
+    serving = asyncio.create_task(listener.serve(handler, decide=decide))
+    with pytest.raises(tofu.ConnectFailed, match=r"next door \(wrong_address\)$"):
+        await group.connect(listener.address)
+    assert told(caplog) == []
+    with pytest.raises(tofu.ConnectFailed, match=r"the decision failed \(processing_failed\)$"):
+        await group.connect(listener.address, body=b"bug")
+    await stopped(serving, listener)
+    (record,) = told(caplog)
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("deciding on <Channel ")

@@ -1,0 +1,54 @@
+"""Whose doing it is when the application's own functions raise, and what is done about it.
+
+For both faces: a handler means the same in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from ..protocol.errors import ExchangeFailed, ProcessingFailed, TofuError
+from ..protocol.lifecycle import State
+
+logger = logging.getLogger(__name__)
+
+
+class Judged(Protocol):
+    """A channel, of whichever face."""
+
+    @property
+    def number(self) -> int:
+        """Its local number."""
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+
+    def abort(self) -> None:
+        """Reset the connection."""
+
+
+def handler_failed(channel: Judged, error: Exception) -> None:
+    """Log what a handler raised; and reset its channel, unless all of it was the peer's doing."""
+    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_peers(channel, part))
+    if faults is None:
+        logger.info("%r: %s", channel, error)
+    else:
+        logger.error("the handler of %r failed", channel, exc_info=error)
+        channel.abort()
+
+
+def refusal(channel: Judged, error: Exception) -> TofuError:
+    """What a peer is told when a decision raised: what is wrong; but not which bug we have."""
+    if isinstance(error, TofuError):
+        return error
+    logger.error("deciding on %r failed", channel, exc_info=error)
+    return ProcessingFailed("the decision failed")
+
+
+def _is_peers(channel: Judged, error: BaseException) -> bool:
+    """Whether it is the peer's doing: it was lost, or broke an exchange off."""
+    if isinstance(error, ExchangeFailed):
+        return error.part is not None and error.part.channel_number == channel.number
+    return isinstance(error, TofuError) and channel.state is State.CLOSED
