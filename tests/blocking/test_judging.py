@@ -92,6 +92,7 @@ def test_a_handler_whose_peer_was_lost_has_made_no_error(
 
     def handler(channel: blocking.Channel) -> None:
         try:
+            channel.signal(b"go")
             channel.receive(PATIENCE)
         except tofu.PeerDisconnected as error:
             if in_a_group:
@@ -101,7 +102,9 @@ def test_a_handler_whose_peer_was_lost_has_made_no_error(
             handled.set()
 
     with serving(listener, handler):
-        group.connect(listener.address).abort()
+        client = group.connect(listener.address)
+        client.receive(PATIENCE)  # else it would never have been handled
+        client.abort()
         assert handled.wait(PATIENCE)
     (record,) = told(caplog)
     assert (record.levelno, record.exc_info) == (logging.INFO, None)

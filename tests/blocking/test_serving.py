@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,10 @@ from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.test_faces import Pair
 from tofu_aio import State, Status, blocking
 from tofu_aio.reactor import LoopFactory
+
+
+async def an_async_one(channel: blocking.Channel) -> None:
+    """What belongs to the other face."""
 
 
 def echo(channel: blocking.Channel) -> None:
@@ -143,8 +149,6 @@ def test_no_more_threads_than_allowed_handle_channels(
         inside.release()
         assert go_on.wait(PATIENCE)
 
-    with pytest.raises(ValueError, match="0 threads"):
-        listener.serve(handler, max_threads=0)
     serving = Beside(lambda: listener.serve(handler, max_threads=1))
     first = group.connect(listener.address)
     assert inside.acquire(timeout=PATIENCE)
@@ -157,3 +161,39 @@ def test_no_more_threads_than_allowed_handle_channels(
         assert inside.acquire(timeout=PATIENCE)
     listener.close()
     serving.result()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_threads": 0}, "^max_threads is 0: give 1 or more"),
+        ({"max_threads": True}, "^max_threads is True, no whole number: give 1 or more"),
+        ({"max_threads": 1.5}, "^max_threads is 1.5, no whole number"),
+        ({"max_threads": None}, "^max_threads is None, no whole number"),
+        ({"handler": None}, "^handler is None: give a function"),
+        ({"handler": b"echo"}, "^handler is b'echo': give a function"),
+        ({"decide": True}, "^decide is True: give a function"),
+        ({"handler": an_async_one}, "^handler is .*, an async function: give a plain one here, or"),
+        ({"decide": an_async_one}, "^decide is .*, an async function: give a plain one here, or"),
+    ],
+)
+def test_what_could_serve_nobody_is_refused_before_it_listens(
+    listener: blocking.Listener, options: dict[str, Any], words: str
+) -> None:
+    options = {"handler": echo, **options}
+    with pytest.raises((TypeError, ValueError), match=words):
+        listener.serve(**options)
+    with pytest.raises((TypeError, ValueError), match=words):
+        blocking.serve(address=str(listener.address), **options)
+
+
+@pytest.mark.parametrize("wrong", ["5", True, -1, math.nan])
+def test_what_waits_takes_numbers_of_seconds_only(pair: Pair, wrong: Any) -> None:
+    client, server = pair
+    sent = client.statistics().sent
+    for wait in (client.receive, client.signal, client.request):
+        with pytest.raises((TypeError, ValueError), match=r"^timeout is .*: give 0 or more sec"):
+            wait(timeout=wrong)
+    assert client.statistics().sent == sent
+    server.signal(b"not lost")
+    assert client.receive(PATIENCE).body == b"not lost"

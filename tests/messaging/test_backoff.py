@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,19 +45,37 @@ def test_a_seed_makes_it_repeatable() -> None:
 
 
 @pytest.mark.parametrize(
-    "limits",
+    ("wrong", "words"),
     [
-        {"initial": 0},
-        {"initial": -1},
-        {"initial": math.nan},
-        {"maximum": math.inf},
-        {"maximum": math.nan},
-        {"initial": 2, "maximum": 1},
-        {"factor": 0.5},
-        {"factor": math.nan},
-        {"factor": math.inf},
+        ({"initial": 0}, r"^initial is 0: give 0\.001 to 86400 seconds$"),
+        ({"initial": -1}, "^initial is -1: give"),
+        ({"initial": math.nan}, "^initial is nan: give"),
+        ({"initial": math.inf}, "^initial is inf: give"),
+        ({"maximum": math.inf}, "^maximum is inf: give 0.1 to 86400 seconds$"),
+        ({"maximum": math.nan}, "^maximum is nan: give"),
+        ({"initial": 2, "maximum": 1}, "^maximum is 1: give 2 to 86400 seconds$"),
+        ({"factor": 0.5}, "^factor is 0.5: give 1 or more$"),
+        ({"factor": -math.inf}, "^factor is -inf: give 1 or more$"),
+        ({"factor": math.nan}, "^factor is nan: give"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"waits .*cannot"):
-        tofu.Backoff(**limits)  # type: ignore[arg-type]
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        tofu.Backoff(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["1", True, None, [1]])
+@pytest.mark.parametrize("name", ["initial", "maximum", "factor"])
+def test_limits_are_numbers(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{name} is .*, no number: give .*\d"):
+        tofu.Backoff(**{name: wrong})
+
+
+def test_chance_is_a_function() -> None:
+    with pytest.raises(TypeError, match=r"^random is 0\.5: give a function$"):
+        tofu.Backoff(random=0.5)  # type: ignore[arg-type]
+
+
+def test_it_may_grow_at_once_to_its_maximum() -> None:
+    backoff = tofu.Backoff(factor=math.inf)
+    assert [backoff.bound(failures) for failures in range(3)] == [0.1, 30.0, 30.0]

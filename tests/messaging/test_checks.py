@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import anyio
 import pytest
 
 import tofu_aio as tofu
@@ -53,7 +54,7 @@ async def test_listening_takes_numbers_of_seconds_only(
 async def test_seconds_that_cannot_be_are_refused_for_good(
     group: tofu.ChannelGroup, option: str, wrong: float
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^{option} is .* s: give .* seconds"):
+    with pytest.raises(ValueError, match=rf"^{option} is .*: give .* seconds"):
         await group.connect(NOWHERE, **{option: wrong})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=rf"^{option} is "):
         await anext(group.reconnecting(NOWHERE, **{option: wrong}))  # type: ignore[misc]
@@ -65,6 +66,44 @@ async def test_counts_are_whole_numbers(group: tofu.ChannelGroup, wrong: Any) ->
         await group.listen(HERE, max_channels=wrong)
     with pytest.raises(TypeError, match=r"^pool_messages is .*, no whole number: give 1 or more"):
         tofu.Engine(wrong)
+
+
+@pytest.mark.parametrize("wrong", [*NO_NUMBERS, None, math.nan, -1, -math.inf])
+async def test_serving_takes_numbers_of_seconds_only(listener: tofu.Listener, wrong: Any) -> None:
+    async with anyio.create_task_group() as own:
+        for tasks in (None, own):
+            with pytest.raises((TypeError, ValueError), match=r"^decide_timeout is .*: give 0 or"):
+                await listener.serve(nothing, tasks, decide_timeout=wrong)
+
+
+async def nothing(channel: tofu.Channel) -> None:
+    """A handler."""
+
+
+@pytest.mark.parametrize("name", ["handler", "decide"])
+async def test_serving_takes_functions_only(listener: tofu.Listener, name: str) -> None:
+    functions: dict[str, Any] = {"handler": nothing, name: 5}
+    with pytest.raises(TypeError, match=f"^{name} is 5: give a function"):
+        await listener.serve(**functions)
+    with pytest.raises(TypeError, match=f"^{name} is 5: give a function"):
+        await tofu.serve(address=HERE, **functions)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"backoff": 5}, r"^backoff is 5: give Backoff\("),
+        ({"backoff": 0}, r"^backoff is 0: give Backoff\("),
+        ({"on_failure": "log"}, "^on_failure is 'log': give a function"),
+    ],
+)
+async def test_reconnecting_takes_what_it_is_for(
+    group: tofu.ChannelGroup, option: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TypeError, match=words):
+        group.reconnecting(NOWHERE, **option)
+    with pytest.raises(TypeError, match=words):
+        tofu.reconnecting(NOWHERE, **option)
 
 
 async def test_a_request_checks_its_timeout_before_it_is_sent(tcp_pair: Pair) -> None:

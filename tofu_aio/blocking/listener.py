@@ -113,7 +113,8 @@ class Listener(Closing):
             max_threads: how many there may be at once; beyond it channels wait, not accepted.
 
         Raises:
-            ValueError: ``max_threads`` is less than 1.
+            TypeError: ``handler`` or ``decide`` is no plain function.
+            TypeError, ValueError: ``max_threads`` is no whole number, 1 or more.
         """
         serve(self, handler, decide, max_threads)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from ..messaging.limits import checked_seconds
 from ..protocol.errors import ShutdownStarted, TofuError, again
 from ..reactor import LoopFactory
 from .waiting import SLICE, wait
@@ -115,6 +116,7 @@ class LoopThread:
 
         Raises:
             TimeoutError: it took longer.
+            TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
             ShutdownStarted: the thread was closed, or is not open yet.
             RuntimeError: an event loop runs in this thread, or this is a forked child.
         """
@@ -124,7 +126,9 @@ class LoopThread:
                 "one of its own"
             )
         _check_no_loop_is_running()
-        call = _Call(self, function if timeout is None else _within(function, timeout))
+        if timeout is not None:
+            function = _within(function, checked_seconds("timeout", timeout))
+        call = _Call(self, function)
         try:
             with self._asking:
                 if self._open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..messaging.deciding import refuse
 from ..messaging.judging import handler_failed, refusal
+from ..messaging.limits import checked_count, checked_function
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
 from .channel import Channel
@@ -23,10 +25,27 @@ MAX_THREADS: Final = 256
 """Channels that are handled at once, unless another number is given: each takes a thread."""
 
 
+def check(handler: Handler, decide: Handler | None, max_threads: int) -> None:
+    """Refuse what could serve nobody.
+
+    Raises:
+        TypeError: a function is none, or one for asyncio; or the number is no whole one.
+        ValueError: it is less than 1.
+    """
+    functions = {"handler": handler} if decide is None else {"handler": handler, "decide": decide}
+    for name, function in functions.items():
+        checked_function(name, function)
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{name} is {function!r}, an async function: give a plain one here, or serve it "
+                "with tofu_aio.serve"
+            )
+    checked_count("max_threads", max_threads)
+
+
 def serve(listener: Listener, handler: Handler, decide: Handler | None, max_threads: int) -> None:
     """Run the handler in a thread for each channel, until the listener is closed."""
-    if max_threads < 1:
-        raise ValueError(f"a server with {max_threads} threads could handle no channel")
+    check(handler, decide, max_threads)
     places = threading.Semaphore(max_threads)
     threads: set[threading.Thread] = set()
 

@@ -16,7 +16,7 @@ from .channel import Channel
 from .closing import Closing
 from .engine import Engine
 from .listener import Listener, ListenOptions
-from .serving import MAX_THREADS, Handler
+from .serving import MAX_THREADS, Handler, check
 
 
 def connect(
@@ -136,8 +136,9 @@ def serve(
         options: as for ``tofu_aio.serve``: ssl, heartbeat, max_channels and so on.
 
     Raises:
-        As ``tofu_aio.ChannelGroup.listen``.
+        As ``tofu_aio.ChannelGroup.listen``, and as ``Listener.serve``.
     """
+    check(handler, decide, max_threads)
     with ExitStack() as stack:
         engine = stack.enter_context(Engine(pool_messages, loop_factory=loop_factory))
         listener = engine.create_group().listen(address, **options)

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .limits import BACKOFF_MAX, BACKOFF_MIN, checked_function, checked_number, checked_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -16,14 +18,14 @@ class Backoff:
     clients that lost the same server from coming back at the same moment.
 
     Args:
-        initial: seconds, the first bound.
-        maximum: seconds, which the bound never exceeds.
-        factor: by which the bound grows with each failure.
+        initial: seconds, the first bound, 0.001 or more.
+        maximum: seconds, which the bound never exceeds: ``initial`` or more, a day at most.
+        factor: by which the bound grows with each failure, 1 or more.
         random: takes a low and a high and returns something between; ``Random(seed).uniform``
             makes the waits repeatable.
 
     Raises:
-        ValueError: the limits leave no wait, or one without end, or one that shrinks.
+        TypeError, ValueError: the message says which of them makes no sense.
     """
 
     initial: float = 0.1
@@ -32,13 +34,10 @@ class Backoff:
     random: Callable[[float, float], float] = random.uniform
 
     def __post_init__(self) -> None:
-        if not 0 < self.initial <= self.maximum < math.inf:
-            raise ValueError(
-                f"waits that grow from {self.initial:g} to {self.maximum:g} s cannot be: "
-                "give 0 < initial <= maximum"
-            )
-        if not 1 <= self.factor < math.inf:
-            raise ValueError(f"waits cannot grow by a factor of {self.factor:g}: give 1 or more")
+        checked_seconds("initial", self.initial, BACKOFF_MIN, BACKOFF_MAX)
+        checked_seconds("maximum", self.maximum, self.initial, BACKOFF_MAX)
+        checked_number("factor", self.factor, 1, math.inf)
+        checked_function("random", self.random)
 
     def bound(self, failures: int) -> float:
         """The longest wait, in seconds, after so many failures in a row, the first being 0."""

@@ -68,18 +68,35 @@ HEARTBEATS_MISSED: Final = 3
 """Intervals without a sign of life after which a peer is lost. One may be late, two unlucky."""
 
 
+BACKOFF_MIN: Final = 0.001
+"""Seconds that the first wait of a client that cannot connect is bound by. Below it, it would do
+nothing but try."""
+
+BACKOFF_MAX: Final = 86_400.0
+"""A day, in seconds: who tries more seldom has given up."""
+
+
 def checked_seconds(name: str, value: float, least: float = 0.0, most: float = math.inf) -> float:
     """A time that can be waited for.
+
+    Raises:
+        As ``checked_number``.
+    """
+    return checked_number(name, value, least, most, " seconds")
+
+
+def checked_number(name: str, value: float, least: float, most: float, unit: str = "") -> float:
+    """A number within bounds.
 
     Raises:
         TypeError: it is no number; True and False are none.
         ValueError: it is below ``least``, above ``most``, or nan.
     """
-    right = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:.7g}"
+    right = (f"{least:g} or more" if most == math.inf else f"{least:g} to {most:.7g}") + unit
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is {value!r}, no number: give {right} seconds")
+        raise TypeError(f"{name} is {value!r}, no number: give {right}")
     if not least <= value <= most:  # so put, nan fails too
-        raise ValueError(f"{name} is {value!r} s: give {right} seconds")
+        raise ValueError(f"{name} is {value!r}: give {right}")
     return value
 
 
@@ -95,3 +112,13 @@ def checked_count(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value}: give 1 or more")
     return value
+
+
+def checked_function(name: str, value: object) -> None:
+    """Something that can be called.
+
+    Raises:
+        TypeError: it cannot.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} is {value!r}: give a function")

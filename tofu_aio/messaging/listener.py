@@ -19,7 +19,7 @@ from .attributes import Attributes
 from .channel import Channel
 from .deciding import Decide, decided
 from .judging import handler_failed
-from .limits import DECISION_TIMEOUT
+from .limits import DECISION_TIMEOUT, checked_function, checked_seconds
 from .mailbox import Mailbox
 
 
@@ -120,7 +120,16 @@ class Listener(AnyioListener[Channel]):
                 is told. It runs in the channel's own task and holds up no other; it is cancelled
                 when the peer leaves. None accepts at once.
             decide_timeout: seconds for that, then the channel is refused.
+
+        Raises:
+            TypeError, ValueError: ``decide_timeout`` is no number of seconds, 0 or more; or
+                ``handler`` or ``decide`` is no function.
+            BusyResourceError: another task is accepting.
         """
+        checked_function("handler", handler)
+        if decide is not None:
+            checked_function("decide", decide)
+        checked_seconds("decide_timeout", decide_timeout)
         if task_group is None:
             try:
                 async with anyio.create_task_group() as own:

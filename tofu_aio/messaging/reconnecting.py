@@ -23,6 +23,7 @@ from ..protocol.lifecycle import State
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
+from .limits import checked_function
 
 if TYPE_CHECKING:
     from .group import ChannelGroup
@@ -64,6 +65,7 @@ class Reconnecting(AsyncIterator[Channel]):
 
     Raises:
         InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed.
+        TypeError: ``backoff`` or ``on_failure`` is something else.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Reconnecting(AsyncIterator[Channel]):
         self._open_group = group
         self._group: ChannelGroup | None = None
         self._address = parse_address(address)
-        self._backoff = backoff or Backoff()
+        self._backoff = _checked_backoff(backoff)
+        if on_failure is not None:
+            checked_function("on_failure", on_failure)
         self._on_failure = on_failure
         # Taken now, for headers that can be iterated only once would be gone at the next attempt.
         self._options: ConnectOptions = {
@@ -144,6 +148,14 @@ class Reconnecting(AsyncIterator[Channel]):
         if channel is not None and channel.state is not State.CLOSED:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and all is over
                 channel._connection.done.get_loop().call_soon_threadsafe(channel._leave)
+
+
+def _checked_backoff(backoff: Backoff | None) -> Backoff:
+    if backoff is None:
+        return Backoff()
+    if not isinstance(backoff, Backoff):
+        raise TypeError(f"backoff is {backoff!r}: give Backoff(initial=0.1, maximum=30.0), say")
+    return backoff
 
 
 def _may_pass(error: TofuError) -> bool:
