@@ -14,7 +14,7 @@ from .channel import Channel
 from .engine import Engine
 from .exchange import Exchange
 from .group import ChannelGroup
-from .listener import Listener
+from .listener import Listener, ListenOptions
 from .shortcuts import Server, connect, reconnecting, serve
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ChannelGroup",
     "Engine",
     "Exchange",
+    "ListenOptions",
     "Listener",
     "Server",
     "connect",

@@ -20,7 +20,7 @@ from .channel import Channel
 from .closing import Closing
 from .listener import Listener, ListenOptions
 from .loop_thread import LoopThread
-from .reconnecting import turns
+from .turns import turns
 
 
 class ChannelGroup(Closing):
@@ -35,7 +35,10 @@ class ChannelGroup(Closing):
         self._kept: deque[Message] = deque()
 
     def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
-        """Listen for channels. As ``tofu_aio.ChannelGroup.listen``, with all its options."""
+        """Listen for channels. As ``tofu_aio.ChannelGroup.listen``, with all its options.
+
+        Those are ``ListenOptions``.
+        """
 
         def unheard(listener: AsyncListener) -> None:
             self._thread.leave(listener.aclose)
@@ -46,7 +49,7 @@ class ChannelGroup(Closing):
     def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
         """Connect to a listener and say Hello.
 
-        As ``tofu_aio.ChannelGroup.connect``, with all its options.
+        As ``tofu_aio.ChannelGroup.connect``, with all its options: ``tofu_aio.ConnectOptions``.
         """
 
         def unheard(channel: AsyncChannel) -> None:

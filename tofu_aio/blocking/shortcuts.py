@@ -32,7 +32,7 @@ def connect(
         address: ``tcp://host:port`` or ``uds:///path``.
         pool_messages: how many received messages may be alive at once.
         loop_factory: as ``Engine`` has it.
-        options: as for ``tofu_aio.connect``: headers, body, ssl, timeout and so on.
+        options: headers, body, ssl, timeout and so on: ``tofu_aio.ConnectOptions``.
 
     Raises:
         As ``tofu_aio.ChannelGroup.connect``.
@@ -133,7 +133,7 @@ def serve(
         max_threads: how many handlers there may be at once.
         pool_messages: how many received messages may be alive at once, over all channels.
         loop_factory: as ``Engine`` has it.
-        options: as for ``tofu_aio.serve``: ssl, heartbeat, max_channels and so on.
+        options: ssl, heartbeat, max_channels and so on: ``ListenOptions``.
 
     Raises:
         As ``tofu_aio.ChannelGroup.listen``, and as ``Listener.serve``.

@@ -32,7 +32,18 @@ logger = logging.getLogger(__name__)
 
 
 class ConnectOptions(TypedDict, total=False):
-    """The options of ``ChannelGroup.connect``, for each attempt."""
+    """The options of ``ChannelGroup.connect``, which says more of each.
+
+    Attributes:
+        headers: of the Hello; none by default.
+        body: of the Hello; empty by default.
+        ssl: speak TLS (TCP only), with this context.
+        server_hostname: whom the listener's certificate must name; by default the host.
+        keepalive: seconds of silence after which the kernel asks whether the peer is there; by
+            default it never does.
+        timeout: seconds to connect and be accepted, for each attempt; 10 by default.
+        heartbeat: seconds between signs of life; by default there are none.
+    """
 
     headers: HeadersLike
     body: bytes

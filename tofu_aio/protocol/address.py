@@ -99,6 +99,7 @@ class UdsAddress:
 
 
 Address: TypeAlias = TcpAddress | UdsAddress
+"""Where a listener is."""
 
 
 def parse_address(text: str | Address) -> Address:

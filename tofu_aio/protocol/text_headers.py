@@ -12,11 +12,14 @@ from .errors import InvalidHeadersLen, InvalidMessage
 BLANKS: Final = " \t"
 
 CONNECT_TO: Final = "~connect_to"
+"""On a HELLO_REQUEST: the listener's address, as ``address.to_header()`` has it."""
 LISTEN_ON: Final = "~listen_on"
+"""On a WELCOME_REQUEST: where to listen; on its answer: where that is, the port being known."""
 EOF: Final = "~eof"
 """On a Bye: its sender still listens, so it should be answered only after all has been sent."""
 HEARTBEAT: Final = "~heartbeat"
-"""On a Hello: its sender understands heartbeats and wants one at least every so many ms."""
+"""On a Hello: its sender understands heartbeats and wants one at least every so many ms, a whole
+number."""
 
 _LINES: Final = re.compile(
     # Possessive throughout: each byte is looked at once, whatever a peer sends.
