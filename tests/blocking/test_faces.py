@@ -341,6 +341,14 @@ def test_what_waits_for_something_outside_does_not_hold_up_closing(
         listening.result()
 
 
+def test_an_engine_is_entered_once(loop_factory: LoopFactory) -> None:
+    engine = blocking.Engine(loop_factory=loop_factory)
+    with engine, pytest.raises(RuntimeError, match="entered before, and can be once: make anoth"):
+        engine.__enter__()
+    with pytest.raises(RuntimeError, match="entered before"):
+        engine.__enter__()
+
+
 def test_an_engine_that_is_not_entered_says_so() -> None:
     with pytest.raises(tofu.ShutdownStarted, match="'with Engine"):
         blocking.Engine().create_group()

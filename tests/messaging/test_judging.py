@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,24 @@ async def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
     assert record.getMessage().startswith("deciding on <Channel ")
+
+
+async def test_functions_that_are_not_async_are_told_to_be(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    def plain(channel: tofu.Channel) -> Any:
+        return b"done"
+
+    def decide(channel: tofu.Channel) -> Any:
+        return asyncio.sleep(0) if channel.hello.body == b"handle" else plain(channel)
+
+    serving = asyncio.create_task(listener.serve(plain, decide=decide))
+    with pytest.raises(tofu.ConnectFailed, match="the decision failed"):
+        await group.connect(listener.address)
+    async with await group.connect(listener.address, body=b"handle") as client:
+        with pytest.raises(tofu.PeerDisconnected):
+            await client.receive()
+    await stopped(serving, listener)
+    assert [str(record.exc_info[1]) for record in told(caplog) if record.exc_info] == [
+        f"{name} returned b'done': make it an async function" for name in ("decide", "handler")
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -176,3 +178,9 @@ def test_any_text_is_an_address_or_an_invalid_one(text: str) -> None:
         return
     assert parse_address(str(address)) == address
     assert parse_address(address.to_header()) == address
+
+
+@pytest.mark.parametrize("wrong", [7000, None, b"tcp://localhost:7000", ("localhost", 7000), len])
+def test_what_is_no_text_is_told_what_an_address_is(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^an address is text or an Address, not .*: use tcp://"):
+        parse_address(wrong)

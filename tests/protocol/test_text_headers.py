@@ -6,6 +6,7 @@ import copy
 import pickle
 import sys
 import time
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -203,3 +204,11 @@ def test_a_peer_with_thousands_of_names_costs_no_more_than_their_number() -> Non
 
     # Eight times as many names: 64 times as long if it were quadratic.
     assert cost(8000) < 30 * cost(1000)
+
+
+@pytest.mark.parametrize("wrong", ["Name: it", b"Name: it", 5, [5], [("a", "b", "c")], True])
+def test_what_are_no_pairs_are_told_what_headers_are(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^headers are a mapping or pairs .*, not .*: give {\"Name"
+    ):
+        TextHeaders(wrong)

@@ -63,6 +63,8 @@ class LoopThread:
             OSError: there is no descriptor to spare for the loop.
         """
         _check_no_loop_is_running()
+        if self._thread.ident is not None:
+            raise RuntimeError("the engine was entered before, and can be once: make another")
         self._thread.start()
         try:
             wait(self._begun)

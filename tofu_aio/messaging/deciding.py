@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from ..protocol.errors import NotAllowed, TofuError
 from ..protocol.lifecycle import State
 from .channel import Channel
-from .judging import refusal
+from .judging import awaited, refusal
 
 Decide: TypeAlias = Callable[[Channel], Awaitable[object]]
 """Accepts by returning, or by ``channel.accept``; refuses by raising, or by ``channel.reject``."""
@@ -37,7 +37,7 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
     try:
         async with deadline:
             try:
-                await decide(channel)
+                await awaited("decide", decide(channel))
             finally:
                 gone.remove_done_callback(left)
     except Exception as error:

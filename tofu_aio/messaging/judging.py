@@ -5,7 +5,9 @@ For both faces: a handler means the same in a thread of its own.
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Awaitable
 from typing import Protocol
 
 from ..protocol.errors import ExchangeFailed, ProcessingFailed, TofuError
@@ -27,6 +29,17 @@ class Judged(Protocol):
 
     def abort(self) -> None:
         """Reset the connection."""
+
+
+async def awaited(name: str, answer: Awaitable[object]) -> None:
+    """Wait for what a function of the application's returned.
+
+    Raises:
+        TypeError: it returned what cannot be waited for.
+    """
+    if not inspect.isawaitable(answer):
+        raise TypeError(f"{name} returned {answer!r:.80}: make it an async function")
+    await answer
 
 
 def handler_failed(channel: Judged, error: Exception) -> None:

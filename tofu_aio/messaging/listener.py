@@ -18,7 +18,7 @@ from .admission import Admission
 from .attributes import Attributes
 from .channel import Channel
 from .deciding import Decide, decided
-from .judging import handler_failed
+from .judging import awaited, handler_failed
 from .limits import DECISION_TIMEOUT, checked_function, checked_seconds
 from .mailbox import Mailbox
 
@@ -199,7 +199,7 @@ async def _decide(
 async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Channel) -> None:
     async with channel:
         try:
-            await handler(channel)
+            await awaited("handler", handler(channel))
         except Exception as error:
             # One bad conversation must not end the others: a server's tasks are its peers.
             handler_failed(channel, error)

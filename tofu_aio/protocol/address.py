@@ -107,9 +107,12 @@ def parse_address(text: str | Address) -> Address:
 
     Raises:
         InvalidAddress: it is neither; the message says what is wrong and what is right.
+        TypeError: it is not even text.
     """
     if isinstance(text, TcpAddress | UdsAddress):
         return text
+    if not isinstance(text, str):
+        raise TypeError(f"an address is text or an Address, not {text!r:.80}: {_FORMS}")
     scheme, separator, rest = text.strip().partition("://")
     if "|" in text or not separator:  # first, for a path may contain ://
         return _parse(text, *text.strip().split("|"))

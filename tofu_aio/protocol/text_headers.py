@@ -46,6 +46,7 @@ class TextHeaders(Mapping[str, str]):
         InvalidMessage: a name or value is empty, or has a character that would let it pose as
             another header: CR or LF, or ``:`` in a name.
         InvalidHeadersLen: all together are longer than 65,535 bytes.
+        TypeError: these are no pairs, or not of text.
     """
 
     __slots__ = ("_encoded", "_first", "_pairs")
@@ -59,7 +60,14 @@ class TextHeaders(Mapping[str, str]):
             self._encoded, self._pairs, self._first = pairs._encoded, pairs._pairs, pairs._first
             return
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self._pairs = tuple(_checked(name, value) for name, value in items)
+        try:
+            listed = [(name, value) for name, value in items]
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"headers are a mapping or pairs of name and value, not {items!r:.80}: "
+                'give {"Name": "value"}, say'
+            ) from error
+        self._pairs = tuple(_checked(name, value) for name, value in listed)
         self._first = None
         text = "".join(f"{name}:{value}\r\n" for name, value in self._pairs)
         try:
