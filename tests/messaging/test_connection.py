@@ -531,20 +531,6 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
 # --- ending --------------------------------------------------------------------------------
 
 
-async def test_a_transport_that_comes_after_the_end_is_not_kept() -> None:
-    """A listener may close, or a connect give up, while the loop is making the transport."""
-    gate = ReadGate(1, lambda _: True)
-    gate.open()
-    connection = Connection(gate, State.HELLO_AWAITED, 7)
-    connection.sink = Recorder()
-    connection.abort(tofu.ChannelClosed("too late"))
-    assert connection.done.done()
-    transport = FakeTransport(connection)
-    connection.connection_made(transport)
-    assert transport.closing
-    await turns(2)
-
-
 async def test_closing_a_starved_channel_answers_the_bye_that_waited() -> None:
     bench = Bench(size=1)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())

@@ -309,13 +309,14 @@ async def test_channels_not_accepted_end_with_their_listener(
     listener = await group.listen(address)
     connecting = asyncio.create_task(group.connect(listener.address))
     await until(lambda: listener._ready.items)
-    silent = await RawPeer.connect(listener.address)
+    slow = await RawPeer.connect(listener.address)
+    await slow.send(hello()[:20])
     await until(lambda: engine.statistics().channels == 4)
     await listener.aclose()
     with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
         await connecting
-    await silent.end()
-    silent.close()
+    await slow.end()
+    slow.close()
     await until(lambda: engine.statistics().channels == 0)
 
 
