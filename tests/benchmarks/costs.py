@@ -19,6 +19,7 @@ import tofu_aio as tofu
 from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.lifecycle import State
 
 MESSAGES = 64 * 2000
@@ -67,7 +68,7 @@ def drive(coroutine: Coroutine[object, object, None]) -> None:
 
 async def measure() -> dict[str, float]:
     """All steps."""
-    gate = ReadGate(2 * 64, lambda _: False)
+    gate = ReadGate(Limits(2 * 64), lambda _: False, lambda _: None)
     gate.open()
     connection = Connection(gate, State.HELLO_AWAITED, 1)
     channel = Channel(connection, lambda _: None, lambda _: None)

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import tofu_aio as tofu
@@ -54,7 +55,10 @@ async def settled(*channels: tofu.Channel) -> None:
     calm = 0
     while calm < 20:
         await asyncio.sleep(0 if calm < 10 else 0.001)
-        now = [(c.statistics(), c.state, connection_of(c).decoder.held) for c in channels]
+        now = [
+            (replace(c.statistics(), suspended_for=0.0), c.state, connection_of(c).decoder.held)
+            for c in channels
+        ]
         calm = calm + 1 if now == before else 0
         before = now
 

@@ -15,7 +15,7 @@ from tofu_aio import OpCode, Status
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.connection import Connection, Sink
 from tofu_aio.messaging.flow import ReadGate
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.messaging.limits import WRITE_HIGH_WATER, Limits
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
 from tofu_aio.protocol.message import Message
@@ -138,7 +138,7 @@ class Bench:
     """A connection between a fake transport and a recorder."""
 
     def __init__(self, size: int = 4, state: State = State.OPEN) -> None:
-        self.gate = ReadGate(size, lambda _: True)
+        self.gate = ReadGate(Limits(size), lambda _: True, lambda _: None)
         self.gate.open()
         self.pool = self.gate.pool
         self.connection = Connection(self.gate, state, 7)

@@ -4,44 +4,66 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
 from tests.messaging.peers import turns, until
+from tofu_aio.messaging import limits as limits_module
 from tofu_aio.messaging.flow import ReadGate
-from tofu_aio.protocol.pool import Reader
+from tofu_aio.messaging.limits import Limits
+from tofu_aio.protocol.pool import Account, Permit, Reader
 
 
 class Greedy:
-    """A reader that wants so many permits, and takes what it can get as a channel does."""
+    """A reader that wants so many messages, and takes what it can get as a channel does."""
 
-    def __init__(self, gate: ReadGate, log: list[str], name: str, wants: int) -> None:
+    def __init__(
+        self, gate: ReadGate, log: list[str], name: str, wants: int, price: int = 1
+    ) -> None:
         self.gate = gate
         self.log = log
         self.name = name
         self.wants = wants
-        self.waits = False
+        self.price = price
+        self.account = Account(gate.pool)
+        self.needs = 0
+        self.suspended_at: float | None = None
+        self.suspended_for = 0.0
+        self.suspensions = 0
+        self.permits: list[Permit] = []
+
+    @property
+    def over_its_share(self) -> bool:
+        return self.account.over_share(self.needs)
 
     def feed(self) -> None:
         """Data for so many messages comes in: nobody overtakes those who wait."""
-        self._take(0 if self.gate.pool.waiters else self.wants)
+        self._take(self.account.budget())
 
     def resume(self) -> None:
-        """One permit is its own, and more only while nobody else waits."""
-        self._take(1 if self.gate.pool.waiters else self.wants)
+        """One message is its own, and more only while nobody else waits."""
+        self._take(self.price)
 
-    def _take(self, most: int) -> None:
-        self.waits = False
-        for _ in range(min(most, self.wants, len(self.gate.pool.free))):
-            self.gate.pool.free.pop()
+    def _take(self, budget: int) -> None:
+        self.needs = 0
+        while self.wants and self.price <= budget:
+            permit = self.account.take(self.price)
+            if permit is None:
+                break
+            self.permits.append(permit)
             self.wants -= 1
             self.log.append(self.name)
+            budget = self.account.budget()
         if self.wants:
-            self.waits = True
+            self.needs = self.price
             self.gate.starve(self)
 
+    def release(self) -> None:
+        self.permits.pop(0).release()
+
     def reconcile_reading(self) -> None:
-        self.log.append(f"{self.name} {'stops' if self.waits else 'reads'}")
+        self.log.append(f"{self.name} {'stops' if self.needs else 'reads'}")
 
     def took(self) -> int:
         return self.log.count(self.name)
@@ -50,19 +72,20 @@ class Greedy:
 class Bench:
     """A gate, its readers, and what it told."""
 
-    def __init__(self, size: int, told: bool = True) -> None:
+    def __init__(self, size: int, told: bool = True, **limits: Any) -> None:
         self.exhausted: list[Reader] = []
         self.log: list[str] = []
         self.listening = told
-        self.gate = ReadGate(size, self._on_exhausted)
+        self.stalls: list[float] = []
+        self.gate = ReadGate(Limits(size, **limits), self._on_exhausted, self.stalls.append)
         self.gate.open()
 
     def _on_exhausted(self, reader: Reader) -> bool:
         self.exhausted.append(reader)
         return self.listening
 
-    def reader(self, name: str, wants: int) -> Greedy:
-        return Greedy(self.gate, self.log, name, wants)
+    def reader(self, name: str, wants: int, price: int = 1) -> Greedy:
+        return Greedy(self.gate, self.log, name, wants, price)
 
     @property
     def takes(self) -> list[str]:
@@ -198,7 +221,7 @@ async def test_a_release_from_a_thread_wakes_the_loop() -> None:
     class Waiting(Greedy):
         def resume(self) -> None:
             super().resume()
-            if not self.waits:
+            if not self.needs:
                 resumed.set()
 
     reader = Waiting(bench.gate, bench.log, "a", 2)
@@ -247,3 +270,126 @@ def test_the_loop_may_close_while_another_thread_releases(monkeypatch: pytest.Mo
     thread.start()
     thread.join()  # an exception in it would be reported, and fail the test
     assert len(bench.gate.pool.free) == 1
+
+
+# --- shares, and long messages ---------------------------------------------------------------
+
+
+async def test_who_has_its_share_waits_in_nobody_s_way() -> None:
+    bench = Bench(8, channel_share=0.5)
+    greedy, modest = bench.reader("g", 100), bench.reader("m", 1)
+    greedy.feed()
+    assert bench.takes == ["g"] * 4
+    await turns(2)
+    assert bench.log[-1] == "g stops"
+    assert (list(bench.gate.pool.parked), list(bench.gate.pool.waiters)) == ([greedy], [])
+    modest.feed()
+    assert bench.takes[4:] == ["m"]
+    assert bench.exhausted == [], "the pool has something left"
+
+
+async def test_who_has_its_share_goes_on_when_its_own_are_released() -> None:
+    bench = Bench(8, channel_share=0.5)
+    greedy = bench.reader("g", 6)
+    greedy.feed()
+    for _ in range(2):
+        greedy.release()
+        await turns(3)
+    assert bench.takes == ["g"] * 6
+    assert not bench.gate.pool.parked
+
+
+async def test_who_waits_for_the_pool_is_parked_when_its_turn_comes_and_it_has_its_share() -> None:
+    bench = Bench(4, channel_share=0.5)
+    first, second, third = (bench.reader(name, 9) for name in "abc")
+    first.feed()  # two, and then it has its share
+    second.feed()  # one: half of what is left
+    third.feed()  # the last one, which whoever holds none may have
+    assert bench.takes == ["a", "a", "b", "c"]
+    late = bench.reader("d", 1)
+    late.feed()
+    await turns(3)
+    first.release()
+    await turns(3)
+    assert bench.takes[4:] == ["d"], "it holds nothing: those with a share are not before it"
+
+
+async def test_a_long_message_waits_until_there_are_permits_enough_and_nobody_passes_it() -> None:
+    bench = Bench(4, pool_bytes=4 * 40_000)
+    holder = bench.reader("h", 3)
+    holder.feed()
+    long, short = bench.reader("l", 1, price=4), bench.reader("s", 1)
+    long.feed()
+    short.feed()
+    for _ in range(3):
+        assert bench.takes == ["h"] * 3
+        holder.release()
+        await turns(3)
+    assert bench.takes[3:] == ["l"]
+    long.release()
+    await turns(3)
+    assert bench.takes[4:] == ["s"]
+
+
+async def test_who_gives_up_makes_way_for_one_that_needs_less() -> None:
+    bench = Bench(4)
+    holder = bench.reader("h", 3)
+    holder.feed()
+    long, short = bench.reader("l", 1, price=4), bench.reader("s", 1)
+    long.feed()
+    short.feed()
+    await turns(3)
+    bench.gate.forget(long)
+    await turns(3)
+    assert bench.takes[3:] == ["s"]
+
+
+# --- how long --------------------------------------------------------------------------------
+
+
+async def test_waits_are_measured() -> None:
+    bench = Bench(1)
+    reader = bench.reader("a", 2)
+    reader.feed()
+    assert reader.suspended_at is not None
+    await asyncio.sleep(0.01)
+    reader.release()
+    await turns(3)
+    assert reader.suspended_at is None
+    assert bench.gate.longest_wait == reader.suspended_for >= 0.009
+    assert (reader.suspensions, bench.gate.suspensions) == (1, 1)
+
+
+async def test_that_nobody_gives_permits_back_is_told_once_for_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
+    bench = Bench(1)
+    reader = bench.reader("a", 9)
+    reader.feed()
+    for episode in range(1, 4):
+        await until(lambda episode=episode: len(bench.stalls) == episode)  # type: ignore[misc]
+        looked: list[None] = []
+        asyncio.get_running_loop().call_later(0.05, looked.append, None)
+        await until(lambda looked=looked: looked)  # type: ignore[misc]
+        assert len(bench.stalls) == episode
+        reader.release()
+        await turns(3)
+    assert min(bench.stalls) >= 0.02
+    bench.gate.close()
+
+
+async def test_while_permits_come_back_nobody_is_accused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the queue is, and each one waits in it."""
+    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
+    bench = Bench(1)
+    readers = [bench.reader(str(number), 1) for number in range(200)]
+    for reader in readers:
+        reader.feed()
+    for reader in readers:
+        await until(lambda reader=reader: reader.permits)  # type: ignore[misc]
+        await asyncio.sleep(0.001)
+        reader.release()
+    assert bench.gate.longest_wait > 0.02
+    assert bench.stalls == []
+    bench.gate.close()

@@ -58,6 +58,9 @@ class Channel:
 
     def __init__(self, pool: Pool, state: State = State.OPEN) -> None:
         self.pool = pool
+        self.suspended_at: float | None = None
+        self.suspended_for = 0.0
+        self.suspensions = 0
         self.decoder = Decoder(pool, state, 7)
         self.said: list[tuple[object, ...]] = []
         self.held: list[Message] = []
@@ -67,6 +70,15 @@ class Channel:
 
     def resume(self) -> None:
         self._take(self.decoder.resume())
+
+    @property
+    def needs(self) -> int:
+        return self.decoder.needs
+
+    @property
+    def over_its_share(self) -> bool:
+        assert self.decoder.account is not None
+        return self.decoder.account.over_share(self.decoder.needs)
 
     def reconcile_reading(self) -> None: ...
 
@@ -80,7 +92,7 @@ class Channel:
 
 def serve(pool: Pool) -> None:
     """Give the free permits to those who wait, the longest first."""
-    while pool.waiters and pool.free:
+    while pool.waiters and pool.waiters[0].needs <= len(pool.free):
         pool.waiters.popleft().resume()
 
 
@@ -171,17 +183,17 @@ def test_a_bounded_pool_delays_messages_and_changes_nothing_else(
     while any(arriving) or pool.waiters:
         for channel, pieces in zip(channels, arriving, strict=True):
             if pieces and random.random() < 0.7:
-                waited, had = bool(pool.waiters), channel.decoder._permit
+                waited, had = bool(pool.waiters), channel.decoder.promised
                 batch = channel.feed(pieces.pop())
                 # First come, first served: only a permit from before lets one pass who wait.
-                assert not waited or sum(m._pool is not None for m in batch) <= had
+                assert not waited or sum(m._permit is not None for m in batch) <= had
             random.shuffle(channel.held)
             while channel.held and random.random() < 0.5:
                 channel.held.pop().release()
             if random.random() < 0.5:
                 serve(pool)
-            with_permit = sum(m._pool is not None for each in channels for m in each.held)
-            under_way = sum(each.decoder._permit for each in channels)
+            with_permit = sum(m._permit is not None for each in channels for m in each.held)
+            under_way = sum(each.decoder.promised for each in channels)
             assert pool.out == with_permit + under_way <= size
             assert channel.decoder.starved == (channel in pool.waiters)
     for channel, (messages, _) in zip(channels, cases, strict=True):
@@ -542,11 +554,11 @@ def test_no_bytes_raise_or_cost_a_permit(
     for piece in cut(data, draw.draw(st.lists(st.integers(0, len(data)), max_size=5))):
         channel.feed(piece)
         serve(pool)
-        held = sum(message._pool is not None for message in channel.held)
-        assert pool.out == held + channel.decoder._permit <= size
+        held = sum(message._permit is not None for message in channel.held)
+        assert pool.out == held + channel.decoder.promised <= size
         if channel.decoder.violation is not None:
             assert channel.feed(frame() + frame(OpCode.BYE_REQUEST)) == []
-            assert (channel.decoder.held, channel.decoder._permit) == (0, False)
+            assert (channel.decoder.held, channel.decoder.promised) == (0, 0)
     channel.decoder.close()
     for message in channel.held:
         message.release()

@@ -30,9 +30,11 @@ from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from .attributes import Attributes, channel_attributes
 from .connection import Connection, when_sending
 from .exchange import Exchange
+from .holdings import Holdings, of_connection, of_messages
 from .limits import checked_seconds
 from .mailbox import Mailbox
 from .peer import Peer
+from .receipts import inbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
 
@@ -75,7 +77,7 @@ class Channel(ObjectStream[Message]):
         self._introduced = introduced
         self._forget = forget  # called once, with the number, when the socket is gone
         self._welcome = welcome  # the listener's headers, encoded, of its answer to a Hello
-        self._mailbox: Mailbox[Message] = Mailbox()
+        self._mailbox = Mailbox(inbox())
         self._requests: dict[int, asyncio.Future[Message]] = {}
         # By message id: our own exchanges; by its negative: the peer's, who counts for itself.
         self._exchanges: dict[int, Exchange] = {}
@@ -140,13 +142,22 @@ class Channel(ObjectStream[Message]):
     def statistics(self) -> ChannelStatistics:
         """A snapshot of its counters."""
         connection = self._connection
+        account = connection.decoder.account
         return ChannelStatistics(
             received=connection.received,
             sent=connection.sent,
             queued_bytes=connection.queued_bytes,
+            held=account.settle() if account is not None else 0,
+            suspended=connection.suspended_at is not None,
+            suspended_for=connection.waited,
             suspensions=connection.suspensions,
             late_responses=self._late,
+            triggers=self.triggers,
         )
+
+    def holdings(self) -> Holdings:
+        """What it has in hand for the application and for the peer."""
+        return of_connection(self._connection) + of_messages(self._mailbox.items)
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} {self.state.name.lower()}>"

@@ -26,12 +26,12 @@ from ..protocol.errors import (
 from ..protocol.lifecycle import BYE_SAID, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
-from ..protocol.pool import Pool
+from ..protocol.pool import Permit
 from ..protocol.status import Status
 from .farewell import Farewell
 from .flow import ReadGate
 from .heartbeat import Heartbeat, interval_asked
-from .limits import BYE_TIMEOUT, WRITE_HIGH_WATER
+from .limits import BYE_TIMEOUT
 from .peer import Peer, peer_of
 from .remains import Remains
 
@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         number: the local channel number.
 
     Attributes:
+        carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
         sink: who takes what is received. Set before the first byte.
@@ -89,13 +90,14 @@ class Connection(asyncio.Protocol):
         sent: messages accepted for sending.
         received: messages that arrived.
         suspensions: how often it began to wait for a permit.
+        suspended_at: when it began, in the loop's time; None while it does not.
+        suspended_for: seconds for which it has waited, but for now.
         write_paused: the transport's buffer is above the high-water mark.
         senders: who waits for ``room``, if anyone ever did. While both are false it returns at
             once, and need not be called.
     """
 
     __slots__ = (
-        "_carried",
         "_deadline",
         "_discarding",
         "_due",
@@ -103,11 +105,14 @@ class Connection(asyncio.Protocol):
         "_gate",
         "_half",
         "_heartbeat",
+        "_high_water",
         "_loop",
+        "_low_water",
         "_out",
         "_remains",
         "_told",
         "_transport",
+        "carried",
         "decoder",
         "done",
         "end",
@@ -116,6 +121,8 @@ class Connection(asyncio.Protocol):
         "senders",
         "sent",
         "sink",
+        "suspended_at",
+        "suspended_for",
         "suspensions",
         "write_paused",
     )
@@ -129,12 +136,15 @@ class Connection(asyncio.Protocol):
         self.sink: Sink
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.sent = self.received = self.suspensions = 0
+        self.suspended_at: float | None = None
+        self.suspended_for = 0.0
+        self._high_water, self._low_water = gate.limits.water
         self._transport: asyncio.Transport | None = None
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
         self._discarding = False  # closing: what comes is thrown away
         self._out = bytearray()  # encoded frames that the transport has not got
-        self._carried: list[Pool] = []  # whose permits the messages in _out hold
+        self.carried: list[Permit] = []  # what the messages in _out hold
         self._due = 0  # messages of the last chunk that may yet be answered
         self._half = 0  # when so many are left, the answers so far are worth a write
         self._flushing = False  # a flush is scheduled
@@ -152,12 +162,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start: bound the transport's own buffer."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self._transport.set_write_buffer_limits(self._high_water, self._low_water)
 
     def data_received(self, data: bytes) -> None:
         """Decode and hand on what arrived."""
         decoder = self.decoder
-        if decoder.starved:
+        if decoder.needs:
             # More came before the turn's end: at this rate it may not wait for that.
             self._reading(wanted=False)
             decoder.feed(data)
@@ -205,6 +215,24 @@ class Connection(asyncio.Protocol):
 
     # --- receiving ------------------------------------------------------------------------
 
+    @property
+    def needs(self) -> int:
+        """How many permits it waits for; 0 if it does not."""
+        return self.decoder.needs
+
+    @property
+    def over_its_share(self) -> bool:
+        """Whether it is its own messages, not those of others, that it waits for."""
+        account = self.decoder.account
+        return account is not None and account.over_share(self.decoder.needs)
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which it has waited for permits in all."""
+        if self.suspended_at is None:
+            return self.suspended_for
+        return self.suspended_for + self._loop.time() - self.suspended_at
+
     def resume(self) -> None:
         """Go on with what waited for a permit."""
         self._take(self.decoder.resume())
@@ -244,8 +272,7 @@ class Connection(asyncio.Protocol):
                 self._discard(batch)
             else:
                 self.sink.received(batch)
-        if decoder.starved:
-            self.suspensions += 1
+        if decoder.needs:
             self._gate.starve(self)
         elif decoder.violation is not None:
             violation = decoder.violation
@@ -293,13 +320,13 @@ class Connection(asyncio.Protocol):
             return message.message_id or next_message_id()
         headers = message.headers.encode()
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
-        pool = message._pool
-        if pool is not None:
-            message._pool = None
+        permit = message._permit
+        if permit is not None:
+            message._permit = None
             if self._out:
-                self._carried.append(pool)
+                self.carried.append(permit)
             else:
-                pool.release()
+                permit.release()
         return message_id
 
     def check(self, message: Message) -> int:
@@ -350,7 +377,7 @@ class Connection(asyncio.Protocol):
         out += body
         self.sent += 1
         due = self._due = self._due - 1
-        if due == 0 or due == self._half or len(out) >= WRITE_HIGH_WATER:  # noqa: PLR1714
+        if due == 0 or due == self._half or len(out) >= self._high_water:  # noqa: PLR1714
             self.flush()
         elif not self._flushing:
             self._flushing = True
@@ -407,13 +434,13 @@ class Connection(asyncio.Protocol):
 
     def _forget_queue(self) -> None:
         self._out = bytearray()
-        if self._carried:
+        if self.carried:
             self._release_carried()
 
     def _release_carried(self) -> None:
-        carried, self._carried = self._carried, []
-        for pool in carried:
-            pool.release()
+        carried, self.carried = self.carried, []
+        for permit in carried:
+            permit.release()
 
     def _admit_sender(self) -> None:
         if self.senders and not self.write_paused and not self.senders[0].done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Literal, Self, cast, overload
 
@@ -13,9 +14,13 @@ from ..protocol.pool import Allocation, Reader
 from .connection import Connection
 from .flow import ReadGate
 from .group import ChannelGroup
-from .limits import POOL_MESSAGES, checked_count
+from .holders import held_by_application, in_words
+from .holdings import Holdings
+from .limits import CHANNEL_SHARE, POOL_BYTES, POOL_MESSAGES, WRITE_HIGH_WATER, Limits
 from .numbers import NumberedTable
 from .statistics import EngineStatistics
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -27,24 +32,42 @@ class Engine:
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels. While
-            they are, channels are not read, and their peers feel it. At least 1. Each may take
-            131,086 bytes; see ``docs/design/messaging.md`` for the whole bound.
+            they are, channels are not read, and their peers feel it. At least 1.
+        pool_bytes: how many bytes they may have together, headers included; at least 131,086, which
+            the longest message has. A message that is longer than ``pool_bytes / pool_messages``
+            counts as several, so that neither bound is ever passed. ``docs/design/pool.md`` has the
+            whole bound of the memory.
+        channel_share: the part of the pool, as far as other channels leave it, that the messages of
+            one channel may hold; up to 1, all of it. With 0.5 one busy channel has half of the
+            pool, two a third each, and so on: there is always something left for the next one.
+            One message it may always hold.
+        write_high_water: bytes that wait to be sent on a channel before ``send`` waits too.
+        write_low_water: bytes at which it goes on; a quarter of that, unless given.
 
     Raises:
-        TypeError, ValueError: ``pool_messages`` is no whole number, or less than 1.
+        TypeError, ValueError: one of them makes no sense: the message says which.
     """
 
-    def __init__(self, pool_messages: int = POOL_MESSAGES) -> None:
-        self._gate = ReadGate(checked_count("pool_messages", pool_messages), self._exhausted)
+    def __init__(
+        self,
+        pool_messages: int = POOL_MESSAGES,
+        *,
+        pool_bytes: int = POOL_BYTES,
+        channel_share: float = CHANNEL_SHARE,
+        write_high_water: int = WRITE_HIGH_WATER,
+        write_low_water: int | None = None,
+    ) -> None:
+        limits = Limits(pool_messages, pool_bytes, channel_share, write_high_water, write_low_water)
+        self._gate = ReadGate(limits, self._exhausted, self._accuse)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: set[ChannelGroup] = set()
         self._open = False
 
     def __repr__(self) -> str:
-        now = self.statistics()
+        pool = self._gate.pool
         return (
-            f"<Engine {'open' if self._open else 'closed'} channels={now.channels} "
-            f"free={now.pool_free}/{now.pool_size}>"
+            f"<Engine {'open' if self._open else 'closed'} channels={len(self._numbers)} "
+            f"free={len(pool.free)}/{pool.size}>"
         )
 
     async def __aenter__(self) -> Self:
@@ -100,7 +123,7 @@ class Engine:
         if allocation is Allocation.POOL_ONLY:
             if not self._gate.pool.take():
                 return None
-            message._pool = self._gate.pool
+            message._permit = self._gate.pool
         return message
 
     def put(self, message: Message | None) -> None:
@@ -118,16 +141,45 @@ class Engine:
         async with asyncio.TaskGroup() as closing:
             for group in list(self._groups):
                 closing.create_task(group.aclose())
+        self._gate.close()
 
     def statistics(self) -> EngineStatistics:
-        """A snapshot of the pool and the channels."""
-        pool = self._gate.pool
+        """A snapshot of the pool and the channels. It takes longer the more of them there are."""
+        gate = self._gate
+        pool = gate.pool
+        free = len(pool.free)
+        own = sum((group.holdings() for group in self._groups), Holdings())
         return EngineStatistics(
             pool_size=pool.size,
-            pool_free=len(pool.free),
+            pool_free=free,
+            inbox=own.inbox,
+            application=pool.size - free - own.inbox - own.outgoing,
+            outgoing=own.outgoing,
+            held_bytes=own.nbytes,
             waiting=len(pool.waiters),
-            suspensions=self._gate.suspensions,
+            over_share=len(pool.parked),
+            suspensions=gate.suspensions,
+            longest_wait=gate.longest_wait,
             channels=len(self._numbers),
+        )
+
+    def _accuse(self, seconds: float) -> None:
+        """Say who holds the permits that others have waited for too long."""
+        pool = self._gate.pool
+        now = self.statistics()
+        unreceived = [message for group in self._groups for message in group.unreceived()]
+        held = held_by_application(pool, unreceived)
+        logger.warning(
+            "%d channels wait, and no permit of the pool came back for %.0f s: of %d the "
+            "application holds %d, %d are in inboxes, and %d are to be sent. Release messages "
+            "sooner, receive them, or give the engine more pool_messages. Held: %s",
+            now.waiting,
+            seconds,
+            now.pool_size,
+            now.application,
+            now.inbox,
+            now.outgoing,
+            in_words(held, self._gate.home.time()) or "none",
         )
 
     def _exhausted(self, reader: Reader) -> bool:

@@ -26,6 +26,7 @@ from ..protocol.text_headers import HeadersLike, TextHeaders
 from .attributes import Attributes, channel_attributes
 from .connection import Connection
 from .mailbox import Mailbox
+from .receipts import inbox
 
 LEFT: Final = Status.PROCESSING_FAILED
 """The status of the last part of one who leaves before all was sent."""
@@ -68,7 +69,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self._op_code = op_code
         self._headers = _encoded(headers)  # for the first part
         self._forget = forget  # called when it is left
-        self._parts: Mailbox[Message] = Mailbox()
+        self._parts = Mailbox(inbox())
         # The peer knows of it: from the first part that is sent, or because it asked.
         self.begun = not self.asks
         self._finished = False

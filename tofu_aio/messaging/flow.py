@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from ..protocol.pool import Pool, Reader
 from .home import Home
+from .limits import Limits
+from .stalls import StallWatch
 
 
 class ReadGate:
@@ -16,43 +18,74 @@ class ReadGate:
     By then the application may have released what it held; a channel that starts and stops
     waiting within a turn never touches its socket. ``Pool.release`` may come from any thread.
 
+    A channel that has its share of the pool waits as well, but in nobody's way: once enough of its
+    own messages are released, it joins the queue.
+
     Args:
-        size: the permits.
+        limits: of the engine.
         on_exhausted: told once when channels begin to wait, and again only after none did.
+        on_stall: told for how many seconds channels have waited and none was served; once.
 
     Attributes:
+        limits: as given.
         home: the loop that it belongs to.
+        suspensions: how often a channel began to wait for a permit.
+        longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
+        last_grant: when a channel last got what it waited for, in the loop's time.
     """
 
-    def __init__(self, size: int, on_exhausted: Callable[[Reader], bool]) -> None:
-        self.pool = Pool(size, self._schedule)
+    def __init__(
+        self,
+        limits: Limits,
+        on_exhausted: Callable[[Reader], bool],
+        on_stall: Callable[[float], None],
+    ) -> None:
+        self.limits = limits
+        self.pool = Pool(
+            limits.pool_messages, self._schedule, unit=limits.unit, share=limits.channel_share
+        )
+        self.home = Home()
         self.suspensions = 0
-        """How often a channel began to wait for a permit."""
+        self.longest_wait = 0.0
+        self.last_grant = 0.0
         self._on_exhausted = on_exhausted
+        self._watch = StallWatch(self.home, self._stalled_since, on_stall)
         self._told = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
-        self.home = Home()
 
     def open(self) -> None:
         """Belong to the running loop and its thread."""
         self.home.enter()
 
+    def close(self) -> None:
+        """Nobody will wait any more."""
+        self._watch.end()
+
     def starve(self, reader: Reader) -> None:
-        """Put a channel that found no permit at the end of the queue."""
+        """Have a channel wait that found no permit: at the end of the queue, or for its own."""
         self.suspensions += 1
-        self.pool.waiters.append(reader)
+        reader.suspensions += 1
+        reader.suspended_at = self.home.time()
         self._changed[reader] = None
-        if not self._told:
-            self._told = self._on_exhausted(reader)
+        if reader.over_its_share:
+            self.pool.parked[reader] = None
+        else:
+            self.pool.waiters.append(reader)
+            if not self._told:
+                self._told = self._on_exhausted(reader)
+            self._watch.begin()
         self._schedule()
 
     def forget(self, reader: Reader) -> None:
         """Take a channel that closes out of the queue."""
-        if reader in self.pool.waiters:
-            self.pool.waiters.remove(reader)
-            if not self.pool.waiters:
-                self._told = False
+        pool = self.pool
+        pool.parked.pop(reader, None)
+        if reader in pool.waiters:
+            pool.waiters.remove(reader)
+            self._told = self._told and bool(pool.waiters)
+            self._schedule()  # it may have been in the way of one that needs less
+        self._wake(reader)
 
     def _schedule(self) -> None:
         """Reconcile at the end of this turn. From any thread, and from finalizers."""
@@ -68,12 +101,35 @@ class ReadGate:
         self._scheduled = False
         pool = self.pool
         changed, self._changed = self._changed, {}
-        while pool.waiters and pool.free:
+        for reader in [reader for reader in pool.parked if not reader.over_its_share]:
+            del pool.parked[reader]
+            pool.waiters.append(reader)
+        while pool.waiters and pool.waiters[0].needs <= len(pool.free):
             reader = pool.waiters.popleft()
+            if reader.over_its_share:
+                pool.parked[reader] = None
+                continue
             changed[reader] = None
-            reader.resume()  # takes one permit at least, or has nothing left to take it for
+            self._wake(reader)
+            reader.resume()  # takes what it needs, or has nothing left to take it for
         if not pool.waiters:
             self._told = False
         for reader in changed:
             if reader not in self._changed:  # else it waits since this very turn: see the next
                 reader.reconcile_reading()
+
+    def _stalled_since(self) -> float | None:
+        waiters = self.pool.waiters
+        if not waiters:
+            return None
+        assert waiters[0].suspended_at is not None
+        return max(self.last_grant, waiters[0].suspended_at)
+
+    def _wake(self, reader: Reader) -> None:
+        """It waits no more."""
+        if reader.suspended_at is not None:
+            self.last_grant = self.home.time()
+            waited = self.last_grant - reader.suspended_at
+            reader.suspended_for += waited
+            reader.suspended_at = None
+            self.longest_wait = max(self.longest_wait, waited)

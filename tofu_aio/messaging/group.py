@@ -45,12 +45,14 @@ from .channel import Channel
 from .connection import Connection
 from .flow import ReadGate
 from .heartbeat import heartbeat_header
+from .holdings import Holdings, of_messages
 from .home import CallQueue
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_count, checked_seconds
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
 from .posted import PostedChannel, PostedListener
+from .receipts import inbox
 from .reconnecting import ConnectOptions, Reconnecting
 from .tls import as_it_is, client_layer, server_layer
 
@@ -86,7 +88,7 @@ class ChannelGroup:
         self._members: dict[int, Member] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._connecting: set[asyncio.Timeout] = set()
-        self._mailbox: Mailbox[Message] = Mailbox()
+        self._mailbox = Mailbox(inbox())
         self._home = gate.home
         self._calls = CallQueue(gate.home)
 
@@ -397,6 +399,20 @@ class ChannelGroup:
         self._mailbox.put([notification(Status.POOL_EMPTY)])
         return True
 
+    def holdings(self) -> Holdings:
+        """What it has in hand, all its channels together."""
+        members = self._members.values()
+        channels = [m.holdings() for m in members if isinstance(m, Channel | PostedChannel)]
+        return sum(channels, of_messages(self._mailbox.items))
+
+    def unreceived(self) -> list[Message]:
+        """The messages in its mailbox, and in those of its channels."""
+        messages = list(self._mailbox.items)
+        for member in self._members.values():
+            if isinstance(member, Channel):
+                messages += member._mailbox.items
+        return messages
+
     # --- the parts ------------------------------------------------------------------------
 
     @property
@@ -582,11 +598,11 @@ def _group_closed() -> TofuError:
 @contextmanager
 def _handing_over(message: Message, own: Message) -> Iterator[None]:
     """Let the permit go with the message that stands for the application's, unless that fails."""
-    own._pool, message._pool = message._pool, None
+    own._permit, message._permit = message._permit, None
     try:
         yield
     except TofuError:
-        own._pool, message._pool = None, own._pool
+        own._permit, message._permit = None, own._permit
         raise
 
 

@@ -38,6 +38,16 @@ class Home:
         """Whether there is a loop that can still be called."""
         return self._loop is not None and not self._loop.is_closed()
 
+    def time(self) -> float:
+        """The loop's clock, in seconds."""
+        assert self._loop is not None
+        return self._loop.time()
+
+    def call_later(self, seconds: float, callback: Call) -> asyncio.TimerHandle:
+        """Have it called after a while. At home."""
+        assert self._loop is not None
+        return self._loop.call_later(seconds, callback)
+
     def call_soon(self, callback: Call) -> None:
         """Have it called in the next turn. From any thread, and from finalizers.
 

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
-POOL_MESSAGES: Final = 64
-"""Received messages alive at once, over all channels of an engine, unless the user says more."""
+from ..protocol.binary_header import HEADER_SIZE, MAX_PART
+
+LARGEST_MESSAGE: Final = HEADER_SIZE + 2 * MAX_PART
+"""Bytes: 131,086."""
+
+POOL_MESSAGES: Final = 1024
+"""Received messages alive at once, over all channels of an engine, unless the user says other."""
+
+POOL_BYTES: Final = 64 * LARGEST_MESSAGE
+"""Bytes of them, likewise: 8 MiB and a little. So 64 messages may be alive whatever their size, and
+1024 small ones: a pipeline of requests needs many, and they are small."""
+
+CHANNEL_SHARE: Final = 1.0
+"""The part of what others leave of the pool that one channel may hold: all, for where nobody else
+wants anything that is the fastest, and an application may need many messages at once."""
+
+SHARE_MIN: Final = 0.001
+"""Less would be one message whatever the pool."""
 
 WRITE_HIGH_WATER: Final = 64 * 1024
 """Bytes that wait to be sent on one channel before ``send`` waits too. One large message."""
+
+HELD_TOO_LONG: Final = 10.0
+"""Seconds without a permit coming back, while channels wait, after which the log names who holds
+them."""
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for resolving, connecting and Hello together."""
@@ -100,17 +121,18 @@ def checked_number(name: str, value: float, least: float, most: float, unit: str
     return value
 
 
-def checked_count(name: str, value: int) -> int:
-    """How many there may be of something that is needed.
+def checked_count(name: str, value: int, least: int = 1, most: float = math.inf) -> int:
+    """How many there may be of something.
 
     Raises:
         TypeError: it is no whole number; True and False are none.
-        ValueError: it is less than 1.
+        ValueError: it is below ``least``, or above ``most``.
     """
+    right = f"{least} or more" if most == math.inf else f"{least} to {most}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}, no whole number: give 1 or more")
-    if value < 1:
-        raise ValueError(f"{name} is {value}: give 1 or more")
+        raise TypeError(f"{name} is {value!r}, no whole number: give {right}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}: give {right}")
     return value
 
 
@@ -122,3 +144,37 @@ def checked_function(name: str, value: object) -> None:
     """
     if not callable(value):
         raise TypeError(f"{name} is {value!r}: give a function")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an engine may hold, as its user wants it; ``Engine`` says what each is.
+
+    Raises:
+        TypeError, ValueError: one makes no sense: the message says which.
+    """
+
+    pool_messages: int = POOL_MESSAGES
+    pool_bytes: int = POOL_BYTES
+    channel_share: float = CHANNEL_SHARE
+    write_high_water: int = WRITE_HIGH_WATER
+    write_low_water: int | None = None
+
+    def __post_init__(self) -> None:
+        checked_count("pool_messages", self.pool_messages)
+        checked_count("pool_bytes", self.pool_bytes, LARGEST_MESSAGE)
+        checked_number("channel_share", self.channel_share, SHARE_MIN, 1)
+        checked_count("write_high_water", self.write_high_water)
+        if self.write_low_water is not None:
+            checked_count("write_low_water", self.write_low_water, 0, self.write_high_water)
+
+    @property
+    def unit(self) -> int:
+        """Bytes of a message for each permit that it takes: so both bounds of the pool hold."""
+        return max(1, self.pool_bytes // self.pool_messages)
+
+    @property
+    def water(self) -> tuple[int, int]:
+        """The high and the low water mark; the low one is a quarter, as in asyncio."""
+        low = self.write_low_water
+        return self.write_high_water, self.write_high_water // 4 if low is None else low

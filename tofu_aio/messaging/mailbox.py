@@ -24,8 +24,8 @@ class Mailbox(Generic[T]):
 
     __slots__ = ("_receiver", "end", "items")
 
-    def __init__(self) -> None:
-        self.items: deque[T] = deque()
+    def __init__(self, items: deque[T] | None = None) -> None:
+        self.items: deque[T] = deque() if items is None else items
         self.end: TofuError | None = None
         self._receiver: asyncio.Future[None] | None = None
 

@@ -12,6 +12,7 @@ from ..protocol.status import Status
 from .acceptor import Acceptor
 from .admission import Admission
 from .connection import Connection
+from .holdings import Holdings, of_connection
 from .home import Call
 from .mailbox import Mailbox
 
@@ -61,6 +62,10 @@ class PostedChannel:
         """Connecting failed, which whoever tried will tell: nothing is heard from here."""
         self._known = False
         self._connection.abort(ChannelClosed("connecting failed"))
+
+    def holdings(self) -> Holdings:
+        """What it has in hand for the peer; the mailbox is the group's."""
+        return of_connection(self._connection)
 
     async def aclose(self) -> None:
         """Say Bye, wait for the answer, and close."""

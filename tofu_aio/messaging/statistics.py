@@ -4,24 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .triggers import Triggers
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
     """An engine at one moment.
 
+    Always ``pool_size == pool_free + inbox + application + outgoing``.
+
     Attributes:
         pool_size: permits in all.
-        pool_free: permits not taken. The others are held by received messages, by those of which
-            only a part has arrived, and by those that ``get(Allocation.POOL_ONLY)`` made.
-        waiting: channels that wait for a permit now.
-        suspensions: how often a channel began to wait for a permit.
+        pool_free: permits that nobody has.
+        inbox: permits of messages that nobody has received yet, or that have arrived in part.
+        application: permits of messages that were received and not released, those among them that
+            wait in an exchange, and of those that ``get(Allocation.POOL_ONLY)`` made.
+        outgoing: permits of received messages that wait to be sent on.
+        held_bytes: bytes of messages that wait to be received or sent, whole or in part. Those
+            that the application has received are its own.
+        waiting: channels that wait for permits now.
+        over_share: channels that wait until fewer of their own messages are alive.
+        suspensions: how often a channel began to wait for permits.
+        longest_wait: seconds; the longest that a channel has waited, or waits now.
         channels: channels and listeners that are open.
     """
 
     pool_size: int
     pool_free: int
+    inbox: int
+    application: int
+    outgoing: int
+    held_bytes: int
     waiting: int
+    over_share: int
     suspensions: int
+    longest_wait: float
     channels: int
 
 
@@ -33,13 +50,21 @@ class ChannelStatistics:
         received: messages that arrived, control messages among them.
         sent: messages accepted for sending, control messages among them.
         queued_bytes: bytes that wait to be sent.
-        suspensions: how often this channel began to wait for a permit.
+        held: permits of the pool that its messages hold, wherever they are.
+        suspended: it waits for permits now, and is not read.
+        suspended_for: seconds for which it has waited in all.
+        suspensions: how often it began to wait for permits.
         late_responses: responses dropped because their request was cancelled or timed out, and
             parts dropped because their exchange was left.
+        triggers: what it waits for.
     """
 
     received: int
     sent: int
     queued_bytes: int
+    held: int
+    suspended: bool
+    suspended_for: float
     suspensions: int
     late_responses: int
+    triggers: Triggers

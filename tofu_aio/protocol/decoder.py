@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -18,13 +19,14 @@ from .op_code import (
     OpCode,
     Role,
 )
-from .pool import Pool
+from .pool import Account, Permit, Pool
 from .status import STATUSES, Status
 from .text_headers import EMPTY_HEADERS, TextHeaders
 
 _unpack: Final = HEADER.unpack_from
 _new: Final = object.__new__
 _SIGNAL: Final = int(OpCode.SIGNAL)
+_NOTHING: Final[deque[None]] = deque()
 _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
@@ -32,7 +34,7 @@ _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 class Decoder:
     """The receiving half of one channel: any split of the bytes gives the same messages.
 
-    A regular message takes its permit when its header is complete. Without a permit the decoder
+    A regular message takes its permits when its header is complete. Without them the decoder
     is *starved*: it keeps what it has and waits for ``resume``. Hello and Bye need no permit, so
     that control is never held up; ``lifecycle`` lets each come once, which bounds them.
 
@@ -51,7 +53,8 @@ class Decoder:
         state: where the channel is in its life. The decoder moves it for what is received,
             the owner for what is sent.
         violation: why decoding ended, or None.
-        starved: waiting for a permit.
+        account: what the channel holds of the pool; None where nothing is taken.
+        needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
         on_heartbeat: called for each heartbeat; None while none may come.
@@ -65,13 +68,13 @@ class Decoder:
         "_number",
         "_partial",
         "_permit",
-        "_pool",
         "_size",
+        "account",
         "asked_id",
         "awaited_id",
+        "needs",
         "offset",
         "on_heartbeat",
-        "starved",
         "state",
         "violation",
     )
@@ -79,29 +82,39 @@ class Decoder:
     def __init__(self, pool: Pool | None, state: State, channel_number: int | None = None) -> None:
         self.state = state
         self.violation: TofuError | None = None
-        self.starved = False
+        self.account = None if pool is None else Account(pool)
+        self.needs = 0
         self.awaited_id = 0
         self.asked_id = 0
         self.offset = 0
         self.on_heartbeat: Callable[[], None] | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
-        self._pool = pool
-        self._permit = False  # the frame in _partial, or at _at, has its permit
+        self._permit: Permit | None = None  # of the frame in _partial, or at _at
         self._partial: bytearray | None = None  # the start of an incomplete frame
         self._size = 0  # of the frame in _partial; HEADER_SIZE while even that is not known
         self._chunk = b""  # what waits for a permit, from _at on
         self._at = 0
 
     @property
+    def starved(self) -> bool:
+        """Whether it waits for permits."""
+        return self.needs > 0
+
+    @property
     def held(self) -> int:
         """How many bytes wait here: for the rest of a frame, or for a permit."""
         return len(self._partial or b"") + len(self._chunk) - self._at
 
+    @property
+    def promised(self) -> int:
+        """How many permits a message has that is not whole yet."""
+        return self._permit.worth if self._permit is not None else 0
+
     def feed(self, data: bytes) -> list[Message]:
         """Take what the peer sent and return the messages it completes, in order."""
         batch: list[Message] = []
-        if self.starved:
+        if self.needs:
             self._chunk = self._chunk[self._at :] + data
             self._at = 0
             return batch
@@ -113,34 +126,32 @@ class Decoder:
                 if len(partial) < self._size:
                     return batch
                 self._partial = None
-                self._parse(bytes(partial), 0, batch, fair=True)
+                self._parse(bytes(partial), 0, batch, 0)  # it has its permit, if it needs one
             else:
                 self._partial = None
                 data = bytes(partial) + data
         if at < len(data) and not self._ended:
-            # Nobody overtakes those who wait already.
-            self._parse(data, at, batch, fair=self._pool is None or not self._pool.waiters)
+            self._parse(data, at, batch, self.account.budget() if self.account else 0)
         return batch
 
     def resume(self) -> list[Message]:
-        """Go on after starving: take a permit, and more only while nobody else waits.
+        """Go on after starving: take what is needed, and more only while nobody else waits.
 
-        Without a permit nothing changes; and without starving, for then none is wanted.
+        Without that nothing changes; and without starving, for then none is wanted.
         """
         batch: list[Message] = []
-        pool = self._pool
-        if not self.starved:
+        account, budget = self.account, 0
+        if not self.needs:
             return batch
-        if pool is not None:
-            try:
-                pool.free.pop()
-            except IndexError:
+        if account is not None:
+            self._permit = account.take(self.needs)
+            if self._permit is None:
                 return batch
-            self._permit = True
-        self.starved = False
+            budget = account.budget()
+        self.needs = 0
         chunk, self._chunk = self._chunk, b""
         at, self._at = self._at, 0
-        self._parse(chunk, at, batch, fair=pool is None or not pool.waiters)
+        self._parse(chunk, at, batch, budget)
         return batch
 
     def stop_counting(self) -> None:
@@ -149,31 +160,33 @@ class Decoder:
         A starved decoder can ``resume`` at once.
         """
         self._give_back()
-        self._pool = None
+        self.account = None
 
     def close(self) -> None:
         """Drop what will never be complete, and its permit. What is fed from now on is ignored."""
         self._ended = True
-        self.starved = False
+        self.needs = 0
         self._partial, self._chunk, self._at = None, b"", 0
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._permit:
-            self._permit = False
-            assert self._pool is not None
-            self._pool.release()
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.release()
 
     def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
-        self, data: bytes, at: int, batch: list[Message], *, fair: bool
+        self, data: bytes, at: int, batch: list[Message], budget: int
     ) -> None:
-        """Decode frames from ``at`` on, as many as there are whole ones and permits.
+        """Decode frames from ``at`` on, as many as there are whole ones, with ``budget`` permits.
 
         The hot loop of the library: local names, one pass, no call but for what must be made.
         """
-        pool, number, state = self._pool, self._number, self.state
+        account, number, state = self.account, self._number, self.state
         bits = PUBLIC_BITS if number is None else _PEER_BITS
-        take = None if pool is None else pool.free.pop
+        granted = budget
+        take, unit = _NOTHING.pop, 0
+        if account is not None:
+            take, unit = account.pool.free.pop, account.pool.unit
         verdicts = VERDICTS[state]
         permit, start, end = self._permit, at, len(data)
         size = HEADER_SIZE
@@ -184,15 +197,20 @@ class Decoder:
             body_at = at + HEADER_SIZE + headers_len
             stop = body_at + body_len
             if verdict is state and message_id:
-                if take is not None and not permit:
+                if account is not None and permit is None:
                     try:
-                        if not fair:
+                        if budget < 1 or stop - at > unit:
                             raise IndexError
                         take()
                     except IndexError:
-                        self.starved = True
-                        break
-                    permit = True
+                        permit = self._take(stop - at, budget)
+                        if permit is None:
+                            break
+                        budget -= permit.worth
+                        granted -= permit.worth
+                    else:
+                        permit = account
+                        budget -= 1
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop
                 continue
@@ -202,7 +220,7 @@ class Decoder:
                 size = stop - at
                 break
             message: Message = _new(Message)
-            message._pool = pool if permit else None
+            message._permit = permit
             message._proto = proto
             message.status = STATUSES[status]
             message.channel_number = sender if number is None else number
@@ -214,21 +232,32 @@ class Decoder:
                 except InvalidMessage as error:
                     self._violate(type(error), str(error), at - start)
                     message.release()
-                    permit = False
+                    permit = None
                     break
             else:
                 message.headers = EMPTY_HEADERS
-            permit = False
+            permit = None
             batch.append(message)
             at = stop
             if verdict is not state:
                 assert isinstance(verdict, State)
                 self.state = state = verdict
                 verdicts = VERDICTS[state]
+        if account is not None:
+            account.held += granted - budget
         self._permit = permit
         self.offset += at - start
         if at < end:
             self._keep(data, at, size)
+
+    def _take(self, length: int, budget: int) -> Permit | None:
+        """The permits of a long message; or starve."""
+        assert self.account is not None
+        price = self.account.pool.price(length)
+        permit = self.account.take(price) if price <= budget else None
+        if permit is None:
+            self.needs = price
+        return permit
 
     def _beats(self, verdict: State | Status, proto: int) -> bool:
         """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
@@ -268,7 +297,7 @@ class Decoder:
         if self._ended:
             # The owner may have moved ``state`` since the frame's header was judged.
             self._give_back()
-        elif self.starved:
+        elif self.needs:
             self._chunk, self._at = data, at
         else:
             self._partial = bytearray(memoryview(data)[at:])

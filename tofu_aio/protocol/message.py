@@ -30,7 +30,7 @@ from .status import Status
 from .text_headers import EMPTY_HEADERS, HeadersLike, TextHeaders
 
 if TYPE_CHECKING:
-    from .pool import Pool
+    from .pool import Permit
 
 next_message_id: Final = count(1).__next__
 """The process-wide source of message ids. ``next`` on a count is atomic: any thread may ask."""
@@ -72,7 +72,7 @@ class Message:
 
     __slots__ = (
         "__weakref__",
-        "_pool",
+        "_permit",
         "_proto",
         "body",
         "channel_number",
@@ -81,7 +81,7 @@ class Message:
         "status",
     )
 
-    _pool: Pool | None  # what has a permit to give back
+    _permit: Permit | None  # what it gives back when it is released
     _proto: int
     status: Status
     channel_number: int
@@ -97,7 +97,7 @@ class Message:
         message_id: int = 0,
         more: bool = False,
     ) -> None:
-        self._pool = None
+        self._permit = None
         try:
             op_code = OpCode(op_code)
         except ValueError:
@@ -171,19 +171,19 @@ class Message:
         Headers and body stay readable: they are the caller's own to keep or drop.
         """
         try:
-            pool = self._pool
+            permit = self._permit
         except AttributeError:  # __del__ runs even for what __init__ refused
             return
-        if pool is not None:
-            self._pool = None
-            pool.release()
+        if permit is not None:
+            self._permit = None
+            permit.release()
 
     __del__ = release
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         # For copy and pickle. One permit was taken, so one comes back: the original's.
-        names = set(Message.__slots__) - {"__weakref__", "_pool"}
-        return None, {"_pool": None, **{name: getattr(self, name) for name in names}}
+        names = set(Message.__slots__) - {"__weakref__", "_permit"}
+        return None, {"_permit": None, **{name: getattr(self, name) for name in names}}
 
     def __enter__(self) -> Self:
         return self
