@@ -158,6 +158,10 @@ class Relay:
             sock, _ = await asyncio.get_running_loop().sock_accept(self._sock)
         self._ends.append(RawPeer(sock))
         self._ends.append(await RawPeer.connect(self._target))
+        for end in self._ends:
+            if end.sock.family == socket.AF_INET:
+                # What has passed is on its way, not still here, where closing would drop it.
+                end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def _pass(self, way: int, room: int) -> None:
         async with asyncio.timeout(PATIENCE):

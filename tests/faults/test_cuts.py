@@ -70,7 +70,8 @@ def places(flow: Flow | Posted, recorded: Relay) -> list[tuple[int, int]]:
         {edge - before for edge in recorded.edges(way) for before in (0, 1)}
         for way in (THERE, BACK)
     ]
-    return [(there, back) for there, back in found if there in edges[THERE] and back in edges[BACK]]
+    found = [place for place in found if all(place[way] in edges[way] for way in (THERE, BACK))]
+    return found[:: 3 if flow.crossing else 1]
 
 
 Altitude = Callable[..., Awaitable[tuple[str, str, Relay]]]
