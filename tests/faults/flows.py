@@ -407,13 +407,15 @@ def word_for(message: tofu.Message) -> str:
 
 _ACCEPT: Final = {"hello_request": [Say(OpCode.HELLO_RESPONSE)]}
 _UNHEARD: Final = "peer_disconnected channel_closed"
+UNSEEN: Final = "channel_closed"
+"""Who has said no Hello is no channel: the mailbox hears of nothing but the listener's end."""
 _BACK: Final = f"hello_request=connect_failed {_UNHEARD}"
 _DROPPED: Final = f"hello_response {_UNHEARD}"
 _SILENT: Final = f"hello_request {_UNHEARD}"
 _BYE: Final = Say(OpCode.BYE_REQUEST)
 
 MESSAGES: Final = [
-    Posted("handshake", {}, _ACCEPT, (_BACK, _DROPPED), (_UNHEARD, _SILENT)),
+    Posted("handshake", {}, _ACCEPT, (_BACK, _DROPPED), (UNSEEN, _SILENT)),
     Posted(
         "request",
         {"hello_response": [Say(OpCode.REQUEST, "question", headers={"Job": "7"})]},
