@@ -353,13 +353,6 @@ STREAMS: Final = [
 
 CROWDED: Final = [
     Flow("full", listen_only, listen_only, (_NEVER_OPEN,), ("", f"{_LOST}|")),
-    Flow(
-        "full for a while",
-        listen_only,
-        listen_only,
-        (_NEVER_OPEN, f"{_LOST}|{_NEVER_OPEN}"),
-        ("", f"{_LOST}|"),
-    ),
 ]
 """Flows with a listener that has no place for the client: not before the cut, or not at first."""
 
