@@ -120,8 +120,7 @@ async def stream(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, st
 async def crowded(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, str, Relay]:
     """As ``stream``, with a listener for one channel, which another client has.
 
-    That one leaves when it is the flow's answer that is awaited, or else after the cut. Whatever
-    became of the cut client, the next one has its place.
+    That one leaves after the cut. Whatever became of the cut client, the next one has its place.
     """
     async with peers(kind) as (here, there, street):
         listener = await there.listen(street.where, max_channels=1)
@@ -131,10 +130,7 @@ async def crowded(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, s
             connecting = here.connect(relay.address)
             client = asyncio.create_task(_side(connecting, flow.client, both, PATIENCE))
             following = asyncio.create_task(follow(relay, flow, cut))
-            if flow.client_ends[1:] and (cut is None or cut.back):
-                await until(lambda: _waiting(listener))
-            else:
-                await client
+            await client
             await asyncio.gather(*(channel.aclose() for channel in first))
             coming = asyncio.create_task(here.connect(listener.address, body=b"next"))
             server = ""
@@ -144,11 +140,6 @@ async def crowded(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, s
             await asyncio.gather(channel.aclose(), (await coming).aclose())
         await listener.aclose()
         return await client, server, relay
-
-
-def _waiting(listener: tofu.Listener) -> int:
-    assert listener._acceptor is not None
-    return len(listener._acceptor._waiting)
 
 
 async def _now(channel: tofu.Channel) -> tofu.Channel:

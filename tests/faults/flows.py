@@ -354,7 +354,7 @@ STREAMS: Final = [
 CROWDED: Final = [
     Flow("full", listen_only, listen_only, (_NEVER_OPEN,), ("", f"{_LOST}|")),
 ]
-"""Flows with a listener that has no place for the client: not before the cut, or not at first."""
+"""Flows with a listener that has no place for the client before the cut."""
 
 
 # --- messages ----------------------------------------------------------------------------------

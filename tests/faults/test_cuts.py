@@ -23,7 +23,7 @@ from tofu_aio.messaging import connection as connection_module
 AT_ONCE = 24
 """Silences that are waited for together; not so many that deadlines pass while others work."""
 QUIET = {"handshake", "bye", "heartbeats"}
-OPENINGS = {"handshake", "rejection", "full", "full for a while"}
+OPENINGS = {"handshake", "rejection", "full"}
 """Flows that are about what comes before a channel is open."""
 KINDS = ["tcp", "uds"] if HAS_UDS else ["tcp"]
 
