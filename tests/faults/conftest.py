@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,8 +20,10 @@ asyncio.constants.DEBUG_STACK_DEPTH = 2
 
 
 @pytest.fixture(autouse=True)
-def watched_closely(request: pytest.FixtureRequest) -> None:
+def watched_closely(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watch each async test; the others have no loop, or several."""
+    # The futures that are made in C keep to no such depth, but to this: half of the rest.
+    monkeypatch.setattr(sys, "tracebacklimit", 2, raising=False)
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("nothing_ticks")
 

@@ -1,21 +1,31 @@
 """What two peers do until their connection is cut, and what each of them must have learned.
 
 A flow is a line in ``STREAMS`` or ``MESSAGES``. For each side it says how the side's story ends
-when 0, 1, 2... whole frames reached it. Where both the last frame and the loss may be noticed
+when 0, 1, 2... whole messages reached it. Where both the last one and the loss may be noticed
 first, there is one ending for either, separated by ``|``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeAlias
 
 import tofu_aio as tofu
+from tests.faults.cutting import BACK, THERE
 from tofu_aio import OpCode, Origin
 
 Story: TypeAlias = list[str]
 """What happened to a side, a word each."""
+
+
+class Waits(NamedTuple):
+    """What one way carries after so many messages, the other way's so many come before."""
+
+    way: int
+    after: int
+    others: int
 
 
 class Flow(NamedTuple):
@@ -24,10 +34,12 @@ class Flow(NamedTuple):
     Attributes:
         name: for people.
         client: what it does once it is connected.
-        server: what it does once it has accepted.
-        client_ends: its story, by the number of whole frames that reached it.
+        server: what it does once it has a channel.
+        client_ends: its story, by the number of whole messages that reached it.
         server_ends: likewise.
-        crossing: both sides speak at once, so each way is cut by itself.
+        crossing: both sides speak at once, so each way is cut by itself, but for what waits.
+        opening: how the server gets its channel from its listener.
+        heartbeats: the client asks for them. They are no messages.
     """
 
     name: str
@@ -35,7 +47,9 @@ class Flow(NamedTuple):
     server: Script
     client_ends: tuple[str, ...]
     server_ends: tuple[str, ...]
-    crossing: bool = False
+    crossing: tuple[Waits, ...] = ()
+    opening: Callable[[tofu.Listener], Awaitable[tofu.Channel]] = tofu.Listener.accept
+    heartbeats: bool = False
 
 
 # --- streams -----------------------------------------------------------------------------------
@@ -112,17 +126,108 @@ async def half_close_together(channel: tofu.Channel, story: Story, both: asyncio
     await listen_only(channel, story, both)
 
 
-# A story is what was heard, then what was raised; after the slash what the channel says its end
-# was. Nothing at all: the channel was never seen.
+async def exchange_in_turn(channel: tofu.Channel, story: Story, _: object) -> None:
+    async with channel.stream(headers={"Job": "7"}) as exchange:
+        for text in (b"a", b"b"):
+            await exchange.send(text)
+            with await exchange.receive() as part:
+                story.append(part.body.decode())
+        await exchange.finish(b"c")
+        await listen_to(exchange, story)
+    await listen_only(channel, story, _)
+
+
+async def echo_each_part(channel: tofu.Channel, story: Story, _: object) -> None:
+    async with channel.stream(await channel.receive()) as exchange:
+        async for part in exchange:
+            with part:
+                story.append(part.body.decode())
+                await exchange.send(part.body.upper())
+        await exchange.finish(b".")
+    await listen_only(channel, story, _)
+
+
+async def listen_to(exchange: tofu.Exchange, story: Story) -> None:
+    async for part in exchange:
+        with part:
+            story.append(part.body.decode())
+
+
+async def say_all_then_listen(exchange: tofu.Exchange, texts: bytes, story: Story) -> None:
+    with contextlib.suppress(tofu.PeerDisconnected):  # what has come is heard all the same
+        for text in texts[:-1]:
+            await exchange.send(bytes([text]))
+        await exchange.finish(texts[-1:])
+    await listen_to(exchange, story)
+
+
+async def exchange_at_once(channel: tofu.Channel, story: Story, _: object) -> None:
+    async with channel.stream() as exchange:
+        await say_all_then_listen(exchange, b"abc", story)
+    await listen_only(channel, story, _)
+
+
+async def exchange_back_at_once(channel: tofu.Channel, story: Story, _: object) -> None:
+    async with channel.stream(await channel.receive()) as exchange:
+        await say_all_then_listen(exchange, b"xyz", story)
+    await listen_only(channel, story, _)
+
+
+async def leave_an_exchange(channel: tofu.Channel, story: Story, _: object) -> None:
+    async with channel.stream() as exchange:
+        await exchange.send(b"a")
+    await listen_only(channel, story, _)
+
+
+async def be_left(channel: tofu.Channel, story: Story, _: object) -> None:
+    async with channel.stream(await channel.receive()) as exchange:
+        try:
+            await listen_to(exchange, story)
+        except tofu.ExchangeFailed:
+            story.append("left")
+    await listen_only(channel, story, _)
+
+
+async def reject(channel: tofu.Channel, story: Story, _: object) -> None:
+    await channel.reject("not today")
+
+
+# A story is what was heard, then what was raised, and for what reason; after the slash what the
+# channel says its end was. Nothing at all: the channel was never seen.
 _LOST: Final = "hello PeerDisconnected/PeerDisconnected"
+_NEVER_OPEN: Final = "ConnectFailed<PeerDisconnected"
+
+_CROSSED_BYES: Final = (Waits(THERE, 2, 2), Waits(BACK, 2, 2))
+"""A side's answer to the other's Bye comes after that."""
+
+
+def _heard(*words: str) -> tuple[str, ...]:
+    """The endings of a side that hears these words, one a message, and at last a loss."""
+    return (
+        "",
+        _LOST,
+        *(
+            f"hello {' '.join(words[: count + 1])} PeerDisconnected/PeerDisconnected"
+            for count in range(len(words))
+        ),
+    )
+
 
 STREAMS: Final = [
     Flow(
         "handshake",
         listen_only,
         listen_only,
-        ("ConnectFailed", f"{_LOST}|ConnectFailed"),
+        (_NEVER_OPEN, f"{_LOST}|{_NEVER_OPEN}"),
         ("", f"{_LOST}|"),
+    ),
+    Flow(
+        "rejection",
+        listen_only,
+        reject,
+        (_NEVER_OPEN, "ConnectFailed<NotAllowed: not today"),
+        ("", "hello/ChannelClosed|hello PeerDisconnected/PeerDisconnected|"),
+        opening=tofu.Listener.receive_hello,
     ),
     Flow(
         "request",
@@ -200,7 +305,7 @@ STREAMS: Final = [
         close_together,
         ("", "hello/PeerDisconnected", "hello/PeerDisconnected", "hello/ChannelEnded"),
         ("", "hello/PeerDisconnected", "hello/PeerDisconnected", "hello/ChannelEnded"),
-        crossing=True,
+        crossing=_CROSSED_BYES,
     ),
     Flow(
         "crossed half-closes",
@@ -218,9 +323,38 @@ STREAMS: Final = [
             "hello ChannelEnded/PeerDisconnected",
             "hello ChannelEnded/ChannelEnded",
         ),
-        crossing=True,
+        crossing=_CROSSED_BYES,
     ),
+    Flow(
+        "heartbeats",
+        ask,
+        answer,
+        _heard("answer"),
+        _heard("question"),
+        heartbeats=True,
+    ),
+    Flow(
+        "exchange in turn",
+        exchange_in_turn,
+        echo_each_part,
+        _heard("A", "B", "C", "."),
+        _heard("a", "b", "c"),
+    ),
+    Flow(
+        "exchange at once",
+        exchange_at_once,
+        exchange_back_at_once,
+        _heard("x", "y", "z"),
+        _heard("a", "b", "c"),
+        crossing=(Waits(BACK, 1, 2),),
+    ),
+    Flow("exchange left", leave_an_exchange, be_left, _heard(), _heard("a", "left")),
 ]
+
+CROWDED: Final = [
+    Flow("full", listen_only, listen_only, (_NEVER_OPEN,), ("", f"{_LOST}|")),
+]
+"""Flows with a listener that has no place for the client before the cut."""
 
 
 # --- messages ----------------------------------------------------------------------------------
@@ -240,7 +374,7 @@ class Posted(NamedTuple):
     server: Answers
     client_ends: tuple[str, ...]
     server_ends: tuple[str, ...]
-    crossing: bool = False
+    crossing: tuple[Waits, ...] = ()
 
 
 class Say(NamedTuple):
@@ -266,13 +400,15 @@ def word_for(message: tofu.Message) -> str:
 
 _ACCEPT: Final = {"hello_request": [Say(OpCode.HELLO_RESPONSE)]}
 _UNHEARD: Final = "peer_disconnected channel_closed"
+UNSEEN: Final = "channel_closed"
+"""Who has said no Hello is no channel: the mailbox hears of nothing but the listener's end."""
 _BACK: Final = f"hello_request=connect_failed {_UNHEARD}"
 _DROPPED: Final = f"hello_response {_UNHEARD}"
 _SILENT: Final = f"hello_request {_UNHEARD}"
 _BYE: Final = Say(OpCode.BYE_REQUEST)
 
 MESSAGES: Final = [
-    Posted("handshake", {}, _ACCEPT, (_BACK, _DROPPED), (_UNHEARD, _SILENT)),
+    Posted("handshake", {}, _ACCEPT, (_BACK, _DROPPED), (UNSEEN, _SILENT)),
     Posted(
         "request",
         {"hello_response": [Say(OpCode.REQUEST, "question", headers={"Job": "7"})]},

@@ -199,6 +199,8 @@ class RawPeer:
             import termios
 
             def unacknowledged() -> int:
+                if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    return 0  # the peer was faster to reset it: no acknowledgement comes any more
                 (count,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))
                 return int(count)
 

@@ -6,21 +6,20 @@ import sys
 import threading
 from typing import Final
 
-SLICE: Final = 0.1 if sys.platform == "win32" else -1.0
-"""Seconds that a lock is waited for at a time, -1 without end: on Windows a Ctrl-C does not end
-the wait, but is looked for after it (``signal`` in the library reference)."""
-
-_TIMEOUT: Final = None if SLICE < 0 else SLICE
-"""The same for what says None where a lock says -1."""
+SLICE: Final = 0.1 if sys.platform == "win32" else 1.0
+"""Seconds that a lock is waited for at a time. On Windows a Ctrl-C does not end the wait, but is
+looked for after it (``signal`` in the library reference). Elsewhere it does, unless it comes as the
+wait begins: when Python has looked for signals, and the kernel does not wait yet. Then, too, it is
+heard after the slice; and without one never, if nothing else ends the wait."""
 
 
 def wait(event: threading.Event) -> None:
     """Return once it is set."""
-    while not event.wait(_TIMEOUT):
+    while not event.wait(SLICE):
         pass
 
 
 def acquire(places: threading.Semaphore) -> None:
     """Return once there was a place, and it is taken."""
-    while not places.acquire(timeout=_TIMEOUT):
+    while not places.acquire(timeout=SLICE):
         pass
