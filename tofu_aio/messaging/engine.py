@@ -37,7 +37,7 @@ class Engine:
     def __init__(self, pool_messages: int = POOL_MESSAGES) -> None:
         self._gate = ReadGate(checked_count("pool_messages", pool_messages), self._exhausted)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
-        self._groups: set[ChannelGroup] = set()
+        self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
         self._open = False
 
     def __repr__(self) -> str:
@@ -68,8 +68,8 @@ class Engine:
         """
         if not self._open:
             raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
-        group = ChannelGroup(self._gate, self._numbers, self._groups.discard)
-        self._groups.add(group)
+        group = ChannelGroup(self._gate, self._numbers, self._forget)
+        self._groups[group] = None
         return group
 
     @overload
@@ -129,6 +129,9 @@ class Engine:
             suspensions=self._gate.suspensions,
             channels=len(self._numbers),
         )
+
+    def _forget(self, group: ChannelGroup) -> None:
+        self._groups.pop(group, None)
 
     def _exhausted(self, reader: Reader) -> bool:
         number = cast("Connection", reader).number

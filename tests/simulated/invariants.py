@@ -1,0 +1,144 @@
+"""What must hold of the engine in every run, looked at from outside of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterable
+
+import tofu_aio as tofu
+from tofu_aio.messaging.connection import Connection, Sink
+from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.pool import Pool
+from tofu_aio.testing import World
+
+CHUNK = 256 * 1024
+MESSAGE = HEADER_SIZE + 2 * MAX_PART
+
+_OFTEN = 40
+"""Turns between two looks at everything that is alive."""
+
+
+class Invariants:
+    """Conservation of permits, the memory bound, and exactly one end and one close of each channel.
+
+    Args:
+        world: that is watched.
+        engines: in it.
+    """
+
+    def __init__(self, world: World, engines: Iterable[tofu.Engine]) -> None:
+        self._world = world
+        self._engines = list(engines)
+        self._pools = [engine._gate.pool for engine in self._engines]
+        self._turns = 0
+        self._witnesses: dict[tuple[int, int], Witness] = {}
+
+    def __call__(self) -> None:
+        """After each turn."""
+        for index, engine in enumerate(self._engines):
+            for group in engine._groups:
+                for number, member in group._members.items():
+                    connection = getattr(member, "_connection", None)
+                    if connection is not None:
+                        self._witness(index, number, connection)
+        self._turns += 1
+        if not self._turns % _OFTEN:
+            self.look_at_everything()
+            for link in self._world.links:
+                link.check()
+
+    def _witness(self, index: int, number: int, connection: Connection) -> None:
+        known = self._witnesses.get((index, number))
+        if known is None or known.connection is not connection:
+            # A number is not given out again while a run is as short as these.
+            assert known is None, f"number {number} has been used twice"
+            self._witnesses[index, number] = Witness(connection)
+
+    def look_at_everything(self) -> None:
+        """Who holds a permit, and how much is buffered, of all objects that are alive."""
+        out = dict.fromkeys(map(id, self._pools), 0)
+        held = dict.fromkeys(map(id, self._pools), 0)
+        channels = dict.fromkeys(map(id, self._pools), 0)
+        for thing in gc.get_objects():
+            kind = type(thing)
+            if kind is Message or kind is Decoder:
+                pool = getattr(thing, "_pool", None)
+                if pool is not None and id(pool) in out and (kind is Message or thing._permit):
+                    out[id(pool)] += 1
+                    held[id(pool)] += len(thing.body) if kind is Message else 0
+            elif kind is Connection and id(thing._gate.pool) in out:
+                key = id(thing._gate.pool)
+                channels[key] += 1
+                held[key] += thing.decoder.held
+                self._check_sending(thing)
+                for pool in thing._carried:
+                    out[id(pool)] += 1
+        for pool in self._pools:
+            _check_permits(pool, out[id(pool)])
+            bound = pool.size * MESSAGE + channels[id(pool)] * (2 * MESSAGE + 2 * CHUNK)
+            assert held[id(pool)] <= bound, f"{held[id(pool)]} bytes are held, and {bound} may be"
+
+    def _check_sending(self, connection: Connection) -> None:
+        # What ``post`` has queued is bounded by who posts: bursts of 20 messages of 1,004 bytes,
+        # and as many answers as the other side may have asked for.
+        queued = connection.queued_bytes
+        bound = WRITE_HIGH_WATER + 2 * MESSAGE + 60 * 1100
+        assert queued <= bound, f"{queued} bytes wait to be sent, and {bound} may"
+
+    def check_end(self) -> None:
+        """After all is closed."""
+        for witness in self._witnesses.values():
+            witness.check_end()
+        self.look_at_everything()
+        for engine in self._engines:
+            left = engine.statistics()
+            assert left.pool_free == left.pool_size, f"permits never came back: {left}"
+            assert (left.channels, left.waiting) == (0, 0), f"left behind: {left}"
+        assert not self._world.open_sockets, f"{self._world.open_sockets} sockets are left open"
+        loop = asyncio.get_running_loop()
+        tasks = [t.get_name() for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        assert not tasks, f"tasks are left: {tasks}"
+        timers = [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        assert not timers, f"timers are left: {timers}"
+
+
+class Witness(Sink):
+    """Stands between a connection and who takes what it receives, and counts."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._sink = connection.sink
+        self._ends = self._closes = 0
+        connection.sink = self
+
+    def received(self, batch: list[Message]) -> None:
+        assert batch, "nothing was received"
+        assert not self._ends, "a message came after the end"
+        self._sink.received(batch)
+
+    def accepted(self) -> None:
+        self._sink.accepted()
+
+    def ended(self, error: tofu.TofuError) -> None:
+        self._ends += 1
+        assert self._ends == 1, "the end was told twice"
+        self._sink.ended(error)
+
+    def closed(self) -> None:
+        self._closes += 1
+        assert self._closes == 1, "closing was told twice"
+        assert self._ends, "closing was told before the end"
+        self._sink.closed()
+
+    def check_end(self) -> None:
+        number = self.connection.number
+        told = self._ends, self._closes
+        assert told == (1, 1), f"channel {number} was told its end and its close {told} times"
+
+
+def _check_permits(pool: Pool, found: int) -> None:
+    assert pool.out == found, f"{pool.out} of {pool.size} permits are out, and {found} are held"

@@ -1,0 +1,145 @@
+"""What can be held of a run: order and completeness of what is sent, and an engine's pool."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar, cast
+
+from ..messaging.connection import Connection
+from ..messaging.engine import Engine
+from .world import World
+
+T = TypeVar("T")
+
+
+class Delivery(Generic[T]):
+    """One direction of a conversation: everything arrives in order, once, and nothing else.
+
+    Args:
+        name: for the messages of what goes wrong.
+
+    Attributes:
+        count: how many items have arrived.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._sent: deque[tuple[T, list[bool]]] = deque()  # with whether it was sent for sure
+        self.count = 0
+
+    @contextlib.contextmanager
+    def sending(self, item: T) -> Iterator[None]:
+        """The block sends the item. If it raises, the item may have been sent or not."""
+        sure = [False]
+        self._sent.append((item, sure))
+        yield
+        sure[0] = True
+
+    def withdraw(self, item: T) -> None:
+        """It came back: it was not delivered, and never will be.
+
+        Raises:
+            AssertionError: it has been delivered.
+        """
+        for entry in self._sent:
+            if entry[0] == item:
+                self._sent.remove(entry)
+                return
+        raise AssertionError(f"{self._name}: {item!r} came back, and was delivered as well")
+
+    def received(self, item: T) -> None:
+        """It has arrived.
+
+        Raises:
+            AssertionError: it is not what had to come next.
+        """
+        while self._sent:
+            expected, sure = self._sent.popleft()
+            if expected == item:
+                self.count += 1
+                return
+            if sure[0]:
+                raise AssertionError(f"{self._name}: {item!r} came where {expected!r} was due")
+        raise AssertionError(f"{self._name}: {item!r} came, and was never sent")
+
+    def check_complete(self) -> None:
+        """Hold that all has arrived that was sent.
+
+        Raises:
+            AssertionError: something is missing.
+        """
+        missing = [item for item, sure in self._sent if sure[0]]
+        assert not missing, f"{self._name}: {missing[:5]!r} never came, {len(missing)} in all"
+
+
+class PoolCheck:
+    """Hold an engine to what its pool promises, after every turn of a world's loop.
+
+    Permits free are never more than there are. Who waits longest for a permit gets the next one,
+    and nobody waits too long. Give it to ``World.watch``.
+
+    Args:
+        world: whose time it is.
+        engine: whose pool.
+        longest_wait: seconds of virtual time that a channel may wait for a permit.
+
+    Attributes:
+        waited: the longest wait so far, in seconds.
+        waiting: the most channels that have waited at once.
+    """
+
+    def __init__(self, world: World, engine: Engine, longest_wait: float = math.inf) -> None:
+        self._world = world
+        self._pool = engine._gate.pool
+        self._longest_wait = longest_wait
+        self._since: dict[tuple[Connection, int], float] = {}  # each wait, and when it began
+        self.waited = 0.0
+        self.waiting = 0
+
+    def __call__(self) -> None:
+        """Look at the pool.
+
+        Raises:
+            AssertionError: it breaks a promise.
+        """
+        pool, before = self._pool, self._since
+        assert 0 <= len(pool.free) <= pool.size, f"{len(pool.free)} of {pool.size} permits are free"
+        if not pool.waiters and not before:
+            return
+        readers = [cast("Connection", reader) for reader in pool.waiters]
+        waits = [(reader, reader.suspensions) for reader in readers]
+        now = self._world.time
+        self._since = {wait: before.get(wait, now) for wait in waits}
+        self._check_order(before)
+        self.waiting = max(self.waiting, len(waits))
+        if waits:
+            self.waited = max(self.waited, now - min(self._since.values()))
+        assert self.waited <= self._longest_wait, f"a channel has waited for {self.waited:g} s"
+
+    def check_end(self) -> None:
+        """Hold that everything has come back, once all is closed.
+
+        Raises:
+            AssertionError: a permit is out, or somebody waits for one.
+        """
+        if self._pool.out:
+            gc.collect()  # messages that only an exception's traceback still knows
+        assert not self._pool.waiters, "a channel still waits for a permit"
+        assert not self._pool.out, f"{self._pool.out} permits never came back"
+
+    def _check_order(self, before: dict[tuple[Connection, int], float]) -> None:
+        """Who was served has waited longer than all who still wait."""
+        passed: Connection | None = None
+        for wait in before:
+            reader = wait[0]
+            if wait in self._since:
+                passed = passed or reader
+            elif passed is not None and reader.end is None and not reader._discarding:
+                raise AssertionError(
+                    f"channel {reader.number} got a permit before channel {passed.number}, "
+                    "which has waited longer"
+                )
