@@ -20,9 +20,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them")
     parser.add_argument("--seed", type=int, help="this one alone, with its whole trace")
     options = parser.parse_args(arguments)
-    logging.disable()
-    gc.collect()
-    gc.freeze()  # what is alive now is not looked through in each run
     if options.seed is not None:
         return _one(options.seed)
     began, lived = time.monotonic(), 0.0
@@ -30,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         world = World(seed, network_of)
         try:
             world.run(scenario(world))
-        except Exception:  # noqa: BLE001 - whatever it is, it is told with its seed
+        except Exception:
             _tell(world)
             return 1
         lived += world.time
@@ -47,7 +44,7 @@ def _one(seed: int) -> int:
     world = World(seed, network_of)
     try:
         world.run(scenario(world))
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:
         print(world.trace)
         _tell(world, whole=True)
         return 1
@@ -66,4 +63,7 @@ def _tell(world: World, *, whole: bool = False) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable()  # lost peers and refused strangers by the thousand
+    gc.collect()
+    gc.freeze()  # what is alive now is not looked through in each run
     sys.exit(main())

@@ -96,7 +96,9 @@ class Invariants:
         loop = asyncio.get_running_loop()
         tasks = [t.get_name() for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         assert not tasks, f"tasks are left: {tasks}"
-        timers = [timer for timer in loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        timers = [repr(t) for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
+        # asyncio tries to accept again a second after a shortage, also where it has closed.
+        timers = [timer for timer in timers if "_start_serving" not in timer]
         assert not timers, f"timers are left: {timers}"
 
 

@@ -94,7 +94,7 @@ class Scenario:
         talk = self._conversations.get(name)
         if talk is not None:
             self._world.note(name, "accepted as", channel.number)
-            await Side(talk, channel, 1).run()
+            await Side(talk, self._engines[0], channel, 1).run()
             return
         async for message in channel:
             with message:
@@ -112,25 +112,26 @@ class Scenario:
             return
         talk.note("connected as", channel.number)
         async with channel:
-            await Side(talk, channel, 0).run()
+            await Side(talk, self._engines[1], channel, 0).run()
 
     async def _again(self, engine: tofu.Engine, address: tofu.Address, name: str) -> None:
         """A few channels, one after the other, whatever happens to each."""
         turns = 0
-        async with engine.create_group() as group:
-            async with contextlib.aclosing(
-                group.reconnecting(address, headers={CONVERSATION: name})
-            ) as channels:
-                async for channel in channels:
-                    turns += 1
-                    self._world.note(name, "turn", turns)
-                    with contextlib.suppress(*_FAILURES, TimeoutError):
-                        for number in range(self._random.randint(1, 5)):
-                            body = f"{turns} {number}".encode()
-                            with await channel.request(body, timeout=100) as response:
-                                assert response.body == body, "the answer is another's"
-                    if turns == 3:
-                        break
+        headers = {CONVERSATION: name}
+        async with (
+            engine.create_group() as group,
+            contextlib.aclosing(group.reconnecting(address, headers=headers)) as channels,
+        ):
+            async for channel in channels:
+                turns += 1
+                self._world.note(name, "turn", turns)
+                with contextlib.suppress(*_FAILURES, TimeoutError):
+                    for number in range(self._random.randint(1, 5)):
+                        body = f"{turns} {number}".encode()
+                        with await channel.request(body, timeout=100) as response:
+                            assert response.body == body, "the answer is another's"
+                if turns == 3:
+                    break
 
     # --- messages -------------------------------------------------------------------------
 

@@ -226,7 +226,7 @@ async def both_sides(script: Script) -> tuple[list[object], list[object]]:
 
     listening = await loop.create_server(welcome, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    _, client = await loop.create_connection(lambda: Recorder(), "127.0.0.1", port)
+    _, client = await loop.create_connection(Recorder, "127.0.0.1", port)
     server = await made.get()
     await until(lambda: server.seen)
     await script(client, server)

@@ -44,14 +44,14 @@ _Option: TypeAlias = tuple[int, int, int]
 class SocketModule(Protocol):
     """The functions of the module ``socket`` that make sockets, or look for where they could be."""
 
-    def socket(self, family: int, type: int, proto: int = ..., /) -> socket.socket:  # noqa: A002
-        """A new one."""
-
-    def fromfd(self, fd: int, family: int, type: int, /) -> socket.socket:  # noqa: A002
-        """Another descriptor of the same one."""
-
     def has_dualstack_ipv6(self) -> bool:
         """Whether one listener can serve both families."""
+
+    def fromfd(self, fd: int, family: int, kind: int, /) -> socket.socket:
+        """Another descriptor of the same one."""
+
+    def socket(self, family: int, kind: int, proto: int = ..., /) -> socket.socket:
+        """A new one."""
 
 
 def socket_module() -> SocketModule:

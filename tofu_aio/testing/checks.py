@@ -6,11 +6,12 @@ import contextlib
 import gc
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar, cast
 
 from ..messaging.connection import Connection
 from ..messaging.engine import Engine
+from ..protocol.pool import Reader
 from .world import World
 
 T = TypeVar("T")
@@ -80,7 +81,8 @@ class PoolCheck:
     """Hold an engine to what its pool promises, after every turn of a world's loop.
 
     Permits free are never more than there are. Who waits longest for a permit gets the next one,
-    and nobody waits too long. Give it to ``World.watch``.
+    nobody who does not wait takes one meanwhile, and nobody waits too long. Make it before the
+    engine has channels, and give it to ``World.watch``.
 
     Args:
         world: whose time it is.
@@ -94,7 +96,9 @@ class PoolCheck:
 
     def __init__(self, world: World, engine: Engine, longest_wait: float = math.inf) -> None:
         self._world = world
-        self._pool = engine._gate.pool
+        self._pool = pool = engine._gate.pool
+        self._queue = pool.waiters = _Queue(pool.waiters)
+        self._permits = pool.free = _Permits(pool.free, self._queue)
         self._longest_wait = longest_wait
         self._since: dict[tuple[Connection, int], float] = {}  # each wait, and when it began
         self.waited = 0.0
@@ -110,6 +114,7 @@ class PoolCheck:
         assert 0 <= len(pool.free) <= pool.size, f"{len(pool.free)} of {pool.size} permits are free"
         if not pool.waiters and not before:
             return
+        assert self._permits.past <= self._queue.served, "a permit was taken past those who wait"
         readers = [cast("Connection", reader) for reader in pool.waiters]
         waits = [(reader, reader.suspensions) for reader in readers]
         now = self._world.time
@@ -143,3 +148,27 @@ class PoolCheck:
                     f"channel {reader.number} got a permit before channel {passed.number}, "
                     "which has waited longer"
                 )
+
+
+class _Queue(deque[Reader]):
+    """Who waits, and how many were served in their turn."""
+
+    served = 0
+
+    def popleft(self) -> Reader:
+        self.served += 1
+        return super().popleft()
+
+
+class _Permits(deque[None]):
+    """The free permits, and how many were taken while somebody waits: by who is served, at most."""
+
+    def __init__(self, permits: Iterable[None], queue: _Queue) -> None:
+        super().__init__(permits)
+        self._queue = queue
+        self.past = 0
+
+    def pop(self) -> None:  # type: ignore[override]
+        super().pop()
+        if self._queue:
+            self.past += 1

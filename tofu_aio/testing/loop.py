@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from itertools import count
-from typing import Any, Final, TypeVar, cast
+from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
 from .ends import Fabric
 from .kernel import Kernel
 from .sockets import Found, SimulatedSocket, Sockets
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Connected: TypeAlias = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
 _RESOLUTION: Final = 1e-9
 """Seconds; timers that are no further apart are due together. The stock loops' on Linux."""
@@ -45,7 +47,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """A numbered one."""
         return _Future(next(self._numbers), self)
 
-    async def getaddrinfo(
+    async def getaddrinfo(  # type: ignore[override]
         self,
         host: str | bytes | None,
         port: str | bytes | int | None,
@@ -68,14 +70,15 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         port: int | None = None,
         *,
         sock: object = None,
-        **options: Any,  # type: ignore[explicit-any]
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        **options: object,
+    ) -> Connected:
         """As on any loop; of a host it is the first address that connects."""
         if sock is None:
             sock = await self._connected(host, port)
             if options.get("ssl"):
                 options.setdefault("server_hostname", host)
-        return await super().create_connection(protocol_factory, sock=sock, **options)
+        create = cast("_Create[Connected]", super().create_connection)
+        return await create(protocol_factory, sock=sock, **options)
 
     async def create_server(  # type: ignore[override]
         self,
@@ -84,7 +87,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         port: int | None = None,
         *,
         sock: object = None,
-        **options: Any,  # type: ignore[explicit-any]
+        **options: object,
     ) -> asyncio.Server:
         """As on any loop; of a host it is the first address."""
         if sock is None:
@@ -93,9 +96,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
             )[0]
             sock = self.socket_module.socket(family, socket.SOCK_STREAM, proto)
             sock.bind(name)
-        return await super().create_server(protocol_factory, sock=sock, **options)
+        create = cast("_Create[asyncio.Server]", super().create_server)
+        return await create(protocol_factory, sock=sock, **options)
 
-    def run_in_executor(self, *_: object) -> asyncio.Future[T]:  # type: ignore[override]
+    def run_in_executor(self, *_: object) -> asyncio.Future[T]:
         """Refused: what threads do is not the same in each run."""
         raise RuntimeError("a simulated world has no threads: call the function itself")
 
@@ -119,12 +123,17 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self,
         _: asyncio.AbstractEventLoop,
         coro: Coroutine[object, object, T] | Generator[object, None, T],
-        **options: Any,  # type: ignore[explicit-any]
+        **options: object,
     ) -> asyncio.Task[T]:
         number = next(self._numbers)
-        options.setdefault("name", None)
-        options["name"] = options["name"] or f"task {number}"
-        return _Task(number, self, cast("Coroutine[object, object, T]", coro), **options)
+        options["name"] = options.get("name") or f"task {number}"
+        return _Task(number, self, coro, **options)
+
+    def _start_serving(self, factory: object, sock: SimulatedSocket, *rest: object) -> None:
+        # asyncio tries again a second after a shortage of descriptors, and raises in a callback
+        # where the socket was closed by then. That is no fault of the program.
+        if sock.fileno() >= 0:
+            super()._start_serving(factory, sock, *rest)  # type: ignore[misc]
 
     # There is no other thread to be woken by, so there is nothing to be woken with.
     def _make_self_pipe(self) -> None:
@@ -135,6 +144,14 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def _write_to_self(self) -> None:
         pass
+
+
+class _Create(Protocol[T_co]):
+    """asyncio's ``create_connection`` or ``create_server``, of a socket, without its overloads."""
+
+    def __call__(
+        self, factory: Callable[[], asyncio.BaseProtocol], *, sock: object, **options: object
+    ) -> Awaitable[T_co]: ...
 
 
 class _Future(asyncio.Future[T]):
@@ -151,11 +168,11 @@ class _Task(asyncio.Task[T]):
         self,
         number: int,
         loop: asyncio.AbstractEventLoop,
-        coro: Coroutine[object, object, T],
-        **options: Any,  # type: ignore[explicit-any]
+        coro: Coroutine[object, object, T] | Generator[object, None, T],
+        **options: object,
     ) -> None:
         self._number = number  # first: making it puts it into a set
-        super().__init__(coro, loop=loop, **options)
+        super().__init__(coro, loop=loop, **options)  # type: ignore[arg-type]
 
     def __hash__(self) -> int:
         return self._number

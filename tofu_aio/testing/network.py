@@ -86,11 +86,10 @@ class Network:
         sizes = [(1.0, 262_144.0), (1.0, 64.0), (1.0, 1500.0), (512.0, 262_144.0)]
         slowest = magnitude(random, 0.0002, 0.2)
         choppy = random.random() < 0.3
-        chances = {
-            name: magnitude(random, 0.0003, 0.03) if faults and random.random() < 0.25 else 0.0
-            for name in _CHANCES
-            if name != "stalls"
-        }
+
+        def chance() -> float:
+            return magnitude(random, 0.0003, 0.03) if faults and random.random() < 0.25 else 0.0
+
         return cls(
             latency=(slowest / 20, slowest),
             bandwidth=(1e5, 1e9) if random.random() < 0.2 else (1e7, 1e9),
@@ -100,7 +99,10 @@ class Network:
             send_buffer=random.choice([512, 4096, 65_536, 1 << 20]),
             receive_buffer=random.choice([512, 4096, 65_536, 1 << 20]),
             stalls=0.01 if random.random() < 0.2 else 0.0,
-            **chances,
+            resets=chance(),
+            half_closes=chance(),
+            refusals=chance(),
+            accept_failures=chance(),
         )
 
 

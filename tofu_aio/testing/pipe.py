@@ -10,6 +10,7 @@ from .network import magnitude
 if TYPE_CHECKING:
     from .ends import End, Fabric
 
+
 class Pipe:
     """From one end's writes to the other end's reads.
 

@@ -6,10 +6,10 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Self, TypeAlias, cast
 
-from .ends import Backlog, End, Fabric, Name, place_of
+from .ends import ANY, Backlog, End, Fabric, Name, place_of
 
 Found: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, Name]
 """One answer of getaddrinfo."""
@@ -89,7 +89,7 @@ class SimulatedSocket:
 
     # --- options --------------------------------------------------------------------------
 
-    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - as socket.socket has it
+    def setblocking(self, flag: bool) -> None:
         """Never block: nothing else could be simulated.
 
         Raises:
@@ -207,10 +207,11 @@ class SimulatedSocket:
             self._stand_for(end)
             return
         assert not isinstance(name, str)
-        host = _LOOPBACK[self.family == socket.AF_INET6] if _anywhere(own) else own[0]
-        rest = (0, 0) if self.family == socket.AF_INET6 else ()
-        port = own[1] if own is not None else self._fabric.port()
-        end = End(self._fabric, cast("Name", (host, port, *rest)), name)
+        if own is None or _is_anywhere(own):
+            own = (_LOOPBACK[0], self._fabric.port())
+            if self.family == socket.AF_INET6:
+                own = (_LOOPBACK[1], own[1], 0, 0)
+        end = End(self._fabric, own, name)
         self._stand_for(end)
         self._fabric.connect(end)
         raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
@@ -277,7 +278,7 @@ class SimulatedSocket:
         return self.send(start)
 
     def shutdown(self, how: int) -> None:
-        """Say that nothing more is sent. (That nothing more is wanted is not simulated.)"""
+        """Say that nothing more is sent. That nothing more is wanted is not simulated."""
         end = self._connection(reset_too=False)
         if how != socket.SHUT_RD:
             end.outgoing.shut_down()
@@ -330,7 +331,7 @@ class Sockets:
         """Whether one listener can serve both families: here each name is looked for in both."""
         return True
 
-    def getaddrinfo(
+    def getaddrinfo(  # noqa: PLR0917 - as the module socket has it
         self,
         host: str | None,
         port: int | str | None,
@@ -345,6 +346,7 @@ class Sockets:
             socket.gaierror: they do not, or not of this family.
         """
         del type, proto
+        hosts: Sequence[str]
         if not host:
             hosts = ["0.0.0.0", "::"] if flags & socket.AI_PASSIVE else _LOOPBACK  # noqa: S104
         elif host == "localhost":
@@ -374,8 +376,8 @@ def _shown(name: Name) -> Name | bytes:
     return name.encode() if isinstance(name, str) and name[:1] == "\0" else name
 
 
-def _anywhere(own: Name | None) -> bool:
-    return own is None or own[0] in {"0.0.0.0", "::"}  # noqa: S104
+def _is_anywhere(own: Name) -> bool:
+    return own[0] in ANY
 
 
 def _failure(number: int) -> OSError:

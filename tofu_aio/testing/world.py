@@ -60,10 +60,10 @@ class World:
     ) -> None:
         self.seed = seed
         if callable(network):
-            network = network(Random(f"{seed} network"))
+            network = network(Random(f"{seed} network"))  # noqa: S311 - not a secret
         self.network = network if network is not None else Network()
-        self.random = Random(f"{seed} program")
-        self._kernel = Kernel(Random(f"{seed} kernel"), time_limit)
+        self.random = Random(f"{seed} program")  # noqa: S311
+        self._kernel = Kernel(Random(f"{seed} kernel"), time_limit)  # noqa: S311
         self.trace = Trace(lambda: self._kernel.now)
         self._fabric = Fabric(self._kernel, self.network, self.trace)
         self._turns = 0

@@ -1,0 +1,182 @@
+"""Break the engine in one way after another, and see which check finds it, and at which seed.
+
+``python -m tests.simulated.mutations`` prints the table of ``docs/design/simulation.md``. Each
+change is made in a copy of the package: nothing here is touched.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 2000
+_ERROR = re.compile(r"^[| ]*(?:[\w.]+\.)?((?:\w*Error|Deadlock): .*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One way to break the engine: what is said of it, and the text that is replaced."""
+
+    what: str
+    old: str
+    new: str
+
+
+MUTATIONS = [
+    Mutation(
+        "who waits shortest is served first",
+        "reader = pool.waiters.popleft()",
+        "reader = pool.waiters.pop()",
+    ),
+    Mutation(
+        "a chunk of new data takes permits past those who wait",
+        "fair=self._pool is None or not self._pool.waiters)",
+        "fair=True)",
+    ),
+    Mutation(
+        "the permit of a message that never became whole is not given back",
+        "            self._permit = False\n            assert self._pool is not None\n"
+        "            self._pool.release()",
+        "            self._permit = False",
+    ),
+    Mutation(
+        "the permits of a lost channel's queue are not given back",
+        "        for pool in carried:\n            pool.release()",
+        "        del carried",
+    ),
+    Mutation(
+        "a permit is given back twice",
+        "            self._pool = None\n            pool.release()",
+        "            self._pool = None\n            pool.release()\n            pool.release()",
+    ),
+    Mutation(
+        "reading is never resumed",
+        "transport.resume_reading()\n        else:",
+        "pass\n        else:",
+    ),
+    Mutation(
+        "reading is never suspended",
+        "            transport.pause_reading()\n\n    def _take",
+        "            pass\n\n    def _take",
+    ),
+    Mutation(
+        "what comes while a channel waits is dropped",
+        "self._chunk = self._chunk[self._at :] + data",
+        "self._chunk = self._chunk[self._at :]",
+    ),
+    Mutation(
+        "what waits for a permit is forgotten when the channel begins to wait",
+        "self._chunk, self._at = data, at",
+        'self._chunk, self._at = b"", 0',
+    ),
+    Mutation(
+        "who waits is not told that a permit came back",
+        "        if self.waiters:\n            self._on_release()",
+        "        pass",
+    ),
+    Mutation(
+        "a full transport does not stop who sends",
+        "        self.write_paused = True\n\n    def resume_writing",
+        "        pass\n\n    def resume_writing",
+    ),
+    Mutation(
+        "who waits for room is not told that there is some",
+        "        self.flush()\n        self._admit_sender()",
+        "        self.flush()",
+    ),
+    Mutation(
+        "a cancelled sender does not let the next one pass",
+        "            self._loop.call_soon(self._admit_sender)",
+        "            pass",
+    ),
+    Mutation(
+        "the close is told twice",
+        "                self.sink.closed()",
+        "                self.sink.closed()\n                self.sink.closed()",
+    ),
+    Mutation(
+        "the end is told again for each thing that settles",
+        "            self._told = True\n",
+        "",
+    ),
+    Mutation(
+        "the end is told before what waits for a permit",
+        "if self.end is None or self.decoder.starved or self._remains is not None:",
+        "if self.end is None:",
+    ),
+    Mutation(
+        "channel_closed is posted twice",
+        "self._mailbox.put([notification(Status.CHANNEL_CLOSED, number)])",
+        "self._mailbox.put([notification(Status.CHANNEL_CLOSED, number) for _ in 'ab'])",
+    ),
+    Mutation(
+        "a Bye that nobody answers is waited for without end",
+        "async with asyncio.timeout(timeout):\n                await asyncio.shield(self.done)",
+        "async with asyncio.timeout(None):\n                await asyncio.shield(self.done)",
+    ),
+    Mutation(
+        "heartbeats go on when the socket is gone",
+        "            self._heartbeat.stop()",
+        "            pass",
+    ),
+    Mutation(
+        "the response goes to whoever asked last",
+        "response = self._requests.pop(message_id, None)",
+        "response = self._requests.popitem()[1] if self._requests else None",
+    ),
+]
+
+
+def main() -> int:
+    """Try each; the exit code is 1 if one was not found."""
+    chosen = [m for m in MUTATIONS if not sys.argv[1:] or any(a in m.what for a in sys.argv[1:])]
+    found_all = True
+    print("| what is broken | seed | what is said |\n| --- | --- | --- |", flush=True)
+    for mutation in chosen:
+        seed, said = tried(mutation)
+        found_all = found_all and seed is not None
+        print(f"| {mutation.what} | {seed} | {said} |", flush=True)
+    return not found_all
+
+
+def tried(mutation: Mutation) -> tuple[int | None, str]:
+    """The first seed that finds it, and the last line of what is said."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("tofu_aio", "tests/simulated"):
+            shutil.copytree(ROOT / name, copy / name)
+        _break(copy, mutation)
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.simulated", "--seeds", str(SEEDS)],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failed = re.search(r"^seed (\d+) failed", run.stdout, re.MULTILINE)
+    if failed is None:
+        return None, (run.stdout + run.stderr).strip().rpartition("\n")[2]
+    errors = _ERROR.findall(run.stdout)
+    return int(failed[1]), errors[-1] if errors else "?"
+
+
+def _break(copy: Path, mutation: Mutation) -> None:
+    """Change the one file that has the text."""
+    files = [*copy.glob("tofu_aio/messaging/*.py"), *copy.glob("tofu_aio/protocol/*.py")]
+    having = [file for file in files if mutation.old in file.read_text("utf-8")]
+    if len(having) != 1:
+        raise SystemExit(f"{mutation.what}: {len(having)} files have its text: mend the mutation")
+    source = having[0].read_text("utf-8")
+    if source.count(mutation.old) != 1:
+        raise SystemExit(f"{mutation.what}: its text is there {source.count(mutation.old)} times")
+    having[0].write_text(source.replace(mutation.old, mutation.new), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
