@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterable
+from typing import cast
 
 import tofu_aio as tofu
 from tofu_aio.messaging.connection import Connection, Sink
@@ -16,9 +17,14 @@ from tofu_aio.protocol.pool import Pool
 from tofu_aio.testing import World
 
 CHUNK = 256 * 1024
+POSTED = 50 * 1100
+"""Bytes of all that a side may post at once: bursts of 20 messages of 1,004 bytes, and a few."""
+
 MESSAGE = HEADER_SIZE + 2 * MAX_PART
 
-_OFTEN = 200
+_NOW_AND_THEN = 20
+_KINDS = frozenset({Message, Decoder, Connection})
+_OFTEN = 500
 """Turns between two looks at everything that is alive."""
 
 
@@ -47,6 +53,12 @@ class Invariants:
                     connection = getattr(group._members[number], "_connection", None)
                     self._witnesses[index, number] = connection and Witness(connection)
         self._turns += 1
+        for pool in self._pools:
+            for reader in pool.waiters:
+                self._check_waiting(cast("Connection", reader))
+        if not self._turns % _NOW_AND_THEN:
+            for witness in filter(None, self._witnesses.values()):
+                self._check_sending(witness.connection)
         if not self._turns % _OFTEN:
             self.look_at_everything()
             for link in self._world.links:
@@ -57,18 +69,17 @@ class Invariants:
         out = dict.fromkeys(map(id, self._pools), 0)
         held = dict.fromkeys(map(id, self._pools), 0)
         channels = dict.fromkeys(map(id, self._pools), 0)
-        for thing in gc.get_objects():
+        for thing in [thing for thing in gc.get_objects() if type(thing) in _KINDS]:
             kind = type(thing)
-            if kind is Message or kind is Decoder:
+            if kind is not Connection:
                 pool = getattr(thing, "_pool", None)
                 if pool is not None and id(pool) in out and (kind is Message or thing._permit):
                     out[id(pool)] += 1
                     held[id(pool)] += len(thing.body) if kind is Message else 0
-            elif kind is Connection and id(thing._gate.pool) in out:
+            elif id(thing._gate.pool) in out:
                 key = id(thing._gate.pool)
                 channels[key] += 1
                 held[key] += thing.decoder.held
-                self._check_sending(thing)
                 for pool in thing._carried:
                     out[id(pool)] += 1
         for pool in self._pools:
@@ -76,11 +87,16 @@ class Invariants:
             bound = pool.size * MESSAGE + channels[id(pool)] * (2 * MESSAGE + 2 * CHUNK)
             assert held[id(pool)] <= bound, f"{held[id(pool)]} bytes are held, and {bound} may be"
 
+    def _check_waiting(self, connection: Connection) -> None:
+        """Two chunks at most, however much more comes while it waits for a permit."""
+        chunk = min(CHUNK, self._world.network.receive_buffer)
+        held, bound = connection.decoder.held, 2 * chunk + HEADER_SIZE
+        assert held <= bound, f"{held} bytes wait for a permit, and {bound} may"
+
     def _check_sending(self, connection: Connection) -> None:
-        # What ``post`` has queued is bounded by who posts: bursts of 20 messages of 1,004 bytes,
-        # and as many answers as the other side may have asked for.
+        """What is queued, and what the transport has; ``post`` adds what who posts is asked to."""
+        bound = 2 * WRITE_HIGH_WATER + HEADER_SIZE + MAX_PART + POSTED
         queued = connection.queued_bytes
-        bound = WRITE_HIGH_WATER + 2 * MESSAGE + 60 * 1100
         assert queued <= bound, f"{queued} bytes wait to be sent, and {bound} may"
 
     def check_end(self) -> None:

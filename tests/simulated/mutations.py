@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 2000
-_ERROR = re.compile(r"^[| ]*(?:[\w.]+\.)?((?:\w*Error|Deadlock): .*)$", re.MULTILINE)
+_ERROR = re.compile(r"^[| ]*(?:\w+\.)*((?!ExceptionGroup)[A-Z]\w+: .*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

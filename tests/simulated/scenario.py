@@ -165,6 +165,8 @@ class Scenario:
                 case 0 if links:
                     link = self._random.choice(links)
                     self._world.note("trouble", "resets", link)
+                    for talk in self._conversations.values():
+                        talk.disturbed = True
                     link.reset()
                 case 1 if links:
                     link = self._random.choice(links)

@@ -9,12 +9,16 @@ from random import Random
 from typing import TypeVar
 
 import tofu_aio as tofu
+from tofu_aio.messaging.limits import BYE_TIMEOUT
 from tofu_aio.testing import Delivery, World
 
 T = TypeVar("T")
 
 CONVERSATION = "Conversation"
 """The header of a Hello that tells which one it begins."""
+
+_HERE = tofu.ChannelClosed
+"""Why a channel has ended that this side has closed, and thrown away what still came."""
 
 _GONE = (tofu.PeerDisconnected, tofu.ChannelClosed, tofu.ProtocolViolation, tofu.NotAllowed)
 
@@ -41,6 +45,17 @@ class Conversation:
         self.deliveries = tuple(Delivery[int](f"{name} from the {s}") for s in ("client", "server"))
         self.channels: list[tofu.Channel] = []
         self.ended_well = 0
+        self.disturbed = False  # by who makes trouble
+        self.arrived = [
+            False,
+            False,
+        ]  # all that this side has sent, and will, is in the peer's hands
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether the connection has surely not been broken: what has left it has arrived."""
+        network = self.world.network
+        return not (network.resets or network.half_closes or self.disturbed)
 
     def note(self, what: str, detail: object = "") -> None:
         self.world.note(self.name, what, detail)
@@ -89,9 +104,11 @@ class Side:
             self._talk.note(f"{self._who} closed")
         except tofu.PeerDisconnected as error:
             self._talk.note(f"{self._who} lost", error)
+            if self._talk.arrived[1 - self._who] and not isinstance(self._channel.end, _HERE):
+                self._theirs.check_complete()
         else:
             self._talk.note(f"{self._who} heard the end after", self._theirs.count)
-            if not isinstance(self._channel.end, tofu.ChannelClosed):
+            if not isinstance(self._channel.end, _HERE):
                 self._theirs.check_complete()
                 self._talk.ended_well += 1
 
@@ -205,7 +222,7 @@ class Side:
 
     async def _upload(self) -> None:
         number, body = self._next()
-        parts = self._random.randint(1, 6)
+        parts = self._random.randint(1, 10)
         with contextlib.suppress(tofu.ExchangeFailed), self._mine.sending(number):
             async with self._channel.stream() as exchange:
                 for _ in range(parts):
@@ -217,17 +234,39 @@ class Side:
     async def _leave(self) -> None:
         """The end of the script: who comes to it closes, in one way or another."""
         channel = self._channel
-        match self._random.randint(0, 6):
+        match self._random.randint(0, 8):
             case 0:
                 self._talk.note(f"{self._who} aborts")
                 channel.abort()
             case 1 | 2:
                 self._talk.note(f"{self._who} half-closes")
                 await channel.send_eof()
-            case 3:
+            case 3 if await self._all_has_arrived():
+                # What the peer's system has, its application gets, even if that is slow.
+                self._talk.note(f"{self._who} aborts, and all has arrived")
+                self._talk.arrived[self._who] = True
+                channel.abort()
+            case 4:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.01):
                         await channel.aclose()
             case _:
                 self._talk.note(f"{self._who} says Bye")
+                began = self._talk.world.time
                 await channel.aclose()
+                spent = self._talk.world.time - began
+                assert spent <= BYE_TIMEOUT + 0.1, f"closing has taken {spent:g} s"
+
+    async def _all_has_arrived(self) -> bool:
+        """Wait until nothing is under way; False where that cannot be known."""
+        names = [self._channel._connection.extra_info(n) for n in ("sockname", "peername")]
+        found = [link for link in self._talk.world.links if {*names} == {link.client, link.server}]
+        for task in self._tasks[1:]:
+            task.cancel()  # answers that would be under way later
+        for _ in range(1000):
+            await asyncio.sleep(0.1)
+            if not found or self._channel.state is not tofu.State.OPEN:
+                return False
+            if not found[0].under_way and not self._channel.statistics().queued_bytes:
+                return self._talk.unbroken
+        return False

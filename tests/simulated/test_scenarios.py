@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulated.__main__ import main
+from tests.simulated.running import main
 from tests.simulated.scenario import network_of, scenario
 from tofu_aio.testing import World
 
@@ -100,8 +100,8 @@ def test_a_seed_that_fails_is_told_with_the_command_to_repeat_it(
         world.note("somebody", "does something")
         assert world.seed != 12, "it is the twelfth"
 
-    monkeypatch.setattr("tests.simulated.__main__.scenario", broken)
-    assert main(["--seeds", "50"]) == 1
+    monkeypatch.setattr("tests.simulated.running.scenario", broken)
+    assert main(["--seeds", "20"]) == 1
     printed = capsys.readouterr().out
     assert "somebody     does something" in printed
     assert "AssertionError: it is the twelfth" in printed

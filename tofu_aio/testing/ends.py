@@ -97,12 +97,13 @@ class End:
         must not believe that it was received (RFC 2525, 2.17).
         """
         self.closed = True
-        if self.lost or not self.connected:
+        if not self.connected:
             return
-        if hard or self.incoming.arrived:
-            self.outgoing.reset()
-        else:
-            self.outgoing.shut_down()
+        if not self.lost:
+            if hard or self.incoming.arrived:
+                self.outgoing.reset()
+            else:
+                self.outgoing.shut_down()
         self.incoming.arrived.clear()
         self._fabric.tidy()
 
@@ -174,9 +175,9 @@ class Link:
             end.outgoing.stall(seconds)
 
     @property
-    def held(self) -> int:
-        """Bytes that are under way in both directions, the buffers of both ends among them."""
-        return sum(end.outgoing.held for end in self._ends)
+    def under_way(self) -> int:
+        """Bytes that were written and have not arrived, in both directions."""
+        return sum(end.outgoing.under_way for end in self._ends)
 
     @property
     def over(self) -> bool:

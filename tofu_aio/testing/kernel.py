@@ -65,6 +65,11 @@ class Kernel(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._stirred: dict[int, None] = {}  # descriptors that may have become ready
 
+    def extend(self, seconds: float) -> None:
+        """Let the run take so much longer: it has to clean up."""
+        self._time_limit = self.now + seconds
+        self._spins = 0
+
     # --- what happens ---------------------------------------------------------------------
 
     def at(self, when: float, call: Call) -> None:

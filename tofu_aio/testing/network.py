@@ -72,8 +72,9 @@ class Network:
         for name in ("reads", "writes", "segments"):
             if getattr(self, name)[0] < 1:
                 raise ValueError(f"{name} are {getattr(self, name)}: give at least 1 byte")
-        if min(self.send_buffer, self.receive_buffer) < 1:
-            raise ValueError("a buffer that holds nothing lets nothing pass: give 1 byte or more")
+        for name in ("send_buffer", "receive_buffer"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give 1 byte or more")
 
     @classmethod
     def drawn(cls, random: Random, *, faults: bool = True) -> Self:

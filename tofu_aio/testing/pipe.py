@@ -51,12 +51,12 @@ class Pipe:
     @property
     def room(self) -> int:
         """How many bytes can be written now."""
-        return self._network.send_buffer - len(self._unsent) - self._flying
+        return self._network.send_buffer - self.under_way
 
     @property
-    def held(self) -> int:
-        """Bytes that are in it."""
-        return len(self._unsent) + self._flying + len(self.arrived)
+    def under_way(self) -> int:
+        """Bytes that were written and have not arrived."""
+        return len(self._unsent) + self._flying
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Take the beginning of the data; return how much. 0 when it is full."""
@@ -106,7 +106,7 @@ class Pipe:
     def check(self) -> None:
         """Hold that the buffers keep their bounds."""
         network = self._network
-        assert len(self._unsent) + self._flying <= network.send_buffer, "the sender has too much"
+        assert self.under_way <= network.send_buffer, "the sender has too much"
         assert self._flying + len(self.arrived) <= network.receive_buffer, "too much has arrived"
 
     # --- on the way -----------------------------------------------------------------------

@@ -79,7 +79,7 @@ class World:
     @property
     def links(self) -> list[Link]:
         """The connections that are open, the oldest first."""
-        return list(self._fabric.links)
+        return [link for link in self._fabric.links if not link.over]
 
     @property
     def open_sockets(self) -> int:
@@ -136,6 +136,7 @@ class World:
     def _end(self, loop: SimulatedLoop) -> None:
         """Cancel what is left, as ``asyncio.run`` does; what waits for ever is left there."""
         self._kernel.watchers.clear()
+        self._kernel.extend(TIME_LIMIT)
         with contextlib.suppress(Deadlock):
             left = sorted(asyncio.all_tasks(loop), key=hash)
             for task in left:
