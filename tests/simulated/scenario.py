@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from random import Random
 
 import tofu_aio as tofu
@@ -14,6 +15,9 @@ from tofu_aio.testing import Network, PoolCheck, World
 
 LONGEST_WAIT = 300.0
 """Seconds of virtual time, far above what the slowest network and the slowest reader need."""
+
+_ADDRESSES = ["tcp://127.0.0.1:0", "tcp://[::1]:0"]
+_ADDRESSES += ["uds://@sim"] if sys.platform == "linux" else []
 
 _FAILURES = (tofu.ConnectFailed, tofu.ChannelClosed, tofu.PeerDisconnected)
 
@@ -61,7 +65,7 @@ class Scenario:
     async def _talk(self) -> None:
         server, client = self._engines
         async with server.create_group() as host, client.create_group() as guest:
-            address = self._random.choice(["tcp://127.0.0.1:0", "tcp://[::1]:0", "uds://@sim"])
+            address = self._random.choice(_ADDRESSES)
             listener = await host.listen(address, heartbeat=self._heartbeat())
             serving = asyncio.create_task(listener.serve(self._serve))
             trouble = asyncio.create_task(self._make_trouble())

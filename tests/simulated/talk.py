@@ -78,6 +78,7 @@ class Side:
         self._largest = self._random.choice([100, 5_000, 60_000])
         self._tasks: list[asyncio.Task[None]] = []
         self._number = 0
+        self._leaving = False
         conversation.channels.append(channel)
 
     async def run(self) -> None:
@@ -87,7 +88,8 @@ class Side:
         try:
             await self._read()
         finally:
-            for task in self._tasks:
+            # Who closes is heard to the end; what else still goes on is given up.
+            for task in self._tasks[self._leaving :]:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             # A task that was cancelled before it began still knows its message, and so would we.
@@ -234,6 +236,7 @@ class Side:
     async def _leave(self) -> None:
         """The end of the script: who comes to it closes, in one way or another."""
         channel = self._channel
+        self._leaving = True
         match self._random.randint(0, 8):
             case 0:
                 self._talk.note(f"{self._who} aborts")

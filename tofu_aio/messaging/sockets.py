@@ -62,6 +62,7 @@ def socket_module() -> SocketModule:
     """
     return cast("SocketModule", getattr(asyncio.get_running_loop(), "socket_module", socket))
 
+
 _CURES: Final = {
     errno.ECONNREFUSED: "nobody is listening there: start the listener first",
     errno.EADDRINUSE: "the address is in use: stop its user, or take another (port 0 finds one)",

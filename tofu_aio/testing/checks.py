@@ -116,9 +116,11 @@ class PoolCheck:
             return
         assert self._permits.past <= self._queue.served, "a permit was taken past those who wait"
         readers = [cast("Connection", reader) for reader in pool.waiters]
-        waits = [(reader, reader.suspensions) for reader in readers]
+        waits = dict.fromkeys((reader, reader.suspensions) for reader in readers)
         now = self._world.time
-        self._since = {wait: before.get(wait, now) for wait in waits}
+        self._since = {wait: since for wait, since in before.items() if wait in waits}
+        for wait in waits:
+            self._since.setdefault(wait, now)
         self._check_order(before)
         self.waiting = max(self.waiting, len(waits))
         if waits:
@@ -158,6 +160,10 @@ class _Queue(deque[Reader]):
     def popleft(self) -> Reader:
         self.served += 1
         return super().popleft()
+
+    def pop(self) -> Reader:  # type: ignore[override]  # it takes no index, as deque's own does not
+        self.served += 1  # out of turn, as will be seen
+        return super().pop()
 
 
 class _Permits(deque[None]):
