@@ -10,7 +10,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
 from .ends import Fabric
 from .kernel import Kernel
-from .sockets import Found, SimulatedSocket, Sockets
+from .socket_module import Found, Sockets
+from .sockets import SimulatedSocket
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

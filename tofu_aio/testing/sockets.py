@@ -1,21 +1,17 @@
-"""Simulated sockets, and what makes them: the functions of the module ``socket`` that do."""
+"""Simulated sockets: descriptors of what is at an end of the simulated network."""
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Sequence
-from typing import Final, Self, TypeAlias, cast
+from collections.abc import Iterable
+from typing import Final, Self
 
 from .ends import ANY, Backlog, End, Fabric, Name, place_of
 
-Found: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, Name]
-"""One answer of getaddrinfo."""
-
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
-_LOOPBACK: Final = ("127.0.0.1", "::1")
+LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
 class SimulatedSocket:
@@ -208,9 +204,9 @@ class SimulatedSocket:
             return
         assert not isinstance(name, str)
         if own is None or _is_anywhere(own):
-            own = (_LOOPBACK[0], self._fabric.port())
+            own = (LOOPBACK[0], self._fabric.port())
             if self.family == socket.AF_INET6:
-                own = (_LOOPBACK[1], own[1], 0, 0)
+                own = (LOOPBACK[1], own[1], 0, 0)
         end = End(self._fabric, own, name)
         self._stand_for(end)
         self._fabric.connect(end)
@@ -305,70 +301,6 @@ class SimulatedSocket:
         if self.family not in _INTERNET:
             return ""
         return ("0.0.0.0", 0) if self.family == socket.AF_INET else ("::", 0, 0, 0)  # noqa: S104
-
-
-class Sockets:
-    """The functions of the module ``socket`` that make sockets, for the sockets of one world."""
-
-    def __init__(self, fabric: Fabric) -> None:
-        self._fabric = fabric
-
-    def socket(
-        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
-    ) -> SimulatedSocket:
-        """A new one."""
-        return SimulatedSocket(self._fabric, family, kind, proto)
-
-    def fromfd(self, fd: int, _family: int, _kind: int, _proto: int = 0) -> SimulatedSocket:
-        """Another descriptor of the same.
-
-        Raises:
-            OSError: there is none of this number.
-        """
-        return cast("SimulatedSocket", self._fabric.kernel.behind(fd)).dup()
-
-    def has_dualstack_ipv6(self) -> bool:
-        """Whether one listener can serve both families: here each name is looked for in both."""
-        return True
-
-    def getaddrinfo(  # noqa: PLR0917 - as the module socket has it
-        self,
-        host: str | None,
-        port: int | str | None,
-        family: int = 0,
-        type: int = 0,  # noqa: A002 - as the module socket has it
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Found]:
-        """The addresses of a name, which the network's ``hosts`` know.
-
-        Raises:
-            socket.gaierror: they do not, or not of this family.
-        """
-        del type, proto
-        hosts: Sequence[str]
-        if not host:
-            hosts = ["0.0.0.0", "::"] if flags & socket.AI_PASSIVE else _LOOPBACK  # noqa: S104
-        elif host == "localhost":
-            hosts = self._fabric.network.hosts.get(host, _LOOPBACK[:1])
-        else:
-            hosts = self._fabric.network.hosts.get(host, [host])
-        found = [_found(each, int(port or 0)) for each in hosts]
-        answers = [answer for answer in found if answer and family in {0, answer[0]}]
-        if not answers:
-            raise socket.gaierror(socket.EAI_NONAME, f"the simulated network knows no {host!r}")
-        return answers
-
-
-def _found(host: str, port: int) -> Found | None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    kind, proto = socket.SOCK_STREAM, socket.IPPROTO_TCP
-    if address.version == 4:
-        return socket.AF_INET, kind, proto, "", (str(address), port)
-    return socket.AF_INET6, kind, proto, "", (str(address), port, 0, 0)
 
 
 def _shown(name: Name) -> Name | bytes:
