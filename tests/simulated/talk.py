@@ -266,8 +266,8 @@ class Side:
         found = [link for link in self._talk.world.links if {*names} == {link.client, link.server}]
         for task in self._tasks[1:]:
             task.cancel()  # answers that would be under way later
-        for _ in range(1000):
-            await asyncio.sleep(0.1)
+        for attempt in range(20):
+            await asyncio.sleep(0.0005 * 2**attempt)  # soon: what the peer has not read counts
             if not found or self._channel.state is not tofu.State.OPEN:
                 return False
             if not found[0].under_way and not self._channel.statistics().queued_bytes:

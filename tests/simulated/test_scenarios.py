@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulated.mutations import MUTATIONS, Mutation, places, tried
 from tests.simulated.running import main
 from tests.simulated.scenario import network_of, scenario
 from tofu_aio.testing import World
@@ -79,6 +80,17 @@ def test_it_is_so_in_every_process_however_it_hashes() -> None:
         assert len(process.stdout) > 10_000
         printed.add(process.stdout)
     assert len(printed) == 1
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_what_breaks_the_engine_can_still_be_broken(mutation: Mutation) -> None:
+    """The text that it replaces is there, once: the table of the design page can be made anew."""
+    assert len(places(mutation)) == 1
+
+
+def test_one_that_breaks_it_is_found() -> None:
+    """What the whole table is made by, of one that the first seed finds."""
+    assert tried(MUTATIONS[0], seeds=1)[0] == 0
 
 
 def test_many_seeds_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import selectors
 import socket
 import struct
 import sys
@@ -13,6 +15,8 @@ import pytest
 
 import tofu_aio as tofu
 from tofu_aio import testing
+from tofu_aio.testing.ends import End
+from tofu_aio.testing.sockets import SimulatedSocket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it compares with Linux' sockets")
 
@@ -78,9 +82,22 @@ async def until(predicate: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def calm() -> None:
-    """Until what was sent has had time to arrive, where nobody can be asked whether it has."""
-    await asyncio.sleep(0.05)
+def readable(recorder: Recorder) -> bool:
+    """Whether something has arrived that nobody has read."""
+    sock = recorder.transport.get_extra_info("socket")._sock
+    if isinstance(sock, SimulatedSocket):
+        return bool(sock.readiness() & selectors.EVENT_READ)
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def is_lost(recorder: Recorder) -> bool:
+    """Whether a reset has arrived that nobody has noticed."""
+    sock = recorder.transport.get_extra_info("socket")._sock
+    if isinstance(sock, SimulatedSocket):
+        return isinstance(sock._what, End) and sock._what.lost
+    poll = select.poll()
+    poll.register(sock, 0)
+    return bool(poll.poll(0))
 
 
 async def sends_and_closes(client: Recorder, server: Recorder) -> None:
@@ -113,7 +130,6 @@ async def writing_pauses_and_resumes(client: Recorder, server: Recorder) -> None
     client.transport.set_write_buffer_limits(high=1000)
     client.note(client.transport.get_write_buffer_limits())
     client.transport.write(MUCH)
-    await calm()
     client.note(client.transport.get_write_buffer_size() > 1000)
     server.transport.resume_reading()
     await until(lambda: server.received == len(MUCH))
@@ -127,7 +143,7 @@ async def reading_pauses(client: Recorder, server: Recorder) -> None:
     server.note(server.transport.is_reading())
     client.transport.write(b"later")
     client.transport.write_eof()
-    await calm()
+    await until(lambda: readable(server))
     server.note(server.received)
     server.transport.resume_reading()
     await until(lambda: client.lost and server.lost)
@@ -143,9 +159,9 @@ async def is_reset(client: Recorder, server: Recorder) -> None:
 async def is_reset_after_data_nobody_read(client: Recorder, server: Recorder) -> None:
     server.transport.pause_reading()
     client.transport.write(b"last words")
-    await calm()
+    await until(lambda: readable(server))
     client.reset()
-    await calm()
+    await until(lambda: is_lost(server))
     server.note(server.transport.is_closing(), server.received)
     server.transport.resume_reading()
     await until(lambda: server.lost)
@@ -155,7 +171,7 @@ async def is_reset_after_data_nobody_read(client: Recorder, server: Recorder) ->
 async def closes_with_data_unread(client: Recorder, server: Recorder) -> None:
     server.transport.pause_reading()
     client.transport.write(b"never read")
-    await calm()
+    await until(lambda: readable(server))
     server.transport.close()
     await until(lambda: client.lost and server.lost)
 
@@ -163,7 +179,7 @@ async def closes_with_data_unread(client: Recorder, server: Recorder) -> None:
 async def writes_to_a_peer_who_has_reset(client: Recorder, server: Recorder) -> None:
     server.transport.pause_reading()
     client.reset()
-    await calm()
+    await until(lambda: is_lost(server))
     server.note(server.transport.is_closing())
     server.transport.write(b"anyone there?")
     await until(lambda: server.lost)
@@ -173,7 +189,7 @@ async def writes_to_a_peer_who_has_closed(client: Recorder, server: Recorder) ->
     client.transport.close()
     await until(lambda: "eof" in server.seen)
     server.transport.write(b"one")  # is answered with a reset
-    await calm()
+    await until(lambda: is_lost(server))
     server.transport.write(b"two")
     await until(lambda: server.lost)
 
@@ -181,7 +197,7 @@ async def writes_to_a_peer_who_has_closed(client: Recorder, server: Recorder) ->
 async def aborts_with_much_unsent(client: Recorder, server: Recorder) -> None:
     server.transport.pause_reading()
     client.transport.write(MUCH)
-    await calm()
+    await until(lambda: readable(server))
     client.transport.abort()
     client.note(client.transport.is_closing())
     await until(lambda: client.lost)
