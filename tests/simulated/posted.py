@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 import tofu_aio as tofu
-from tests.simulated.talk import CONVERSATION, Conversation, body_of
+from tests.simulated.talk import CONVERSATION, Conversation, body_of, ended
 from tofu_aio.testing import World
 
 _OPENING = {tofu.OpCode.HELLO_REQUEST, tofu.OpCode.WELCOME_REQUEST}
@@ -59,7 +59,7 @@ class Correspondent:
                 message.release()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     def _engine_says(self, message: tofu.Message) -> None:
         number, status = message.channel_number, message.status

@@ -10,7 +10,7 @@ from random import Random
 import tofu_aio as tofu
 from tests.simulated.invariants import Invariants
 from tests.simulated.posted import Correspondent
-from tests.simulated.talk import CONVERSATION, Conversation, Side
+from tests.simulated.talk import CONVERSATION, Conversation, Side, ended
 from tofu_aio.testing import Network, PoolCheck, World
 
 LONGEST_WAIT = 300.0
@@ -80,7 +80,7 @@ class Scenario:
                 if self._random.random() < 0.1:
                     talks.create_task(self._close_early(guest))
             trouble.cancel()
-            await asyncio.gather(trouble, return_exceptions=True)
+            await ended([trouble])
             await listener.aclose()
             await serving
 

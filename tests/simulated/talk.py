@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from random import Random
 from typing import TypeVar
 
 import tofu_aio as tofu
 from tofu_aio.messaging.limits import BYE_TIMEOUT
-from tofu_aio.testing import Delivery, World
+from tofu_aio.testing import Delivery, Link, World
 
 T = TypeVar("T")
 
@@ -27,6 +27,13 @@ def body_of(number: int, random: Random, largest: int) -> bytes:
     """A body that says which it is: mostly short, now and then as long as a message may be."""
     size = random.choice([0, 10, 100, 100, 1000, random.randint(0, largest)])
     return number.to_bytes(4, "big") + bytes(min(size, largest))
+
+
+async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for them, and raise what any has raised; that one was cancelled is nothing wrong."""
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
 
 
 class Conversation:
@@ -91,7 +98,7 @@ class Side:
             # Who closes is heard to the end; what else still goes on is given up.
             for task in self._tasks[self._leaving :]:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await ended(self._tasks)
             # A task that was cancelled before it began still knows its message, and so would we.
             self._tasks.clear()
 
@@ -153,7 +160,11 @@ class Side:
     ) -> None:
         """What a task of this side does; that its channel is gone is no surprise to it."""
         with contextlib.suppress(*_GONE):
-            await work(*items)
+            try:
+                await work(*items)
+            except AssertionError:
+                self._channel.abort()  # nobody need wait for what is wrong already
+                raise
 
     # --- sending --------------------------------------------------------------------------
 
@@ -254,22 +265,30 @@ class Side:
                     async with asyncio.timeout(0.01):
                         await channel.aclose()
             case _:
+                link = self._link()
+                if link is not None and self._random.random() < 0.05:
+                    link.stall(20.0)  # nobody will answer in time
                 self._talk.note(f"{self._who} says Bye")
                 began = self._talk.world.time
                 await channel.aclose()
                 spent = self._talk.world.time - began
                 assert spent <= BYE_TIMEOUT + 0.1, f"closing has taken {spent:g} s"
 
+    def _link(self) -> Link | None:
+        """The connection under the channel; None if it is gone, or has no name of its own."""
+        names = {self._channel._connection.extra_info(name) for name in ("sockname", "peername")}
+        links = self._talk.world.links
+        return next((link for link in links if names == {link.client, link.server}), None)
+
     async def _all_has_arrived(self) -> bool:
         """Wait until nothing is under way; False where that cannot be known."""
-        names = [self._channel._connection.extra_info(n) for n in ("sockname", "peername")]
-        found = [link for link in self._talk.world.links if {*names} == {link.client, link.server}]
+        link = self._link()
         for task in self._tasks[1:]:
             task.cancel()  # answers that would be under way later
         for attempt in range(20):
             await asyncio.sleep(0.0005 * 2**attempt)  # soon: what the peer has not read counts
-            if not found or self._channel.state is not tofu.State.OPEN:
+            if link is None or self._channel.state is not tofu.State.OPEN:
                 return False
-            if not found[0].under_way and not self._channel.statistics().queued_bytes:
+            if not link.under_way and not self._channel.statistics().queued_bytes:
                 return self._talk.unbroken
         return False
