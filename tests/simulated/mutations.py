@@ -111,6 +111,11 @@ MUTATIONS = [
         "if self.end is None:",
     ),
     Mutation(
+        "what a lost connection's socket still holds is not read",
+        "self._remains = Remains.of(self._transport)",
+        "self._remains = None",
+    ),
+    Mutation(
         "channel_closed is posted twice",
         "[notification(Status.CHANNEL_CLOSED, number)]",
         "[notification(Status.CHANNEL_CLOSED, number) for _ in 'ab']",

@@ -66,7 +66,8 @@ class Scenario:
         server, client = self._engines
         async with server.create_group() as host, client.create_group() as guest:
             address = self._random.choice(_ADDRESSES)
-            listener = await host.listen(address, heartbeat=self._heartbeat())
+            places = self._random.choice([None, None, None, 2])
+            listener = await host.listen(address, heartbeat=self._heartbeat(), max_channels=places)
             serving = asyncio.create_task(listener.serve(self._serve))
             trouble = asyncio.create_task(self._make_trouble())
             async with asyncio.TaskGroup() as talks:
