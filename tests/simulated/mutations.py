@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def tried(mutation: Mutation, seeds: int = SEEDS) -> tuple[int | None, str]:
     if failed is None:
         return None, (run.stdout + run.stderr).strip().rpartition("\n")[2]
     errors = _ERROR.findall(run.stdout)
-    return int(failed[1]), errors[-1] if errors else "?"
+    return int(failed[1]), textwrap.shorten(errors[-1], 100, placeholder=" ...") if errors else "?"
 
 
 def places(mutation: Mutation, root: Path = ROOT) -> list[Path]:

@@ -54,6 +54,14 @@ def test_who_waits_for_nothing_is_told_where() -> None:
     assert __file__ in text
 
 
+def test_who_waits_for_several_is_told_for_which() -> None:
+    async def main() -> None:
+        await asyncio.gather(asyncio.create_task(asyncio.Event().wait(), name="the patient"))
+
+    with pytest.raises(Deadlock, match="main waits for the tasks the patient"):
+        testing.run(main())
+
+
 def test_a_run_that_never_ends_is_ended() -> None:
     async def main() -> None:
         while True:  # noqa: ASYNC110

@@ -31,7 +31,10 @@ def _awaited(task: asyncio.Task[object]) -> str:
         return f"the task {waiter.get_name()}"
     if waiter is None:
         return "its next turn"
-    return "a result that nobody brings" if isinstance(waiter, asyncio.Future) else repr(waiter)
+    gathered = cast("list[object]", getattr(waiter, "_children", []))
+    if names := [each.get_name() for each in gathered if isinstance(each, asyncio.Task)]:
+        return "the tasks " + ", ".join(names)
+    return "a result that nobody brings"
 
 
 def _places(task: asyncio.Task[object]) -> list[str]:

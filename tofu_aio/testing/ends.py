@@ -6,7 +6,7 @@ import errno
 import os
 import selectors
 from collections import deque
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from .kernel import Kernel
 from .network import Network, magnitude
@@ -20,17 +20,10 @@ _SYN_RETRY: Final = 1.0
 """Seconds after which a connection that found a full backlog is tried again (tcp(7))."""
 
 _FIRST_PORT: Final = 32_768
+_LAST_PORT: Final = 60_999
+"""Between which Linux chooses, too (ip(7), ip_local_port_range)."""
+
 ANY: Final = ("0.0.0.0", "::", "")  # noqa: S104 - the hosts that mean all of them
-
-
-class Description(Protocol):
-    """What one or several descriptors stand for."""
-
-    def readiness(self) -> int:
-        """The selectors' events that would not block now."""
-
-    def close(self, *, hard: bool) -> None:
-        """The last descriptor is gone."""
 
 
 class End:
@@ -212,9 +205,12 @@ class Fabric:
         self._port = _FIRST_PORT
 
     def port(self) -> int:
-        """A port that was never used before."""
-        self._port += 1
-        return self._port
+        """A port that nobody listens on, and that was not given out lately."""
+        taken = {name[1] for name in self.listeners if not isinstance(name, str)}
+        while True:
+            self._port = self._port + 1 if self._port < _LAST_PORT else _FIRST_PORT
+            if self._port not in taken:
+                return self._port
 
     def find(self, name: Name) -> Backlog | None:
         """Who listens there."""
