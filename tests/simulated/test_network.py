@@ -172,6 +172,16 @@ def test_tls_runs_over_it() -> None:
     assert testing.run(main()) == b"secret"
 
 
+def test_real_sockets_are_refused() -> None:
+    async def main() -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            asyncio.get_running_loop().add_reader(one, print)
+
+    with pytest.raises(OSError, match="real: in a simulated world sockets come from the loop"):
+        testing.run(main())
+
+
 def test_no_real_socket_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise AssertionError("a real socket was made")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import heapq
 import math
-import os
 import selectors
 from collections.abc import Callable, Mapping
 from random import Random
@@ -100,7 +99,11 @@ class Kernel(selectors.BaseSelector):
         try:
             return self._open[descriptor]
         except KeyError:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+            raise OSError(
+                errno.EBADF,
+                f"{descriptor} is closed, or real: in a simulated world sockets come from the loop, "
+                "by create_connection and create_server say",
+            ) from None
 
     def shut(self, descriptor: int) -> None:
         """Close a descriptor."""
