@@ -101,8 +101,8 @@ class Kernel(selectors.BaseSelector):
         except KeyError:
             raise OSError(
                 errno.EBADF,
-                f"{descriptor} is closed, or real: in a simulated world sockets come from the loop, "
-                "by create_connection and create_server say",
+                f"{descriptor} is closed, or real: in a simulated world sockets come from the loop,"
+                " by create_connection and create_server say",
             ) from None
 
     def shut(self, descriptor: int) -> None:
