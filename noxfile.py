@@ -12,7 +12,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "windows", "docs", "model"]
+nox.options.sessions = ["lint", "types", "tests", "simulate", "windows", "docs", "model"]
 
 # A command that takes Python's own arguments and has the packages of the extra "test".
 WINDOWS_PYTHON = os.environ.get("TOFU_WINDOWS_PYTHON", "")
@@ -96,6 +96,13 @@ def fuzz(session: nox.Session) -> None:
         "tests/faults/test_fuzz.py",
         env={"TOFU_FUZZ_EXAMPLES": examples},
     )
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """The engine in simulated worlds, a seed each: ``nox -s simulate -- --seeds 2000``."""
+    session.install(".")
+    session.run("python", "-m", "tests.simulated", *session.posargs)
 
 
 @nox.session

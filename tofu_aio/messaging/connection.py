@@ -188,7 +188,8 @@ class Connection(asyncio.Protocol):
             self._finish(exc)
         else:
             lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
-            lost.__cause__ = exc
+            # Its frames would know, as long as anyone knows the error, what arrived in that moment.
+            lost.__cause__ = exc and exc.with_traceback(None)
             self._finish(lost)
         self._read_remains()
 

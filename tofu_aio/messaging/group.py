@@ -87,7 +87,7 @@ class ChannelGroup:
         self._on_closed = closed
         self._members: dict[int, Member] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
-        self._connecting: set[asyncio.Timeout] = set()
+        self._connecting: dict[asyncio.Timeout, None] = {}
         self._mailbox = Mailbox(inbox())
         self._home = gate.home
         self._calls = CallQueue(gate.home)
@@ -251,7 +251,7 @@ class ChannelGroup:
         deadline = asyncio.timeout(timeout)
         try:
             async with deadline:
-                self._connecting.add(deadline)
+                self._connecting[deadline] = None
                 await _attach(connection, where, layer(connection), keepalive)
                 if connection.end is None:
                     connection.post(hello)
@@ -271,7 +271,7 @@ class ChannelGroup:
             channel.abort()
             raise
         finally:
-            self._connecting.discard(deadline)
+            self._connecting.pop(deadline, None)
         return channel
 
     def reconnecting(
@@ -424,12 +424,12 @@ class ChannelGroup:
         deadline = asyncio.timeout(0 if self._closed else seconds)
         try:
             async with deadline:
-                self._connecting.add(deadline)
+                self._connecting[deadline] = None
                 await asyncio.get_running_loop().create_future()
         except TimeoutError:
             return
         finally:
-            self._connecting.discard(deadline)
+            self._connecting.pop(deadline, None)
 
     def _new_number(self) -> int:
         if self._closed:

@@ -149,7 +149,9 @@ class Reconnecting(AsyncIterator[Channel]):
             except (ConnectFailed, UdsPathNotFound, InvalidAddress) as error:
                 if not _may_pass(error):
                     raise
-                logger.warning("attempt %d to connect failed: %s", self._attempts, error)
+                # As text: a handler that keeps the error keeps, by its traceback, this iterator,
+                # and the channel of a loop that was left would never be closed.
+                logger.warning("attempt %d to connect failed: %s", self._attempts, str(error))
                 if self._on_failure is not None:
                     self._on_failure(error)
 

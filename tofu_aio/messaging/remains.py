@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, Self
 
+from .sockets import socket_module
 from .tls import Tls
 
 _CHUNK: Final = 256 * 1024
@@ -33,7 +34,7 @@ class Remains:
         if own is None:
             return None
         try:
-            sock = socket.fromfd(own.fileno(), own.family, own.type)
+            sock = socket_module().fromfd(own.fileno(), own.family, own.type)
         except OSError:  # no descriptor left, or none any more
             return None
         sock.setblocking(False)

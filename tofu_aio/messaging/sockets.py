@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 from ..protocol.address import ANY_HOST, Address, TcpAddress, UdsAddress
 from ..protocol.errors import (
@@ -39,6 +39,29 @@ UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 _HAS_ABSTRACT: Final[bool] = sys.platform == "linux"
 
 _Option: TypeAlias = tuple[int, int, int]
+
+
+class SocketModule(Protocol):
+    """The functions of the module ``socket`` that make sockets, or look for where they could be."""
+
+    def has_dualstack_ipv6(self) -> bool:
+        """Whether one listener can serve both families."""
+
+    def fromfd(self, fd: int, family: int, kind: int, /) -> socket.socket:
+        """Another descriptor of the same one."""
+
+    def socket(self, family: int, kind: int, proto: int = ..., /) -> socket.socket:
+        """A new one."""
+
+
+def socket_module() -> SocketModule:
+    """What makes sockets for the running loop: the module ``socket``.
+
+    Or the loop's own ``socket_module``: a loop that brings its own network, a simulated one, has
+    sockets of its own as well, and everything else asks only the loop about them.
+    """
+    return cast("SocketModule", getattr(asyncio.get_running_loop(), "socket_module", socket))
+
 
 _CURES: Final = {
     errno.ECONNREFUSED: "nobody is listening there: start the listener first",
@@ -261,7 +284,7 @@ def _reuse_port_option(address: Address) -> int:
 
 
 def _any_address(port: int) -> Place:
-    if socket.has_dualstack_ipv6():
+    if socket_module().has_dualstack_ipv6():
         return socket.AF_INET6, ("::", port)
     return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
 
@@ -282,7 +305,7 @@ def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = (
 def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
     # By name, for asyncio sets TCP_NODELAY only where it reads the protocol's number, and on an
     # accepted socket that is the listener's. Without it a small message waits for a delayed ACK.
-    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    return socket_module().socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 async def _connect_uds(address: UdsAddress) -> socket.socket:
@@ -327,7 +350,7 @@ def _listen_uds(address: UdsAddress) -> socket.socket:
 def _uds_socket() -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
         raise WrongAddress("this Python has no Unix sockets on this system: use tcp://host:port")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket_module().socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     return sock
 

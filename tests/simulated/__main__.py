@@ -1,0 +1,8 @@
+"""``python -m tests.simulated --seeds 2000``, or one: ``--seed 7``."""
+
+import sys
+
+from tests.simulated.running import main
+
+if __name__ == "__main__":
+    sys.exit(main())

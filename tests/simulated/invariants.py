@@ -1,0 +1,166 @@
+"""What must hold of the engine in every run, looked at from outside of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterable
+from typing import cast
+
+import tofu_aio as tofu
+from tofu_aio.messaging.connection import Connection, Sink
+from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.pool import Permit, Pool
+from tofu_aio.testing import World
+
+CHUNK = 256 * 1024
+POSTED = 50 * 1100
+"""Bytes of all that a side may post at once: bursts of 20 messages of 1,004 bytes, and a few."""
+
+MESSAGE = HEADER_SIZE + 2 * MAX_PART
+
+_NOW_AND_THEN = 20
+_KINDS = frozenset({Message, Decoder, Connection})
+_OFTEN = 500
+"""Turns between two looks at everything that is alive."""
+
+
+class Invariants:
+    """Conservation of permits, the memory bound, and exactly one end and one close of each channel.
+
+    Args:
+        world: that is watched.
+        engines: in it.
+    """
+
+    def __init__(self, world: World, engines: Iterable[tofu.Engine]) -> None:
+        self._world = world
+        self._engines = list(engines)
+        self._pools = [engine._gate.pool for engine in self._engines]
+        self._turns = 0
+        self._witnesses: dict[tuple[int, int], Witness | None] = {}  # of listeners there is none
+
+    def __call__(self) -> None:
+        """After each turn."""
+        for index, engine in enumerate(self._engines):
+            for group in engine._groups:
+                for number in reversed(group._members):  # the new ones are the last
+                    if (index, number) in self._witnesses:
+                        break
+                    connection = getattr(group._members[number], "_connection", None)
+                    self._witnesses[index, number] = connection and Witness(connection)
+        self._turns += 1
+        for pool in self._pools:
+            for reader in pool.waiters:
+                self._check_waiting(cast("Connection", reader))
+        if not self._turns % _NOW_AND_THEN:
+            for witness in filter(None, self._witnesses.values()):
+                self._check_sending(witness.connection)
+        if not self._turns % _OFTEN:
+            self.look_at_everything()
+            for link in self._world.links:
+                link.check()
+
+    def look_at_everything(self) -> None:
+        """Who holds a permit, and how much is buffered, of all objects that are alive."""
+        out = dict.fromkeys(map(id, self._pools), 0)
+        held = dict.fromkeys(map(id, self._pools), 0)
+        channels = dict.fromkeys(map(id, self._pools), 0)
+        for thing in [thing for thing in gc.get_objects() if type(thing) in _KINDS]:
+            kind = type(thing)
+            if kind is not Connection:
+                permit = getattr(thing, "_permit", None)
+                if permit is not None and id(permit.pool) in out:
+                    out[id(permit.pool)] += permit.worth
+                    if kind is Message:
+                        held[id(permit.pool)] += len(thing.body)
+                        _check_worth(thing, permit)
+            elif id(thing._gate.pool) in out:
+                key = id(thing._gate.pool)
+                channels[key] += 1
+                held[key] += thing.decoder.held
+                for permit in thing.carried:
+                    out[id(permit.pool)] += permit.worth
+        for pool in self._pools:
+            _check_permits(pool, out[id(pool)])
+            messages = pool.size * min(pool.unit, MESSAGE)
+            bound = messages + channels[id(pool)] * (2 * MESSAGE + 2 * CHUNK)
+            assert held[id(pool)] <= bound, f"{held[id(pool)]} bytes are held, and {bound} may be"
+
+    def _check_waiting(self, connection: Connection) -> None:
+        """Two chunks at most, however much more comes while it waits for a permit."""
+        chunk = min(CHUNK, self._world.network.receive_buffer)
+        held, bound = connection.decoder.held, 2 * chunk + HEADER_SIZE
+        assert held <= bound, f"{held} bytes wait for a permit, and {bound} may"
+
+    def _check_sending(self, connection: Connection) -> None:
+        """What is queued, and what the transport has; ``post`` adds what who posts is asked to."""
+        bound = 2 * WRITE_HIGH_WATER + HEADER_SIZE + MAX_PART + POSTED
+        queued = connection.queued_bytes
+        assert queued <= bound, f"{queued} bytes wait to be sent, and {bound} may"
+
+    def check_end(self) -> None:
+        """After all is closed."""
+        for witness in filter(None, self._witnesses.values()):
+            witness.check_end()
+        self.look_at_everything()
+        for engine in self._engines:
+            left = engine.statistics()
+            assert left.pool_free == left.pool_size, f"permits never came back: {left}"
+            assert (left.channels, left.waiting) == (0, 0), f"left behind: {left}"
+        assert not self._world.open_sockets, f"{self._world.open_sockets} sockets are left open"
+        loop = asyncio.get_running_loop()
+        tasks = [t.get_name() for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        assert not tasks, f"tasks are left: {tasks}"
+        timers = [repr(t) for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
+        # asyncio tries to accept again a second after a shortage, also where it has closed.
+        timers = [timer for timer in timers if "_start_serving" not in timer]
+        assert not timers, f"timers are left: {timers}"
+
+
+def _check_worth(message: Message, permit: Permit) -> None:
+    """A message has permits for all of its bytes, unless it has all that there are."""
+    length = HEADER_SIZE + len(message.headers.encode()) + len(message.body)
+    worth, pool = permit.worth, permit.pool
+    assert worth == pool.size or length <= worth * pool.unit, f"{length} bytes for {worth} permits"
+
+
+class Witness(Sink):
+    """Stands between a connection and who takes what it receives, and counts."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._sink = connection.sink
+        self._ends = self._closes = 0
+        connection.sink = self
+
+    def received(self, batch: list[Message]) -> None:
+        assert batch, "nothing was received"
+        assert not self._ends, "a message came after the end"
+        self._sink.received(batch)
+
+    def accepted(self) -> None:
+        self._sink.accepted()
+
+    def ended(self, error: tofu.TofuError) -> None:
+        self._ends += 1
+        assert self._ends == 1, "the end was told twice"
+        self._sink.ended(error)
+
+    def closed(self) -> None:
+        self._closes += 1
+        assert self._closes == 1, "closing was told twice"
+        assert self._ends, "closing was told before the end"
+        self._sink.closed()
+
+    def check_end(self) -> None:
+        number = self.connection.number
+        told = self._ends, self._closes
+        assert told == (1, 1), f"channel {number} was told its end and its close {told} times"
+
+
+def _check_permits(pool: Pool, found: int) -> None:
+    assert pool.out == found, f"{pool.out} of {pool.size} permits are out, and {found} are held"

@@ -1,0 +1,198 @@
+"""Break the engine in one way after another, and see which check finds it, and at which seed.
+
+``python -m tests.simulated.mutations`` prints the table of ``docs/design/simulation.md``. Each
+change is made in a copy of the package: nothing here is touched.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 2000
+_ERROR = re.compile(r"^[| ]*(?:\w+\.)*((?!ExceptionGroup)[A-Z]\w+: .*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One way to break the engine: what is said of it, and the text that is replaced."""
+
+    what: str
+    old: str
+    new: str
+
+
+MUTATIONS = [
+    Mutation(
+        "who waits shortest is served first",
+        "reader = pool.waiters.popleft()",
+        "reader = pool.waiters.pop()",
+    ),
+    Mutation(
+        "a chunk of new data takes permits past those who wait",
+        "return 0 if self.pool.waiters else self._allowance(1)",
+        "return self._allowance(1)",
+    ),
+    Mutation(
+        "the permit of a message that never became whole is not given back",
+        "        permit, self._permit = self._permit, None\n        if permit is not None:\n"
+        "            permit.release()",
+        "        self._permit = None",
+    ),
+    Mutation(
+        "the permits of a lost channel's queue are not given back",
+        "        for permit in carried:\n            permit.release()",
+        "        del carried",
+    ),
+    Mutation(
+        "a permit is given back twice",
+        "            self._permit = None\n            permit.release()",
+        "            self._permit = None\n            permit.release()\n            permit.release()",
+    ),
+    Mutation(
+        "a long message takes one permit",
+        "return min(self.size, -(-length // self.unit))",
+        "return 1",
+    ),
+    Mutation(
+        "who has its share is not looked at again",
+        "[reader for reader in pool.parked if not reader.over_its_share]",
+        "[]",
+    ),
+    Mutation(
+        "reading is never resumed",
+        "transport.resume_reading()\n        else:",
+        "pass\n        else:",
+    ),
+    Mutation(
+        "reading is never suspended",
+        "            transport.pause_reading()\n\n    def _take",
+        "            pass\n\n    def _take",
+    ),
+    Mutation(
+        "what comes while a channel waits is dropped",
+        "self._chunk = self._chunk[self._at :] + data",
+        "self._chunk = self._chunk[self._at :]",
+    ),
+    Mutation(
+        "what waits for a permit is forgotten when the channel begins to wait",
+        "self._chunk, self._at = data, at",
+        'self._chunk, self._at = b"", 0',
+    ),
+    Mutation(
+        "who waits is not told that a permit came back",
+        "        if pool.waiters or pool.parked:  # in this order, as in Pool.release\n"
+        "            pool._on_release()",
+        "        pass",
+    ),
+    Mutation(
+        "a full transport does not stop who sends",
+        "        self.write_paused = True\n\n    def resume_writing",
+        "        pass\n\n    def resume_writing",
+    ),
+    Mutation(
+        "who waits for room is not told that there is some",
+        "        self.flush()\n        self._admit_sender()",
+        "        self.flush()",
+    ),
+    Mutation(
+        "a cancelled sender does not let the next one pass",
+        "            self._loop.call_soon(self._admit_sender)",
+        "            pass",
+    ),
+    Mutation(
+        "the close is told twice",
+        "                self.sink.closed()",
+        "                self.sink.closed()\n                self.sink.closed()",
+    ),
+    Mutation(
+        "the end is told again for each thing that settles",
+        "            self._told = True\n",
+        "",
+    ),
+    Mutation(
+        "the end is told before what waits for a permit",
+        "if self.end is None or self.decoder.starved or self._remains is not None:",
+        "if self.end is None:",
+    ),
+    Mutation(
+        "what a lost connection's socket still holds is not read",
+        "self._remains = Remains.of(self._transport)",
+        "self._remains = None",
+    ),
+    Mutation(
+        "channel_closed is posted twice",
+        "[notification(Status.CHANNEL_CLOSED, number)]",
+        "[notification(Status.CHANNEL_CLOSED, number) for _ in 'ab']",
+    ),
+    Mutation(
+        "a Bye that nobody answers is waited for without end",
+        "async with asyncio.timeout(timeout):\n                await asyncio.shield(self.done)",
+        "async with asyncio.timeout(None):\n                await asyncio.shield(self.done)",
+    ),
+    Mutation(
+        "heartbeats go on when the socket is gone",
+        "            self._heartbeat.stop()",
+        "            pass",
+    ),
+    Mutation(
+        "the response goes to whoever asked last",
+        "response = self._requests.pop(message_id, None)",
+        "response = self._requests.popitem()[1] if self._requests else None",
+    ),
+]
+
+
+def main() -> int:
+    """Try each; the exit code is 1 if one was not found."""
+    chosen = [m for m in MUTATIONS if not sys.argv[1:] or any(a in m.what for a in sys.argv[1:])]
+    found_all = True
+    print("| what is broken | seed | what is said |\n| --- | --- | --- |", flush=True)
+    for mutation in chosen:
+        seed, said = tried(mutation)
+        found_all = found_all and seed is not None
+        print(f"| {mutation.what} | {seed} | {said} |", flush=True)
+    return not found_all
+
+
+def tried(mutation: Mutation, seeds: int = SEEDS) -> tuple[int | None, str]:
+    """The first seed that finds it, and the last line of what is said."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("tofu_aio", "tests/simulated"):
+            shutil.copytree(ROOT / name, copy / name)
+        _break(copy, mutation)
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.simulated", "--seeds", str(seeds)],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failed = re.search(r"^seed (\d+) failed", run.stdout, re.MULTILINE)
+    if failed is None:
+        return None, (run.stdout + run.stderr).strip().rpartition("\n")[2]
+    errors = _ERROR.findall(run.stdout)
+    return int(failed[1]), textwrap.shorten(errors[-1], 100, placeholder=" ...") if errors else "?"
+
+
+def places(mutation: Mutation, root: Path = ROOT) -> list[Path]:
+    """The files that have its text, each as often as it has it. It should be one."""
+    files = [*root.glob("tofu_aio/messaging/*.py"), *root.glob("tofu_aio/protocol/*.py")]
+    return [file for file in files for _ in range(file.read_text("utf-8").count(mutation.old))]
+
+
+def _break(copy: Path, mutation: Mutation) -> None:
+    (file,) = places(mutation, copy)
+    file.write_text(file.read_text("utf-8").replace(mutation.old, mutation.new), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

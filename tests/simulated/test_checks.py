@@ -1,0 +1,116 @@
+"""The checks that run in a simulated world find what they are there for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import tofu_aio as tofu
+from tofu_aio.testing import Delivery, PoolCheck, World
+
+
+def test_what_arrives_out_of_order_twice_or_never_is_found() -> None:
+    delivery = Delivery[str]("talk")
+    for item in "abc":
+        with delivery.sending(item):
+            pass
+    delivery.received("a")
+    with pytest.raises(AssertionError, match="talk: 'c' came where 'b' was due"):
+        delivery.received("c")
+    with pytest.raises(AssertionError, match=r"talk: \['c'\] never came, 1 in all"):
+        delivery.check_complete()
+    delivery.received("c")
+    with pytest.raises(AssertionError, match="talk: 'c' came, and was never sent"):
+        delivery.received("c")
+    delivery.check_complete()
+
+
+def test_what_failed_to_be_sent_may_come_or_not() -> None:
+    delivery = Delivery[int]("talk")
+    for number in range(4):
+        try:
+            with delivery.sending(number):
+                if number % 2 == 0:
+                    raise TimeoutError
+        except TimeoutError:
+            pass
+    delivery.received(1)
+    delivery.received(2)
+    delivery.received(3)
+    delivery.check_complete()
+
+
+def test_what_came_back_must_not_be_delivered() -> None:
+    delivery = Delivery[int]("talk")
+    with delivery.sending(1):
+        pass
+    delivery.received(1)
+    with pytest.raises(AssertionError, match="came back, and was delivered as well"):
+        delivery.withdraw(1)
+
+
+async def two_hungry_channels(
+    world: World, spoil: Callable[[tofu.Engine], Awaitable[None]]
+) -> None:
+    async with tofu.Engine(pool_messages=1) as engine, engine.create_group() as group:
+        check = PoolCheck(world, engine, longest_wait=50)
+        world.watch(check)
+        listener = await group.listen("tcp://127.0.0.1:0")
+        connecting = [group.connect(listener.address) for _ in range(3)]
+        accepting = asyncio.create_task(_accepted(listener, 3))
+        channels = await asyncio.gather(*connecting)
+        others = await accepting
+        for channel in channels:
+            for number in range(3):
+                await channel.signal(str(number).encode())
+        await asyncio.sleep(1)
+        assert check.waiting == 3
+        await spoil(engine)
+        await asyncio.gather(*map(_received_three, others))
+        assert 0 < check.waited <= 50
+
+
+async def _received_three(channel: tofu.Channel) -> None:
+    for _ in range(3):
+        (await channel.receive()).release()
+
+
+async def _accepted(listener: tofu.Listener, count: int) -> list[tofu.Channel]:
+    return [await listener.accept() for _ in range(count)]
+
+
+def held(spoil: Callable[[tofu.Engine], Awaitable[None]]) -> None:
+    world = World()
+    world.run(two_hungry_channels(world, spoil))
+
+
+def test_a_pool_that_keeps_its_promises_passes() -> None:
+    async def nothing(_: tofu.Engine) -> None: ...
+
+    held(nothing)
+
+
+def test_a_wait_that_is_too_long_is_found() -> None:
+    async def idle(_: tofu.Engine) -> None:
+        await asyncio.sleep(100)
+
+    with pytest.raises(AssertionError, match="a channel has waited for"):
+        held(idle)
+
+
+def test_who_is_served_out_of_turn_is_found() -> None:
+    async def turn_round(engine: tofu.Engine) -> None:
+        engine._gate.pool.waiters.reverse()
+
+    with pytest.raises(AssertionError, match="which has waited longer"):
+        held(turn_round)
+
+
+def test_too_many_permits_are_found() -> None:
+    async def forge(engine: tofu.Engine) -> None:
+        engine._gate.pool.free.extend([None, None])
+
+    with pytest.raises(AssertionError, match="of 1 permits are free"):
+        held(forge)

@@ -1,0 +1,120 @@
+"""The real engine in simulated worlds: a few seeds here, thousands by ``nox -s simulate``."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulated.mutations import MUTATIONS, Mutation, places, tried
+from tests.simulated.running import main
+from tests.simulated.scenario import network_of, scenario
+from tofu_aio.testing import World
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_old_is_looked_through() -> Iterator[None]:
+    """Each run looks at all objects that are alive: those of other tests need not be among them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def run(seed: int) -> World:
+    world = World(seed, network_of)
+    try:
+        world.run(scenario(world))
+    except Exception as error:
+        error.add_note(f"again: nox -s simulate -- --seed {seed}\n{world.trace.last()}")
+        raise
+    return world
+
+
+@pytest.mark.parametrize("tens", range(6))
+def test_every_promise_holds_in_each_of_ten_worlds(tens: int) -> None:
+    for seed in range(10 * tens, 10 * tens + 10):
+        run(seed)
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    for seed in range(100, 110):
+        first, second = run(seed), run(seed)
+        assert str(first.trace) == str(second.trace)
+        assert first.time == second.time
+    assert str(run(111).trace) != str(run(112).trace)
+
+
+PROGRAM = """
+import sys
+from tests.simulated.scenario import network_of, scenario
+from tofu_aio.testing import World
+for seed in range(20):
+    world = World(seed, network_of)
+    world.run(scenario(world))
+    print(seed, world.time, world.checksum)
+    print(world.trace)
+"""
+
+
+def test_it_is_so_in_every_process_however_it_hashes() -> None:
+    """To the byte: the checksum is that of all that has travelled, the ids of messages in it."""
+    printed = set()
+    for hash_seed in ("0", "1", "4711"):
+        process = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=50,
+        )
+        assert len(process.stdout) > 10_000
+        printed.add(process.stdout)
+    assert len(printed) == 1
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_what_breaks_the_engine_can_still_be_broken(mutation: Mutation) -> None:
+    """The text that it replaces is there, once: the table of the design page can be made anew."""
+    assert len(places(mutation)) == 1
+
+
+def test_one_that_breaks_it_is_found() -> None:
+    """What the whole table is made by, of one that the first seed finds."""
+    assert tried(MUTATIONS[0], seeds=1)[0] == 0
+
+
+def test_many_seeds_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "3", "--from", "7"]) == 0
+    assert capsys.readouterr().out.startswith("3 seeds from 7: all well, ")
+
+
+def test_one_seed_shows_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert "accepted as" in printed
+    assert "seed 7: all well" in printed
+
+
+def test_a_seed_that_fails_is_told_with_the_command_to_repeat_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(world: World) -> None:
+        world.note("somebody", "does something")
+        assert world.seed != 12, "it is the twelfth"
+
+    monkeypatch.setattr("tests.simulated.running.scenario", broken)
+    assert main(["--seeds", "20"]) == 1
+    printed = capsys.readouterr().out
+    assert "somebody     does something" in printed
+    assert "AssertionError: it is the twelfth" in printed
+    assert "nox -s simulate -- --seed 12" in printed

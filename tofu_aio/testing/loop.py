@@ -1,0 +1,184 @@
+"""asyncio's own selector loop, on a simulated system."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from itertools import count
+from typing import Final, Protocol, TypeAlias, TypeVar, cast
+
+from .ends import Fabric
+from .kernel import Kernel
+from .socket_module import Found, Sockets
+from .sockets import SimulatedSocket
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Connected: TypeAlias = tuple[asyncio.Transport, asyncio.BaseProtocol]
+
+_RESOLUTION: Final = 1e-9
+"""Seconds; timers that are no further apart are due together. The stock loops' on Linux."""
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """The stock loop, its transports and all, in virtual time and over simulated sockets.
+
+    No real socket, no thread, no sleep. Tasks and futures are numbered, and hashed by that: sets
+    of them are in the same order in each run.
+
+    Attributes:
+        socket_module: what makes sockets for this loop, instead of the module ``socket``.
+    """
+
+    def __init__(self, kernel: Kernel, fabric: Fabric) -> None:
+        self._kernel = kernel
+        self._numbers = count(1)
+        super().__init__(kernel)
+        self.socket_module = Sockets(fabric)
+        self._clock_resolution = _RESOLUTION
+        self.set_task_factory(self._make_task)
+
+    def time(self) -> float:
+        """The virtual time, in seconds."""
+        return self._kernel.now
+
+    def create_future(self) -> asyncio.Future[T]:
+        """A numbered one."""
+        return _Future(next(self._numbers), self)
+
+    async def getaddrinfo(  # type: ignore[override]
+        self,
+        host: str | bytes | None,
+        port: str | bytes | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - as asyncio has it
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Found]:
+        """Look a name up; that takes time, as any question to the network does."""
+        await asyncio.sleep(self._kernel.random.uniform(0, 0.01))
+        name = host.decode() if isinstance(host, bytes) else host
+        number = port.decode() if isinstance(port, bytes) else port
+        return self.socket_module.getaddrinfo(name, number, family, type, proto, flags)
+
+    async def create_connection(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        sock: object = None,
+        **options: object,
+    ) -> Connected:
+        """As on any loop; of a host it is the first address that connects."""
+        if sock is None:
+            sock = await self._connected(host, port)
+            if options.get("ssl"):
+                options.setdefault("server_hostname", host)
+        create = cast("_Create[Connected]", super().create_connection)
+        return await create(protocol_factory, sock=sock, **options)
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        sock: object = None,
+        **options: object,
+    ) -> asyncio.Server:
+        """As on any loop; of a host it is the first address."""
+        if sock is None:
+            family, _, proto, _, name = (
+                await self.getaddrinfo(host or None, port or 0, flags=socket.AI_PASSIVE)
+            )[0]
+            sock = self.socket_module.socket(family, socket.SOCK_STREAM, proto)
+            sock.bind(name)
+        create = cast("_Create[asyncio.Server]", super().create_server)
+        return await create(protocol_factory, sock=sock, **options)
+
+    def run_in_executor(self, *_: object) -> asyncio.Future[T]:
+        """Refused: what threads do is not the same in each run."""
+        raise RuntimeError("a simulated world has no threads: call the function itself")
+
+    async def _connected(self, host: str | None, port: int | None) -> SimulatedSocket:
+        failures = []
+        for family, _, proto, _, name in await self.getaddrinfo(host, port):
+            sock = self.socket_module.socket(family, socket.SOCK_STREAM, proto)
+            try:
+                await self.sock_connect(cast("socket.socket", sock), cast("str", name))
+            except OSError as error:
+                failures.append(error)
+                sock.close()
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise failures[0]
+
+    def _make_task(
+        self,
+        _: asyncio.AbstractEventLoop,
+        coro: Coroutine[object, object, T] | Generator[object, None, T],
+        **options: object,
+    ) -> asyncio.Task[T]:
+        number = next(self._numbers)
+        options["name"] = options.get("name") or f"task {number}"
+        return _Task(number, self, coro, **options)
+
+    def _start_serving(self, factory: object, sock: SimulatedSocket, *rest: object) -> None:
+        # asyncio tries again a second after a shortage of descriptors, and raises in a callback
+        # where the socket was closed by then. That is no fault of the program.
+        if sock.fileno() >= 0:
+            super()._start_serving(factory, sock, *rest)  # type: ignore[misc]
+
+    # There is no other thread to be woken by, so there is nothing to be woken with.
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+
+class _Create(Protocol[T_co]):
+    """asyncio's ``create_connection`` or ``create_server``, of a socket, without its overloads."""
+
+    def __call__(
+        self, factory: Callable[[], asyncio.BaseProtocol], *, sock: object, **options: object
+    ) -> Awaitable[T_co]: ...
+
+
+class _Future(asyncio.Future[T]):
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._number = number
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Task(asyncio.Task[T]):
+    def __init__(
+        self,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[object, object, T] | Generator[object, None, T],
+        **options: object,
+    ) -> None:
+        self._number = number  # first: making it puts it into a set
+        super().__init__(coro, loop=loop, **options)  # type: ignore[arg-type]
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def set_name(self, value: object) -> None:
+        # Python 3.13.0 sets the name that was not given.
+        if value is not None:
+            super().set_name(value)
