@@ -54,7 +54,7 @@ MUTATIONS = [
     Mutation(
         "a permit is given back twice",
         "            self._permit = None\n            permit.release()",
-        "            self._permit = None\n            permit.release()\n            permit.release()",
+        "            self._permit = None\n            permit.release(), permit.release()",
     ),
     Mutation(
         "a long message takes one permit",

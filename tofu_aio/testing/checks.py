@@ -135,9 +135,8 @@ class PoolCheck:
         """
         if self._pool.out:
             gc.collect()  # messages that only an exception's traceback still knows
-        assert not self._pool.waiters and not self._pool.parked, (
-            "a channel still waits for a permit"
-        )
+        left = len(self._pool.waiters) + len(self._pool.parked)
+        assert not left, f"{left} channels still wait for a permit"
         assert not self._pool.out, f"{self._pool.out} permits never came back"
 
     def _check_order(self, before: dict[tuple[Connection, int], float]) -> None:
