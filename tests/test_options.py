@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints, is_typeddict
 
 import pytest
 
@@ -24,7 +24,7 @@ class Option(NamedTuple):
 
 def options(function: Function, *own: str) -> dict[str, Option]:
     """The keyword-only parameters of a function, but for some of its own."""
-    kinds = get_type_hints(function)
+    kinds = get_type_hints(function.__init__ if isinstance(function, type) else function)
     return {
         name: Option(kinds[name], parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
@@ -40,6 +40,10 @@ def all_options(function: Function) -> Any:
 
 CONNECT = options(tofu.ChannelGroup.connect)
 LISTEN = options(tofu.ChannelGroup.listen)
+
+
+def test_both_engines_have_the_same_limits() -> None:
+    assert options(blocking.Engine, "loop_factory") == options(tofu.Engine)
 
 
 def test_the_shortcuts_have_the_options_of_the_group() -> None:
@@ -87,13 +91,15 @@ def test_all_else_takes_the_dictionaries(functions: list[Function], which: type)
         tofu.ChannelGroup.listen,
         tofu.connect,
         tofu.serve,
+        tofu.Engine,
+        blocking.Engine,
         tofu.ConnectOptions,
         blocking.ListenOptions,
     ],
 )
 def test_each_option_is_described_where_it_is_given(where: Any) -> None:
     described = set(re.findall(r"^ +(\w+): ", inspect.getdoc(where) or "", re.MULTILINE))
-    named = get_type_hints(where) if isinstance(where, type) else options(where)
+    named = get_type_hints(where) if is_typeddict(where) else options(where)
     assert set(named) <= described
 
 

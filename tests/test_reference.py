@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import tofu_aio as tofu
-from tofu_aio import blocking
+from tofu_aio import blocking, testing
 from tofu_aio.protocol import errors
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -18,6 +18,7 @@ PUBLIC = {
     *(f"tofu_aio.{name}" for name in tofu.__all__),
     *(f"tofu_aio.{name}" for name in ("EventLoopPolicy", "install")),  # where asyncio has policies
     *(f"tofu_aio.blocking.{name}" for name in blocking.__all__),
+    *(f"tofu_aio.testing.{name}" for name in testing.__all__),
 }
 
 

@@ -46,6 +46,10 @@ PEERS_BYE = 70
 """The message id of the peer's Bye."""
 
 
+FIRST = hello()[:1]
+"""Of whatever a peer says. Who has not said so much is no channel."""
+
+
 class Life(NamedTuple):
     """A channel in some state, and its peer."""
 
@@ -63,6 +67,19 @@ class Life(NamedTuple):
             return None
         connection = member._connection
         return State.CLOSED if connection.end is not None else connection.decoder.state
+
+    async def end(self) -> None:
+        """Reset the channel. The application hears of that, unless it has not heard of it yet."""
+        member = self.group._members[self.number]
+        assert isinstance(member, PostedChannel)
+        heard_of = member._known
+        self.group.post(addressed(OpCode.BYE_SIGNAL, self))
+        await (self.told() if heard_of else self.gone_unheard())
+
+    async def gone_unheard(self) -> None:
+        """It ends, and the application gets nothing."""
+        await until(lambda: self.state is None)
+        assert not self.group._mailbox.items
 
     async def told(self) -> list[Message]:
         """All that the application gets, up to the last of this channel."""
@@ -101,6 +118,7 @@ async def brought_to(
     else:
         known = set(group._members)
         peer = await RawPeer.connect(listener)
+        await peer.send(FIRST)
         await until(lambda: set(group._members) - known)
         (number,) = set(group._members) - known
         hello_id = 1
@@ -110,10 +128,7 @@ async def brought_to(
         assert life.state is (state if state is not State.CLOSED else None)
         yield life
         if life.state is not None:
-            member = group._members[number]
-            assert isinstance(member, PostedChannel)
-            group.post(addressed(OpCode.BYE_SIGNAL, life))
-            await life.told()
+            await life.end()
 
 
 async def further(
@@ -126,7 +141,7 @@ async def further(
         await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=hello_id))
         assert (await receive(group)).op_code is OpCode.HELLO_RESPONSE
     else:
-        await peer.send(hello(message_id=hello_id))
+        await peer.send(hello(message_id=hello_id).removeprefix(FIRST))
         assert (await receive(group)).op_code is OpCode.HELLO_REQUEST
         if state is State.HELLO_HEARD:
             return 0
@@ -200,7 +215,7 @@ async def test_what_comes_of_every_message_from_the_peer(
 
 async def came(life: Life, state: State, value: int, more: bool, data: bytes) -> None:
     with contextlib.suppress(ConnectionError):
-        await life.peer.send(data)
+        await life.peer.send(data.removeprefix(FIRST) if state is State.HELLO_AWAITED else data)
     if state is State.CLOSED:
         assert await life.peer.end() == b""  # and the fixtures see that nobody was told
         return
@@ -218,6 +233,10 @@ async def came(life: Life, state: State, value: int, more: bool, data: bytes) ->
             assert life.state is after
             return
         reasons: list[tuple[OpCode, Status]] = []
+    elif state is State.HELLO_AWAITED:
+        assert await life.peer.end() == b""
+        await life.gone_unheard()
+        return
     else:
         status = Status.INVALID_MORE_USAGE if wrong_more else Status.INVALID_OP_CODE
         reasons = [(OpCode.SIGNAL, status)]
@@ -257,7 +276,10 @@ async def posted(life: Life, state: State, op_code: OpCode, more: bool) -> None:
         return
     message = addressed(op_code, life, more=more)
     after = SENT_MOVES.get((state, op_code))
-    if op_code is OpCode.BYE_SIGNAL and state is not State.CLOSED:
+    if op_code is OpCode.BYE_SIGNAL and state is State.HELLO_AWAITED:
+        await life.end()
+        assert await life.peer.end() == b""
+    elif op_code is OpCode.BYE_SIGNAL and state is not State.CLOSED:
         life.group.post(message)
         assert [notice.status for notice in await life.told()] == [
             *([Status.CONNECT_FAILED] if state is State.HELLO_SENT else []),
@@ -288,8 +310,7 @@ async def posted(life: Life, state: State, op_code: OpCode, more: bool) -> None:
 
 async def nothing_was_sent(life: Life) -> None:
     if life.state is not None:
-        life.group.post(addressed(OpCode.BYE_SIGNAL, life))
-        await life.told()
+        await life.end()
     assert await life.peer.end() == b""
 
 

@@ -7,26 +7,16 @@ change is made in a copy of the package: nothing here is touched.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.breaking import Mutation, broken_copy
+
 SEEDS = 2000
 _ERROR = re.compile(r"^[| ]*(?:\w+\.)*((?!ExceptionGroup)[A-Z]\w+: .*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One way to break the engine: what is said of it, and the text that is replaced."""
-
-    what: str
-    old: str
-    new: str
 
 
 MUTATIONS = [
@@ -166,9 +156,7 @@ def tried(mutation: Mutation, seeds: int = SEEDS) -> tuple[int | None, str]:
     """The first seed that finds it, and the last line of what is said."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("tofu_aio", "tests/simulated"):
-            shutil.copytree(ROOT / name, copy / name)
-        _break(copy, mutation)
+        broken_copy(mutation, copy, "tofu_aio", "tests/simulated", "tests/breaking.py")
         run = subprocess.run(
             [sys.executable, "-m", "tests.simulated", "--seeds", str(seeds)],
             cwd=copy,
@@ -181,17 +169,6 @@ def tried(mutation: Mutation, seeds: int = SEEDS) -> tuple[int | None, str]:
         return None, (run.stdout + run.stderr).strip().rpartition("\n")[2]
     errors = _ERROR.findall(run.stdout)
     return int(failed[1]), textwrap.shorten(errors[-1], 100, placeholder=" ...") if errors else "?"
-
-
-def places(mutation: Mutation, root: Path = ROOT) -> list[Path]:
-    """The files that have its text, each as often as it has it. It should be one."""
-    files = [*root.glob("tofu_aio/messaging/*.py"), *root.glob("tofu_aio/protocol/*.py")]
-    return [file for file in files for _ in range(file.read_text("utf-8").count(mutation.old))]
-
-
-def _break(copy: Path, mutation: Mutation) -> None:
-    (file,) = places(mutation, copy)
-    file.write_text(file.read_text("utf-8").replace(mutation.old, mutation.new), "utf-8")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,12 @@ class StallWatch:
         self._since = since
         self._accuse = accuse
         self._timer: TimerHandle | None = None
-        self._told = False
+        self._accused = False
 
     def begin(self) -> None:
         """A channel waits."""
         if self._timer is None:
-            self._told = False
+            self._accused = False
             self._again(limits.HELD_TOO_LONG)
 
     def end(self) -> None:
@@ -54,10 +54,10 @@ class StallWatch:
             return
         stalled = self._home.time() - since
         if stalled < limits.HELD_TOO_LONG:
-            self._told = False
+            self._accused = False
             self._again(limits.HELD_TOO_LONG - stalled)
             return
-        if not self._told:
-            self._told = True
+        if not self._accused:
+            self._accused = True
             self._accuse(stalled)
         self._again(limits.HELD_TOO_LONG)
