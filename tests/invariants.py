@@ -107,7 +107,7 @@ BREACHES = [
             "reader = pool.waiters.popleft()",
             "reader = pool.waiters.pop()",
         ),
-        "messaging/test_engine.py::test_permits_go_to_who_waited_longest",
+        "messaging/test_flow.py::test_who_waits_longest_is_first",
     ),
     Breach(
         4,
@@ -161,7 +161,7 @@ BREACHES = [
             "        self.decoder.stop_counting()\n",
             "",
         ),
-        "messaging/test_engine.py::test_closing_needs_no_permit_when_both_do",
+        "messaging/test_connection.py::test_what_comes_while_closing_is_dropped_without_permits",
     ),
     Breach(
         6,
