@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from random import Random
@@ -402,6 +403,41 @@ async def test_a_longer_suspension_touches_the_socket_once_each_way(
     (await server.receive()).release()
     await turns(3)
     assert watched.calls == ["pause", "resume"]
+
+
+async def test_200_busy_channels_on_a_pool_of_4_do_not_flap(both_ends: Connect) -> None:
+    """A channel that has more to be read than there are permits is told to stop once, and to go on
+    once it has had its turn: never more often than it is served, mostly far less.
+    """
+    count, messages = 200, 25
+    async with (
+        tofu.Engine() as sending,
+        tofu.Engine(pool_messages=4) as engine,
+        sending.create_group() as mine,
+        engine.create_group() as theirs,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        pairs = [await stack.enter_async_context(both_ends(mine, theirs)) for _ in range(count)]
+        watched = [Watched(server) for _, server in pairs]
+
+        async def send(channel: tofu.Channel) -> None:
+            for _ in range(messages):
+                await channel.signal(bytes(1000))
+
+        async def receive(channel: tofu.Channel) -> None:
+            for _ in range(messages):
+                with await channel.receive():
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(send(c) for c, _ in pairs), *(receive(s) for _, s in pairs))
+        served = sum(server.statistics().suspensions for _, server in pairs)
+        told = [each.calls for each in watched]
+        for calls in told:
+            assert all(call != after for call, after in itertools.pairwise(calls)), "told twice"
+        changes = sum(map(len, told))
+        print(f"{changes} changes for {served} suspensions and {count * messages} messages")
+        assert served > count
+        assert changes <= served / 5
 
 
 async def test_waiting_for_a_permit_costs_no_turn_of_the_loop(

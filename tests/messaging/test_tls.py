@@ -362,7 +362,7 @@ async def test_a_plain_client_is_refused(
     engine: tofu.Engine,
     refusals: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(tofu.ConnectFailed, match="if it expects TLS, connect with ssl="):
+    with pytest.raises(tofu.ConnectFailed, match="does it expect TLS\\? Then connect with ssl="):
         await group.connect(door.address)
     await until(lambda: logged_by_us(refusals))
     assert "TLS failed: the peer does not speak TLS" in logged_by_us(refusals)[0]

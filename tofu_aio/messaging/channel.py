@@ -155,7 +155,7 @@ class Channel(ObjectStream[Message]):
             triggers=self.triggers,
         )
 
-    def holdings(self) -> Holdings:
+    def _holdings(self) -> Holdings:
         """What it has in hand for the application and for the peer."""
         return of_connection(self._connection) + of_messages(self._mailbox.items)
 

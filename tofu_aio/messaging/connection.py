@@ -315,7 +315,10 @@ class Connection(asyncio.Protocol):
         try:
             proto = message._proto & ~ORIGIN_BIT
         except AttributeError:
-            raise TypeError(f"a Message can be sent, not {type(message).__name__}") from None
+            raise TypeError(
+                f"a Message can be sent, not {type(message).__name__}: make one, "
+                "Message(OpCode.SIGNAL, body) say, or use signal(body)"
+            ) from None
         if proto == _BYE_SIGNAL:
             self.abort(ChannelClosed("the channel was reset on this side"))
             return message.message_id or next_message_id()

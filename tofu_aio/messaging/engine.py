@@ -148,7 +148,7 @@ class Engine:
         gate = self._gate
         pool = gate.pool
         free = len(pool.free)
-        own = sum((group.holdings() for group in self._groups), Holdings())
+        own = sum((group._holdings() for group in self._groups), Holdings())
         return EngineStatistics(
             pool_size=pool.size,
             pool_free=free,
@@ -167,7 +167,7 @@ class Engine:
         """Say who holds the permits that others have waited for too long."""
         pool = self._gate.pool
         now = self.statistics()
-        unreceived = [message for group in self._groups for message in group.unreceived()]
+        unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
         logger.warning(
             "%d channels wait, and no permit of the pool came back for %.0f s: of %d the "

@@ -399,13 +399,13 @@ class ChannelGroup:
         self._mailbox.put([notification(Status.POOL_EMPTY)])
         return True
 
-    def holdings(self) -> Holdings:
+    def _holdings(self) -> Holdings:
         """What it has in hand, all its channels together."""
         members = self._members.values()
-        channels = [m.holdings() for m in members if isinstance(m, Channel | PostedChannel)]
+        channels = [m._holdings() for m in members if isinstance(m, Channel | PostedChannel)]
         return sum(channels, of_messages(self._mailbox.items))
 
-    def unreceived(self) -> list[Message]:
+    def _unreceived(self) -> list[Message]:
         """The messages in its mailbox, and in those of its channels."""
         messages = list(self._mailbox.items)
         for member in self._members.values():
@@ -650,5 +650,5 @@ def _check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
     if isinstance(end, ProtocolViolation):
         cure = ": is it a tofu peer?"
     elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
-        cure = ": if it expects TLS, connect with ssl="
+        cure = ": is it full, or does it expect TLS? Then connect with ssl="
     raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end

@@ -63,7 +63,7 @@ class PostedChannel:
         self._known = False
         self._connection.abort(ChannelClosed("connecting failed"))
 
-    def holdings(self) -> Holdings:
+    def _holdings(self) -> Holdings:
         """What it has in hand for the peer; the mailbox is the group's."""
         return of_connection(self._connection)
 

@@ -309,8 +309,14 @@ def _check(address: object, context: object, *, server_side: bool) -> str:
     return address.host
 
 
+_UNKNOWN_AUTHORITY: Final = {18, 19, 20, 21}
+"""OpenSSL's codes for a certificate that nobody vouches for whom we know (x509_vfy.h)."""
+
+
 def _explain(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the peer's certificate is not valid: {error.verify_message}"
+        text = f"the peer's certificate is not valid: {error.verify_message}"
+        cure = ": load its authority into the context, with load_verify_locations"
+        return text + (cure if error.verify_code in _UNKNOWN_AUTHORITY else "")
     reason = error.reason or str(error)
     return _CURES.get(reason) or reason.lower().replace("_", " ")
