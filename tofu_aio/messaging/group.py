@@ -11,18 +11,15 @@ from threading import get_ident
 from types import TracebackType
 from typing import Final, Self, TypeAlias, Unpack
 
-from ..protocol.address import Address, TcpAddress, UdsAddress, parse_address
+from ..protocol.address import Address, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ..protocol.errors import (
-    ERRORS,
     ChannelClosed,
     ConnectFailed,
     InvalidAddress,
     InvalidChannelGroup,
     InvalidChannelNumber,
     NotAllowed,
-    PeerDisconnected,
-    ProtocolViolation,
     TofuError,
 )
 from ..protocol.lifecycle import State
@@ -43,6 +40,7 @@ from .admission import Admission
 from .backoff import Backoff
 from .channel import Channel
 from .connection import Connection
+from .dialling import attach, check_accepted, hello_headers
 from .flow import ReadGate
 from .heartbeat import heartbeat_header
 from .holdings import Holdings, of_messages
@@ -238,7 +236,7 @@ class ChannelGroup:
         where = parse_address(address)
         layer = client_layer(where, ssl, server_hostname)
         checked_seconds("timeout", timeout)
-        hello = Message(OpCode.HELLO_REQUEST, body, _hello_headers(where, headers, heartbeat))
+        hello = Message(OpCode.HELLO_REQUEST, body, hello_headers(where, headers, heartbeat))
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection = self._new_connection(State.CONNECTING)
 
@@ -252,13 +250,13 @@ class ChannelGroup:
         try:
             async with deadline:
                 self._connecting[deadline] = None
-                await _attach(connection, where, layer(connection), keepalive)
+                await attach(connection, where, layer(connection), keepalive)
                 if connection.end is None:
                     connection.post(hello)
                 await answered
             if self._closed:
                 raise _group_closed()
-            _check_accepted(channel, where, tls=ssl is not None)
+            check_accepted(channel, where, tls=ssl is not None)
         except TimeoutError:
             channel.abort()
             if self._closed:
@@ -580,7 +578,7 @@ class ChannelGroup:
         connection = channel._connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await _attach(connection, where, connection)
+                await attach(connection, where, connection)
         except BaseException as error:
             channel.give_up()
             if isinstance(error, TimeoutError):
@@ -608,47 +606,3 @@ def _handing_over(message: Message, own: Message) -> Iterator[None]:
 
 def _brings_nobody(member: Member) -> bool:
     return not isinstance(member, Listener | PostedListener)
-
-
-async def _attach(
-    connection: Connection,
-    where: Address,
-    protocol: asyncio.Protocol,
-    keepalive: float | None = None,
-) -> None:
-    """Connect a socket and give it to the connection, or to the layer beneath it."""
-    sock = await sockets.connect(where, keepalive)
-    loop = asyncio.get_running_loop()
-    try:
-        if isinstance(where, UdsAddress):
-            await loop.create_unix_connection(lambda: protocol, sock=sock)
-        else:
-            await loop.create_connection(lambda: protocol, sock=sock)
-    except BaseException as error:
-        if isinstance(error, Exception):
-            sock.close()  # it has no transport; a cancelled one closes its own
-        connection.detach()
-        raise
-    if connection.end is not None:  # it was given up, or the peer was faster in leaving
-        connection.abort(connection.end)
-
-
-def _hello_headers(where: Address, headers: HeadersLike, heartbeat: float | None) -> TextHeaders:
-    own = {CONNECT_TO: where.to_header(), **heartbeat_header(heartbeat)}
-    return TextHeaders([*own.items(), *TextHeaders(headers).pairs])
-
-
-def _check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
-    answer = channel._hello
-    if answer is not None:
-        if answer.status is Status.SUCCESS:
-            return  # if it has ended since, receiving will tell, after what came before
-        words, status = answer.body.decode("utf-8", "replace"), answer.status.name.lower()
-        text = f"{where} refused the channel: " + (f"{words} ({status})" if words else status)
-        raise ConnectFailed(text) from ERRORS[answer.status](words or status)
-    end, cure = channel.end, ""
-    if isinstance(end, ProtocolViolation):
-        cure = ": is it a tofu peer?"
-    elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
-        cure = ": is it full, or does it expect TLS? Then connect with ssl="
-    raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end

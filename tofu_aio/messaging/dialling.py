@@ -1,0 +1,64 @@
+"""What connecting to a listener takes, beside its channel: a socket, a Hello, and a yes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..protocol.address import Address, TcpAddress, UdsAddress
+from ..protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolViolation
+from ..protocol.status import Status
+from ..protocol.text_headers import CONNECT_TO, HeadersLike, TextHeaders
+from . import sockets
+from .channel import Channel
+from .connection import Connection
+from .heartbeat import heartbeat_header
+
+
+async def attach(
+    connection: Connection,
+    where: Address,
+    protocol: asyncio.Protocol,
+    keepalive: float | None = None,
+) -> None:
+    """Connect a socket and give it to the connection, or to the layer beneath it."""
+    sock = await sockets.connect(where, keepalive)
+    loop = asyncio.get_running_loop()
+    try:
+        if isinstance(where, UdsAddress):
+            await loop.create_unix_connection(lambda: protocol, sock=sock)
+        else:
+            await loop.create_connection(lambda: protocol, sock=sock)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            sock.close()  # it has no transport; a cancelled one closes its own
+        connection.detach()
+        raise
+    if connection.end is not None:  # it was given up, or the peer was faster in leaving
+        connection.abort(connection.end)
+
+
+def hello_headers(where: Address, headers: HeadersLike, heartbeat: float | None) -> TextHeaders:
+    """The headers of a Hello: where it goes, the heartbeats it asks for, and the application's."""
+    own = {CONNECT_TO: where.to_header(), **heartbeat_header(heartbeat)}
+    return TextHeaders([*own.items(), *TextHeaders(headers).pairs])
+
+
+def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
+    """See whether the listener has accepted the channel.
+
+    Raises:
+        ConnectFailed: it has not: why, and if that can be told, the cure.
+    """
+    answer = channel._hello
+    if answer is not None:
+        if answer.status is Status.SUCCESS:
+            return  # if it has ended since, receiving will tell, after what came before
+        words, status = answer.body.decode("utf-8", "replace"), answer.status.name.lower()
+        text = f"{where} refused the channel: " + (f"{words} ({status})" if words else status)
+        raise ConnectFailed(text) from ERRORS[answer.status](words or status)
+    end, cure = channel.end, ""
+    if isinstance(end, ProtocolViolation):
+        cure = ": is it a tofu peer?"
+    elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
+        cure = ": is it full, or does it expect TLS? Then connect with ssl="
+    raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end
