@@ -145,7 +145,7 @@ def memory(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Chaos among real processes, loop after loop: ``nox -s soak -- --minutes 60``."""
     session.install(".[test]")
-    session.run("python", "-X", "dev", "-m", "tests.soak.run", *session.posargs)
+    session.run("python", "-m", "tests.soak.run", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
+Body: TypeAlias = bytes | bytearray | memoryview
+
 
 class Broken(Exception):
     """A promise of the library was not kept.
@@ -20,7 +25,18 @@ def numbered(number: int, size: int) -> bytes:
     return number.to_bytes(8) + bytes([number % 251]) * (size - 8)
 
 
-def number_of(body: bytes | bytearray | memoryview) -> int:
+def order(count: int, size: int) -> bytes:
+    """A body that asks for so many of such a size."""
+    return count.to_bytes(8) + size.to_bytes(8)
+
+
+def ordered(body: Body) -> Iterator[bytes]:
+    """What such a body asks for."""
+    count, size = int.from_bytes(body[:8]), int.from_bytes(body[8:])
+    return (numbered(number, size) for number in range(1, count + 1))
+
+
+def number_of(body: Body) -> int:
     """Its number.
 
     Raises:
@@ -42,7 +58,7 @@ class Sequence:
     def __init__(self) -> None:
         self.count = 0
 
-    def take(self, body: bytes | bytearray | memoryview) -> None:
+    def take(self, body: Body) -> None:
         """One more.
 
         Raises:

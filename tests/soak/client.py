@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import tofu_aio as tofu
 from tests.soak import sabotage
-from tests.soak.bodies import Broken, Sequence, number_of, numbered
+from tests.soak.bodies import Broken, Sequence, number_of, numbered, order
 from tests.soak.watching import LOSSES, PATIENCE, Watch, judged, say, watched
 
 POOLS = (1, 2, 8, 64)
@@ -83,8 +83,7 @@ async def read_slowly(channel: tofu.Channel, luck: random.Random) -> None:
     """Be poured over, take one's time, and see that it was all; or leave in the middle."""
     size = luck.choice(SIZES)
     count = luck.randint(1, 200 if size < 1000 else 60)
-    order = tofu.Message(tofu.OpCode.REQUEST, count.to_bytes(8) + size.to_bytes(8), {"do": "pour"})
-    await channel.send(order)
+    await channel.send(tofu.Message(tofu.OpCode.REQUEST, order(count, size), {"do": "pour"}))
     signals, slow = Sequence(), luck.random() < 0.5
     async for message in channel:
         with message:
@@ -98,7 +97,50 @@ async def read_slowly(channel: tofu.Channel, luck: random.Random) -> None:
     raise tofu.ChannelEnded("the server said Bye")
 
 
-SCENES: tuple[Scene, ...] = (ask_in_turn, ask_at_once, read_slowly)
+async def take_parts(channel: tofu.Channel, luck: random.Random) -> None:
+    """A request in two parts and its answer in many; sometimes broken off."""
+    size, count = luck.choice(SIZES), luck.randint(0, 40)
+    enough = luck.randint(0, 40) if luck.random() < 0.3 else count + 1
+    parts = Sequence()
+    async with channel.stream(headers={"do": "parts"}) as exchange:
+        await exchange.send(order(count, size))
+        await exchange.finish()
+        async for part in exchange:
+            with part:
+                if part.body:
+                    parts.take(part.body)
+            if parts.count == enough:
+                return
+    parts.check(count)
+
+
+async def give_up_receiving(channel: tofu.Channel, luck: random.Random) -> None:
+    """Cancel what receives, again and again, while one's own requests are answered."""
+    for _ in range(luck.randint(1, 5)):
+        count = luck.randint(1, 20)
+        pour = tofu.Message(tofu.OpCode.REQUEST, order(count, 8), {"do": "pour"})
+        await channel.send(pour)
+        signals = Sequence()
+        while True:
+            try:
+                async with asyncio.timeout(luck.choice((0, 0, 0.001, 1))):
+                    message = await channel.receive()
+            except TimeoutError:
+                continue
+            with message:
+                if message.op_code is tofu.OpCode.RESPONSE:
+                    break
+                signals.take(message.body)
+        signals.check(count)
+
+
+SCENES: tuple[Scene, ...] = (
+    ask_in_turn,
+    ask_at_once,
+    read_slowly,
+    take_parts,
+    give_up_receiving,
+)
 
 
 class Client:

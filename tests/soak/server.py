@@ -1,18 +1,20 @@
 """The server of a soak: ``server LOOP SEED SABOTAGE ADDRESS...``; a line of stdin makes it check.
 
-It counts numbered signals, echoes requests, pours signals over who asks for it, is slow at times,
-and sometimes resets a channel for no reason.
+It counts numbered signals, echoes requests, pours signals or parts over who asks for it, is slow at
+times, and sometimes resets a channel for no reason.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
+from collections.abc import Coroutine
 
 import tofu_aio as tofu
 from tests.soak import sabotage
-from tests.soak.bodies import Sequence, numbered
+from tests.soak.bodies import Body, Sequence, ordered
 from tests.soak.watching import Watch, judged, say, watched
 
 POOLS = (1, 2, 4, 16, 64)
@@ -36,17 +38,17 @@ class Server:
             signals = Sequence()
             async for message in channel:
                 with message:
-                    pour = await self._answer(channel, message, signals)
-                # Without the request's permit: else a slow one would hold up all the others.
-                if pour is not None:
-                    await self._pour(channel, pour)
+                    rest = await self._answer(channel, message, signals)
+                # Without the request's permit: else who reads slowly would hold up all others.
+                if rest is not None:
+                    await rest
                 if self._luck.random() < RESET:
                     channel.abort()
 
     async def _answer(
         self, channel: tofu.Channel, message: tofu.Message, signals: Sequence
-    ) -> tofu.Message | None:
-        """Do what it says; return the answer that comes after a pour."""
+    ) -> Coroutine[object, object, None] | None:
+        """Do what it says; return what takes long."""
         if self._luck.random() < SLOW:
             await asyncio.sleep(self._luck.random() * 0.01)
         if message.op_code is tofu.OpCode.SIGNAL:
@@ -59,16 +61,30 @@ class Server:
                 signals.check(int.from_bytes(message.body))
                 await channel.reply(message)
             case "pour":
-                return tofu.Message(
-                    tofu.OpCode.RESPONSE, message.body, message_id=message.message_id
-                )
+                return pour(channel, message.message_id, message.body)
+            case "parts":
+                return send_parts(channel.stream(message))
         return None
 
-    async def _pour(self, channel: tofu.Channel, answer: tofu.Message) -> None:
-        count, size = int.from_bytes(answer.body[:8]), int.from_bytes(answer.body[8:])
-        for number in range(1, count + 1):
-            await channel.signal(numbered(number, size))
-        await channel.send(answer)
+
+async def pour(channel: tofu.Channel, message_id: int, body: Body) -> None:
+    """So many signals of such a size, then the response."""
+    for each in ordered(body):
+        await channel.signal(each)
+    await channel.send(tofu.Message(tofu.OpCode.RESPONSE, message_id=message_id))
+
+
+async def send_parts(exchange: tofu.Exchange) -> None:
+    """So many parts of such a size, unless the client has had enough of them."""
+    asked = b""
+    with contextlib.suppress(tofu.ExchangeFailed):
+        async with exchange:
+            async for part in exchange:
+                with part:
+                    asked += bytes(part.body)
+            for each in ordered(asked):
+                await exchange.send(each)
+            await exchange.finish()
 
 
 async def serve(seed: str, addresses: list[str]) -> None:

@@ -8,6 +8,8 @@ import gc
 import json
 import logging
 import re
+import sys
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,6 +133,9 @@ class Watch:
 async def watched(pool: int) -> AsyncIterator[tofu.Engine]:
     """An engine that at its end must have everything back; and an ear for the log."""
     logging.getLogger().addHandler(Ear(logging.WARNING))
+    logging.captureWarnings(True)
+    warnings.simplefilter("always", ResourceWarning)
+    sys.unraisablehook = lambda raised: blame("error", f"unraisable: {raised}")
     async with tofu.Engine(pool) as engine:
         yield engine
     gc.collect()
