@@ -20,10 +20,11 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.soak import sabotage
 
@@ -43,6 +44,9 @@ MORE_OBJECTS = 3000
 
 MORE_RESIDENT = 24 * 1024 * 1024
 """Bytes likewise: what allocators keep for themselves goes up and down."""
+
+Deed: TypeAlias = Callable[[random.Random, float], Awaitable[None]]
+"""What happens to a process in a round, which takes so many seconds."""
 
 
 @dataclass
@@ -190,7 +194,7 @@ class Soak:
         self._broken = broken
         self._findings = findings
         self._addresses = ["tcp://127.0.0.1:0", f"uds://{folder}/{loop}"]
-        self._lives = 0
+        self._started: list[Worker] = []
         self._server: Worker
         self._clients: dict[int, Worker] = {}
 
@@ -206,18 +210,17 @@ class Soak:
             for worker in (*self._clients.values(), self._server):
                 await worker.end()
         finally:
-            for worker in (*self._clients.values(), self._server):
+            for worker in self._started:
                 if worker.alive:
                     await worker.kill()
 
     async def _start(self, role: str) -> Worker:
-        self._lives += 1
-        arguments = [f"tests.soak.{role}", self._loop, f"{self._seed}/{self._lives}", self._broken]
+        life = len(self._started) + 1
+        arguments = [f"tests.soak.{role}", self._loop, f"{self._seed}/{life}", self._broken]
         worker = Worker(
-            f"{role} {self._lives} on {self._loop}",
-            [*arguments, *self._addresses],
-            self._findings,
+            f"{role} {life} on {self._loop}", [*arguments, *self._addresses], self._findings
         )
+        self._started.append(worker)
         said = await worker.start()
         self._addresses = said.get("addresses", self._addresses)
         return worker
@@ -231,7 +234,7 @@ class Soak:
             client.tell(f"round {seed}/{place}")
         seconds = min(luck.uniform(1, 6), max(1.0, most))
         # The first client is never killed, to see what becomes of one that lives long.
-        deeds = [partial(self._stop, place) for place in range(CLIENTS)]
+        deeds: list[Deed] = [partial(self._stop, place) for place in range(CLIENTS)]
         deeds += [partial(self._kill_client, place) for place in range(1, CLIENTS)]
         deeds += [self._kill_server]
         chosen = [deed for deed in deeds if luck.random() < LIKELY]
