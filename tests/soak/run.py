@@ -57,12 +57,14 @@ class Findings:
         broken: check and text, as they came.
         done: scenes played to their ends.
         cut: scenes that were not, by a kill, a reset, or a channel's end.
+        suspensions: how often a channel waited for a permit.
         kills: processes killed.
     """
 
     broken: list[tuple[str, str]] = field(default_factory=list)
     done: int = 0
     cut: int = 0
+    suspensions: int = 0
     kills: int = 0
 
     def blame(self, check: str, text: str) -> None:
@@ -108,6 +110,7 @@ class Worker:
         self._reports.append(report)
         self._findings.done += report["done"]
         self._findings.cut += report["cut"]
+        self._findings.suspensions += report["suspensions"]
         if len(self._reports) > WARM_UP:
             self._compare(self._reports[WARM_UP - 1], report)
 
@@ -288,7 +291,7 @@ def main() -> None:
     findings = asyncio.run(run(options))
     print(
         f"{findings.done} scenes played, {findings.cut} cut short, {findings.kills} processes "
-        f"killed; {len(findings.broken)} broken promises"
+        f"killed, {findings.suspensions} waits for a permit; {len(findings.broken)} broken promises"
     )
     if findings.broken:
         sys.exit(

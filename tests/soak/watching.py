@@ -81,6 +81,7 @@ class Watch:
         self._looking = asyncio.create_task(self._look(), name="look")
         self._tasks = len(asyncio.all_tasks())
         self._descriptors = count_descriptors()
+        self._suspensions = 0
         self.done = 0
         """Scenes that went well to their ends, since the last report."""
         self.cut = 0
@@ -123,10 +124,12 @@ class Watch:
         say(
             done=self.done,
             cut=self.cut,
+            suspensions=now.suspensions - self._suspensions,
             objects=len(gc.get_objects()),
             resident=self._process.memory_info().rss,
         )
         self.done = self.cut = 0
+        self._suspensions = now.suspensions
 
 
 @asynccontextmanager
