@@ -92,8 +92,8 @@ async def test_where_the_last_comes_first_somebody_starves(
     """The measure above can fail."""
     init = tofu.protocol.pool.Pool.__init__
 
-    def wrong(self: Any, *arguments: Any) -> None:
-        init(self, *arguments)
+    def wrong(self: Any, *arguments: Any, **options: Any) -> None:
+        init(self, *arguments, **options)
         self.waiters = LastComeFirstServed()
 
     monkeypatch.setattr(tofu.protocol.pool.Pool, "__init__", wrong)

@@ -11,32 +11,32 @@ from collections.abc import Callable
 from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.pool import Pool
+from tofu_aio.protocol.pool import Account
 
 _left: list[object] = []
 
 
 def lose_a_permit() -> None:
     """Each 200th is not given back."""
-    count, release = itertools.count(1), Pool.release
+    count, release = itertools.count(1), Account.release
 
-    def forgetful(self: Pool) -> None:
+    def forgetful(self: Account) -> None:
         if next(count) % 200:
             release(self)
 
-    Pool.release = forgetful  # type: ignore[method-assign]
+    Account.release = forgetful  # type: ignore[method-assign]
 
 
 def give_a_permit_twice() -> None:
     """Each 200th is given back twice."""
-    count, release = itertools.count(1), Pool.release
+    count, release = itertools.count(1), Account.release
 
-    def generous(self: Pool) -> None:
+    def generous(self: Account) -> None:
         if not next(count) % 200:
             release(self)
         release(self)
 
-    Pool.release = generous  # type: ignore[method-assign]
+    Account.release = generous  # type: ignore[method-assign]
 
 
 def lose_a_message() -> None:
