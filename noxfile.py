@@ -133,6 +133,21 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "tests.benchmarks.reactor_events")
 
 
+@nox.session
+def memory(session: nox.Session) -> None:
+    """What a flood, a greedy channel and 10,000 idle ones take: ``nox -s memory -- flood``."""
+    session.install(".[bench]")
+    for benchmark in session.posargs or ["flood", "fairness", "idle"]:
+        session.run("python", "-m", f"tests.benchmarks.{benchmark}")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Chaos among real processes, loop after loop: ``nox -s soak -- --minutes 60``."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.soak.run", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def model(session: nox.Session) -> None:
     """The reactor's models, exhaustively: ``nox -s model -- --show "DEL may wait"``."""

@@ -1,0 +1,115 @@
+"""What the benchmarks of memory share: processes, what they hold, and how it is drawn."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+FOLDER = Path(__file__).parents[2] / "docs" / "design"
+"""Where plots go unless the user says otherwise."""
+
+MIB = 1024 * 1024
+
+
+def start(module: str, *arguments: object) -> subprocess.Popen[str]:
+    """A module of this folder as a process, with pipes to its stdin and from its stdout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """What it says next.
+
+    Raises:
+        RuntimeError: it has ended instead.
+    """
+    line = _pipe(process.stdout).readline().strip()
+    if not line:
+        raise RuntimeError(f"{process.args!r} ended early: see what it wrote to stderr")
+    return line
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    """Say something to it."""
+    pipe = _pipe(process.stdin)
+    pipe.write(f"{line}\n")
+    pipe.flush()
+
+
+def resident(process: subprocess.Popen[str]) -> float | None:
+    """MiB of memory that it has in RAM now; None once it has ended."""
+    try:
+        size: int = psutil.Process(process.pid).memory_info().rss
+    except psutil.NoSuchProcess:
+        return None
+    return size / MIB if size else None  # a zombie has none
+
+
+def end(processes: Iterable[subprocess.Popen[str]]) -> None:
+    """Let none of them live on."""
+    ending = list(processes)
+    for process in ending:
+        process.kill()
+    for process in ending:
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    return f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table for the documentation; the first column is words, the others are figures."""
+    lines = [columns, ["---"] + ["--:"] * (len(columns) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def write_json(path: Path, what: dict[str, Any]) -> None:
+    """Keep all that was measured, with where and how."""
+    told = {"machine": machine(), "command": " ".join(sys.argv[1:]), **what}
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def figure(panels: int, title: str) -> tuple[Any, Any]:
+    """A matplotlib figure with panels side by side."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Letters as letters and no dates: small files, and a new run changes only what is new.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tofu", "font.size": 9})
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(1, panels, figsize=(10, 4), sharey=True, layout="constrained")
+    drawn.suptitle(title)
+    for panel in axes if panels > 1 else [axes]:
+        panel.grid(alpha=0.3)
+    return drawn, axes
+
+
+def write_svg(drawn: Any, path: Path) -> None:
+    """Keep the figure."""
+    drawn.savefig(path, metadata={"Date": None})
+    # matplotlib leaves blanks at the ends of lines.
+    text = path.read_text(encoding="utf-8")
+    path.write_text("\n".join(map(str.rstrip, text.splitlines())) + "\n", encoding="utf-8")
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe

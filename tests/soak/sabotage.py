@@ -1,0 +1,138 @@
+"""Ways to break the library, to see that a soak tells: ``nox -s soak -- --sabotage permit``."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Callable
+
+from tofu_aio.messaging.channel import Channel
+from tofu_aio.messaging.connection import Connection
+from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.pool import Account
+
+_left: list[object] = []
+
+
+def lose_a_permit() -> None:
+    """Each 200th is not given back."""
+    count, release = itertools.count(1), Account.release
+
+    def forgetful(self: Account) -> None:
+        if next(count) % 200:
+            release(self)
+
+    Account.release = forgetful  # type: ignore[method-assign]
+
+
+def give_a_permit_twice() -> None:
+    """Each 200th is given back twice."""
+    count, release = itertools.count(1), Account.release
+
+    def generous(self: Account) -> None:
+        if not next(count) % 200:
+            release(self)
+        release(self)
+
+    Account.release = generous  # type: ignore[method-assign]
+
+
+def lose_a_message() -> None:
+    """The last of each 100th batch."""
+    _spoil(lambda batch: batch[-1:] and batch.pop().release())
+
+
+def swap_messages() -> None:
+    """Each 100th batch the other way round."""
+    _spoil(list.reverse)
+
+
+def keep_a_descriptor() -> None:
+    """Of each tenth connection."""
+    _with_each_tenth(
+        lambda connection: _left.append(
+            socket.dup(connection.extra_info("socket").fileno())  # type: ignore[attr-defined]
+        )
+    )
+
+
+def keep_a_task() -> None:
+    """For each tenth connection."""
+    _with_each_tenth(lambda _: _left.append(asyncio.ensure_future(asyncio.Event().wait())))
+
+
+def keep_memory() -> None:
+    """For each tenth connection a megabyte and 500 objects."""
+    _with_each_tenth(lambda _: _left.append((bytes(1 << 20), [[i] for i in range(500)])))
+
+
+def complain() -> None:
+    """A warning for each tenth connection."""
+    _with_each_tenth(lambda _: logging.getLogger("tofu_aio").warning("it is dark in here"))
+
+
+def keep_a_number() -> None:
+    """Each tenth channel is not forgotten."""
+    count, closed = itertools.count(1), Channel.closed
+
+    def unforgetting(self: Channel) -> None:
+        if next(count) % 10:
+            closed(self)
+
+    Channel.closed = unforgetting  # type: ignore[method-assign]
+
+
+def read_no_more() -> None:
+    """Each 20th time that a channel may read again, it is not told."""
+    count, reconcile = itertools.count(1), Connection.reconcile_reading
+
+    def deaf(self: Connection) -> None:
+        if self.decoder.starved or next(count) % 20:
+            reconcile(self)
+
+    Connection.reconcile_reading = deaf  # type: ignore[method-assign]
+
+
+def _spoil(change: Callable[[list[Message]], object]) -> None:
+    count, received = itertools.count(1), Channel.received
+
+    def spoilt(self: Channel, batch: list[Message]) -> None:
+        if not next(count) % 100:
+            change(batch)
+        if batch:
+            received(self, batch)
+
+    Channel.received = spoilt  # type: ignore[method-assign]
+
+
+def _with_each_tenth(deed: Callable[[Connection], object]) -> None:
+    count, made = itertools.count(1), Connection.connection_made
+
+    def changed(self: Connection, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        if not next(count) % 10:
+            deed(self)
+
+    Connection.connection_made = changed  # type: ignore[method-assign]
+
+
+WAYS: dict[str, Callable[[], None]] = {
+    "none": lambda: None,
+    "permit": lose_a_permit,
+    "permit-twice": give_a_permit_twice,
+    "message": lose_a_message,
+    "order": swap_messages,
+    "descriptor": keep_a_descriptor,
+    "task": keep_a_task,
+    "memory": keep_memory,
+    "log": complain,
+    "number": keep_a_number,
+    "reading": read_no_more,
+}
+
+
+def commit(way: str) -> None:
+    """Break the library in this process."""
+    WAYS[way]()

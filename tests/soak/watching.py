@@ -1,0 +1,160 @@
+"""What each process of a soak checks about itself, and how it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+import tofu_aio as tofu
+from tests.soak.bodies import Broken
+
+PATIENCE: Final = 30.0
+"""Seconds after which what should have happened is taken to never happen."""
+
+LOOK: Final = 0.05
+"""Seconds between two looks at the pool."""
+
+EXPECTED: Final = re.compile(r"attempt \d+ to connect failed: ")
+"""What may be logged as a warning or worse: that a server which was killed is not there."""
+
+LOSSES: Final = (tofu.PeerDisconnected, tofu.ChannelClosed, tofu.ChannelEnded)
+"""How a channel may end while somebody uses it."""
+
+
+def say(**what: object) -> None:
+    """Tell the conductor."""
+    print(json.dumps(what), flush=True)
+
+
+def blame(check: str, text: str) -> None:
+    """Tell the conductor what is broken."""
+    say(broken=check, text=text)
+
+
+@contextlib.contextmanager
+def judged(doing: str) -> Iterator[None]:
+    """Let losses pass, for there are many here, and tell of everything else."""
+    try:
+        yield
+    except LOSSES:
+        pass
+    except Broken as error:
+        blame(error.check, f"{doing}: {error}")
+    except TimeoutError:
+        blame("hang", f"{doing}: not done within {PATIENCE:g} s")
+    except Exception as error:
+        blame("error", f"{doing}: {error!r}")
+
+
+class Ear(logging.Handler):
+    """Tells of each record that nobody expects."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not EXPECTED.match(text := self.format(record)):
+            blame("log", f"{record.name} {record.levelname}: {text}")
+
+
+class Watch:
+    """An engine, and what its process has while nothing happens, which is now.
+
+    Args:
+        engine: open, and with its listeners.
+        listeners: how many these are.
+    """
+
+    def __init__(self, engine: tofu.Engine, listeners: int) -> None:
+        self._engine = engine
+        self._listeners = listeners
+        self._process = psutil.Process()
+        self._looking = asyncio.create_task(self._look(), name="look")
+        self._tasks = len(asyncio.all_tasks())
+        self._descriptors = count_descriptors()
+        self._suspensions = 0
+        self.done = 0
+        """Scenes that went well to their ends, since the last report."""
+        self.cut = 0
+        """Those that did not, because somebody was killed, or left."""
+
+    async def aclose(self) -> None:
+        """Watch no more."""
+        self._looking.cancel()
+        await asyncio.wait([self._looking])
+
+    async def _look(self) -> None:
+        """Look at the pool all the time."""
+        while True:
+            now = self._engine.statistics()
+            if not 0 <= now.pool_free <= now.pool_size:
+                blame("permits", f"in the middle of it: {now}")
+            await asyncio.sleep(LOOK)
+
+    async def calm(self) -> None:
+        """Nobody has a channel any more: check that nothing else is left, and report."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._engine.statistics().channels > self._listeners:  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK)
+        # A transport closes its socket in the turn after connection_lost.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gc.collect()
+        now = self._engine.statistics()
+        if now.channels != self._listeners:
+            blame("channels", f"left when all were closed: {now}")
+        elif (now.pool_free, now.waiting) != (now.pool_size, 0):
+            blame("permits", f"not all came back: {now}")
+        tasks = len(asyncio.all_tasks())
+        if tasks > self._tasks:
+            blame("tasks", f"{tasks} instead of {self._tasks}")
+        descriptors = count_descriptors()
+        if descriptors > self._descriptors:
+            blame("descriptors", f"{descriptors} instead of {self._descriptors}")
+        say(
+            done=self.done,
+            cut=self.cut,
+            suspensions=now.suspensions - self._suspensions,
+            objects=len(gc.get_objects()),
+            resident=self._process.memory_info().rss,
+        )
+        self.done = self.cut = 0
+        self._suspensions = now.suspensions
+
+
+@asynccontextmanager
+async def watched(pool: int) -> AsyncIterator[tofu.Engine]:
+    """An engine that at its end must have everything back; and an ear for the log."""
+    logging.getLogger().addHandler(Ear(logging.WARNING))
+    logging.captureWarnings(True)
+    warnings.simplefilter("always", ResourceWarning)
+    sys.unraisablehook = lambda raised: blame("error", f"unraisable: {raised}")
+    async with tofu.Engine(pool) as engine:
+        yield engine
+    gc.collect()
+    left = engine.statistics()
+    if (left.pool_free, left.waiting, left.channels) != (left.pool_size, 0, 0):
+        blame("permits", f"after the engine was closed: {left}")
+
+
+def count_descriptors() -> int:
+    """Those that are open; without those that libuv keeps in reserve."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        count: int = psutil.Process().num_fds()
+        return count
+    links = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the folder's own
+            links.append(str(entry.readlink()))
+    return len(links) - links.count("/dev/null")
