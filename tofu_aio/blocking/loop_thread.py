@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from ..messaging.limits import checked_seconds
+from ..messaging.checks import checked_seconds
 from ..protocol.errors import ShutdownStarted, TofuError, again
 from ..reactor import LoopFactory
 from .waiting import SLICE, wait

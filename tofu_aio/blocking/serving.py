@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ..messaging.checks import checked_count, checked_function
 from ..messaging.deciding import refuse
 from ..messaging.judging import handler_failed, refusal
-from ..messaging.limits import checked_count, checked_function
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
 from .channel import Channel

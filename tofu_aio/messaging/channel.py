@@ -28,10 +28,10 @@ from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from .attributes import Attributes, channel_attributes
+from .checks import checked_seconds
 from .connection import Connection, when_sending
 from .exchange import Exchange
 from .holdings import Holdings, of_connection, of_messages
-from .limits import checked_seconds
 from .mailbox import Mailbox
 from .peer import Peer
 from .receipts import inbox

@@ -39,13 +39,14 @@ from .acceptor import Acceptor
 from .admission import Admission
 from .backoff import Backoff
 from .channel import Channel
+from .checks import checked_count, checked_seconds
 from .connection import Connection
 from .dialling import attach, check_accepted, hello_headers
 from .flow import ReadGate
 from .heartbeat import heartbeat_header
 from .holdings import Holdings, of_messages
 from .home import CallQueue
-from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, checked_count, checked_seconds
+from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable

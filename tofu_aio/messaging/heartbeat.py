@@ -10,7 +10,8 @@ from ..protocol.errors import PeerDisconnected
 from ..protocol.lifecycle import RECEIVE, SEND
 from ..protocol.op_code import OpCode
 from ..protocol.text_headers import HEARTBEAT
-from .limits import HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED, checked_seconds
+from .checks import checked_seconds
+from .limits import HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
 
 if TYPE_CHECKING:
     from .connection import Connection

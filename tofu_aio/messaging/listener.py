@@ -17,9 +17,10 @@ from .acceptor import Acceptor
 from .admission import Admission
 from .attributes import Attributes
 from .channel import Channel
+from .checks import checked_function, checked_seconds
 from .deciding import Decide, decided
 from .judging import awaited, handler_failed
-from .limits import DECISION_TIMEOUT, checked_function, checked_seconds
+from .limits import DECISION_TIMEOUT
 from .mailbox import Mailbox
 
 

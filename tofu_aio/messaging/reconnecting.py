@@ -23,7 +23,7 @@ from ..protocol.lifecycle import State
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
-from .limits import checked_function
+from .checks import checked_function
 
 if TYPE_CHECKING:
     from .group import ChannelGroup

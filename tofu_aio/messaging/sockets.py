@@ -22,6 +22,7 @@ from ..protocol.errors import (
     UdsPathNotFound,
     WrongAddress,
 )
+from .checks import checked_seconds
 from .limits import (
     CHURN_PAUSES,
     KEEPALIVE_MAX,
@@ -29,7 +30,6 @@ from .limits import (
     KEEPALIVE_PROBES,
     LISTEN_BACKLOG,
     UNIX_BACKLOG_RETRY,
-    checked_seconds,
 )
 from .race import NoneConnected, Place, SocketName, first_connected
 
