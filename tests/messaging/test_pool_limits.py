@@ -134,6 +134,32 @@ async def test_who_asks_and_never_reads_leaves_something_for_others(
         await server
 
 
+async def test_two_that_flood_each_other_unread_leave_something_for_others(
+    both_ends: Connect,
+) -> None:
+    async with (
+        tofu.Engine(8, channel_share=0.5) as one,
+        tofu.Engine(8, channel_share=0.5) as other,
+        one.create_group() as here,
+        other.create_group() as there,
+        both_ends(here, there) as pair,
+        both_ends(here, there) as (client, server),
+    ):
+        floods = [asyncio.create_task(flood(channel, bytes(50_000))) for channel in pair]
+        await until(lambda: all(connection_of(channel).senders for channel in pair))
+        await settled(*pair)
+        for number in range(50):
+            await client.signal(b"%d" % number)
+            with await server.receive() as message:
+                assert message.body == b"%d" % number
+        assert not any(task.done() for task in floods)
+        for task in floods:
+            task.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
+        for channel in pair:
+            channel.abort()
+
+
 # --- what is told ----------------------------------------------------------------------------
 
 
