@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from tests.messaging.peers import turns, until
 from tofu_aio.messaging import limits as limits_module
 from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.messaging.home import Home
 from tofu_aio.messaging.limits import Limits
+from tofu_aio.messaging.stalls import StallWatch
 from tofu_aio.protocol.pool import Account, Permit, Reader
 
 
@@ -379,17 +382,42 @@ async def test_that_nobody_gives_permits_back_is_told_once_for_each_time(
     bench.gate.close()
 
 
-async def test_while_permits_come_back_nobody_is_accused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the queue is, and each one waits in it."""
-    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
-    bench = Bench(1)
-    readers = [bench.reader(str(number), 1) for number in range(200)]
-    for reader in readers:
-        reader.feed()
-    for reader in readers:
-        await until(lambda reader=reader: reader.permits)  # type: ignore[misc]
-        await asyncio.sleep(0.001)
-        reader.release()
-    assert bench.gate.longest_wait > 0.02
-    assert bench.stalls == []
-    bench.gate.close()
+class Clock(Home):
+    """A home whose time moves when it is told to, and whose timers are then due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        self.due.append((self.now + seconds, callback))
+        return asyncio.TimerHandle(0, callback, (), asyncio.get_running_loop())
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+        ready = [callback for when, callback in self.due if when <= self.now]
+        self.due = [(when, callback) for when, callback in self.due if when > self.now]
+        for callback in ready:
+            callback()
+
+
+async def test_while_permits_come_back_nobody_is_accused() -> None:
+    """However long the queue is: it counts since when none was served."""
+    clock, accused = Clock(), list[float]()
+    since: float | None = 0.0
+    watch = StallWatch(clock, lambda: since, accused.append)
+    for _ in range(100):
+        watch.begin()
+        since = clock.now
+        clock.move(6)
+        assert len(clock.due) <= 1, "one timer, however often somebody begins to wait"
+    assert accused == []
+    clock.move(6)
+    assert accused == [12.0]
+    since = None
+    clock.move(10)
+    assert clock.due == [], "nobody waits: nothing is due"

@@ -193,7 +193,7 @@ async def test_every_permit_is_with_one_of_those_who_can_have_it(both_ends: Conn
         gc.collect()
         assert adds_up(engine.statistics())
         assert engine.statistics().application == 0
-        assert server.statistics().triggers == Triggers.RECV
+        await until(lambda: server.statistics().triggers == Triggers.RECV)
 
 
 async def test_a_suspended_channel_says_for_how_long(both_ends: Connect) -> None:
