@@ -113,8 +113,8 @@ BREACHES = [
         4,
         Mutation(
             "new data takes permits past those who wait",
-            "return 0 if self.pool.waiters else self._allowance(1)",
-            "return self._allowance(1)",
+            "        if self.pool.waiters:\n            return 0\n        held",
+            "        held",
         ),
         "protocol/test_pool.py::test_nobody_takes_past_those_who_wait",
     ),
@@ -122,8 +122,8 @@ BREACHES = [
         4,
         Mutation(
             "a channel may hold more than its share",
-            "share = int((len(pool.free) + held) * pool.share) - held",
-            "share = len(pool.free)",
+            "share = int((len(self.pool.free) + held) * self.pool.share) - held",
+            "share = len(self.pool.free)",
         ),
         "messaging/test_pool_limits.py::test_who_asks_and_never_reads_leaves_something_for_others",
     ),
@@ -176,8 +176,8 @@ BREACHES = [
         7,
         Mutation(
             "pool_empty is told for each channel that waits",
-            "            if not self._told:\n                self._told = ",
-            "            if True:\n                self._told = ",
+            "        if not self._told:\n            self._told = ",
+            "        if True:\n            self._told = ",
         ),
         "messaging/test_flow.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),
@@ -204,7 +204,7 @@ BREACHES = [
         9,
         Mutation(
             "nobody looks whether permits come back",
-            "            self._watch.begin()\n",
+            "        self._watch.begin()\n",
             "",
         ),
         "messaging/test_pool_limits.py::test_the_log_names_who_holds_what_others_wait_for",

@@ -387,6 +387,24 @@ async def test_a_crowd_is_dropped_with_the_listener(
     assert not [r for r in caplog.records if r.name.startswith("tofu_aio")]
 
 
+async def test_a_crowd_of_strangers_that_knock_at_the_wrong_door_leaves_nothing(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    """All are let in, and dropped, as a place becomes free: one after another, not within it."""
+    async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
+        first = await asyncio.gather(group.connect(listener.address), listener.accept())
+        crowd = [await RawPeer.connect(listener.address) for _ in range(300)]
+        for peer in crowd:
+            await peer.send(b"GET / HTTP/1.1\r\n\r\n")
+        await until(lambda: len(admission_of(listener)._knocking) == 300)
+        await asyncio.gather(*(end.aclose() for end in first))
+        await until(lambda: engine.statistics().channels == 1)
+        assert not admission_of(listener)._knocking
+        await good_client_works(listener, group)
+        for peer in crowd:
+            peer.close()
+
+
 async def test_a_hundred_good_clients_at_once(
     group: tofu.ChannelGroup, engine: tofu.Engine, listener: tofu.Listener
 ) -> None:

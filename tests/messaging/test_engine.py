@@ -95,7 +95,7 @@ async def test_an_engine_works_only_while_it_is_entered() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_pool_needs_a_message(size: int) -> None:
-    with pytest.raises(ValueError, match=r"pool_messages is .*: give 1 or more"):
+    with pytest.raises(ValueError, match=r"pool_messages is .*: give 1 to 524344"):
         tofu.Engine(pool_messages=size)
 
 

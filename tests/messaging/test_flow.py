@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -315,6 +316,59 @@ async def test_who_waits_for_the_pool_is_parked_when_its_turn_comes_and_it_has_i
     first.release()
     await turns(3)
     assert bench.takes[4:] == ["d"], "it holds nothing: those with a share are not before it"
+
+
+async def test_who_has_its_share_is_in_nobody_s_way_though_its_message_is_long() -> None:
+    """Fewer permits are free than it would need: it waits for its own all the same."""
+    bench = Bench(20, channel_share=0.5)
+    greedy, modest = bench.reader("g", 5), bench.reader("m", 3)
+    greedy.feed()
+    greedy.wants, greedy.price = 1, 16
+    greedy.feed()
+    await turns(2)
+    assert list(bench.gate.pool.parked) == [greedy]
+    modest.feed()
+    assert bench.takes == ["g"] * 5 + ["m"] * 3
+
+
+async def test_who_was_parked_stays_so_while_others_take_what_is_free() -> None:
+    bench = Bench(8, channel_share=0.5)
+    greedy = bench.reader("g", 100)
+    greedy.feed()
+    others = [bench.reader(name, 1) for name in "abc"]
+    for other in others:
+        other.feed()
+    others[0].release()
+    await turns(3)
+    assert list(bench.gate.pool.parked) == [greedy]
+    assert not bench.gate.pool.waiters
+
+
+async def test_what_another_thread_releases_while_one_is_parked_is_seen() -> None:
+    """In the very moment in which it is neither in the queue nor parked."""
+    bench = Bench(8, channel_share=0.5)
+    greedy = bench.reader("g", 4)
+    greedy.feed()
+    holders = [bench.reader(name, 1) for name in "abcd"]
+    for holder in holders:
+        holder.feed()
+
+    class Queue(deque[Reader]):
+        def popleft(self) -> Reader:
+            reader = super().popleft()
+            while greedy.permits:
+                greedy.release()
+            return reader
+
+    late = bench.reader("l", 1)
+    late.feed()
+    bench.gate.pool.waiters = Queue([greedy, *bench.gate.pool.waiters])
+    greedy.wants = greedy.needs = 1
+    greedy.suspended_at = 0.0
+    holders[0].release()
+    await turns(5)
+    assert bench.takes.count("g") == 5
+    assert not bench.gate.pool.parked
 
 
 async def test_a_long_message_waits_until_there_are_permits_enough_and_nobody_passes_it() -> None:

@@ -27,8 +27,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a chunk of new data takes permits past those who wait",
-        "return 0 if self.pool.waiters else self._allowance(1)",
-        "return self._allowance(1)",
+        "        if self.pool.waiters:\n            return 0\n        held",
+        "        held",
     ),
     Mutation(
         "the permit of a message that never became whole is not given back",

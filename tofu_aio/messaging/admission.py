@@ -49,6 +49,7 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._refusing = False  # and it was logged
+        self._inviting = False  # for who is invited may end in that moment
         # All in order of arrival.
         self._silent: dict[Caller, asyncio.TimerHandle] = {}
         self._knocking: dict[Caller, None] = {}
@@ -126,10 +127,9 @@ class Admission:
         """Whether one more caller may wait, maybe in place of who was silent too long."""
         if len(self._silent) + len(self._knocking) < WAITING_CONNECTIONS:
             return True
-        for caller, deadline in self._silent.items():
-            if deadline.when() - self._hello_timeout + SILENCE > self._loop.time():
-                break
-            self._drop(caller)
+        oldest = next(iter(self._silent), None)
+        if oldest is not None and oldest.since + SILENCE <= self._loop.time():
+            self._drop(oldest)
             return True
         self._tell_refusal(f"{WAITING_CONNECTIONS} wait already")
         return False
@@ -140,6 +140,15 @@ class Admission:
 
     def _invite(self) -> None:
         """Give those that knock the places there are."""
+        if self._inviting:
+            return  # whoever is at it will see the place that this is about
+        self._inviting = True
+        try:
+            self._invite_all()
+        finally:
+            self._inviting = False
+
+    def _invite_all(self) -> None:
         while self._knocking and self._has_place():
             caller = next(iter(self._knocking))
             del self._knocking[caller]
@@ -207,11 +216,16 @@ class Caller(asyncio.BufferedProtocol):
     """A connection before it has a place.
 
     It is read, for else nobody would notice that the peer has left; but no more than a little,
-    which a buffer of our own sees to: the rest stays in the kernel.
+    which a buffer of our own sees to: the rest stays in the kernel. (Windows' proactor loop has
+    read 64 KiB by then.)
+
+    Attributes:
+        since: when it came, in the loop's time.
     """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self.since = asyncio.get_running_loop().time()
         self._buffer = bytearray()
         self._early = b""
         self._successor: asyncio.Protocol | None = None
@@ -224,7 +238,7 @@ class Caller(asyncio.BufferedProtocol):
 
     def get_buffer(self, _: int) -> bytearray:
         """Room for a little, made when something comes: who is silent has none."""
-        self._buffer = bytearray(EARLY_BYTES)
+        self._buffer = bytearray(EARLY_BYTES - len(self._early) or EARLY_BYTES)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

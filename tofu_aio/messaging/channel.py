@@ -25,6 +25,7 @@ from ..protocol.errors import (
 from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
+from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from .attributes import Attributes, channel_attributes
@@ -155,9 +156,9 @@ class Channel(ObjectStream[Message]):
             triggers=self.triggers,
         )
 
-    def _holdings(self) -> Holdings:
+    def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the application and for the peer."""
-        return of_connection(self._connection) + of_messages(self._mailbox.items)
+        return of_connection(self._connection, pool) + of_messages(self._mailbox.items, pool)
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} {self.state.name.lower()}>"

@@ -35,12 +35,12 @@ class Engine:
             they are, channels are not read, and their peers feel it. At least 1.
         pool_bytes: how many bytes they may have together, headers included; at least 131,086, which
             the longest message has. A message that is longer than ``pool_bytes / pool_messages``
-            counts as several, so that neither bound is ever passed. ``docs/design/pool.md`` has the
-            whole bound of the memory.
+            counts as several, so that neither bound is ever passed. ``docs/design/messaging.md``
+            has the whole bound of the memory.
         channel_share: the part of the pool, as far as other channels leave it, that the messages of
-            one channel may hold; up to 1, all of it. With 0.5 one busy channel has half of the
-            pool, two a third each, and so on: there is always something left for the next one.
-            One message it may always hold.
+            one channel may hold; up to 1, all of it. With 0.5 a channel that never gives anything
+            back takes half of what is there, the next one half of the rest, and so on: ten of
+            them leave one of 1,024 messages. One message it may always hold.
         write_high_water: bytes that wait to be sent on a channel before ``send`` waits too.
         write_low_water: bytes at which it goes on; a quarter of that, unless given.
 
@@ -148,7 +148,7 @@ class Engine:
         gate = self._gate
         pool = gate.pool
         free = len(pool.free)
-        own = sum((group._holdings() for group in self._groups), Holdings())
+        own = sum((group._holdings(pool) for group in self._groups), Holdings())
         return EngineStatistics(
             pool_size=pool.size,
             pool_free=free,
@@ -159,7 +159,7 @@ class Engine:
             waiting=len(pool.waiters),
             over_share=len(pool.parked),
             suspensions=gate.suspensions,
-            longest_wait=gate.longest_wait,
+            longest_wait=gate.longest_wait_by_now(),
             channels=len(self._numbers),
         )
 
@@ -170,9 +170,10 @@ class Engine:
         unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
         logger.warning(
-            "%d channels wait, and no permit of the pool came back for %.0f s: of %d the "
-            "application holds %d, %d are in inboxes, and %d are to be sent. Release messages "
-            "sooner, receive them, or give the engine more pool_messages. Held: %s",
+            "%d channels wait for permits of the pool, and none was served for %.0f s: of %d the "
+            "application holds %d, %d are in inboxes or have come in part, and %d are to be sent. "
+            "Release messages sooner, receive them, or give the engine more pool_messages. "
+            "The application holds: %s",
             now.waiting,
             seconds,
             now.pool_size,

@@ -31,7 +31,6 @@ class ReadGate:
         home: the loop that it belongs to.
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
-        last_grant: when a channel last got what it waited for, in the loop's time.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class ReadGate:
         self.home = Home()
         self.suspensions = 0
         self.longest_wait = 0.0
-        self.last_grant = 0.0
+        self._waiting_since = 0.0  # somebody, while nobody was served
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.home, self._stalled_since, on_stall)
         self._told = False
@@ -71,10 +70,7 @@ class ReadGate:
         if reader.over_its_share:
             self.pool.parked[reader] = None
         else:
-            self.pool.waiters.append(reader)
-            if not self._told:
-                self._told = self._on_exhausted(reader)
-            self._watch.begin()
+            self._enqueue(reader)
         self._schedule()
 
     def forget(self, reader: Reader) -> None:
@@ -87,6 +83,13 @@ class ReadGate:
             self._schedule()  # it may have been in the way of one that needs less
         self._wake(reader)
 
+    def longest_wait_by_now(self) -> float:
+        """Seconds that a channel has waited for permits at most, or waits now."""
+        now = self.home.time() if self.suspensions else 0.0
+        waiting = (*self.pool.waiters, *self.pool.parked)
+        waits = [now - reader.suspended_at for reader in waiting if reader.suspended_at is not None]
+        return max(self.longest_wait, *waits, 0.0)
+
     def _schedule(self) -> None:
         """Reconcile at the end of this turn. From any thread, and from finalizers."""
         if self._scheduled or not self.home.alive:
@@ -97,18 +100,29 @@ class ReadGate:
         with contextlib.suppress(RuntimeError):  # closed in this very moment
             self.home.call_soon(self._reconcile)
 
+    def _enqueue(self, reader: Reader) -> None:
+        if not self.pool.waiters:
+            self._waiting_since = self.home.time()
+        self.pool.waiters.append(reader)
+        if not self._told:
+            self._told = self._on_exhausted(reader)
+        self._watch.begin()
+
     def _reconcile(self) -> None:
         self._scheduled = False
         pool = self.pool
         changed, self._changed = self._changed, {}
         for reader in [reader for reader in pool.parked if not reader.over_its_share]:
             del pool.parked[reader]
-            pool.waiters.append(reader)
+            self._enqueue(reader)
         while pool.waiters and pool.waiters[0].needs <= len(pool.free):
             reader = pool.waiters.popleft()
+            # Before the look: what another thread releases after it finds somebody to tell.
+            pool.parked[reader] = None
             if reader.over_its_share:
-                pool.parked[reader] = None
                 continue
+            del pool.parked[reader]
+            self._waiting_since = self.home.time()
             changed[reader] = None
             self._wake(reader)
             reader.resume()  # takes what it needs, or has nothing left to take it for
@@ -119,17 +133,12 @@ class ReadGate:
                 reader.reconcile_reading()
 
     def _stalled_since(self) -> float | None:
-        waiters = self.pool.waiters
-        if not waiters:
-            return None
-        assert waiters[0].suspended_at is not None
-        return max(self.last_grant, waiters[0].suspended_at)
+        return self._waiting_since if self.pool.waiters else None
 
     def _wake(self, reader: Reader) -> None:
         """It waits no more."""
         if reader.suspended_at is not None:
-            self.last_grant = self.home.time()
-            waited = self.last_grant - reader.suspended_at
+            waited = self.home.time() - reader.suspended_at
             reader.suspended_for += waited
             reader.suspended_at = None
             self.longest_wait = max(self.longest_wait, waited)

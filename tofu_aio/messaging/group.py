@@ -10,6 +10,7 @@ from ssl import SSLContext
 from threading import get_ident
 from types import TracebackType
 from typing import Final, Self, TypeAlias, Unpack
+from weakref import WeakSet
 
 from ..protocol.address import Address, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
@@ -32,6 +33,7 @@ from ..protocol.message import (
     snapshot,
 )
 from ..protocol.op_code import OpCode
+from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from . import sockets
@@ -85,6 +87,7 @@ class ChannelGroup:
         self._numbers = numbers
         self._on_closed = closed
         self._members: dict[int, Member] = {}
+        self._ended: WeakSet[Channel] = WeakSet()  # that still have something to be received
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._connecting: dict[asyncio.Timeout, None] = {}
         self._mailbox = Mailbox(inbox())
@@ -398,16 +401,16 @@ class ChannelGroup:
         self._mailbox.put([notification(Status.POOL_EMPTY)])
         return True
 
-    def _holdings(self) -> Holdings:
-        """What it has in hand, all its channels together."""
-        members = self._members.values()
-        channels = [m._holdings() for m in members if isinstance(m, Channel | PostedChannel)]
-        return sum(channels, of_messages(self._mailbox.items))
+    def _holdings(self, pool: Pool) -> Holdings:
+        """What it has in hand of a pool, all its channels together."""
+        members = (*self._members.values(), *self._ended)
+        channels = [m._holdings(pool) for m in members if isinstance(m, Channel | PostedChannel)]
+        return sum(channels, of_messages(self._mailbox.items, pool))
 
     def _unreceived(self) -> list[Message]:
         """The messages in its mailbox, and in those of its channels."""
         messages = list(self._mailbox.items)
-        for member in self._members.values():
+        for member in (*self._members.values(), *self._ended):
             if isinstance(member, Channel):
                 messages += member._mailbox.items
         return messages
@@ -439,7 +442,9 @@ class ChannelGroup:
         return Connection(self._gate, state, self._new_number())
 
     def _forget(self, number: int) -> None:
-        self._members.pop(number, None)
+        member = self._members.pop(number, None)
+        if isinstance(member, Channel) and member._mailbox.items:
+            self._ended.add(member)
         self._numbers.remove(number)
 
     def _no_peer(self, number: int) -> TofuError:

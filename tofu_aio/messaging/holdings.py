@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..protocol.binary_header import HEADER_SIZE
 from ..protocol.message import Message
+from ..protocol.pool import Permit, Pool
 from .connection import Connection
 
 
@@ -30,20 +31,24 @@ class Holdings:
         )
 
 
-def of_messages(messages: Iterable[Message]) -> Holdings:
-    """What messages hold that nobody has received yet."""
+def of_messages(messages: Iterable[Message], pool: Pool) -> Holdings:
+    """What messages hold of a pool that nobody has received yet."""
     permits = nbytes = 0
     for message in messages:
-        permit = message._permit
-        permits += permit.worth if permit is not None else 0
+        permits += _worth(message._permit, pool)
         nbytes += HEADER_SIZE + len(message.headers.encode()) + len(message.body)
     return Holdings(inbox=permits, nbytes=nbytes)
 
 
-def of_connection(connection: Connection) -> Holdings:
+def of_connection(connection: Connection, pool: Pool) -> Holdings:
     """What a connection holds: what came in part, or waits for permits, and what is to be sent."""
     return Holdings(
         inbox=connection.decoder.promised,
-        outgoing=sum(permit.worth for permit in connection.carried),
+        outgoing=sum(_worth(permit, pool) for permit in connection.carried),
         nbytes=connection.decoder.held + connection.queued_bytes,
     )
+
+
+def _worth(permit: Permit | None, pool: Pool) -> int:
+    """Messages may be received by one engine and sent by another."""
+    return permit.worth if permit is not None and permit.pool is pool else 0

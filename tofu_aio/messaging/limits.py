@@ -112,8 +112,9 @@ class Limits:
     write_low_water: int | None = None
 
     def __post_init__(self) -> None:
-        checked_count("pool_messages", self.pool_messages)
         checked_count("pool_bytes", self.pool_bytes, LARGEST_MESSAGE)
+        # More could never be alive: each has its header.
+        checked_count("pool_messages", self.pool_messages, 1, self.pool_bytes // HEADER_SIZE)
         checked_number("channel_share", self.channel_share, SHARE_MIN, 1)
         checked_count("write_high_water", self.write_high_water)
         if self.write_low_water is not None:
@@ -122,7 +123,7 @@ class Limits:
     @property
     def unit(self) -> int:
         """Bytes of a message for each permit that it takes: so both bounds of the pool hold."""
-        return max(1, self.pool_bytes // self.pool_messages)
+        return self.pool_bytes // self.pool_messages
 
     @property
     def water(self) -> tuple[int, int]:

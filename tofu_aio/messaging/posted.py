@@ -8,6 +8,7 @@ from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError
 from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
+from ..protocol.pool import Pool
 from ..protocol.status import Status
 from .acceptor import Acceptor
 from .admission import Admission
@@ -63,9 +64,9 @@ class PostedChannel:
         self._known = False
         self._connection.abort(ChannelClosed("connecting failed"))
 
-    def _holdings(self) -> Holdings:
+    def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the peer; the mailbox is the group's."""
-        return of_connection(self._connection)
+        return of_connection(self._connection, pool)
 
     async def aclose(self) -> None:
         """Say Bye, wait for the answer, and close."""

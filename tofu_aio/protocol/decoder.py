@@ -203,7 +203,7 @@ class Decoder:
                             raise IndexError
                         take()
                     except IndexError:
-                        permit = self._take(stop - at, budget)
+                        permit = self._take(stop - at, budget, first=budget == granted)
                         if permit is None:
                             break
                         budget -= permit.worth
@@ -250,11 +250,13 @@ class Decoder:
         if at < end:
             self._keep(data, at, size)
 
-    def _take(self, length: int, budget: int) -> Permit | None:
-        """The permits of a long message; or starve."""
-        assert self.account is not None
-        price = self.account.pool.price(length)
-        permit = self.account.take(price) if price <= budget else None
+    def _take(self, length: int, budget: int, *, first: bool) -> Permit | None:
+        """The permits of a long message; or starve. One may be had whatever the share."""
+        account = self.account
+        assert account is not None
+        price = account.pool.price(length)
+        alone = first and budget > 0 and not account.held
+        permit = account.take(price) if alone or price <= budget else None
         if permit is None:
             self.needs = price
         return permit

@@ -168,11 +168,20 @@ class Account:
 
     def budget(self) -> int:
         """How many permits it may take now, if there are as many: not past those who wait."""
-        return 0 if self.pool.waiters else self._allowance(1)
+        if self.pool.waiters:
+            return 0
+        held = self.settle()
+        share = int((len(self.pool.free) + held) * self.pool.share) - held
+        return share if held else max(share, 1)
 
     def over_share(self, price: int) -> bool:
-        """Whether so many permits are free, and its share does not allow for them."""
-        return price <= len(self.pool.free) and price > self._allowance(price)
+        """Whether its share would not allow for so many permits if they were free.
+
+        Then it is its own messages that it waits for, and nobody else should wait for it.
+        """
+        held = self.settle()
+        free = max(len(self.pool.free), price)
+        return held > 0 and held + price > int((free + held) * self.pool.share)
 
     def take(self, price: int) -> Permit | None:
         """Take so many permits at once, if they are free."""
@@ -195,13 +204,6 @@ class Account:
         pool.free.append(None)
         if pool.waiters or pool.parked:  # in this order, as in Pool.release
             pool._on_release()
-
-    def _allowance(self, least: int) -> int:
-        """How many permits its share allows for: enough for one message if it holds none."""
-        pool = self.pool
-        held = self.settle()
-        share = int((len(pool.free) + held) * pool.share) - held
-        return share if held else max(share, least)
 
 
 class _Bundle:
