@@ -417,25 +417,6 @@ async def test_waits_are_measured() -> None:
     assert (reader.suspensions, bench.gate.suspensions) == (1, 1)
 
 
-async def test_that_nobody_gives_permits_back_is_told_once_for_each_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
-    bench = Bench(1)
-    reader = bench.reader("a", 9)
-    reader.feed()
-    for episode in range(1, 4):
-        await until(lambda episode=episode: len(bench.stalls) == episode)  # type: ignore[misc]
-        looked: list[None] = []
-        asyncio.get_running_loop().call_later(0.05, looked.append, None)
-        await until(lambda looked=looked: looked)  # type: ignore[misc]
-        assert len(bench.stalls) == episode
-        reader.release()
-        await turns(3)
-    assert min(bench.stalls) >= 0.02
-    bench.gate.close()
-
-
 class Clock(Home):
     """A home whose time moves when it is told to, and whose timers are then due."""
 
@@ -475,3 +456,26 @@ async def test_while_permits_come_back_nobody_is_accused() -> None:
     since = None
     clock.move(10)
     assert clock.due == [], "nobody waits: nothing is due"
+
+
+async def test_that_nobody_gives_permits_back_is_told_once_for_each_time() -> None:
+    clock, accused = Clock(), list[float]()
+    since = 0.0
+    watch = StallWatch(clock, lambda: since, accused.append)
+    watch.begin()
+    for episode in range(1, 4):
+        for _ in range(10):
+            clock.move(6)
+        assert len(accused) == episode
+        since = clock.now  # one was served, and others wait
+    assert min(accused) >= limits_module.HELD_TOO_LONG
+    watch.end()
+
+
+async def test_the_gate_watches_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.01)
+    bench = Bench(1)
+    bench.reader("a", 2).feed()
+    await until(lambda: bench.stalls)
+    assert bench.stalls[0] >= 0.01
+    bench.gate.close()
