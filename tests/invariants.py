@@ -213,7 +213,7 @@ BREACHES = [
         9,
         Mutation(
             "it is said again and again",
-            "        if not self._accused:\n",
+            "        if since != self._told_of:\n",
             "        if True:\n",
         ),
         "messaging/test_flow.py::test_that_nobody_gives_permits_back_is_told_once_for_each_time",

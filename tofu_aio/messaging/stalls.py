@@ -30,12 +30,11 @@ class StallWatch:
         self._since = since
         self._accuse = accuse
         self._timer: TimerHandle | None = None
-        self._accused = False
+        self._told_of: float | None = None  # the stall that began then
 
     def begin(self) -> None:
         """A channel waits."""
         if self._timer is None:
-            self._accused = False
             self._again(limits.HELD_TOO_LONG)
 
     def end(self) -> None:
@@ -54,10 +53,9 @@ class StallWatch:
             return
         stalled = self._home.time() - since
         if stalled < limits.HELD_TOO_LONG:
-            self._accused = False
             self._again(limits.HELD_TOO_LONG - stalled)
             return
-        if not self._accused:
-            self._accused = True
+        if since != self._told_of:
+            self._told_of = since
             self._accuse(stalled)
         self._again(limits.HELD_TOO_LONG)
