@@ -176,8 +176,8 @@ BREACHES = [
         7,
         Mutation(
             "pool_empty is told for each channel that waits",
-            "        if not self._told:\n            self._told = self._on",
-            "        if True:\n            self._told = self._on",
+            "        if not self._told and reader.needs",
+            "        if reader.needs",
         ),
         "messaging/test_flow.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),

@@ -301,6 +301,7 @@ async def test_who_has_its_share_goes_on_when_its_own_are_released() -> None:
         await turns(3)
     assert bench.takes == ["g"] * 6
     assert not bench.gate.pool.parked
+    assert bench.exhausted == [], "the pool was never empty"
 
 
 async def test_who_waits_for_the_pool_is_parked_when_its_turn_comes_and_it_has_its_share() -> None:

@@ -104,7 +104,7 @@ class ReadGate:
         if not self.pool.waiters:
             self._waiting_since = self.home.time()
         self.pool.waiters.append(reader)
-        if not self._told:
+        if not self._told and reader.needs > len(self.pool.free):
             self._told = self._on_exhausted(reader)
         self._watch.begin()
 
