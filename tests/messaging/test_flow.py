@@ -372,13 +372,17 @@ async def test_what_another_thread_releases_while_one_is_parked_is_seen() -> Non
     assert not bench.gate.pool.parked
 
 
+def queued(bench: Bench) -> tuple[Greedy, Greedy, Greedy]:
+    """One holds three permits of four, one needs four, and behind it one needs one."""
+    readers = bench.reader("h", 3), bench.reader("l", 1, price=4), bench.reader("s", 1)
+    for reader in readers:
+        reader.feed()
+    return readers
+
+
 async def test_a_long_message_waits_until_there_are_permits_enough_and_nobody_passes_it() -> None:
     bench = Bench(4, pool_bytes=4 * 40_000)
-    holder = bench.reader("h", 3)
-    holder.feed()
-    long, short = bench.reader("l", 1, price=4), bench.reader("s", 1)
-    long.feed()
-    short.feed()
+    holder, long, _ = queued(bench)
     for _ in range(3):
         assert bench.takes == ["h"] * 3
         holder.release()
@@ -391,11 +395,7 @@ async def test_a_long_message_waits_until_there_are_permits_enough_and_nobody_pa
 
 async def test_who_gives_up_makes_way_for_one_that_needs_less() -> None:
     bench = Bench(4)
-    holder = bench.reader("h", 3)
-    holder.feed()
-    long, short = bench.reader("l", 1, price=4), bench.reader("s", 1)
-    long.feed()
-    short.feed()
+    _, long, _ = queued(bench)
     await turns(3)
     bench.gate.forget(long)
     await turns(3)
@@ -408,13 +408,15 @@ async def test_who_gives_up_makes_way_for_one_that_needs_less() -> None:
 async def test_waits_are_measured() -> None:
     bench = Bench(1)
     reader = bench.reader("a", 2)
+    clock = bench.gate.home = Clock()
+    clock.enter()
     reader.feed()
     assert reader.suspended_at is not None
-    await asyncio.sleep(0.01)
+    clock.move(5)
     reader.release()
     await turns(3)
     assert reader.suspended_at is None
-    assert bench.gate.longest_wait == reader.suspended_for >= 0.009
+    assert bench.gate.longest_wait == reader.suspended_for == 5
     assert (reader.suspensions, bench.gate.suspensions) == (1, 1)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 import tofu_aio as tofu
 from tests.messaging.conftest import Connect
-from tests.messaging.peers import RawPeer, connection_of, frame, hello, settled, turns, until
+from tests.messaging.peers import Pair, RawPeer, connection_of, frame, hello, settled, turns, until
 from tofu_aio import Allocation, OpCode, Triggers
 from tofu_aio.messaging import limits as limits_module
 from tofu_aio.messaging.limits import LARGEST_MESSAGE
@@ -20,6 +22,21 @@ from tofu_aio.messaging.limits import LARGEST_MESSAGE
 def adds_up(now: tofu.EngineStatistics) -> bool:
     """Every permit is with exactly one of those that can have it."""
     return now.pool_size == now.pool_free + now.inbox + now.application + now.outgoing
+
+
+@asynccontextmanager
+async def across(
+    both_ends: Connect, sending: tofu.Engine, receiving: tofu.Engine
+) -> AsyncIterator[Pair]:
+    """A channel from one engine to another, which end with it."""
+    async with (
+        sending,
+        receiving,
+        sending.create_group() as mine,
+        receiving.create_group() as theirs,
+        both_ends(mine, theirs) as pair,
+    ):
+        yield pair
 
 
 # --- what may be asked for -------------------------------------------------------------------
@@ -167,13 +184,8 @@ async def test_two_that_flood_each_other_unread_leave_something_for_others(
 
 
 async def test_every_permit_is_with_one_of_those_who_can_have_it(both_ends: Connect) -> None:
-    async with (
-        tofu.Engine() as sending,
-        tofu.Engine(10) as engine,
-        sending.create_group() as mine,
-        engine.create_group() as theirs,
-        both_ends(mine, theirs) as (client, server),
-    ):
+    engine = tofu.Engine(10)
+    async with across(both_ends, tofu.Engine(), engine) as (client, server):
         for _ in range(5):
             await client.signal(bytes(100))
         await until(lambda: len(server._mailbox.items) == 5)
@@ -237,13 +249,8 @@ async def test_what_a_lost_channel_left_unreceived_is_in_its_inbox(both_ends: Co
 
 async def test_a_long_message_to_who_holds_nothing_needs_no_turn(both_ends: Connect) -> None:
     """Though it is more than its share: nobody waits, and there is room."""
-    async with (
-        tofu.Engine() as sending,
-        tofu.Engine(1000, pool_bytes=LARGEST_MESSAGE, channel_share=0.01) as engine,
-        sending.create_group() as mine,
-        engine.create_group() as theirs,
-        both_ends(mine, theirs) as (client, server),
-    ):
+    engine = tofu.Engine(1000, pool_bytes=LARGEST_MESSAGE, channel_share=0.01)
+    async with across(both_ends, tofu.Engine(), engine) as (client, server):
         for _ in range(3):
             await client.signal(bytes(60_000))
             (await server.receive()).release()
@@ -251,13 +258,8 @@ async def test_a_long_message_to_who_holds_nothing_needs_no_turn(both_ends: Conn
 
 
 async def test_a_suspended_channel_says_for_how_long(both_ends: Connect) -> None:
-    async with (
-        tofu.Engine() as sending,
-        tofu.Engine(1) as engine,
-        sending.create_group() as mine,
-        engine.create_group() as theirs,
-        both_ends(mine, theirs) as (client, server),
-    ):
+    engine = tofu.Engine(1)
+    async with across(both_ends, tofu.Engine(), engine) as (client, server):
         for _ in range(3):
             await client.signal()
         await until(lambda: server.statistics().suspended)
@@ -317,13 +319,8 @@ async def test_the_log_names_who_holds_what_others_wait_for(
 
 @pytest.mark.parametrize("high", [10_000, 500_000])
 async def test_sending_waits_at_the_high_water_mark(both_ends: Connect, high: int) -> None:
-    async with (
-        tofu.Engine(write_high_water=high) as sending,
-        tofu.Engine(1) as engine,
-        sending.create_group() as mine,
-        engine.create_group() as theirs,
-        both_ends(mine, theirs) as (client, server),
-    ):
+    engine = tofu.Engine(1)
+    async with across(both_ends, tofu.Engine(write_high_water=high), engine) as (client, server):
         flooding = asyncio.create_task(flood(client, bytes(5_000)))
         await until(lambda: connection_of(client).senders)
         await settled(client, server)

@@ -69,7 +69,7 @@ class Correspondent:
         elif message.op_code is tofu.OpCode.HELLO_REQUEST:
             self._world.note(number, "Hello came back", status.name)
             if status is not tofu.Status.SUCCESS and number not in self._closed:
-                self._finish_without_end(number)
+                self._finished(number)  # of a channel that was there its channel_closed follows
         elif status is tofu.Status.CHANNEL_CLOSED:
             self._world.note(number, "is closed")
             self._closed.add(number)
@@ -77,10 +77,6 @@ class Correspondent:
         elif message.message_id in self._sent:
             conversation, who = self._talks[number]
             conversation.deliveries[who].withdraw(self._sent.pop(message.message_id))
-
-    def _finish_without_end(self, number: int) -> None:
-        """A Hello that came back: of a channel that was there its channel_closed follows."""
-        self._finished(number)
 
     def _finished(self, number: int) -> None:
         self._open.discard(number)

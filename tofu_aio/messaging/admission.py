@@ -186,12 +186,11 @@ class Admission:
             self._introducing[connection] = self._loop.call_later(rest, self._too_late, connection)
 
     def _yield(self, connection: Connection) -> None:
-        text = f"no Hello came within {SILENCE:g} s, and others wait"
-        connection.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
+        _dismiss(connection, f"no Hello came within {SILENCE:g} s, and others wait")
 
     def _too_late(self, connection: Connection) -> None:
         text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
-        connection.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
+        _dismiss(connection, text)
 
     def _drop_silent(self, caller: Caller) -> None:
         logger.info(
@@ -210,6 +209,10 @@ class Admission:
         level = logging.DEBUG if self._refusing else logging.WARNING
         logger.log(level, "%s: a connection was refused: %s", self._address, reason)
         self._refusing = True
+
+
+def _dismiss(connection: Connection, text: str) -> None:
+    connection.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
 
 
 class Caller(asyncio.BufferedProtocol):

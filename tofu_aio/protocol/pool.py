@@ -200,7 +200,7 @@ class Account:
     def release(self) -> None:
         """Give one permit back."""
         self.returned.append(None)
-        pool = self.pool
+        pool = self.pool  # Pool.release, without a call more for each message
         pool.free.append(None)
         if pool.waiters or pool.parked:  # in this order, as in Pool.release
             pool._on_release()
