@@ -77,8 +77,8 @@ BREACHES = [
         2,
         Mutation(
             "a channel that waits goes on reading",
-            "            transport.pause_reading()\n\n    def _take",
-            "            pass\n\n    def _take",
+            "            transport.pause_reading()\n\n    def _receive",
+            "            pass\n\n    def _receive",
         ),
         "messaging/test_engine.py::test_a_flood_is_held_to_two_chunks_and_the_pool",
     ),
@@ -113,8 +113,8 @@ BREACHES = [
         4,
         Mutation(
             "new data takes permits past those who wait",
-            "        if self.pool.waiters:\n            return 0\n        held",
-            "        held",
+            "        if pool.waiters:\n            return 0\n        if",
+            "        if",
         ),
         "protocol/test_pool.py::test_nobody_takes_past_those_who_wait",
     ),
@@ -122,8 +122,8 @@ BREACHES = [
         4,
         Mutation(
             "a channel may hold more than its share",
-            "share = int((len(self.pool.free) + held) * self.pool.share) - held",
-            "share = len(self.pool.free)",
+            "share = int((len(pool.free) + held) * pool.share) - held",
+            "share = len(pool.free)",
         ),
         "messaging/test_pool_limits.py::test_who_asks_and_never_reads_leaves_something_for_others",
     ),
@@ -140,8 +140,8 @@ BREACHES = [
         5,
         Mutation(
             "the gate looks again in every turn while somebody waits",
-            "        if not pool.waiters:\n            self._told = False\n        for reader",
-            "        if pool.waiters:\n            self._schedule()\n        for reader",
+            "        if not pool.waiters:\n            self._told = False\n        elif",
+            "        if pool.waiters:\n            self._schedule()\n        elif",
         ),
         "messaging/test_engine.py::test_waiting_for_a_permit_costs_no_turn_of_the_loop",
     ),
@@ -185,7 +185,7 @@ BREACHES = [
         8,
         Mutation(
             "what comes while a channel waits is dropped",
-            "self._chunk = self._chunk[self._at :] + data",
+            "self._chunk = self._chunk[self._at :] + bytes(data)",
             "self._chunk = self._chunk[self._at :]",
         ),
         "messaging/test_connection.py"

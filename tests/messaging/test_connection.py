@@ -13,9 +13,10 @@ import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging.connection import Connection, Sink
+from tofu_aio.messaging.connection import PORTION, Connection, Sink
 from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER, Limits
+from tofu_aio.protocol.binary_header import HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
 from tofu_aio.protocol.message import Message
@@ -315,12 +316,19 @@ async def test_a_turn_has_one_write() -> None:
     await bench.end()
 
 
-async def test_the_answer_to_the_last_message_of_a_chunk_is_written_at_once() -> None:
-    bench = Bench()
-    bench.feed(frame(body=b"1"), frame(body=b"2"))
-    bench.connection.put(OpCode.RESPONSE, 1)
-    bench.connection.put(OpCode.RESPONSE, 1)
-    assert len(bench.transport.sent) == 2
+async def test_what_is_answered_while_it_is_received_is_written_portion_by_portion() -> None:
+    bench = Bench(200)
+    take = bench.sink.received
+
+    def echo(batch: list[Message]) -> None:
+        for message in batch:
+            bench.connection.put(OpCode.RESPONSE, message.message_id)
+        take(batch)
+
+    bench.sink.received = echo  # type: ignore[method-assign]
+    bench.feed(*[frame()] * (PORTION + 2))
+    assert [len(write) // HEADER_SIZE for write in bench.transport.writes] == [PORTION, 2]
+    assert len(bench.transport.sent) == len(bench.sink.messages) == PORTION + 2
     bench.transport.fail(None)
     await bench.end()
 

@@ -73,7 +73,6 @@ def audit(*engines: tofu.Engine) -> None:
             if isinstance(item, tofu.Message):
                 holders += permits_of(item._permit, pool)
             elif isinstance(item, connection_module.Connection):
-                holders += permits_of(item.decoder._permit, pool)
                 holders += sum(permits_of(permit, pool) for permit in item.carried)
         assert holders == pool.size - len(pool.free)
         assert 0 <= len(pool.free) <= pool.size

@@ -27,14 +27,13 @@ MUTATIONS = [
     ),
     Mutation(
         "a chunk of new data takes permits past those who wait",
-        "        if self.pool.waiters:\n            return 0\n        held",
-        "        held",
+        "        if pool.waiters:\n            return 0\n        if",
+        "        if",
     ),
     Mutation(
         "the permit of a message that never became whole is not given back",
-        "        permit, self._permit = self._permit, None\n        if permit is not None:\n"
-        "            permit.release()",
-        "        self._permit = None",
+        "            self.arriving.message.release()",
+        "            self.arriving.message._permit = None",
     ),
     Mutation(
         "the permits of a lost channel's queue are not given back",
@@ -63,12 +62,12 @@ MUTATIONS = [
     ),
     Mutation(
         "reading is never suspended",
-        "            transport.pause_reading()\n\n    def _take",
-        "            pass\n\n    def _take",
+        "            transport.pause_reading()\n\n    def _receive",
+        "            pass\n\n    def _receive",
     ),
     Mutation(
         "what comes while a channel waits is dropped",
-        "self._chunk = self._chunk[self._at :] + data",
+        "self._chunk = self._chunk[self._at :] + bytes(data)",
         "self._chunk = self._chunk[self._at :]",
     ),
     Mutation(
@@ -134,8 +133,8 @@ MUTATIONS = [
     ),
     Mutation(
         "the response goes to whoever asked last",
-        "response = self._requests.pop(message_id, None)",
-        "response = self._requests.popitem()[1] if self._requests else None",
+        "response = requests.get(message.message_id)",
+        "response = next(reversed(requests.values()), None)",
     ),
 ]
 

@@ -13,6 +13,7 @@ from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
 from .connection import Connection
 from .limits import EARLY_BYTES, PENDING_CHANNELS, SILENCE, WAITING_CONNECTIONS
+from .upper import UpperProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Admission:
         address: Address,
         hello_timeout: float,
         admit: Callable[[], Connection],
-        layer: Callable[[asyncio.Protocol], asyncio.Protocol],
+        layer: Callable[[UpperProtocol], UpperProtocol],
         max_channels: int | None,
     ) -> None:
         self._address = address
@@ -231,7 +232,7 @@ class Caller(asyncio.BufferedProtocol):
         self.since = asyncio.get_running_loop().time()
         self._buffer = bytearray()
         self._early = b""
-        self._successor: asyncio.Protocol | None = None
+        self._successor: UpperProtocol | None = None
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -266,7 +267,7 @@ class Caller(asyncio.BufferedProtocol):
         """Wait no more."""
         self._admission.gone(self)
 
-    def become(self, protocol: asyncio.Protocol) -> None:
+    def become(self, protocol: UpperProtocol) -> None:
         """Go on as a channel's connection."""
         self._successor = protocol
         self.transport.set_protocol(protocol)

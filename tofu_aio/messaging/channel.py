@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Final
 
 from anyio.abc import ObjectStream
@@ -38,6 +38,7 @@ from .peer import Peer
 from .receipts import inbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
+from .waking import Answered, answer, go_on
 
 ABANDONED: Final = 1024
 """Requests given up whose responses are still recognized and dropped. An older one, should its
@@ -46,7 +47,10 @@ response come after all, is received like any other message."""
 # What the hot paths use for each message: a global is found faster than an enum's member.
 _REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
-_LAST_REGULAR: Final = int(OpCode.SIGNAL)
+_SIGNAL: Final = int(OpCode.SIGNAL)
+_LAST_REGULAR: Final = _SIGNAL
+_SUCCESS: Final = Status.SUCCESS
+_BYE_HEARD: Final = State.BYE_HEARD
 
 _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
 
@@ -217,32 +221,31 @@ class Channel(ObjectStream[Message]):
             ChannelClosed: this side closed.
             BusyResourceError: another task is receiving.
         """
-        message = await self._mailbox.take()
-        if message._proto & OP_CODE_MASK > _LAST_REGULAR:
-            self._end_of_peer()
-        return message
+        items = self._mailbox.items
+        if not items:
+            try:
+                await self._mailbox.wait()
+            except ChannelEnded:
+                self._all_received()
+                raise
+        return items.popleft()
 
     async def __anext__(self) -> Message:
         """The next message; the iteration ends at the peer's Bye."""
         # Not by way of receive(): where messages are waiting, a coroutine less is a fifth less.
-        mailbox = self._mailbox
-        try:
-            if not mailbox.items:
-                await mailbox.wait()
-            message = mailbox.items.popleft()
-            if message._proto & OP_CODE_MASK > _LAST_REGULAR:
-                self._end_of_peer()
-        except ChannelEnded:
-            raise StopAsyncIteration from None
-        return message
+        items = self._mailbox.items
+        if not items:
+            try:
+                await self._mailbox.wait()
+            except ChannelEnded:
+                self._all_received()
+                raise StopAsyncIteration from None
+        return items.popleft()
 
-    def _end_of_peer(self) -> None:
-        """All before the peer's Bye has been received."""
+    def _all_received(self) -> None:
+        """All before the peer's Bye was received."""
         if not self._half_closed:
             self._answer_bye()
-        end = ChannelEnded("the peer said Bye")
-        self._mailbox.finish(end)
-        raise again(end)
 
     def _answer_bye(self) -> None:
         connection = self._connection
@@ -281,25 +284,29 @@ class Channel(ObjectStream[Message]):
             await connection.room()
         connection.post(item)
 
-    def signal(
+    async def signal(
         self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
-    ) -> Coroutine[object, object, None]:
+    ) -> None:
         """Send a message that needs no answer: ``await channel.signal(body)``.
 
         Raises:
             As ``post``, and as ``Message`` for what does not fit in one.
         """
-        return self._send(OpCode.SIGNAL, body, headers, message_id)
+        connection = self._connection
+        text = TextHeaders(headers).encode() if headers else b""
+        if connection.write_paused or connection.senders:
+            await connection.room()
+        connection.put(_SIGNAL, message_id, text, body)
 
-    def reply(
+    async def reply(
         self,
         request: Message,
         body: bytes = b"",
         headers: HeadersLike | None = None,
         *,
-        status: Status = Status.SUCCESS,
+        status: Status = _SUCCESS,
         more: bool = False,
-    ) -> Coroutine[object, object, None]:
+    ) -> None:
         """Answer a request: ``await channel.reply(request, body)``.
 
         Args:
@@ -312,8 +319,12 @@ class Channel(ObjectStream[Message]):
         Raises:
             As ``post``, and as ``Message`` for what does not fit in one.
         """
-        op_code = _RESPONSE | MORE_BIT if more else _RESPONSE
-        return self._send(op_code, body, headers, request.message_id, status)
+        connection = self._connection
+        text = TextHeaders(headers).encode() if headers else b""
+        if connection.write_paused or connection.senders:
+            await connection.room()
+        proto = _RESPONSE | MORE_BIT if more else _RESPONSE
+        connection.put(proto, request.message_id, text, body, status)
 
     async def request(
         self,
@@ -340,22 +351,12 @@ class Channel(ObjectStream[Message]):
             InvalidMoreUsage: the response comes in parts: ask with ``stream`` then.
             PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
         """
+        if timeout is not None:
+            return await self._request_within(timeout, body, headers, message_id)
         if not message_id:
             message_id = next_message_id()
         elif message_id in self._exchanges:
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
-        if timeout is None:
-            return await self._request(body, headers, message_id)
-        checked_seconds("timeout", timeout)
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._request(body, headers, message_id)
-        except TimeoutError:
-            raise TimeoutError(
-                f"no response to request {message_id} within {timeout:g} s"
-            ) from None
-
-    async def _request(self, body: bytes, headers: HeadersLike | None, message_id: int) -> Message:
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         if connection.write_paused or connection.senders:
@@ -363,7 +364,7 @@ class Channel(ObjectStream[Message]):
         # Nothing is awaited from here to the future's: no answer can come in between.
         if message_id in self._requests:
             raise InvalidMessageId(f"request {message_id} is under way already")
-        if connection.decoder.state is State.BYE_HEARD:
+        if connection.decoder.state is _BYE_HEARD:
             raise _unanswerable()
         connection.put(_REQUEST, message_id, text, body)
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -373,6 +374,19 @@ class Channel(ObjectStream[Message]):
         except asyncio.CancelledError:
             self._give_up(message_id, response)
             raise
+
+    async def _request_within(
+        self, timeout: float, body: bytes, headers: HeadersLike | None, message_id: int
+    ) -> Message:
+        checked_seconds("timeout", timeout)
+        message_id = message_id or next_message_id()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.request(body, headers, message_id=message_id)
+        except TimeoutError:
+            raise TimeoutError(
+                f"no response to request {message_id} within {timeout:g} s"
+            ) from None
 
     def _give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
         """The caller has gone; the response may come later, or be here in this very moment."""
@@ -456,21 +470,6 @@ class Channel(ObjectStream[Message]):
         if self._exchanges.pop(_key(exchange), None) is not None and exchange.begun:
             self._abandon(_key(exchange))
 
-    # Not an async function that awaits another: signal and reply hand out the coroutine itself.
-    async def _send(
-        self,
-        proto: int,
-        body: bytes,
-        headers: HeadersLike | None,
-        message_id: int,
-        status: Status = Status.SUCCESS,
-    ) -> None:
-        text = TextHeaders(headers).encode() if headers else b""
-        connection = self._connection
-        if connection.write_paused or connection.senders:
-            await connection.room()
-        connection.put(proto, message_id, text, body, status)
-
     # --- closing --------------------------------------------------------------------------
 
     async def send_eof(self) -> None:
@@ -543,28 +542,35 @@ class Channel(ObjectStream[Message]):
 
     def received(self, batch: list[Message]) -> None:
         """Sort what arrived: answers to those who asked, the rest to the mailbox."""
+        answered: Answered = []
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
             self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
             self._introduced(self)
         elif self._requests or self._abandoned or self._exchanges:
-            batch = [message for message in batch if not self._answers(message)]
-        if not batch:
-            return
-        self._mailbox.put(batch)
-        if batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
-            self._bye_heard(batch[-1])
+            self._sort(batch, answered)
+        byes = []
+        while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
+            byes.append(batch.pop())
+        if batch:
+            self._mailbox.deliver(batch, answered)
+            batch.clear()  # who drops a message that it has received has dropped it
+        while byes:
+            self._bye_heard(byes.pop())
+        if answered:
+            go_on(answered)
 
     def _bye_heard(self, bye: Message) -> None:
         """Nothing but a Bye can follow a Bye, and no response."""
         self._fail_requests(_unanswerable())
+        self._half_closed |= EOF in bye.headers
+        if self._mailbox.end is None:
+            self._mailbox.finish(ChannelEnded("the peer said Bye"))
         if self._connection.decoder.state is not State.BYE_HEARD:
             # Ours was before it: nothing more is said that an answer should wait for.
             self._answer_bye()
-            return
-        self._half_closed = EOF in bye.headers
-        if len(self._mailbox.items) == 1 and not self._half_closed:
+        elif not self._mailbox.items and not self._half_closed:
             # All before it has been received, maybe by a program that does not receive at all but
             # only makes requests: the peer need not wait for that to look.
             self._answer_bye()
@@ -586,6 +592,19 @@ class Channel(ObjectStream[Message]):
         self._introduced(self)
         self._forget(self.number)
 
+    def _sort(self, batch: list[Message], answered: Answered) -> None:
+        """Give the answers to those who asked, and leave the rest."""
+        requests = self._requests
+        rest = []
+        for message in batch:
+            response = requests.get(message.message_id) if message._proto == _RESPONSE else None
+            if response is not None and not response.done():
+                del requests[message.message_id]
+                answer(response, message, answered)
+            elif not self._answers(message):
+                rest.append(message)
+        batch[:] = rest
+
     def _answers(self, message: Message) -> bool:
         """Whether this is for a request or an exchange, which has it now, or has gone."""
         op_code = message._proto & OP_CODE_MASK
@@ -599,7 +618,8 @@ class Channel(ObjectStream[Message]):
             return self._continues(message, message_id)
         if response.done():  # cancelled, and the task has not run since
             self._drop_late(message)
-        elif message.more:
+        else:
+            assert message.more
             self._abandon(message_id)
             message.release()
             response.set_exception(
@@ -608,8 +628,6 @@ class Channel(ObjectStream[Message]):
                     "use stream() instead of request()"
                 )
             )
-        else:
-            response.set_result(message)
         return True
 
     def _continues(self, message: Message, key: int) -> bool:

@@ -34,6 +34,7 @@ from .heartbeat import Heartbeat, interval_asked
 from .limits import BYE_TIMEOUT
 from .peer import Peer, peer_of
 from .remains import Remains
+from .upper import UpperProtocol
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
@@ -43,20 +44,26 @@ _SIGNAL: Final = int(OpCode.SIGNAL)
 _LAST_REGULAR: Final = _SIGNAL
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
+_NONE: Final[list[Message]] = []
+
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
 
-WORTH_HALVING: Final = 32
-"""Messages of a received chunk from which half of the answers are written before the rest is made.
-Two processes that take turns on a long chunk idle half of the time; measured with 64 messages
-under way, writing twice gave up to twice the throughput."""
+PORTION: Final = 32
+"""Messages that are decoded, handed on and answered before the next are. So the peer has work, and
+those that were answered have given their permits back, while the rest of a long chunk is done."""
+
+
+SMALL: Final = 16 * 1024
+"""Bytes of a chunk that is copied as a whole: faster than the messages in it one by one, and from a
+longer one large bodies should not be copied twice."""
 
 
 class Sink(Protocol):
     """Who takes what a connection receives."""
 
     def received(self, batch: list[Message]) -> None:
-        """Take messages, in order; never none."""
+        """Take messages, in order; never none. The application may go on in it: come last."""
 
     def accepted(self) -> None:
         """The peer's Hello was answered from here: the channel is open."""
@@ -68,13 +75,12 @@ class Sink(Protocol):
         """The socket is gone as well. Told once, last of all."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(UpperProtocol, asyncio.BufferedProtocol):
     """The engine's half of a channel, from the first byte to the last.
 
-    Sending: frames are queued and written once a turn, all together; at once when the last
-    message of a received chunk has been answered, for then no more are to be expected soon; and
-    once on the way there, when the chunk is long, so that the peer has work meanwhile.
-    Receiving: as far as permits go; then ``gate`` decides who reads.
+    Receiving: in portions, as far as permits go; then ``gate`` decides who reads.
+    Sending: frames are queued and written all together, after each portion that was received, for
+    who waited for that has gone on and answered it, and else at the end of the turn.
 
     Args:
         gate: the engine's pool and its readers.
@@ -100,10 +106,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_deadline",
         "_discarding",
-        "_due",
         "_flushing",
         "_gate",
-        "_half",
         "_heartbeat",
         "_high_water",
         "_loop",
@@ -131,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self.number = number
-        self.decoder = Decoder(gate.pool, state, number)
+        self.decoder = Decoder(gate.pool, state, number, PORTION)
         self.end: TofuError | None = None
         self.sink: Sink
         self.done: asyncio.Future[None] = self._loop.create_future()
@@ -145,9 +149,7 @@ class Connection(asyncio.Protocol):
         self._discarding = False  # closing: what comes is thrown away
         self._out = bytearray()  # encoded frames that the transport has not got
         self.carried: list[Permit] = []  # what the messages in _out hold
-        self._due = 0  # messages of the last chunk that may yet be answered
-        self._half = 0  # when so many are left, the answers so far are worth a write
-        self._flushing = False  # a flush is scheduled
+        self._flushing = False  # a flush is to come
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -164,7 +166,20 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(self._high_water, self._low_water)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _: int) -> memoryview:
+        """Where the transport reads to: one place for all, left before the next one reads.
+
+        asyncio allocates 256 KiB for each read of a protocol that has no buffer, which takes three
+        system calls and more time than a small message.
+        """
+        return self._gate.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Decode and hand on what arrived in the buffer."""
+        data = self._gate.buffer[:nbytes]
+        self.data_received(data if nbytes > SMALL else bytes(data))
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Decode and hand on what arrived."""
         decoder = self.decoder
         if decoder.needs:
@@ -172,7 +187,7 @@ class Connection(asyncio.Protocol):
             self._reading(wanted=False)
             decoder.feed(data)
             return
-        self._take(decoder.feed(data))
+        self._receive(decoder.feed(data))
 
     def eof_received(self) -> bool:
         """The peer will send no more. The transport stays, for what we still have to send."""
@@ -236,7 +251,7 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Go on with what waited for a permit."""
-        self._take(self.decoder.resume())
+        self._receive(self.decoder.resume())
         if self._remains is not None:
             self._read_remains()
 
@@ -245,7 +260,7 @@ class Connection(asyncio.Protocol):
         while self._remains is not None and not self.decoder.starved:
             data = self._remains.read()
             if data:
-                self._take(self.decoder.feed(data))
+                self._receive(self.decoder.feed(data))
             else:
                 self._remains = None
         self._settle()
@@ -263,16 +278,22 @@ class Connection(asyncio.Protocol):
         else:
             transport.pause_reading()
 
-    def _take(self, batch: list[Message]) -> None:
+    def _receive(self, batch: list[Message]) -> None:
+        """Hand on what was decoded, portion by portion, and send what is answered to each."""
         decoder = self.decoder
-        if batch:
-            self._due = due = len(batch)
-            self._half = due // 2 if due >= WORTH_HALVING else 0
-            self.received += len(batch)
-            if self._discarding:
-                self._discard(batch)
-            else:
-                self.sink.received(batch)
+        self._flushing = True
+        try:
+            while batch:
+                self.received += len(batch)
+                if self._discarding:
+                    self._discard(batch)
+                else:
+                    self.sink.received(batch)
+                if self._out:
+                    self.flush()
+                batch = decoder.more() if decoder.pending else _NONE
+        finally:
+            self._flushing = False
         if decoder.needs:
             self._gate.starve(self)
         elif decoder.violation is not None:
@@ -282,7 +303,7 @@ class Connection(asyncio.Protocol):
             self.hang_up(error)
         elif decoder.state is State.CLOSED:
             self.hang_up(ChannelEnded("both sides said Bye"))
-        else:
+        elif self.end is not None:
             self._settle()
 
     def _discard(self, batch: list[Message]) -> None:
@@ -341,7 +362,7 @@ class Connection(asyncio.Protocol):
         """
         message_id = message.message_id
         if message.op_code is not OpCode.BYE_SIGNAL:
-            _, message_id = self._judge(message.op_code, message_id)
+            _, message_id = self._judge(int(message.op_code), message_id)
         return message_id or next_message_id()
 
     def put(
@@ -359,17 +380,13 @@ class Connection(asyncio.Protocol):
         """
         if type(body) is not bytes:
             body = checked_body(body)
-        state = self.decoder.state
         op_code = proto & OP_CODE_MASK
-        after = state
-        if (
-            state is not _OPEN
-            or op_code > _LAST_REGULAR
-            or (op_code == _RESPONSE and not message_id)
-            or self.end is not None
-        ):
-            after, message_id = self._judge(OP_CODES[op_code], message_id)
+        after = state = self.decoder.state
+        if state is not _OPEN or op_code > _LAST_REGULAR or self.end is not None:
+            after, message_id = self._judge(op_code, message_id)
         if not message_id:
+            if op_code == _RESPONSE:
+                self._judge(op_code, message_id)
             message_id = next_message_id()
         out = self._out
         try:
@@ -380,8 +397,7 @@ class Connection(asyncio.Protocol):
             out += headers
         out += body
         self.sent += 1
-        due = self._due = self._due - 1
-        if due == 0 or due == self._half or len(out) >= self._high_water:  # noqa: PLR1714
+        if op_code > _LAST_REGULAR or len(out) >= self._high_water:
             self.flush()
         elif not self._flushing:
             self._flushing = True
@@ -400,8 +416,9 @@ class Connection(asyncio.Protocol):
             # takes, and drops, all there is: who sends without a pause would never let it come.
             self.write_paused = True
             return
-        data = self._out
-        self._forget_queue()
+        data, self._out = self._out, bytearray()
+        if self.carried:
+            self._release_carried()
         transport.write(data)  # it is the transport's now, which may keep it as it is
 
     async def room(self) -> None:
@@ -414,7 +431,7 @@ class Connection(asyncio.Protocol):
         """
         if not self.write_paused and not self.senders:
             return
-        self._judge(OpCode.SIGNAL, 0)
+        self._judge(_SIGNAL, 0)
         if self.senders is None:
             self.senders = deque()
         turn = self._loop.create_future()
@@ -456,8 +473,9 @@ class Connection(asyncio.Protocol):
             if not turn.done():
                 turn.set_result(None)
 
-    def _judge(self, op_code: OpCode, message_id: int) -> tuple[State, int]:
+    def _judge(self, value: int, message_id: int) -> tuple[State, int]:
         """The state after sending this, and the id it must carry."""
+        op_code = OP_CODES[value]
         state = self.decoder.state
         if self.end is not None:
             if self._discarding:

@@ -17,7 +17,7 @@ from .heartbeat import heartbeat_header
 async def attach(
     connection: Connection,
     where: Address,
-    protocol: asyncio.Protocol,
+    protocol: asyncio.BaseProtocol,
     keepalive: float | None = None,
 ) -> None:
     """Connect a socket and give it to the connection, or to the layer beneath it."""

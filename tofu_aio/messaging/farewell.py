@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from .upper import UpperProtocol
+
 
 class Farewell(asyncio.Protocol):
     """Says that nothing more is sent, then reads, and drops, until the peer closes as well.
@@ -18,7 +20,7 @@ class Farewell(asyncio.Protocol):
         mourner: the protocol so far; it is told when the connection is lost, and nothing else.
     """
 
-    def __init__(self, transport: asyncio.Transport, mourner: asyncio.Protocol) -> None:
+    def __init__(self, transport: asyncio.Transport, mourner: UpperProtocol) -> None:
         self._mourner = mourner
         transport.set_protocol(self)
         with contextlib.suppress(OSError, RuntimeError):  # the peer was faster

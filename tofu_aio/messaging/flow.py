@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Final
 
 from ..protocol.pool import Pool, Reader
 from .home import Home
 from .limits import Limits
 from .stalls import StallWatch
+
+READ_AT_ONCE: Final = 256 * 1024
+"""Bytes that are read from a socket before others have their turn, as asyncio itself does."""
 
 
 class ReadGate:
@@ -29,6 +33,7 @@ class ReadGate:
     Attributes:
         limits: as given.
         home: the loop that it belongs to.
+        buffer: what all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
     """
@@ -44,6 +49,7 @@ class ReadGate:
             limits.pool_messages, self._schedule, unit=limits.unit, share=limits.channel_share
         )
         self.home = Home()
+        self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
         self.longest_wait = 0.0
         self._waiting_since = 0.0  # somebody, while nobody was served
@@ -115,7 +121,10 @@ class ReadGate:
         for reader in [reader for reader in pool.parked if not reader.over_its_share]:
             del pool.parked[reader]
             self._enqueue(reader)
-        while pool.waiters and pool.waiters[0].needs <= len(pool.free):
+        # Those who wait now, each once: who goes on may give back what it got, and wait again.
+        for _ in range(len(pool.waiters)):
+            if not pool.waiters or pool.waiters[0].needs > len(pool.free):
+                break
             reader = pool.waiters.popleft()
             # Before the look: what another thread releases after it finds somebody to tell.
             pool.parked[reader] = None
@@ -128,6 +137,8 @@ class ReadGate:
             reader.resume()  # takes what it needs, or has nothing left to take it for
         if not pool.waiters:
             self._told = False
+        elif pool.waiters[0].needs <= len(pool.free):
+            self._schedule()
         for reader in changed:
             if reader not in self._changed:  # else it waits since this very turn: see the next
                 reader.reconcile_reading()

@@ -408,11 +408,14 @@ class ChannelGroup:
         return sum(channels, of_messages(self._mailbox.items, pool))
 
     def _unreceived(self) -> list[Message]:
-        """The messages in its mailbox, and in those of its channels."""
+        """The messages that the application has not received, those under way among them."""
         messages = list(self._mailbox.items)
         for member in (*self._members.values(), *self._ended):
             if isinstance(member, Channel):
                 messages += member._mailbox.items
+            if isinstance(member, Channel | PostedChannel):
+                arriving = member._connection.decoder.arriving
+                messages += [arriving.message] if arriving is not None else []
         return messages
 
     # --- the parts ------------------------------------------------------------------------

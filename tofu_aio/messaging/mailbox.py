@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from anyio import BusyResourceError
 
 from ..protocol.errors import TofuError, again
+from .waking import Answered, answer
 
 T = TypeVar("T")
 
@@ -34,6 +35,14 @@ class Mailbox(Generic[T]):
         if self.end is None:
             self.items.extend(items)
             self._wake()
+
+    def deliver(self, items: Iterable[T], answered: Answered) -> None:
+        """As ``put``; but the receiver goes on when those do who are answered."""
+        if self.end is None:
+            self.items.extend(items)
+            receiver = self._receiver
+            if receiver is not None and not receiver.done():
+                answer(receiver, None, answered)
 
     def finish(self, error: TofuError) -> None:
         """Nothing comes after what is here."""

@@ -16,6 +16,7 @@ from .connection import Connection
 from .holdings import Holdings, of_connection
 from .home import Call
 from .mailbox import Mailbox
+from .waking import Answered, go_on
 
 
 class PostedChannel:
@@ -81,7 +82,10 @@ class PostedChannel:
             self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
-        self._mailbox.put(batch)
+        answered: Answered = []
+        self._mailbox.deliver(batch, answered)
+        batch.clear()  # who drops a message that it has received has dropped it
+        go_on(answered)
 
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""

@@ -12,6 +12,7 @@ from typing import Final, cast
 from ..protocol.address import TcpAddress
 from ..protocol.errors import CommunicationFailed, WrongAddress
 from .farewell import Farewell
+from .upper import UpperProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ _WRONG_SIDE: Final = {
 }
 
 
-class Tls(asyncio.Protocol, asyncio.Transport):
+class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
     """A transport to the connection above it, a protocol to the transport below it.
 
     asyncio's own TLS differs from loop to loop and from version to version: whether an end of the
@@ -67,7 +68,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     def __init__(
         self,
-        connection: asyncio.Protocol,
+        connection: UpperProtocol,
         context: ssl.SSLContext,
         server_hostname: str | None = None,
     ) -> None:
@@ -92,7 +93,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._below = cast("asyncio.Transport", transport)
         self._above.connection_made(self)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Hand on what this makes readable."""
         plain = self.decrypt(data)
         self._write_through()
@@ -190,7 +191,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
 
     # --- between the two ------------------------------------------------------------------
 
-    def decrypt(self, data: bytes) -> bytes:
+    def decrypt(self, data: bytes | memoryview) -> bytes:
         """What these bytes from the peer make readable; maybe nothing yet."""
         records: list[bytes] = []
         for at in range(0, len(data) or 1, _PIECE):
@@ -251,13 +252,13 @@ class Tls(asyncio.Protocol, asyncio.Transport):
             self._below.close()
 
     @property
-    def _protocol(self) -> asyncio.Protocol:
-        return cast("asyncio.Protocol", self._above)
+    def _protocol(self) -> UpperProtocol:
+        return cast("UpperProtocol", self._above)
 
 
 def client_layer(
     address: object, context: ssl.SSLContext | None, server_hostname: str | None
-) -> Callable[[asyncio.Protocol], asyncio.Protocol]:
+) -> Callable[[UpperProtocol], UpperProtocol]:
     """What puts TLS, if it is wanted, between a connection to the address and its socket.
 
     Raises:
@@ -274,7 +275,7 @@ def client_layer(
 
 def server_layer(
     address: object, context: ssl.SSLContext | None
-) -> Callable[[asyncio.Protocol], asyncio.Protocol]:
+) -> Callable[[UpperProtocol], UpperProtocol]:
     """What puts TLS, if it is wanted, between a listener's connections and their sockets.
 
     Raises:
@@ -286,7 +287,7 @@ def server_layer(
     return lambda connection: Tls(connection, context)
 
 
-def as_it_is(connection: asyncio.Protocol) -> asyncio.Protocol:
+def as_it_is(connection: UpperProtocol) -> UpperProtocol:
     """The layer that is none."""
     return connection
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+import sys
 from collections.abc import Callable
 from typing import Final
 
+from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
 from .lifecycle import VERDICTS, State
@@ -26,7 +27,7 @@ from .text_headers import EMPTY_HEADERS, TextHeaders
 _unpack: Final = HEADER.unpack_from
 _new: Final = object.__new__
 _SIGNAL: Final = int(OpCode.SIGNAL)
-_NOTHING: Final[deque[None]] = deque()
+_BOUNDLESS: Final = sys.maxsize
 _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
@@ -38,6 +39,9 @@ class Decoder:
     is *starved*: it keeps what it has and waits for ``resume``. Hello and Bye need no permit, so
     that control is never held up; ``lifecycle`` lets each come once, which bounds them.
 
+    It makes at most a ``portion`` of messages at a time. While more of what was fed waits to be
+    decoded it is ``pending``, and ``more`` goes on.
+
     The first frame that breaks a rule ends decoding: it and all after it never become messages,
     ``violation`` says why.
 
@@ -48,12 +52,14 @@ class Decoder:
         pool: what permits are taken from; None takes none.
         state: where the channel's life begins.
         channel_number: the local number that replaces the sender's; None keeps the sender's.
+        portion: how many messages at a time that take one permit each; others are not counted.
 
     Attributes:
         state: where the channel is in its life. The decoder moves it for what is received,
             the owner for what is sent.
         violation: why decoding ended, or None.
         account: what the channel holds of the pool; None where nothing is taken.
+        arriving: a message that is not whole yet, if one is under way.
         needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
@@ -65,11 +71,11 @@ class Decoder:
         "_at",
         "_chunk",
         "_ended",
+        "_header",
         "_number",
-        "_partial",
-        "_permit",
-        "_size",
+        "_portion",
         "account",
+        "arriving",
         "asked_id",
         "awaited_id",
         "needs",
@@ -79,7 +85,13 @@ class Decoder:
         "violation",
     )
 
-    def __init__(self, pool: Pool | None, state: State, channel_number: int | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool | None,
+        state: State,
+        channel_number: int | None = None,
+        portion: int = _BOUNDLESS,
+    ) -> None:
         self.state = state
         self.violation: TofuError | None = None
         self.account = None if pool is None else Account(pool)
@@ -90,10 +102,11 @@ class Decoder:
         self.on_heartbeat: Callable[[], None] | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
-        self._permit: Permit | None = None  # of the frame in _partial, or at _at
-        self._partial: bytearray | None = None  # the start of an incomplete frame
-        self._size = 0  # of the frame in _partial; HEADER_SIZE while even that is not known
-        self._chunk = b""  # what waits for a permit, from _at on
+        self._portion = portion
+        # At most one of these three has something.
+        self._header = b""  # the start of one
+        self.arriving: Arriving | None = None
+        self._chunk = b""  # what waits for a permit, or for its portion, from _at on
         self._at = 0
 
     @property
@@ -102,57 +115,60 @@ class Decoder:
         return self.needs > 0
 
     @property
+    def pending(self) -> bool:
+        """Whether ``more`` would go on."""
+        return not self.needs and bool(self._chunk)
+
+    @property
     def held(self) -> int:
         """How many bytes wait here: for the rest of a frame, or for a permit."""
-        return len(self._partial or b"") + len(self._chunk) - self._at
+        arriving = self.arriving.nbytes if self.arriving is not None else 0
+        return len(self._header) + arriving + len(self._chunk) - self._at
 
     @property
     def promised(self) -> int:
         """How many permits a message has that is not whole yet."""
-        return self._permit.worth if self._permit is not None else 0
+        permit = self.arriving.message._permit if self.arriving is not None else None
+        return permit.worth if permit is not None else 0
 
-    def feed(self, data: bytes) -> list[Message]:
-        """Take what the peer sent and return the messages it completes, in order."""
+    def feed(self, data: bytes | memoryview) -> list[Message]:
+        """Take what the peer sent and return the messages it completes, in order.
+
+        Of a memoryview nothing is kept, and no body is copied twice unless it has to wait.
+        """
         batch: list[Message] = []
-        if self.needs:
-            self._chunk = self._chunk[self._at :] + data
+        at = 0
+        if self._chunk:
+            self._chunk = self._chunk[self._at :] + bytes(data)
             self._at = 0
             return batch
-        partial, at = self._partial, 0
-        if partial is not None:
-            if self._size > HEADER_SIZE:
-                at = self._size - len(partial)
-                partial += data[:at]
-                if len(partial) < self._size:
-                    return batch
-                self._partial = None
-                self._parse(bytes(partial), 0, batch, 0)  # it has its permit, if it needs one
-            else:
-                self._partial = None
-                data = bytes(partial) + data
-        if at < len(data) and not self._ended:
-            self._parse(data, at, batch, self.account.budget() if self.account else 0)
+        if self._header:
+            at = HEADER_SIZE - len(self._header)
+            header, self._header = self._header + bytes(data[:at]), b""
+            self._parse(header, 0, batch, self._budget())
+            if self.needs:
+                self._chunk += bytes(data[at:])
+                return batch
+        if self.arriving is not None:
+            at += self.arriving.take(memoryview(data)[at:])
+            if self.arriving.missing:
+                return batch
+            self._complete(self.arriving, batch)
+        if at < len(data):
+            self._parse(data, at, batch, self._budget())
         return batch
+
+    def more(self) -> list[Message]:
+        """The next portion of what was fed; nothing unless it is ``pending``."""
+        return self._go_on(self._budget()) if not self.needs else []
 
     def resume(self) -> list[Message]:
         """Go on after starving: take what is needed, and more only while nobody else waits.
 
         Without that nothing changes; and without starving, for then none is wanted.
         """
-        batch: list[Message] = []
-        account, budget = self.account, 0
-        if not self.needs:
-            return batch
-        if account is not None:
-            self._permit = account.take(self.needs)
-            if self._permit is None:
-                return batch
-            budget = account.budget()
-        self.needs = 0
-        chunk, self._chunk = self._chunk, b""
-        at, self._at = self._at, 0
-        self._parse(chunk, at, batch, budget)
-        return batch
+        needs, self.needs = self.needs, 0
+        return self._go_on(max(needs, self._budget())) if needs else []
 
     def stop_counting(self) -> None:
         """Take no permits from now on: what comes is thrown away, and only Bye matters.
@@ -164,60 +180,74 @@ class Decoder:
 
     def close(self) -> None:
         """Drop what will never be complete, and its permit. What is fed from now on is ignored."""
-        self._ended = True
+        self._end()
         self.needs = 0
-        self._partial, self._chunk, self._at = None, b"", 0
-        self._give_back()
+
+    def _budget(self) -> int:
+        return _BOUNDLESS if self.account is None else self.account.budget()
+
+    def _go_on(self, budget: int) -> list[Message]:
+        batch: list[Message] = []
+        chunk, self._chunk = self._chunk, b""
+        at, self._at = self._at, 0
+        self._parse(chunk, at, batch, budget)
+        return batch
 
     def _give_back(self) -> None:
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            permit.release()
+        if self.arriving is not None:
+            self.arriving.message.release()
+
+    def _end(self) -> None:
+        """No byte becomes a message any more."""
+        self._ended = True
+        self._give_back()
+        self._header, self.arriving, self._chunk, self._at = b"", None, b"", 0
 
     def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
-        self, data: bytes, at: int, batch: list[Message], budget: int
+        self, data: bytes | memoryview, at: int, batch: list[Message], budget: int
     ) -> None:
         """Decode frames from ``at`` on, as many as there are whole ones, with ``budget`` permits.
 
         The hot loop of the library: local names, one pass, no call but for what must be made.
         """
+        if self._ended:
+            return
         account, number, state = self.account, self._number, self.state
         bits = PUBLIC_BITS if number is None else _PEER_BITS
-        granted = budget
-        take, unit = _NOTHING.pop, 0
+        take, unit = _take_none, _BOUNDLESS
         if account is not None:
             take, unit = account.pool.free.pop, account.pool.unit
         verdicts = VERDICTS[state]
-        permit, start, end = self._permit, at, len(data)
-        size = HEADER_SIZE
-        while at + HEADER_SIZE <= end:
+        quota = left = min(budget, self._portion)
+        start, end = at, len(data)
+        last = end - HEADER_SIZE
+        while at <= last:
             sender, proto, status, message_id, headers_len, body_len = _unpack(data, at)
             proto &= bits
             verdict = verdicts[proto]
             body_at = at + HEADER_SIZE + headers_len
             stop = body_at + body_len
+            permit: Permit | None = account
             if verdict is state and message_id:
-                if account is not None and permit is None:
-                    try:
-                        if budget < 1 or stop - at > unit:
-                            raise IndexError
-                        take()
-                    except IndexError:
-                        permit = self._take(stop - at, budget, first=budget == granted)
-                        if permit is None:
-                            break
-                        budget -= permit.worth
-                        granted -= permit.worth
-                    else:
-                        permit = account
-                        budget -= 1
+                try:
+                    if left < 1 or stop - at > unit:
+                        raise IndexError
+                    take()
+                    left -= 1
+                except IndexError:
+                    spent = quota - left
+                    if not left and spent < budget and stop - at <= unit:
+                        break  # that is a portion
+                    permit = self._take(stop - at, budget - spent, first=not spent)
+                    if permit is None:
+                        break
+                    budget -= permit.worth
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop
                 continue
-            elif not self._control(verdict, proto, message_id, at - start):
-                break
-            if stop > end:
-                size = stop - at
+            elif self._control(verdict, proto, message_id, at - start):
+                permit = None
+            else:
                 break
             message: Message = _new(Message)
             message._permit = permit
@@ -225,30 +255,33 @@ class Decoder:
             message.status = STATUSES[status]
             message.channel_number = sender if number is None else number
             message.message_id = message_id
-            message.body = data[body_at:stop]
+            message.headers = EMPTY_HEADERS
+            if stop > end:
+                message.body = b""
+                self.arriving = Arriving(message, headers_len, body_len)
+                break
+            message.body = data[body_at:stop]  # type: ignore[assignment]  # if a view: below
             if headers_len:
                 try:
-                    message.headers = TextHeaders.decode(data[at + HEADER_SIZE : body_at])
+                    message.headers = TextHeaders.decode(bytes(data[at + HEADER_SIZE : body_at]))
                 except InvalidMessage as error:
                     self._violate(type(error), str(error), at - start)
                     message.release()
-                    permit = None
                     break
-            else:
-                message.headers = EMPTY_HEADERS
-            permit = None
             batch.append(message)
             at = stop
             if verdict is not state:
                 assert isinstance(verdict, State)
                 self.state = state = verdict
                 verdicts = VERDICTS[state]
+        if type(data) is memoryview:
+            for message in batch:
+                message.body = bytes(message.body)
         if account is not None:
-            account.held += granted - budget
-        self._permit = permit
+            account.held += quota - left
         self.offset += at - start
         if at < end:
-            self._keep(data, at, size)
+            self._keep(data, at)
 
     def _take(self, length: int, budget: int, *, first: bool) -> Permit | None:
         """The permits of a long message; or starve. One may be had whatever the share."""
@@ -260,6 +293,28 @@ class Decoder:
         if permit is None:
             self.needs = price
         return permit
+
+    def _complete(self, arriving: Arriving, batch: list[Message]) -> None:
+        """The message is whole."""
+        self.arriving = None
+        message = arriving.message
+        # The owner may have moved ``state`` since the header was judged.
+        verdict = VERDICTS[self.state][message._proto]
+        if verdict is not self.state and not self._control(
+            verdict, message._proto, message.message_id, 0
+        ):
+            message.release()
+            return
+        try:
+            message.headers, message.body = arriving.content()
+        except InvalidMessage as error:
+            self._violate(type(error), str(error), 0)
+            message.release()
+            return
+        assert isinstance(verdict, State)
+        self.state = verdict
+        self.offset += arriving.nbytes
+        batch.append(message)
 
     def _beats(self, verdict: State | Status, proto: int) -> bool:
         """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
@@ -291,16 +346,22 @@ class Decoder:
         return True
 
     def _violate(self, error: type[TofuError], text: str, ahead: int) -> None:
-        self._ended = True
         self.violation = error(f"at byte {self.offset + ahead}: {text}")
+        self._end()
 
-    def _keep(self, data: bytes, at: int, size: int) -> None:
-        """Keep what could not be decoded yet: by reference when starved, for it may be long."""
+    def _keep(self, data: bytes | memoryview, at: int) -> None:
+        """Keep what could not be decoded yet: by reference where it waits, for it may be long."""
         if self._ended:
-            # The owner may have moved ``state`` since the frame's header was judged.
-            self._give_back()
-        elif self.needs:
+            return
+        if self.arriving is not None:
+            self.arriving.take(memoryview(data)[at + HEADER_SIZE :])
+        elif len(data) - at < HEADER_SIZE:
+            self._header = bytes(data[at:])
+        elif isinstance(data, bytes):
             self._chunk, self._at = data, at
         else:
-            self._partial = bytearray(memoryview(data)[at:])
-            self._size = size
+            self._chunk, self._at = bytes(data[at:]), 0
+
+
+def _take_none() -> None:
+    """The permit of a message that needs none."""

@@ -17,6 +17,9 @@ from .status import Status
 class State(Enum):
     """Where a channel is in its life."""
 
+    # Of its identity, for an Enum's own, in Python, would cost something for each chunk.
+    __hash__ = object.__hash__
+
     CONNECTING = auto()
     """Client: no Hello sent yet."""
     HELLO_SENT = auto()

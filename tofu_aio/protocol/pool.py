@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Protocol
+from typing import Final, Protocol
+
+_UNSETTLED: Final = 64
+"""Permits given back that an account may leave uncounted while nobody asks."""
 
 
 class Allocation(Enum):
@@ -168,10 +171,15 @@ class Account:
 
     def budget(self) -> int:
         """How many permits it may take now, if there are as many: not past those who wait."""
-        if self.pool.waiters:
+        pool = self.pool
+        if pool.waiters:
             return 0
+        if pool.share == 1:
+            if len(self.returned) > _UNSETTLED:
+                self.settle()
+            return len(pool.free)
         held = self.settle()
-        share = int((len(self.pool.free) + held) * self.pool.share) - held
+        share = int((len(pool.free) + held) * pool.share) - held
         return share if held else max(share, 1)
 
     def over_share(self, price: int) -> bool:

@@ -7,6 +7,7 @@ import gc
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Generic, TypeVar, cast
 
 from ..messaging.connection import Connection
@@ -112,6 +113,7 @@ class PoolCheck:
         """
         pool, before = self._pool, self._since
         assert 0 <= len(pool.free) <= pool.size, f"{len(pool.free)} of {pool.size} permits are free"
+        self._check_order()
         if not pool.waiters and not before:
             return
         assert self._permits.past <= self._queue.served, "a permit was taken past those who wait"
@@ -121,7 +123,6 @@ class PoolCheck:
         self._since = {wait: since for wait, since in before.items() if wait in waits}
         for wait in waits:
             self._since.setdefault(wait, now)
-        self._check_order(before)
         self.waiting = max(self.waiting, len(waits))
         if waits:
             self.waited = max(self.waited, now - min(self._since.values()))
@@ -139,34 +140,48 @@ class PoolCheck:
         assert not left, f"{left} channels still wait for a permit"
         assert not self._pool.out, f"{self._pool.out} permits never came back"
 
-    def _check_order(self, before: dict[tuple[Connection, int], float]) -> None:
-        """Who was served has waited longer than all who still wait."""
-        passed: Connection | None = None
-        for wait in before:
-            reader = wait[0]
-            if wait in self._since:
-                passed = passed or reader
-            elif reader in self._pool.parked or reader.end is not None or reader._discarding:
-                continue  # it was not served: it has its share, or waits for nothing any more
-            elif passed is not None:
-                raise AssertionError(
-                    f"channel {reader.number} got a permit before channel {passed.number}, "
-                    "which has waited longer"
-                )
+    def _check_order(self) -> None:
+        """Who was served had waited longest."""
+        if self._queue.overtaken is not None:
+            served, first = cast("tuple[Connection, Connection]", self._queue.overtaken)
+            raise AssertionError(
+                f"channel {served.number} got a permit before channel {first.number}, "
+                "which has waited longer"
+            )
 
 
 class _Queue(deque[Reader]):
-    """Who waits, and how many permits those needed that were served in their turn."""
+    """Who waits, how many permits those needed that were served, and who was not in his turn.
 
-    served = 0
+    It looks at each that is served: within a turn of the loop a channel may be served, handled and
+    wait again.
+    """
+
+    def __init__(self, readers: Iterable[Reader]) -> None:
+        super().__init__()
+        self.served = 0
+        self.overtaken: tuple[Reader, Reader] | None = None
+        self._arrival: dict[Reader, int] = {}
+        self._arrivals = count()
+        for reader in readers:
+            self.append(reader)
+
+    def append(self, reader: Reader) -> None:
+        self._arrival[reader] = next(self._arrivals)
+        super().append(reader)
 
     def popleft(self) -> Reader:
-        self.served += self[0].needs
-        return super().popleft()
+        return self._serve(super().popleft())
 
     def pop(self) -> Reader:  # type: ignore[override]  # it takes no index, as deque's own does not
-        self.served += self[-1].needs  # out of turn, as will be seen
-        return super().pop()
+        return self._serve(super().pop())  # out of turn, as will be seen
+
+    def _serve(self, reader: Reader) -> Reader:
+        self.served += reader.needs
+        first = min(self, key=self._arrival.__getitem__, default=reader)
+        if self._arrival[first] < self._arrival[reader]:
+            self.overtaken = reader, first
+        return reader
 
 
 class _Permits(deque[None]):

@@ -1,0 +1,43 @@
+"""Letting a task go on there and then, without a turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Answered: TypeAlias = list[Callable[[], object]]
+"""What continues those whose result is there, and who do not know it yet."""
+
+
+def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
+    """Set a future's result; ``go_on`` continues who awaits it.
+
+    A future wakes its task in the next turn of the loop. That turn, with its look at every socket,
+    costs more than all else that is done for a small message. So its callbacks are taken from the
+    future, which asyncio gives no public way to do: where a loop's futures have none to show, they
+    call them themselves.
+    """
+    for fn, context in getattr(future, "_callbacks", None) or ():
+        future.remove_done_callback(fn)
+        answered.append(partial(context.run, fn, future))
+    future.set_result(result)
+
+
+def go_on(answered: Answered) -> None:
+    """Continue all of them, in order.
+
+    Not within another task, where asyncio does not allow that: then they are called soon. So are
+    the others when one of them ends the program, by a SystemExit, say.
+    """
+    waiting = iter(answered)
+    try:
+        if asyncio.current_task() is None:
+            for proceed in waiting:
+                proceed()
+    finally:
+        for proceed in waiting:
+            asyncio.get_running_loop().call_soon(proceed)
