@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import tofu_aio as tofu
 from tests.faults.promises import Case, Promise, World, all_of, bodies_of, echo, finished, item
-from tests.messaging.peers import Pair, connection_of, settled, turns, until
+from tests.messaging.peers import Pair, answers_of, connection_of, settled, turns, until
 from tofu_aio import OpCode, State
 
 
@@ -109,14 +109,14 @@ async def requesting(world: World, **options: Any) -> Promise:
     mine, theirs = await world.pair()
     serving = asyncio.create_task(echo(theirs))
     outcome = yield mine.request(b"1", **options)
-    assert not mine._requests
+    assert not answers_of(mine).requests
     if outcome.completed:
         assert outcome.result.body == b"1"
         outcome.result.release()
     with await mine.request(b"2") as response:
         assert response.body == b"2"
     assert mine.statistics().late_responses == (1 if outcome.cancelled else 0)
-    assert not mine._abandoned
+    assert not answers_of(mine)._abandoned
     assert not mine._mailbox.items
     assert world.engine.statistics().pool_free == 4
     await mine.aclose()
@@ -128,8 +128,8 @@ async def requesting_in_vain(world: World) -> Promise:
     mine, theirs = await world.pair()
     outcome = yield mine.request(b"1", timeout=0.02)
     assert outcome.cancelled or isinstance(outcome.error, TimeoutError)
-    assert not mine._requests
-    assert len(mine._abandoned) == 1
+    assert not answers_of(mine).requests
+    assert len(answers_of(mine)._abandoned) == 1
     theirs.abort()
 
 

@@ -12,6 +12,7 @@ import anyio
 
 import tofu_aio as tofu
 from tests.faults.promises import Case, Promise, World, bodies_of, finished
+from tests.messaging.peers import answers_of
 
 Step = Callable[[tofu.Exchange], Coroutine[Any, Any, Any]]
 
@@ -40,7 +41,7 @@ async def sending(world: World, step: Step) -> Promise:
     ((bodies, ended),) = await finished(hearing)
     assert bodies[0] == b"first"
     assert not ended or whole
-    assert not mine._exchanges
+    assert not answers_of(mine)._exchanges
     await asyncio.gather(mine.aclose(), theirs.aclose())
 
 

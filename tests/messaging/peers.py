@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import tofu_aio as tofu
 from tofu_aio.messaging.admission import Admission
+from tofu_aio.messaging.answers import Answers
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
@@ -66,6 +67,11 @@ async def settled(*channels: tofu.Channel) -> None:
 def connection_of(channel: tofu.Channel) -> Connection:
     """What is beneath a channel, to look at."""
     return channel._connection
+
+
+def answers_of(channel: tofu.Channel) -> Answers:
+    """What it has asked."""
+    return channel._answers or Answers()
 
 
 def transport_of(channel: tofu.Channel) -> asyncio.Transport:

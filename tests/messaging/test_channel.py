@@ -21,6 +21,7 @@ from tests.messaging.peers import (
     RESET,
     Pair,
     RawPeer,
+    answers_of,
     connection_of,
     frame,
     hello,
@@ -30,7 +31,7 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State, Status, Triggers
-from tofu_aio.messaging import channel as channel_module
+from tofu_aio.messaging import answers as answers_module
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 
@@ -231,7 +232,7 @@ async def test_request_refuses_a_response_in_parts_and_drops_them_all(tcp_pair: 
     with pytest.raises(tofu.InvalidMoreUsage, match=r"use stream\(\) instead"):
         await request
     assert (await client.receive()).body == b"next"
-    assert not client._abandoned
+    assert not answers_of(client)._abandoned
 
 
 async def test_post_tells_the_header_as_sent(tcp_pair: Pair) -> None:
@@ -421,13 +422,13 @@ async def test_a_timed_out_request_leaves_no_trace(tcp_pair: Pair, engine: tofu.
     client, server = tcp_pair
     with pytest.raises(TimeoutError, match=r"no response to request \d+ within 0.01 s"):
         await client.request(timeout=0.01)
-    assert not client._requests
+    assert not answers_of(client).requests
     asked = await server.receive()
     await server.reply(asked, b"late")
     await server.signal(b"next")
     assert (await client.receive()).body == b"next"
     assert client.statistics().late_responses == 1
-    assert not client._abandoned
+    assert not answers_of(client)._abandoned
     asked.release()
     gc.collect()
     assert engine.statistics().pool_free == engine.statistics().pool_size
@@ -440,10 +441,10 @@ async def test_a_cancelled_request_leaves_no_trace(tcp_pair: Pair) -> None:
     request.cancel()
     await turns(2)
     assert request.cancelled()
-    assert not client._requests
+    assert not answers_of(client).requests
     await server.reply(asked)
     await until(lambda: client.statistics().late_responses == 1)
-    assert not client._abandoned
+    assert not answers_of(client)._abandoned
     assert not client._mailbox.items
 
 
@@ -457,8 +458,8 @@ async def test_a_request_cancelled_while_it_waits_for_room_is_never_sent(tcp_pai
     sender.cancel()
     await asyncio.gather(request, timed, sender, return_exceptions=True)
     assert isinstance(timed.exception(), TimeoutError)
-    assert not client._requests
-    assert not client._abandoned
+    assert not answers_of(client).requests
+    assert not answers_of(client)._abandoned
     closing = asyncio.create_task(client.aclose())
     bodies = await drain(server)
     assert b"never" not in bodies
@@ -478,8 +479,8 @@ async def test_a_request_may_be_cancelled_at_any_moment(
     await asyncio.gather(request, return_exceptions=True)
     with await client.request(b"next") as response:
         assert response.body == b"next"
-    assert not client._requests
-    assert not client._abandoned
+    assert not answers_of(client).requests
+    assert not answers_of(client)._abandoned
     assert not client._mailbox.items
     was_sent = client.statistics().sent == 3
     if request.cancelled():
@@ -509,8 +510,8 @@ async def test_a_response_that_comes_in_the_turn_of_the_cancellation(
     await turns(3)
     assert request.cancelled()
     assert client.statistics().late_responses == 1
-    assert not client._requests
-    assert not client._abandoned
+    assert not answers_of(client).requests
+    assert not answers_of(client)._abandoned
     assert not client._mailbox.items
     del response
     gc.collect()
@@ -532,14 +533,14 @@ async def test_a_failure_that_comes_in_the_turn_of_the_cancellation(tcp_pair: Pa
 async def test_only_so_many_abandoned_requests_are_remembered(
     tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_module, "ABANDONED", 3)
+    monkeypatch.setattr(answers_module, "ABANDONED", 3)
     client, server = tcp_pair
     requests = [asyncio.create_task(client.request()) for _ in range(6)]
     asked = [await server.receive() for _ in requests]
     for request in requests:
         request.cancel()
     await asyncio.gather(*requests, return_exceptions=True)
-    assert len(client._abandoned) == 3
+    assert len(answers_of(client)._abandoned) == 3
     for message in asked:
         await server.reply(message, b"late")
         message.release()
@@ -553,7 +554,7 @@ async def test_responses_in_parts_are_not_remembered_without_end(
     tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A peer that begins every answer in parts and never ends one."""
-    monkeypatch.setattr(channel_module, "ABANDONED", 3)
+    monkeypatch.setattr(answers_module, "ABANDONED", 3)
     client, server = tcp_pair
     for _ in range(6):
         request = asyncio.create_task(client.request())
@@ -561,7 +562,7 @@ async def test_responses_in_parts_are_not_remembered_without_end(
             await server.reply(asked, more=True)
         with pytest.raises(tofu.InvalidMoreUsage):
             await request
-    assert len(client._abandoned) == 3
+    assert len(answers_of(client)._abandoned) == 3
 
 
 # --- cancelled sends -----------------------------------------------------------------------
@@ -730,7 +731,7 @@ async def test_pending_requests_learn_of_every_end(tcp_pair: Pair, how: str) -> 
     for request in requests:
         with pytest.raises(error):
             await request
-    assert not tcp_pair.client._requests
+    assert not answers_of(tcp_pair.client).requests
 
 
 async def test_no_request_waits_for_an_answer_that_cannot_come(tcp_pair: Pair) -> None:

@@ -16,6 +16,7 @@ from tests.messaging.conftest import Connect
 from tests.messaging.peers import (
     Pair,
     RawPeer,
+    answers_of,
     connection_of,
     frame,
     settled,
@@ -24,7 +25,7 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State, Status
-from tofu_aio.messaging import channel as channel_module
+from tofu_aio.messaging import answers as answers_module
 from tofu_aio.messaging.exchange import Exchange
 from tofu_aio.protocol.op_code import MORE_BIT
 
@@ -44,7 +45,10 @@ async def answering(channel: tofu.Channel) -> Exchange:
 
 def under_way(*channels: tofu.Channel) -> int:
     """How many exchanges, and remains of such, the channels still know."""
-    return sum(len(channel._exchanges) + len(channel._abandoned) for channel in channels)
+    return sum(
+        len(answers_of(channel)._exchanges) + len(answers_of(channel)._abandoned)
+        for channel in channels
+    )
 
 
 @contextlib.asynccontextmanager
@@ -504,13 +508,13 @@ async def test_what_was_received_but_not_looked_at_gives_its_permits_back(
 async def test_only_so_many_left_exchanges_are_remembered(
     tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel_module, "ABANDONED", 3)
+    monkeypatch.setattr(answers_module, "ABANDONED", 3)
     client, server = tcp_pair
     for _ in range(5):
         async with client.stream() as asking:
             await asking.finish()
         (await server.receive()).release()
-    assert len(client._abandoned) == 3
+    assert len(answers_of(client)._abandoned) == 3
 
 
 # --- the channel ends ----------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +14,6 @@ from ..protocol.errors import (
     ChannelEnded,
     InvalidChannelNumber,
     InvalidMessageId,
-    InvalidMoreUsage,
     InvalidOpCode,
     NotAllowed,
     PeerDisconnected,
@@ -28,6 +26,7 @@ from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
+from .answers import Answers
 from .attributes import Attributes, channel_attributes
 from .checks import checked_seconds
 from .connection import Connection, when_sending
@@ -38,11 +37,7 @@ from .peer import Peer
 from .receipts import inbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
-from .waking import Answered, answer, go_on
-
-ABANDONED: Final = 1024
-"""Requests given up whose responses are still recognized and dropped. An older one, should its
-response come after all, is received like any other message."""
+from .waking import Answered, go_on
 
 # What the hot paths use for each message: a global is found faster than an enum's member.
 _REQUEST: Final = int(OpCode.REQUEST)
@@ -83,11 +78,7 @@ class Channel(ObjectStream[Message]):
         self._forget = forget  # called once, with the number, when the socket is gone
         self._welcome = welcome  # the listener's headers, encoded, of its answer to a Hello
         self._mailbox = Mailbox(inbox())
-        self._requests: dict[int, asyncio.Future[Message]] = {}
-        # By message id: our own exchanges; by its negative: the peer's, who counts for itself.
-        self._exchanges: dict[int, Exchange] = {}
-        self._abandoned: OrderedDict[int, None] = OrderedDict()  # likewise
-        self._late = 0
+        self._answers: Answers | None = None  # once something was asked
         self._half_closed = False  # the peer said Bye with send_eof: it still listens
         self._hello: Message | None = None
         self._peer: Peer | None = None
@@ -156,7 +147,7 @@ class Channel(ObjectStream[Message]):
             suspended=connection.suspended_at is not None,
             suspended_for=connection.waited,
             suspensions=connection.suspensions,
-            late_responses=self._late,
+            late_responses=self._answers.late if self._answers is not None else 0,
             triggers=self.triggers,
         )
 
@@ -221,26 +212,26 @@ class Channel(ObjectStream[Message]):
             ChannelClosed: this side closed.
             BusyResourceError: another task is receiving.
         """
-        items = self._mailbox.items
-        if not items:
+        mailbox = self._mailbox
+        if not mailbox.items:
             try:
-                await self._mailbox.wait()
+                await mailbox.wait()
             except ChannelEnded:
                 self._all_received()
                 raise
-        return items.popleft()
+        return mailbox.items.popleft()
 
     async def __anext__(self) -> Message:
         """The next message; the iteration ends at the peer's Bye."""
         # Not by way of receive(): where messages are waiting, a coroutine less is a fifth less.
-        items = self._mailbox.items
-        if not items:
+        mailbox = self._mailbox
+        if not mailbox.items:
             try:
-                await self._mailbox.wait()
+                await mailbox.wait()
             except ChannelEnded:
                 self._all_received()
                 raise StopAsyncIteration from None
-        return items.popleft()
+        return mailbox.items.popleft()
 
     def _all_received(self) -> None:
         """All before the peer's Bye was received."""
@@ -353,27 +344,33 @@ class Channel(ObjectStream[Message]):
         """
         if timeout is not None:
             return await self._request_within(timeout, body, headers, message_id)
+        answers = self._answers or self._asking()
         if not message_id:
             message_id = next_message_id()
-        elif message_id in self._exchanges:
+        elif answers.exchanging(message_id):
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
         # Nothing is awaited from here to the future's: no answer can come in between.
-        if message_id in self._requests:
+        if message_id in answers.requests:
             raise InvalidMessageId(f"request {message_id} is under way already")
         if connection.decoder.state is _BYE_HEARD:
             raise _unanswerable()
         connection.put(_REQUEST, message_id, text, body)
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._requests[message_id] = response
+        answers.requests[message_id] = response
         try:
             return await response
         except asyncio.CancelledError:
-            self._give_up(message_id, response)
+            answers.give_up(message_id, response)
             raise
+
+    def _asking(self) -> Answers:
+        if self._answers is None:
+            self._answers = Answers()
+        return self._answers
 
     async def _request_within(
         self, timeout: float, body: bytes, headers: HeadersLike | None, message_id: int
@@ -387,18 +384,6 @@ class Channel(ObjectStream[Message]):
             raise TimeoutError(
                 f"no response to request {message_id} within {timeout:g} s"
             ) from None
-
-    def _give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
-        """The caller has gone; the response may come later, or be here in this very moment."""
-        if self._requests.pop(message_id, None) is not None:
-            self._abandon(message_id)
-        elif not response.cancelled() and response.exception() is None:
-            self._drop_late(response.result())
-
-    def _abandon(self, key: int) -> None:
-        self._abandoned[key] = None
-        if len(self._abandoned) > ABANDONED:
-            self._abandoned.popitem(last=False)
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None
@@ -426,7 +411,8 @@ class Channel(ObjectStream[Message]):
             raise NotAllowed(f"channel {self.number} is not open yet: accept it first")
         op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
         message_id = next_message_id() if request is None else self._asked(request)
-        exchange = Exchange(self._connection, op_code, message_id, headers, self._forget_exchange)
+        answers = self._asking()
+        exchange = Exchange(self._connection, op_code, message_id, headers, answers.forget)
         parts = [] if request is None else [request, *self._parts_of(request)]
         for part in parts:
             exchange.received(part)
@@ -438,7 +424,7 @@ class Channel(ObjectStream[Message]):
         elif OpCode.REQUEST not in RECEIVE[self._connection.decoder.state]:
             exchange.lose(_unanswerable())
         else:
-            self._exchanges[_key(exchange)] = exchange
+            answers.begin(exchange)
         return exchange
 
     def _asked(self, request: Message) -> int:
@@ -448,7 +434,7 @@ class Channel(ObjectStream[Message]):
             raise InvalidChannelNumber(
                 f"the request came on channel {request.channel_number}, not on {self.number}"
             )
-        if -request.message_id in self._exchanges:
+        if self._asking().exchanging(-request.message_id):
             raise InvalidMessageId(f"the exchange of request {request.message_id} is under way")
         return request.message_id
 
@@ -464,11 +450,6 @@ class Channel(ObjectStream[Message]):
         self._mailbox.items.clear()
         self._mailbox.items.extend(rest)
         return parts
-
-    def _forget_exchange(self, exchange: Exchange) -> None:
-        """Nobody takes the parts of an exchange any more."""
-        if self._exchanges.pop(_key(exchange), None) is not None and exchange.begun:
-            self._abandon(_key(exchange))
 
     # --- closing --------------------------------------------------------------------------
 
@@ -525,18 +506,13 @@ class Channel(ObjectStream[Message]):
     def _let_go(self, error: TofuError) -> None:
         for message in self._mailbox.close(error):
             message.release()
-        for exchange in self._exchanges.values():
-            exchange.close(error)
-        self._fail_requests(error)
+        if self._answers is not None:
+            self._answers.close(error)
 
-    def _fail_requests(self, error: TofuError) -> None:
-        requests, self._requests = self._requests, {}
-        for response in requests.values():
-            if not response.done():
-                response.set_exception(again(error))
-        exchanges, self._exchanges = self._exchanges, {}
-        for exchange in exchanges.values():
-            exchange.lose(error)
+    def _fail(self, error: TofuError) -> None:
+        """No answer will come any more."""
+        if self._answers is not None:
+            self._answers.fail(error)
 
     # --- what the connection tells --------------------------------------------------------
 
@@ -548,8 +524,8 @@ class Channel(ObjectStream[Message]):
             self._peer = self._connection.peer()
             self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
             self._introduced(self)
-        elif self._requests or self._abandoned or self._exchanges:
-            self._sort(batch, answered)
+        elif self._answers is not None and self._answers.wanted:
+            self._answers.sort(batch, answered)
         byes = []
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
             byes.append(batch.pop())
@@ -563,7 +539,7 @@ class Channel(ObjectStream[Message]):
 
     def _bye_heard(self, bye: Message) -> None:
         """Nothing but a Bye can follow a Bye, and no response."""
-        self._fail_requests(_unanswerable())
+        self._fail(_unanswerable())
         self._half_closed |= EOF in bye.headers
         if self._mailbox.end is None:
             self._mailbox.finish(ChannelEnded("the peer said Bye"))
@@ -583,7 +559,7 @@ class Channel(ObjectStream[Message]):
         """The peer will send no more."""
         if self._mailbox.end is None:
             self._mailbox.finish(error)
-        self._fail_requests(when_sending(error))
+        self._fail(when_sending(error))
         if self._hello is None:
             self._introduced(self)
 
@@ -592,71 +568,9 @@ class Channel(ObjectStream[Message]):
         self._introduced(self)
         self._forget(self.number)
 
-    def _sort(self, batch: list[Message], answered: Answered) -> None:
-        """Give the answers to those who asked, and leave the rest."""
-        requests = self._requests
-        rest = []
-        for message in batch:
-            response = requests.get(message.message_id) if message._proto == _RESPONSE else None
-            if response is not None and not response.done():
-                del requests[message.message_id]
-                answer(response, message, answered)
-            elif not self._answers(message):
-                rest.append(message)
-        batch[:] = rest
-
-    def _answers(self, message: Message) -> bool:
-        """Whether this is for a request or an exchange, which has it now, or has gone."""
-        op_code = message._proto & OP_CODE_MASK
-        if op_code != _RESPONSE:
-            if op_code == _REQUEST and (self._exchanges or self._abandoned):
-                return self._continues(message, -message.message_id)
-            return False
-        message_id = message.message_id
-        response = self._requests.pop(message_id, None)
-        if response is None:
-            return self._continues(message, message_id)
-        if response.done():  # cancelled, and the task has not run since
-            self._drop_late(message)
-        else:
-            assert message.more
-            self._abandon(message_id)
-            message.release()
-            response.set_exception(
-                InvalidMoreUsage(
-                    f"the response to request {message_id} comes in parts: "
-                    "use stream() instead of request()"
-                )
-            )
-        return True
-
-    def _continues(self, message: Message, key: int) -> bool:
-        """Whether this is a part of an exchange, which has it now, or of what was given up."""
-        exchange = self._exchanges.get(key)
-        if exchange is not None:
-            if not message.more:
-                del self._exchanges[key]
-            exchange.received(message)
-        elif key in self._abandoned:
-            if not message.more:
-                del self._abandoned[key]
-            self._drop_late(message)
-        else:
-            return False
-        return True
-
-    def _drop_late(self, message: Message) -> None:
-        self._late += 1
-        message.release()
-
 
 def _closed_here() -> TofuError:
     return ChannelClosed("the channel was closed on this side")
-
-
-def _key(exchange: Exchange) -> int:
-    """What its parts are found by."""
-    return exchange.message_id if exchange.asks else -exchange.message_id
 
 
 def _unanswerable() -> TofuError:

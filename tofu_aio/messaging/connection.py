@@ -92,7 +92,6 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
         sink: who takes what is received. Set before the first byte.
-        done: completed when the socket is gone.
         sent: messages accepted for sending.
         received: messages that arrived.
         suspensions: how often it began to wait for a permit.
@@ -104,21 +103,21 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_closed",
         "_deadline",
         "_discarding",
+        "_done",
         "_flushing",
         "_gate",
         "_heartbeat",
         "_high_water",
         "_loop",
-        "_low_water",
         "_out",
         "_remains",
         "_told",
         "_transport",
         "carried",
         "decoder",
-        "done",
         "end",
         "number",
         "received",
@@ -138,11 +137,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.decoder = Decoder(gate.pool, state, number, PORTION)
         self.end: TofuError | None = None
         self.sink: Sink
-        self.done: asyncio.Future[None] = self._loop.create_future()
+        self._done: asyncio.Future[None] | None = None  # once somebody asks for it
+        self._closed = False  # the sink knows that the socket is gone
         self.sent = self.received = self.suspensions = 0
         self.suspended_at: float | None = None
         self.suspended_for = 0.0
-        self._high_water, self._low_water = gate.limits.water
+        self._high_water = gate.limits.write_high_water
         self._transport: asyncio.Transport | None = None
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
@@ -155,6 +155,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None  # once a Hello has asked for it
 
+    @property
+    def done(self) -> asyncio.Future[None]:
+        """Completed when the socket is gone."""
+        if self._done is None:
+            self._done = self._loop.create_future()
+            if self._closed:
+                self._done.set_result(None)
+        return self._done
+
     def extra_info(self, name: str) -> object:
         """What the transport tells about its socket; None once that is closed."""
         return self._transport.get_extra_info(name) if self._transport is not None else None
@@ -164,7 +173,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start: bound the transport's own buffer."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(self._high_water, self._low_water)
+        self._transport.set_write_buffer_limits(*self._gate.limits.water)
 
     def get_buffer(self, _: int) -> memoryview:
         """Where the transport reads to: one place for all, left before the next one reads.
@@ -578,7 +587,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         waiting.add_done_callback(self._left)
 
     def _left(self, waiting: asyncio.Task[object]) -> None:
-        if self.done.done():
+        if self._closed:
             return
         if waiting.cancelled():
             self.hang_up(ChannelClosed("closing was cancelled"))  # the Bye is on its way, at least
@@ -649,8 +658,10 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self.sink.ended(self.end)
         transport = self._transport
         if transport is None:
-            if not self.done.done():
-                self.done.set_result(None)
+            if not self._closed:
+                self._closed = True
+                if self._done is not None:
+                    self._done.set_result(None)
                 self.sink.closed()
                 self._forget_queue()
         elif not transport.is_closing():

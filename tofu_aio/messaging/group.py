@@ -177,12 +177,11 @@ class ChannelGroup:
             checked_count("max_channels", max_channels)
         number = self._new_number()
         listener = Listener(number, self._forget)
+        introduced, forget = listener.introduced, self._forget  # one of each for all channels
 
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
-            self._members[connection.number] = Channel(
-                connection, listener.introduced, self._forget, welcome
-            )
+            self._members[connection.number] = Channel(connection, introduced, forget, welcome)
             return connection
 
         try:

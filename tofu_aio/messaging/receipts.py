@@ -25,9 +25,9 @@ class Receipt(NamedTuple):
 RECEIPTS: Final[WeakKeyDictionary[Message, Receipt]] = WeakKeyDictionary()
 
 
-def inbox() -> deque[Message]:
+def inbox() -> type[deque[Message]]:
     """For messages that wait to be received: in debug mode one that notes who receives them."""
-    return _NotedMessages() if asyncio.get_running_loop().get_debug() else deque()
+    return _NotedMessages if asyncio.get_running_loop().get_debug() else deque
 
 
 class _NotedMessages(deque[Message]):
