@@ -326,9 +326,13 @@ async def test_what_is_answered_while_it_is_received_is_written_portion_by_porti
         take(batch)
 
     bench.sink.received = echo  # type: ignore[method-assign]
-    bench.feed(*[frame()] * (PORTION + 2))
-    assert [len(write) // HEADER_SIZE for write in bench.transport.writes] == [PORTION, 2]
-    assert len(bench.transport.sent) == len(bench.sink.messages) == PORTION + 2
+    bench.feed(*[frame()] * (3 * PORTION + 2))
+    assert [len(write) // HEADER_SIZE for write in bench.transport.writes] == [
+        PORTION,
+        2 * PORTION,
+        2,
+    ]
+    assert len(bench.transport.sent) == len(bench.sink.messages) == 3 * PORTION + 2
     bench.transport.fail(None)
     await bench.end()
 

@@ -51,8 +51,12 @@ _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 PORTION: Final = 32
 """Messages that are decoded, handed on and answered before the next are. So the peer has work, and
-those that were answered have given their permits back, while the rest of a long chunk is done."""
+those that were answered have given their permits back, while the rest of a long chunk is done. Each
+portion is twice as long as the one before: the more the peer has, the longer it is busy."""
 
+
+LONG: Final = 16 * 1024
+"""Bytes of a body from which it is given to the transport as it is, uncopied."""
 
 SMALL: Final = 16 * 1024
 """Bytes of a chunk that is copied as a whole: faster than the messages in it one by one, and from a
@@ -103,6 +107,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_apart",
         "_closed",
         "_deadline",
         "_discarding",
@@ -147,6 +152,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
         self._discarding = False  # closing: what comes is thrown away
+        self._apart: list[bytes | bytearray] | None = None  # long bodies, and what goes before
         self._out = bytearray()  # encoded frames that the transport has not got
         self.carried: list[Permit] = []  # what the messages in _out hold
         self._flushing = False  # a flush is to come
@@ -290,6 +296,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def _receive(self, batch: list[Message]) -> None:
         """Hand on what was decoded, portion by portion, and send what is answered to each."""
         decoder = self.decoder
+        portion = PORTION
         self._flushing = True
         try:
             while batch:
@@ -298,9 +305,10 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     self._discard(batch)
                 else:
                     self.sink.received(batch)
-                if self._out:
+                if self._out or self._apart:
                     self.flush()
-                batch = decoder.more() if decoder.pending else _NONE
+                portion *= 2
+                batch = decoder.more(portion) if decoder.pending else _NONE
         finally:
             self._flushing = False
         if decoder.needs:
@@ -331,7 +339,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent, here and in the transport."""
         transport = self._transport
-        return len(self._out) + (transport.get_write_buffer_size() if transport else 0)
+        apart = sum(map(len, self._apart or ()))
+        return apart + len(self._out) + (transport.get_write_buffer_size() if transport else 0)
 
     def post(self, message: Message) -> int:
         """Queue a message as it is now, and return the id it travels under.
@@ -357,7 +366,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         permit = message._permit
         if permit is not None:
             message._permit = None
-            if self._out:
+            if self._out or self._apart:
                 self.carried.append(permit)
             else:
                 permit.release()
@@ -404,9 +413,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             raise _unpackable(message_id, headers, body) from None
         if headers:
             out += headers
-        out += body
+        if len(body) < LONG:
+            out += body
+        else:
+            self._set_apart(body)
         self.sent += 1
-        if op_code > _LAST_REGULAR or len(out) >= self._high_water:
+        if op_code > _LAST_REGULAR or len(out) >= self._high_water or self._apart:
             self.flush()
         elif not self._flushing:
             self._flushing = True
@@ -418,17 +430,31 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def flush(self) -> None:
         """Give the transport what is queued, in one piece, unless it holds enough."""
         transport = self._transport
-        if self.write_paused or not self._out or transport is None:
+        if self.write_paused or transport is None or not (self._out or self._apart):
             return
         if transport.is_closing():
             # A write failed, and connection_lost comes in a later turn. Until then the transport
             # takes, and drops, all there is: who sends without a pause would never let it come.
             self.write_paused = True
             return
-        data, self._out = self._out, bytearray()
+        apart, data = self._apart, self._out
+        self._apart, self._out = None, bytearray()
         if self.carried:
             self._release_carried()
-        transport.write(data)  # it is the transport's now, which may keep it as it is
+        # It is the transport's now, which may keep it as it is.
+        if apart is None:
+            transport.write(data)
+        else:
+            transport.writelines([*apart, data] if data else apart)
+            # Not every asyncio looks then whether that was too much (3.12.1 and 3.13.0 do not).
+            transport.set_write_buffer_limits(*self._gate.limits.water)
+
+    def _set_apart(self, body: bytes) -> None:
+        """Queue a long body as it is, after what is queued."""
+        if self._apart is None:
+            self._apart = []
+        self._apart += (self._out, body)
+        self._out = bytearray()
 
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
@@ -454,7 +480,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def unsent(self) -> list[Message]:
         """The messages that were queued and never given to the transport."""
-        messages = Decoder(None, State.OVERHEARD).feed(bytes(self._out))
+        messages = Decoder(None, State.OVERHEARD).feed(b"".join((*(self._apart or ()), self._out)))
         self._forget_queue()
         return [message for message in messages if message.message_id]  # a heartbeat has none
 
@@ -463,7 +489,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.flush()
 
     def _forget_queue(self) -> None:
-        self._out = bytearray()
+        self._apart, self._out = None, bytearray()
         if self.carried:
             self._release_carried()
 

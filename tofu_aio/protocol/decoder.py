@@ -145,7 +145,7 @@ class Decoder:
         if self._header:
             at = HEADER_SIZE - len(self._header)
             header, self._header = self._header + bytes(data[:at]), b""
-            self._parse(header, 0, batch, self._budget())
+            self._parse(header, 0, batch, self._budget(), self._portion)
             if self.needs:
                 self._chunk += bytes(data[at:])
                 return batch
@@ -155,12 +155,12 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            self._parse(data, at, batch, self._budget())
+            self._parse(data, at, batch, self._budget(), self._portion)
         return batch
 
-    def more(self) -> list[Message]:
-        """The next portion of what was fed; nothing unless it is ``pending``."""
-        return self._go_on(self._budget()) if not self.needs else []
+    def more(self, portion: int) -> list[Message]:
+        """The next portion of what was fed, maybe a larger one; nothing unless it is pending."""
+        return self._go_on(self._budget(), portion) if not self.needs else []
 
     def resume(self) -> list[Message]:
         """Go on after starving: take what is needed, and more only while nobody else waits.
@@ -168,7 +168,7 @@ class Decoder:
         Without that nothing changes; and without starving, for then none is wanted.
         """
         needs, self.needs = self.needs, 0
-        return self._go_on(max(needs, self._budget())) if needs else []
+        return self._go_on(max(needs, self._budget()), self._portion) if needs else []
 
     def stop_counting(self) -> None:
         """Take no permits from now on: what comes is thrown away, and only Bye matters.
@@ -186,11 +186,11 @@ class Decoder:
     def _budget(self) -> int:
         return _BOUNDLESS if self.account is None else self.account.budget()
 
-    def _go_on(self, budget: int) -> list[Message]:
+    def _go_on(self, budget: int, portion: int) -> list[Message]:
         batch: list[Message] = []
         chunk, self._chunk = self._chunk, b""
         at, self._at = self._at, 0
-        self._parse(chunk, at, batch, budget)
+        self._parse(chunk, at, batch, budget, portion)
         return batch
 
     def _give_back(self) -> None:
@@ -204,9 +204,9 @@ class Decoder:
         self._header, self.arriving, self._chunk, self._at = b"", None, b"", 0
 
     def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
-        self, data: bytes | memoryview, at: int, batch: list[Message], budget: int
+        self, data: bytes | memoryview, at: int, batch: list[Message], budget: int, portion: int
     ) -> None:
-        """Decode frames from ``at`` on, as many as there are whole ones, with ``budget`` permits.
+        """Decode frames from ``at`` on, a portion of the whole ones, with ``budget`` permits.
 
         The hot loop of the library: local names, one pass, no call but for what must be made.
         """
@@ -218,7 +218,7 @@ class Decoder:
         if account is not None:
             take, unit = account.pool.free.pop, account.pool.unit
         verdicts = VERDICTS[state]
-        quota = left = min(budget, self._portion)
+        quota = left = min(budget, portion)
         start, end = at, len(data)
         last = end - HEADER_SIZE
         while at <= last:
