@@ -64,6 +64,8 @@ def verdict(ratio: Spread | None) -> str:
     """What the range of the ratios tells."""
     if ratio is None:
         return "not measured"
+    if ratio.lowest == ratio.highest:
+        return "one round tells nothing"
     if ratio.lowest <= 1 <= ratio.highest:
         return "within noise"
     return "faster" if ratio.lowest > 1 else "SLOWER"

@@ -12,8 +12,8 @@ from tests.benchmarks.load import PERCENTILES
 from tests.benchmarks.results import Results, Subject
 from tests.benchmarks.roster import CONTENDERS, Field
 
-MARKS = dict(zip(CONTENDERS, "os^vD<>P*Xd", strict=True))
-"""A contender has the same mark in all panels and plots, and so has it a color."""
+MARKS = "os^vD<>P*Xd"
+"""A contender has the same one in all panels and plots, and so has it a color."""
 
 
 def throughput(results: Results, field: Field, path: Path) -> None:
@@ -66,7 +66,7 @@ def lines(field: Field) -> Iterator[tuple[str, dict[str, Any]]]:
                 {
                     "label": contender.title,
                     "color": f"C{number % 10}",
-                    "marker": MARKS[name],
+                    "marker": MARKS[number % len(MARKS)],
                     "markersize": 4,
                     "linewidth": 2.5 if ours else 1,
                     "linestyle": "--" if name == "bare" else "-",

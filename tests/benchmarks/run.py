@@ -32,11 +32,17 @@ from tests.benchmarks.cases import CASES
 from tests.benchmarks.results import Results
 from tests.benchmarks.roster import CONTENDERS, LOOPS, Field
 
+ROUNDS = 5
+"""Enough for a median."""
+
+AGAINST = 9
+"""Of so many rounds in a row one revision is the faster by mere chance once in 256 times."""
+
 
 class Options(argparse.Namespace):
     """What the user asked for."""
 
-    rounds: int
+    rounds: int | None
     seconds: float
     contenders: list[str]
     loops: list[str]
@@ -49,7 +55,7 @@ class Options(argparse.Namespace):
 def options() -> Options:
     """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--rounds", type=positive, help=f"by default {ROUNDS}, or {AGAINST}")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument(
         "--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME"
@@ -86,18 +92,20 @@ def main() -> int:
     for line in field.left_out:
         console.print(f"LEFT OUT {line}")
     if asked.against:
-        return against.run(asked.against, field, asked.rounds, asked.seconds, console)
+        count = asked.rounds or AGAINST
+        return against.run(asked.against, field, count, asked.seconds, console)
+    count = asked.rounds or ROUNDS
     results = Results(left_out=field.left_out)
     jobs = list(rounds.plan(CASES, field, asked.seconds))
-    rounds.run(jobs, asked.rounds, console, results)
+    rounds.run(jobs, count, console, results)
     if {"reactor", "asyncio"} <= set(field.loops):
         with console.status("the reactor beside the stock loop, event by event"):
-            reactor_case.run(results, asked.rounds, asked.seconds)
+            reactor_case.run(results, count, asked.seconds)
     idle_ones: idle.SeenOf = {}
     if asked.connections:
         idle_ones = idle_case.run(results, field, asked.connections, console)
     outcomes = targets.outcomes(results, field.loops)
-    console.print(f"{processes.machine()}; medians of {asked.rounds} rounds (lowest to highest)\n")
+    console.print(f"{processes.machine()}; medians of {count} rounds (lowest to highest)\n")
     console.print(tables.all_of(results, field, idle_ones, outcomes))
     processes.write_json(
         asked.json,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pynng
 
@@ -21,9 +21,10 @@ def open_pair() -> pynng.Pair0:
 
 
 async def echo(pair: pynng.Pair0) -> None:
-    """Until cancelled."""
-    while True:
-        await pair.asend(await pair.arecv())
+    """Until the socket is closed: a cancellation is lost if it comes when a message does."""
+    with suppress(pynng.Closed):
+        while True:
+            await pair.asend(await pair.arecv())
 
 
 @asynccontextmanager
@@ -33,8 +34,7 @@ async def serve(load: Load) -> AsyncIterator[int]:
         listener = pair.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(echo(pair))
         yield socket.ntohs(listener.local_address.port)  # as it is on the wire
-        serving.cancel()
-        await asyncio.wait([serving])
+    await serving
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:

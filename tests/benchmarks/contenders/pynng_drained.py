@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pynng
 
@@ -14,14 +14,13 @@ from tests.benchmarks.load import Load, Meter
 
 
 async def echo(pair: pynng.Pair0) -> None:
-    """Until cancelled."""
-    while True:
-        await pair.asend(await pair.arecv())
-        try:
-            while True:
-                pair.send(pair.recv(block=False))
-        except pynng.TryAgain:
-            pass
+    """Until the socket is closed."""
+    with suppress(pynng.Closed):
+        while True:
+            await pair.asend(await pair.arecv())
+            with suppress(pynng.TryAgain):
+                while True:
+                    pair.send(pair.recv(block=False))
 
 
 @asynccontextmanager
@@ -31,8 +30,7 @@ async def serve(load: Load) -> AsyncIterator[int]:
         listener = pair.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(echo(pair))
         yield socket.ntohs(listener.local_address.port)
-        serving.cancel()
-        await asyncio.wait([serving])
+    await serving
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:
@@ -45,12 +43,10 @@ async def drive(load: Load, port: int, meter: Meter) -> None:
             await pair.asend(body)
         while True:
             await pair.arecv()
-            try:
+            with suppress(pynng.TryAgain):
                 while True:
                     left -= 1
                     if not left and not (left := meter.lap()):
                         return
                     pair.send(body)
                     pair.recv(block=False)
-            except pynng.TryAgain:
-                pass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import zmq
 import zmq.asyncio
@@ -21,11 +21,9 @@ async def echo(router: zmq.asyncio.Socket) -> None:
     at_once: zmq.Socket[bytes] = zmq.Socket.shadow(router)
     while True:
         await router.send_multipart(await router.recv_multipart())
-        try:
+        with suppress(zmq.Again):
             while True:
                 at_once.send_multipart(at_once.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
-        except zmq.Again:
-            pass
 
 
 @asynccontextmanager
@@ -50,12 +48,10 @@ async def drive(load: Load, port: int, meter: Meter) -> None:
             await dealer.send(body)
         while True:
             await dealer.recv()
-            try:
+            with suppress(zmq.Again):
                 while True:
                     left -= 1
                     if not left and not (left := meter.lap()):
                         return
                     at_once.send(body, zmq.NOBLOCK)
                     at_once.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                pass
