@@ -129,7 +129,8 @@ def bench(session: nox.Session) -> None:
     """Speed beside others, and the targets; or ``nox -s bench -- --against REV``, beside itself."""
     session.install(".[bench]")
     session.run("python", "-m", "tests.benchmarks.run", *session.posargs)
-    session.run("python", "-m", "tests.benchmarks.costs")
+    if "--against" not in session.posargs:
+        session.run("python", "-m", "tests.benchmarks.costs")
 
 
 @nox.session

@@ -65,7 +65,7 @@ def lines(field: Field) -> Iterator[tuple[str, dict[str, Any]]]:
                 name,
                 {
                     "label": contender.title,
-                    "color": f"C{number % 10}",
+                    "color": f"C{number - 1}" if number else "black",
                     "marker": MARKS[number % len(MARKS)],
                     "markersize": 4,
                     "linewidth": 2.5 if ours else 1,
