@@ -93,6 +93,7 @@ def test_the_whole_program_measures_every_case_and_tells_every_target(tmp_path: 
         assert all(value > 0 for value in figures[0].values())
     assert {"p50", "p90", "p99", "p99.9"} <= set(measured["64 B, window 1", "tofu"][0])
     assert written["failures"] == []
+    assert all(target["verdict"] for target in written["targets"])
     for title, bound in PROMISED:
         assert (title, bound) in {(t["target"], t.get("bound")) for t in written["targets"]}
         assert title in result.stdout
@@ -207,7 +208,7 @@ def test_a_target_is_reached_by_the_median(rate: float, verdict: str) -> None:
 def test_a_meter_counts_what_comes_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0
     monkeypatch.setattr("time.perf_counter_ns", lambda: now)
-    meter = Meter(Load("any", "asyncio", 1, 100, 1.0))
+    meter = Meter(Load("any", "asyncio", 1, 100, 1.0), lambda: None)
     assert meter.lap() == 1
     while True:
         # 40 slow ones warm it up; of the others every tenth takes three times as long.

@@ -80,7 +80,7 @@ def table(results: Results, loops: Sequence[str], revision: str) -> str:
             ratio = results.ratio("rate", now, then)
             rates = [tables.whole(results.spread(which, "rate")) for which in (then, now)]
             name = f"{case.title}, {CONTENDERS[contender].title}"
-            rows.append([name, loop, *rates, tables.range_of(ratio, 3), verdict(ratio)])
+            rows.append([name, loop, *rates, tables.range_of(ratio), verdict(ratio)])
     columns = ["case", "loop", f"{revision}, echoes/s", "now", "now / then", "verdict"]
     return tables.table(f"Now against {revision}", columns, rows)
 

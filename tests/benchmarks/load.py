@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 LAP = 0.004
@@ -48,9 +49,16 @@ class Meter:
     """Counts a client's echoes, and times each of them if only one is under way at a time.
 
     A client calls ``lap`` when it begins, and again when it has had as many echoes as that said.
+
+    Attributes:
+        load: what the client does.
+        begin: called when it begins, connected.
+        count: echoes so far, with those of the warm-up.
+        trips: nanoseconds of each round trip after it.
     """
 
     load: Load
+    begin: Callable[[], object]
     count: int = 0
     trips: list[int] = field(default_factory=list)
     _lap: int = 0
@@ -65,6 +73,7 @@ class Meter:
         self.count += self._lap
         if not self._lap:
             self._started, self._lap = now, 1
+            self.begin()
         elif not self._warm:
             if now - self._started >= WARM_UP * self.load.seconds * 1e9:
                 self._warm, self._counted = now, self.count

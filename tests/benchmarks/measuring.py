@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -30,33 +33,60 @@ def measure(load: Load, tree: Path = processes.ROOT) -> dict[str, float]:
         MeasurementFailed: A process failed or hung.
     """
     running: list[subprocess.Popen[str]] = []
-    with tempfile.TemporaryFile("w+") as errors:
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = processes.start("peer", tree, *arguments, tree=tree, errors=errors)
+        running.append(process)
+        return process
+
+    with tempfile.TemporaryFile("w+") as errors, watchdog(running, load.seconds + LIMIT) as hung:
         try:
-            server = processes.start(
-                "peer", tree, "server", load.to_json(), tree=tree, errors=errors
-            )
-            running.append(server)
-            port = processes.next_line(server)
-            client = processes.start(
-                "peer", tree, "client", load.to_json(), port, tree=tree, errors=errors
-            )
-            running.append(client)
-            told, _ = client.communicate(timeout=load.seconds + LIMIT)
-            if client.returncode:
-                raise MeasurementFailed(last_line(errors) or f"exit code {client.returncode}")
-            busy, _ = server.communicate(timeout=LIMIT)
-        except RuntimeError:
-            raise MeasurementFailed(last_line(errors) or "it ended early") from None
-        except subprocess.TimeoutExpired as error:
-            raise MeasurementFailed(f"it hung: no end within {error.timeout:g} s") from None
+            server, client = (start(role, load.to_json()) for role in ("server", "client"))
+            processes.tell(client, processes.next_line(server))
+            processes.next_line(client)  # it begins
+            processes.tell(server, "count")
+            figures: dict[str, float] = json.loads(finish(client))
+            busy = float(finish(server))
+        except (RuntimeError, OSError) as error:
+            why = "it hung" if hung.is_set() else last_line(errors) or str(error)
+            raise MeasurementFailed(why) from None
         finally:
             processes.end(running)
-    figures: dict[str, float] = json.loads(told)
-    figures["cpu"] = float(busy) / figures.pop("echoes") * 1e6
+    figures["cpu"] = busy / figures.pop("echoes") * 1e6
     return figures
+
+
+@contextmanager
+def watchdog(running: list[subprocess.Popen[str]], seconds: float) -> Iterator[threading.Event]:
+    """Kill what runs when the time is up, and say so in the event."""
+    hung = threading.Event()
+
+    def bite() -> None:
+        hung.set()
+        for process in running:
+            process.kill()
+
+    timer = threading.Timer(seconds, bite)
+    timer.start()
+    try:
+        yield hung
+    finally:
+        timer.cancel()
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """End its stdin, and return all that it still says.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    told, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"exit code {process.returncode}")
+    return told
 
 
 def last_line(errors: IO[str]) -> str:
     """What a process said last before it failed."""
     errors.seek(0)
-    return next(reversed(errors.read().split("\n")[:-1]), "")
+    return next(reversed(errors.read().splitlines()), "")

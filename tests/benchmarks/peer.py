@@ -1,7 +1,8 @@
-"""One process of a measurement: ``peer TREE server LOAD`` or ``peer TREE client LOAD PORT``.
+"""One process of a measurement: ``peer TREE server LOAD`` or ``peer TREE client LOAD``.
 
-TREE is where the tofu_aio to be measured must come from. A server says its port and, when its
-stdin ends, how much processor time it has taken since; a client says what it measured.
+TREE is where the tofu_aio to be measured must come from. A server says its port and, when its stdin
+ends, how much processor time it has taken since it was told a line. A client is told the port; it
+says that it begins, and then what it measured.
 """
 
 from __future__ import annotations
@@ -31,29 +32,31 @@ async def serve(load: Load) -> None:
     contender = importlib.import_module(f"tests.benchmarks.contenders.{load.contender}")
     async with contender.serve(load) as port:
         print(port, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
         begun = time.process_time()
         await asyncio.to_thread(sys.stdin.read)
         print(time.process_time() - begun, flush=True)
 
 
-async def drive(load: Load, port: int) -> None:
+async def drive(load: Load) -> None:
     """Until the time is up."""
     contender = importlib.import_module(f"tests.benchmarks.contenders.{load.contender}")
-    meter = Meter(load)
+    meter = Meter(load, lambda: print("begun", flush=True))
+    port = int(sys.stdin.readline())
     await contender.drive(load, port, meter)
     print(json.dumps(meter.figures()), flush=True)
 
 
 def main() -> None:
     """Run one role to its end."""
-    tree, role, load_as_json, *port = sys.argv[1:]
+    tree, role, load_as_json = sys.argv[1:]
     if not Path(tofu.__file__).is_relative_to(tree):
         sys.exit(f"tofu_aio comes from {tofu.__file__}, and not from {tree}")
     load = Load.from_json(load_as_json)
     pin(int(role == "client"))
     processes.allow_descriptors()
     with asyncio.Runner(loop_factory=tofu.loop_factory(load.loop)) as runner:
-        runner.run(serve(load) if role == "server" else drive(load, int(port[0])))
+        runner.run(serve(load) if role == "server" else drive(load))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,18 @@ def whole(spread: Spread | None) -> str:
     return f"{spread.median:,.0f}" if spread else NOTHING
 
 
-def range_of(spread: Spread | None, digits: int = 2) -> str:
-    """The middle, and both ends."""
+def range_of(spread: Spread | None) -> str:
+    """The middle, and both ends, to about three digits."""
     if not spread:
         return NOTHING
-    median, lowest, highest = (f"{value:.{digits}f}" for value in spread)
+    median, lowest, highest = map(number, spread)
     return median if lowest == highest else f"{median} ({lowest} to {highest})"
+
+
+def number(value: float) -> str:
+    """To about three digits."""
+    size = abs(value)
+    return f"{value:,.{0 if size >= 100 else 2 if size >= 0.1 else 3}f}"
 
 
 def of_case(case: Case, results: Results, field: Field) -> str:
