@@ -48,6 +48,8 @@ def measure(load: Load, tree: Path = processes.ROOT) -> dict[str, float]:
             figures: dict[str, float] = json.loads(finish(client))
             busy = float(finish(server))
         except (RuntimeError, OSError) as error:
+            # Who still writes would do so from where we read: the file has one position for all.
+            processes.end(running)
             why = "it hung" if hung.is_set() else last_line(errors) or str(error)
             raise MeasurementFailed(why) from None
         finally:
