@@ -126,11 +126,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed, as ratios of what runs in turn: ``nox -s bench -- --rounds 9``."""
-    session.install(".[cli,fast]")
-    session.run("python", "tests/benchmarks/echo.py", *session.posargs)
-    session.run("python", "tests/benchmarks/costs.py")
-    session.run("python", "-m", "tests.benchmarks.reactor_events")
+    """Speed beside others, and the targets; or ``nox -s bench -- --against REV``, beside itself."""
+    session.install(".[bench]")
+    session.run("python", "-m", "tests.benchmarks.run", *session.posargs)
+    if "--against" not in session.posargs:
+        session.run("python", "-m", "tests.benchmarks.costs")
 
 
 @nox.session

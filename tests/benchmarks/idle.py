@@ -12,7 +12,6 @@ import argparse
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from tests.benchmarks import processes
 from tests.benchmarks.processes import FOLDER
@@ -29,11 +28,18 @@ SETTLE = 1.0
 """Seconds for the server to finish with the last connections of a step."""
 
 
-def measure(contender: str, loop: str, count: int, steps: int) -> dict[str, list[float]]:
+Seen = dict[str, list[float]]
+"""The connections at each step, and the MiB of the server and of the client."""
+
+SeenOf = dict[tuple[str, str], Seen]
+"""By the contender and the loop."""
+
+
+def measure(contender: str, loop: str, count: int, steps: int) -> Seen:
     """MiB of both processes, at each step."""
     server = processes.start("idle_peers", "server", contender, loop)
     running = [server]
-    result: dict[str, list[float]] = {"connections": [], "server": [], "client": []}
+    result: Seen = {"connections": [], "server": [], "client": []}
     try:
         port = processes.next_line(server)
         client = processes.start("idle_peers", "client", contender, loop, port)
@@ -54,13 +60,13 @@ def measure(contender: str, loop: str, count: int, steps: int) -> dict[str, list
     return result
 
 
-def slope(result: dict[str, list[float]], side: str) -> float:
+def slope(result: Seen, side: str) -> float:
     """KiB of a connection."""
     connections, sizes = result["connections"], result[side]
     return 1024 * (sizes[-1] - sizes[0]) / (connections[-1] - connections[0])
 
 
-def table(results: dict[tuple[str, str], Any]) -> str:
+def table(results: SeenOf) -> str:
     """The figures."""
     columns = [
         "",
@@ -82,12 +88,14 @@ def table(results: dict[tuple[str, str], Any]) -> str:
     return processes.markdown(columns, rows)
 
 
-def draw(results: dict[tuple[str, str], Any], path: Path) -> None:
+def draw(results: SeenOf, path: Path) -> None:
     """Connections across, the server's resident memory up."""
     loops = list(dict.fromkeys(loop for _, loop in results))
     figure, panels = processes.figure(len(loops), "A server with idle connections")
     for panel, loop in zip(panels if len(loops) > 1 else [panels], loops, strict=True):
         for contender, name in CONTENDERS.items():
+            if (contender, loop) not in results:
+                continue
             result = results[contender, loop]
             panel.plot(result["connections"], result["server"], ".-", label=name)
         panel.set(title=loop, xlabel="connections", ylim=(0, None))

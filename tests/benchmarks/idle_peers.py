@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ from functools import partial
 from typing import cast
 
 import tofu_aio as tofu
+from tests.benchmarks import processes
 
 AT_ONCE = 50
 """Connections that are being made at a time."""
@@ -134,8 +134,7 @@ async def load(contender: str, port: int) -> None:
 def main() -> None:
     """Run one role to its end."""
     role, contender, loop, *port = sys.argv[1:]
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    processes.allow_descriptors()
     with asyncio.Runner(loop_factory=tofu.loop_factory(loop)) as runner:
         runner.run(serve(contender) if role == "server" else load(contender, int(port[0])))
 

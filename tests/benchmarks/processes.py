@@ -1,4 +1,4 @@
-"""What the benchmarks of memory share: processes, what they hold, and how it is drawn."""
+"""What the benchmarks share: processes, what they hold, and how it is told and drawn."""
 
 from __future__ import annotations
 
@@ -8,24 +8,39 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
+ROOT = Path(__file__).parents[2]
+"""The folder of the project."""
 
-FOLDER = Path(__file__).parents[2] / "docs" / "design"
+FOLDER = ROOT / "docs" / "design"
 """Where plots go unless the user says otherwise."""
 
 MIB = 1024 * 1024
 
 
-def start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    """A module of this folder as a process, with pipes to its stdin and from its stdout."""
+def start(
+    module: str, *arguments: object, tree: Path = ROOT, errors: IO[str] | None = None
+) -> subprocess.Popen[str]:
+    """A module of this folder as a process, with pipes to its stdin and from its stdout.
+
+    Args:
+        module: its name.
+        arguments: of its command line.
+        tree: the folder whose tofu_aio it imports.
+        errors: where its stderr goes; by default where ours does.
+    """
+    # -P: else the working folder would come before the tree.
+    command = [sys.executable, "-P", "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
     return subprocess.Popen(
-        [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=errors,
         text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tree, ROOT)))},
     )
 
 
@@ -48,8 +63,19 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
     pipe.flush()
 
 
+def allow_descriptors() -> None:
+    """Let this process have as many as the system gives it."""
+    if sys.platform != "win32":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def resident(process: subprocess.Popen[str]) -> float | None:
     """MiB of memory that it has in RAM now; None once it has ended."""
+    import psutil
+
     try:
         size: int = psutil.Process(process.pid).memory_info().rss
     except psutil.NoSuchProcess:
@@ -66,7 +92,8 @@ def end(processes: Iterable[subprocess.Popen[str]]) -> None:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(OSError):  # what was not written yet
+                    pipe.close()
 
 
 def machine() -> str:

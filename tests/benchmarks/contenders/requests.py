@@ -1,0 +1,34 @@
+"""`channel.request()` from as many tasks as the window has; the server is the stream face's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import tofu_aio as tofu
+from tests.benchmarks.contenders import tofu as stream_face
+from tests.benchmarks.load import Load, Meter
+
+serve = stream_face.serve
+
+
+async def drive(load: Load, port: int, meter: Meter) -> None:
+    """Each task asks and waits for its answer, over and over."""
+    body = bytes(load.size)
+    async with tofu.connect(f"tcp://127.0.0.1:{port}") as channel:
+        left = meter.lap()
+
+        async def ask() -> None:
+            nonlocal left
+            while True:
+                await channel.request(body)
+                left -= 1
+                if not left and not (left := meter.lap()):
+                    return
+
+        tasks = [asyncio.create_task(ask()) for _ in range(load.window)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result

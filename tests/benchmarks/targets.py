@@ -1,0 +1,205 @@
+"""What the project wants to reach, as a table, and what of it a run has reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from tests.benchmarks import idle_case, reactor_case
+from tests.benchmarks.cases import (
+    FEW_BUSIER,
+    FEW_CHANNELS,
+    LARGE,
+    MANY,
+    MANY_BUSIER,
+    MANY_CHANNELS,
+    ONE,
+    SOME,
+    Case,
+)
+from tests.benchmarks.results import Results, Spread, Subject
+
+How = Callable[[Results, str, Subject, Subject], Spread | None]
+Verdict = Literal["reached", "not reached", "not measured"]
+
+EACH = ""
+"""As a loop: each of the run, compared with the same one."""
+
+
+class Bound(NamedTuple):
+    """What a figure may be."""
+
+    sign: Literal["≥", "≤"]
+    value: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:g}{self.unit}"
+
+    def holds(self, value: float) -> bool:
+        """Whether the figure is on the right side."""
+        return value >= self.value if self.sign == "≥" else value <= self.value
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure of ours compared with another one.
+
+    Attributes:
+        title: what it says.
+        figure: its name in the measurements.
+        ours: whose it is.
+        theirs: whose the other is.
+        bound: of the comparison.
+        how: what is compared, in each round.
+    """
+
+    title: str
+    figure: str
+    ours: Subject
+    theirs: Subject
+    bound: Bound
+    how: How = Results.ratio
+
+
+class Outcome(NamedTuple):
+    """What became of a target on a loop."""
+
+    target: Target
+    loop: str
+    spread: Spread | None
+
+    def verdict(self) -> Verdict:
+        """By the median of the rounds."""
+        if self.spread is None:
+            return "not measured"
+        return "reached" if self.target.bound.holds(self.spread.median) else "not reached"
+
+
+def rate(case: Case, rival: str, least: float, contender: str = "tofu") -> Target:
+    """Echoes a second over a rival's."""
+    what = ", request() from 64 tasks" if contender == "requests" else ""
+    return Target(
+        f"{case.title}{what}: rate over that of {rival}",
+        "rate",
+        Subject(case.title, contender, EACH),
+        Subject(case.title, rival, EACH),
+        Bound("≥", least),
+    )
+
+
+def busy(many: Case, few: Case) -> Target:
+    """Echoes a second over all channels, over those with fewer of them."""
+    return Target(
+        f"{many.title}: rate over that at {few.channels}",
+        "rate",
+        Subject(many.title, "tofu", EACH),
+        Subject(few.title, "tofu", EACH),
+        Bound("≥", 0.8),
+    )
+
+
+def idle(side: str) -> Target:
+    """Memory of an idle channel over that of a bare protocol's connection."""
+    return Target(
+        f"10,000 idle channels, {side}: bytes each more than bare",
+        side,
+        Subject(idle_case.TITLE, "tofu", EACH),
+        Subject(idle_case.TITLE, "bare", EACH),
+        Bound("≤", 1500, " B"),
+        Results.difference,
+    )
+
+
+def reactor(title: str, figure: str, contender: str, bound: Bound) -> Target:
+    """The reactor beside the stock loop."""
+    return Target(
+        f"the reactor over the stock loop: {contender}, {title}",
+        figure,
+        Subject(title, contender, "reactor"),
+        Subject(title, contender, "asyncio"),
+        bound,
+    )
+
+
+TARGETS = [
+    rate(SOME, "bare", 0.55),
+    rate(SOME, "picows", 1.2),
+    rate(SOME, "websockets", 3),
+    rate(SOME, "pyzmq", 10),
+    rate(SOME, "pynng", 10),
+    rate(SOME, "grpc", 10),
+    rate(MANY, "bare", 0.65),
+    Target(
+        f"{ONE.title}: round trip (p50) over that of bare",
+        "p50",
+        Subject(ONE.title, "tofu", EACH),
+        Subject(ONE.title, "bare", EACH),
+        Bound("≤", 1.15),
+    ),
+    rate(SOME, "bare", 0.35, contender="requests"),
+    Target(
+        f"{LARGE.title}: bytes a second over those of bare",
+        "bytes",
+        Subject(LARGE.title, "tofu", EACH),
+        Subject(LARGE.title, "bare", EACH),
+        Bound("≥", 0.8),
+    ),
+    Target(
+        f"{SOME.title}: the server's CPU time of an echo more than bare",
+        "cpu",
+        Subject(SOME.title, "tofu", EACH),
+        Subject(SOME.title, "bare", EACH),
+        Bound("≤", 2.5, " µs"),
+        Results.difference,
+    ),
+    idle("server"),
+    idle("client"),
+    busy(MANY_CHANNELS, FEW_CHANNELS),
+    busy(MANY_BUSIER, FEW_BUSIER),
+]
+TARGETS += [
+    reactor(case.title, "rate", contender, Bound("≥", 1.0))
+    for case in (ONE, SOME)
+    for contender in ("bare", "tofu")
+]
+TARGETS += [
+    reactor(title, "events", reactor_case.CONTENDER, Bound("≥", 1.0))
+    for title in reactor_case.TITLES
+]
+
+NOT_MEASURED = {
+    "64 KiB bodies: copies of the body in our code, receiving ≤ 1 and sending 0": (
+        "what the code does, not how long it takes; see Where the time goes"
+    ),
+}
+"""Targets that no figure of a run can tell, each with the reason."""
+
+
+def outcomes(results: Results, loops: Iterable[str]) -> list[Outcome]:
+    """Of each target, on each loop that it is for."""
+    told = []
+    for target in TARGETS:
+        for loop in [target.ours.loop] if target.ours.loop else loops:
+            ours = target.ours._replace(loop=loop)
+            theirs = target.theirs._replace(loop=target.theirs.loop or loop)
+            told.append(Outcome(target, loop, target.how(results, target.figure, ours, theirs)))
+    return told
+
+
+def to_json(outcomes: Iterable[Outcome]) -> list[dict[str, object]]:
+    """Each target with what became of it, also those that cannot be measured."""
+    told: list[dict[str, object]] = [
+        {
+            "target": outcome.target.title,
+            "loop": outcome.loop,
+            "bound": str(outcome.target.bound),
+            "measured": outcome.spread,
+            "verdict": outcome.verdict(),
+        }
+        for outcome in outcomes
+    ]
+    return told + [
+        {"target": title, "verdict": f"not measured: {why}"} for title, why in NOT_MEASURED.items()
+    ]
