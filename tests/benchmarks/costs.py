@@ -94,7 +94,7 @@ async def measure() -> dict[str, float]:
                 if not left:
                     return
 
-        channel.received([request] * count)
+        channel.received([request] * count, [])
         drive(run())
 
     def reply(count: int) -> None:

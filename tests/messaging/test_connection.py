@@ -16,6 +16,7 @@ from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.connection import PORTION, Connection, Sink
 from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER, Limits
+from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
@@ -114,7 +115,7 @@ class Recorder:
         self.told: list[object] = []
         self.messages: list[Message] = []
 
-    def received(self, batch: list[Message]) -> None:
+    def received(self, batch: list[Message], _: Answered) -> None:
         assert batch, "received nothing"
         assert not any(isinstance(what, tofu.TofuError) for what in self.told)
         self.messages += batch
@@ -320,10 +321,10 @@ async def test_what_is_answered_while_it_is_received_is_written_portion_by_porti
     bench = Bench(200)
     take = bench.sink.received
 
-    def echo(batch: list[Message]) -> None:
+    def echo(batch: list[Message], answered: Answered) -> None:
         for message in batch:
             bench.connection.put(OpCode.RESPONSE, message.message_id)
-        take(batch)
+        take(batch, answered)
 
     bench.sink.received = echo  # type: ignore[method-assign]
     bench.feed(*[frame()] * (3 * PORTION + 2))

@@ -199,7 +199,7 @@ async def test_what_a_thread_posts_at_once_wakes_the_loop_once(
         wake_ups.clear()
         blocking_the_loop(post)
         assert len(wake_ups) == 1
-        bodies = [entry[4] for entry in await get_plain(server, MANY)]
+        bodies = [entry[4] for entry in await get_plain(server, MANY + 1) if entry[2]]
         assert bodies == [b"%d" % number for number in range(MANY)]
 
 

@@ -10,6 +10,7 @@ from typing import cast
 import tofu_aio as tofu
 from tofu_aio.messaging.connection import Connection, Sink
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.message import Message
@@ -137,10 +138,10 @@ class Witness(Sink):
         self._ends = self._closes = 0
         connection.sink = self
 
-    def received(self, batch: list[Message]) -> None:
+    def received(self, batch: list[Message], answered: Answered) -> None:
         assert batch, "nothing was received"
         assert not self._ends, "a message came after the end"
-        self._sink.received(batch)
+        self._sink.received(batch, answered)
 
     def accepted(self) -> None:
         self._sink.accepted()

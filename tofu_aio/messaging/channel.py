@@ -37,7 +37,7 @@ from .peer import Peer
 from .receipts import inbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
-from .waking import Answered, go_on
+from .waking import Answered
 
 # What the hot paths use for each message: a global is found faster than an enum's member.
 _REQUEST: Final = int(OpCode.REQUEST)
@@ -311,11 +311,13 @@ class Channel(ObjectStream[Message]):
             As ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
+        message_id = request.message_id
+        del request  # who waits for room, or was cancelled there, does not keep it alive
         text = TextHeaders(headers).encode() if headers else b""
         if connection.write_paused or connection.senders:
             await connection.room()
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
-        connection.put(proto, request.message_id, text, body, status)
+        connection.put(proto, message_id, text, body, status)
 
     async def request(
         self,
@@ -516,9 +518,8 @@ class Channel(ObjectStream[Message]):
 
     # --- what the connection tells --------------------------------------------------------
 
-    def received(self, batch: list[Message]) -> None:
+    def received(self, batch: list[Message], answered: Answered) -> None:
         """Sort what arrived: answers to those who asked, the rest to the mailbox."""
-        answered: Answered = []
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
@@ -534,8 +535,6 @@ class Channel(ObjectStream[Message]):
             batch.clear()  # who drops a message that it has received has dropped it
         while byes:
             self._bye_heard(byes.pop())
-        if answered:
-            go_on(answered)
 
     def _bye_heard(self, bye: Message) -> None:
         """Nothing but a Bye can follow a Bye, and no response."""

@@ -35,6 +35,7 @@ from .limits import BYE_TIMEOUT
 from .peer import Peer, peer_of
 from .remains import Remains
 from .upper import UpperProtocol
+from .waking import Answered, go_on
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
@@ -44,7 +45,6 @@ _SIGNAL: Final = int(OpCode.SIGNAL)
 _LAST_REGULAR: Final = _SIGNAL
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
-_NONE: Final[list[Message]] = []
 
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
@@ -66,8 +66,8 @@ longer one large bodies should not be copied twice."""
 class Sink(Protocol):
     """Who takes what a connection receives."""
 
-    def received(self, batch: list[Message]) -> None:
-        """Take messages, in order; never none. The application may go on in it: come last."""
+    def received(self, batch: list[Message], answered: Answered) -> None:
+        """Take messages, in order; never none. Who waits for one is answered, and goes on later."""
 
     def accepted(self) -> None:
         """The peer's Hello was answered from here: the channel is open."""
@@ -296,21 +296,34 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def _receive(self, batch: list[Message]) -> None:
         """Hand on what was decoded, portion by portion, and send what is answered to each."""
         decoder = self.decoder
+        answered: Answered = []
         portion = PORTION
         self._flushing = True
         try:
-            while batch:
-                self.received += len(batch)
-                if self._discarding:
-                    self._discard(batch)
-                else:
-                    self.sink.received(batch)
+            while True:
+                if batch:
+                    self.received += len(batch)
+                    if self._discarding:
+                        self._discard(batch)
+                    else:
+                        self.sink.received(batch, answered)
+                done = not decoder.pending
+                if done:
+                    self._conclude()
+                if answered:
+                    go_on(answered)
                 if self._out or self._apart:
                     self.flush()
+                if done:
+                    break
                 portion *= 2
-                batch = decoder.more(portion) if decoder.pending else _NONE
+                batch = decoder.more(portion)
         finally:
             self._flushing = False
+
+    def _conclude(self) -> None:
+        """Nothing more can be decoded: why?"""
+        decoder = self.decoder
         if decoder.needs:
             self._gate.starve(self)
         elif decoder.violation is not None:

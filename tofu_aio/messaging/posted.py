@@ -16,7 +16,7 @@ from .connection import Connection
 from .holdings import Holdings, of_connection
 from .home import Call
 from .mailbox import Mailbox
-from .waking import Answered, go_on
+from .waking import Answered
 
 
 class PostedChannel:
@@ -73,7 +73,7 @@ class PostedChannel:
         """Say Bye, wait for the answer, and close."""
         await self._connection.aclose()
 
-    def received(self, batch: list[Message]) -> None:
+    def received(self, batch: list[Message], answered: Answered) -> None:
         """Everything is the application's business."""
         if self._silent:
             self._silent = False
@@ -82,10 +82,8 @@ class PostedChannel:
             self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
-        answered: Answered = []
         self._mailbox.deliver(batch, answered)
         batch.clear()  # who drops a message that it has received has dropped it
-        go_on(answered)
 
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""

@@ -28,16 +28,16 @@ def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
 
 
 def go_on(answered: Answered) -> None:
-    """Continue all of them, in order.
+    """Continue all of them, in order; the list is empty then.
 
     Not within another task, where asyncio does not allow that: then they are called soon. So are
     the others when one of them ends the program, by a SystemExit, say.
     """
-    waiting = iter(answered)
+    answered.reverse()  # popped one by one, so that nobody's result is kept for the others' sake
     try:
         if asyncio.current_task() is None:
-            for proceed in waiting:
-                proceed()
+            while answered:
+                answered.pop()()
     finally:
-        for proceed in waiting:
-            asyncio.get_running_loop().call_soon(proceed)
+        while answered:
+            asyncio.get_running_loop().call_soon(answered.pop())
