@@ -92,6 +92,16 @@ BREACHES = [
         "messaging/test_pool_limits.py::test_sending_waits_at_the_high_water_mark",
     ),
     Breach(
+        2,
+        Mutation(
+            "long bodies fill the transport without end",
+            "            transport.set_write_buffer_limits(*self._gate.limits.water)\n",
+            "",
+        ),
+        "messaging/test_pool_limits.py"
+        "::test_sending_long_bodies_waits_at_the_high_water_mark_too",
+    ),
+    Breach(
         3,
         Mutation(
             "a channel that got its permit is not read again",

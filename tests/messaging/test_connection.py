@@ -13,7 +13,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging.connection import PORTION, Connection, Sink
+from tofu_aio.messaging.connection import LONG, PORTION, Connection, Sink
 from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER, Limits
 from tofu_aio.messaging.waking import Answered
@@ -30,6 +30,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.protocol = protocol
         self.writes: list[bytes] = []
+        self.gathered: list[list[bytes]] = []
         self.stuck = False  # the peer takes nothing: what is written stays in the buffer
         self.buffered = 0
         self.high = 0
@@ -54,6 +55,10 @@ class FakeTransport(asyncio.Transport):
             was, self.buffered = self.buffered, self.buffered + len(data)
             if was <= self.high < self.buffered:
                 self.protocol.pause_writing()
+
+    def writelines(self, pieces: Any) -> None:
+        self.gathered.append(list(pieces))
+        self.write(b"".join(pieces))
 
     def take(self) -> None:
         """The peer takes all."""
@@ -338,10 +343,16 @@ async def test_what_is_answered_while_it_is_received_is_written_portion_by_porti
     await bench.end()
 
 
-async def test_a_large_message_is_written_at_once() -> None:
+async def test_a_long_body_is_written_at_once_and_uncopied() -> None:
     bench = Bench()
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
-    assert len(bench.transport.writes) == 1
+    body = bytes(LONG)
+    bench.connection.put(OpCode.SIGNAL, body=b"short")
+    bench.connection.put(OpCode.SIGNAL, body=body)
+    (pieces,) = bench.transport.gathered
+    assert pieces[1] is body
+    assert [message.body for message in bench.transport.sent] == [b"short", body]
+    bench.connection.put(OpCode.SIGNAL, body=body[1:])
+    assert len(bench.transport.gathered) == 1, "shorter ones are collected"
     bench.transport.fail(None)
     await bench.end()
 

@@ -13,10 +13,21 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.conftest import Connect
-from tests.messaging.peers import Pair, RawPeer, connection_of, frame, hello, settled, turns, until
+from tests.messaging.peers import (
+    Pair,
+    RawPeer,
+    connection_of,
+    frame,
+    hello,
+    settled,
+    transport_of,
+    turns,
+    until,
+)
 from tofu_aio import Allocation, OpCode, Triggers
 from tofu_aio.messaging import limits as limits_module
-from tofu_aio.messaging.limits import LARGEST_MESSAGE
+from tofu_aio.messaging.limits import LARGEST_MESSAGE, WRITE_HIGH_WATER
+from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 
 
 def adds_up(now: tofu.EngineStatistics) -> bool:
@@ -338,3 +349,22 @@ async def test_sending_goes_on_at_the_low_water_mark(both_ends: Connect) -> None
     ):
         transport: Any = connection_of(client)._transport
         assert transport.get_write_buffer_limits() == (7, 100_000)
+
+
+async def test_sending_long_bodies_waits_at_the_high_water_mark_too(tcp_pair: Pair) -> None:
+    """They reach the transport by another way, on which some versions of asyncio do not look."""
+    client, server = tcp_pair
+    transport_of(server).pause_reading()
+    body = bytes(MAX_PART)
+
+    async def flood() -> None:
+        for _ in range(1000):
+            await client.signal(body)
+
+    task = asyncio.create_task(flood())
+    await until(lambda: task.done() or connection_of(client).senders)
+    assert not task.done()
+    assert connection_of(client).queued_bytes <= WRITE_HIGH_WATER + 2 * (HEADER_SIZE + MAX_PART)
+    task.cancel()
+    client.abort()
+    server.abort()

@@ -6,6 +6,7 @@ import gc
 import json
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -588,6 +589,64 @@ def test_a_small_message_does_not_keep_a_large_chunk_alive() -> None:
     assert held[0].body == b"small"
     assert Chunk.alive == 0
     assert decoder.held == 18
+
+
+def test_a_long_body_is_copied_once_out_of_a_buffer() -> None:
+    buffer = memoryview(bytearray(frame(body=b"x" * MAX_PART)))
+    decoder = Decoder(None, State.OPEN)
+    tracemalloc.start()
+    (message,) = decoder.feed(buffer)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert message.body == b"x" * MAX_PART
+    assert MAX_PART < peak < 1.5 * MAX_PART
+
+
+def test_a_body_that_comes_in_pieces_becomes_bytes_without_another_copy() -> None:
+    decoder = Decoder(None, State.OPEN)
+    data = frame(body=b"x" * MAX_PART)
+    for piece in cut(data, [5, 100, 40_000]):
+        got = decoder.feed(memoryview(piece))
+        if decoder.arriving is not None:
+            arriving = decoder.arriving
+    assert [message.body for message in got] == [b"x" * MAX_PART]
+    # The same object each time: it is what the bytes were collected in.
+    assert got[0].body is arriving.content()[1]
+
+
+def test_nothing_is_kept_of_a_buffer() -> None:
+    data = frame(body=b"one") + frame(body=b"two") + frame(body=b"three")
+    for end in range(len(data) + 1):
+        buffer = bytearray(data[:end])
+        decoder = Decoder(pool_of(1), State.OPEN)
+        got = decoder.feed(memoryview(buffer))
+        buffer[:] = bytes(end)
+        decoder.stop_counting()
+        got += decoder.resume() + decoder.feed(data[end:])
+        assert [message.body for message in got] == [b"one", b"two", b"three"]
+
+
+def test_it_makes_a_portion_at_a_time() -> None:
+    pool = pool_of(100)
+    decoder = Decoder(pool, State.OPEN, portion=3)
+    got = decoder.feed(frame() * 10)
+    sizes = [len(got)]
+    while decoder.pending:
+        assert pool.out == sum(sizes)
+        batch = decoder.more(2 * sizes[-1])
+        sizes.append(len(batch))
+        got += batch
+    assert sizes == [3, 6, 1]
+    assert (decoder.held, decoder.more(5)) == (0, [])
+
+
+def test_what_comes_while_a_portion_waits_comes_after_it() -> None:
+    decoder = Decoder(None, State.OPEN, portion=1)
+    got = decoder.feed(frame(body=b"1") + frame(body=b"2"))
+    assert decoder.feed(frame(body=b"3")) == []
+    while decoder.pending:
+        got += decoder.more(1)
+    assert [message.body for message in got] == [b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize("how", ["resume", "close"])

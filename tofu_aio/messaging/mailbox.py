@@ -79,7 +79,7 @@ class Mailbox(Generic[T]):
                 raise again(self.end)
             if self._receiver is not None:
                 raise BusyResourceError("receiving from")
-            self.items = cast("deque[T]", _NOTHING)
+            self.items = _NOTHING  # type: ignore[assignment]  # which costs nothing, as a cast would
             self._receiver = asyncio.get_running_loop().create_future()
             try:
                 await self._receiver
