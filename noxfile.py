@@ -142,6 +142,13 @@ def memory(session: nox.Session) -> None:
 
 
 @nox.session
+def compiled(session: nox.Session) -> None:
+    """Whether the hot path would pay compiled: ``nox -s compiled -- --rounds 9``."""
+    session.install(".[bench]", "mypy[mypyc]>=1.18", "setuptools")
+    session.run("python", "-m", "tests.benchmarks.compiled", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Chaos among real processes, loop after loop: ``nox -s soak -- --minutes 60``."""
     session.install(".[test]")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.benchmarks import against, processes, rounds, run, tables, targets
+from tests.benchmarks import against, compiled, processes, rounds, run, tables, targets
 from tests.benchmarks.cases import CASES, SOME, Case
 from tests.benchmarks.load import Load, Meter
 from tests.benchmarks.measuring import MeasurementFailed, measure
@@ -237,3 +237,8 @@ def test_everybody_is_measured_in_turn_and_every_other_round_the_other_way_round
     jobs = list(rounds.plan([SOME], field, 0.1))
     rounds.run(jobs, 2, Console(quiet=True), Results())
     assert seen == ["bare", "tofu", "tofu", "bare"]
+
+
+@pytest.mark.parametrize("name", compiled.CHANGES)
+def test_what_a_compiler_is_told_otherwise_is_still_there(name: str) -> None:
+    assert compiled.changed(name)

@@ -1,7 +1,6 @@
 """The hot path through mypyc, beside the plain Python that it was made from, in one run.
 
-``python -m tests.benchmarks.compiled`` needs a C compiler and ``pip install "mypy[mypyc]"
-setuptools``. It compiles a copy of the package in a temporary folder, with the few changes that
+``nox -s compiled`` needs a C compiler. It compiles a copy of the package in a temporary folder, with the few changes that
 the compiler asks for, and prints what each step of an echo takes, and echoes between processes.
 """
 
@@ -73,6 +72,15 @@ CHANGES = {
 PLAIN, COMPILED = "plain", "compiled"
 
 
+def changed(name: str) -> str:
+    """A module as the compiler gets it."""
+    text = (processes.ROOT / "tofu_aio" / name).read_text(encoding="utf-8")
+    for old, new in CHANGES[name].items():
+        assert old in text, f"{name} has changed: there is no {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
 def compile_copy(folder: Path) -> None:
     """Make the package in that folder, its hot path compiled.
 
@@ -81,12 +89,8 @@ def compile_copy(folder: Path) -> None:
     """
     package = folder / "tofu_aio"
     shutil.copytree(processes.ROOT / "tofu_aio", package)
-    for name, changes in CHANGES.items():
-        text = (package / name).read_text(encoding="utf-8")
-        for old, new in changes.items():
-            assert old in text, f"{name} has changed: there is no {old!r}"
-            text = text.replace(old, new)
-        (package / name).write_text(text, encoding="utf-8")
+    for name in CHANGES:
+        (package / name).write_text(changed(name), encoding="utf-8")
     modules = [f"tofu_aio/{room}/{name}.py" for room, names in HOT.items() for name in names]
     command = [sys.executable, "-m", "mypyc", *modules]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
