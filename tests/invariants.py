@@ -98,8 +98,7 @@ BREACHES = [
             "            transport.set_write_buffer_limits(*self._gate.limits.water)\n",
             "",
         ),
-        "messaging/test_pool_limits.py"
-        "::test_sending_long_bodies_waits_at_the_high_water_mark_too",
+        "messaging/test_pool_limits.py::test_sending_long_bodies_waits_at_the_high_water_mark_too",
     ),
     Breach(
         3,

@@ -1,7 +1,8 @@
 """The hot path through mypyc, beside the plain Python that it was made from, in one run.
 
-``nox -s compiled`` needs a C compiler. It compiles a copy of the package in a temporary folder, with the few changes that
-the compiler asks for, and prints what each step of an echo takes, and echoes between processes.
+``nox -s compiled`` needs a C compiler. It compiles a copy of the package in a temporary folder,
+with the few changes that the compiler asks for, and prints what each step of an echo takes, and
+echoes between processes.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging.connection import LONG, PORTION, Connection, Sink
+from tofu_aio.messaging.connection import AT_ONCE, LONG, PORTION, Connection, Sink
 from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER, Limits
 from tofu_aio.messaging.waking import Answered
@@ -323,7 +323,7 @@ async def test_a_turn_has_one_write() -> None:
 
 
 async def test_what_is_answered_while_it_is_received_is_written_portion_by_portion() -> None:
-    bench = Bench(200)
+    bench = Bench(1000)
     take = bench.sink.received
 
     def echo(batch: list[Message], answered: Answered) -> None:
@@ -339,6 +339,49 @@ async def test_what_is_answered_while_it_is_received_is_written_portion_by_porti
         2,
     ]
     assert len(bench.transport.sent) == len(bench.sink.messages) == 3 * PORTION + 2
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_long_chunk_leaves_others_their_turns() -> None:
+    bench = Bench(AT_ONCE)
+    take = bench.sink.received
+    count = 3 * AT_ONCE
+
+    def release(batch: list[Message], answered: Answered) -> None:
+        take(batch, answered)
+        for message in batch:
+            message.release()
+
+    bench.sink.received = release  # type: ignore[method-assign]
+    bench.feed(*[frame()] * count)
+    handled = len(bench.sink.messages)
+    assert AT_ONCE <= handled < 2 * AT_ONCE
+    bench.feed(frame(body=b"last"))
+    assert not bench.transport.reading
+    bench.connection.eof_received()
+    assert len(bench.sink.messages) == handled
+    assert not bench.sink.errors, "what has arrived comes before the end"
+    await turns(3)
+    assert len(bench.sink.messages) == count + 1
+    assert bench.sink.bodies[-1] == b"last"
+    assert isinstance(bench.sink.errors[0], tofu.PeerDisconnected)
+    await bench.end()
+
+
+async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
+    bench = Bench()
+    told: list[str] = []
+
+    def fail(_: list[Message], answered: Answered) -> None:
+        answered.append(lambda: told.append("went on"))
+        raise MemoryError
+
+    bench.sink.received = fail  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        bench.feed(frame())
+    await turns(1)
+    assert told == ["went on"]
     bench.transport.fail(None)
     await bench.end()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from importlib.util import find_spec
 
 import pytest
 
@@ -206,3 +209,65 @@ async def test_a_receiver_may_leave_in_the_middle_of_a_chunk(how: str, tcp_pair:
         server.abort()
     await connection_of(server).done
     assert server.state is tofu.State.CLOSED
+
+
+PROGRAM = """
+import asyncio, sys
+import tofu_aio as tofu
+
+async def main():
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        listener = await group.listen("tcp://127.0.0.1:0")
+        client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+
+        async def end():
+            async for _ in server:
+                raise {error}
+
+        task = asyncio.create_task(end())
+        await asyncio.sleep(0)
+        await client.signal(b"now")
+        await asyncio.sleep(3600)
+
+with asyncio.Runner(loop_factory=tofu.loop_factory({loop!r})) as runner:
+    runner.run(main())
+"""
+
+
+LOOPS = ["reactor", "asyncio", *filter(find_spec, ["uvloop", "winloop"])]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("error", "says"), [("SystemExit(7)", ""), ("KeyboardInterrupt", "KeyboardInterrupt")]
+)
+def test_a_task_that_goes_on_can_end_the_program(loop: str, error: str, says: str) -> None:
+    program = [sys.executable, "-c", PROGRAM.format(error=error, loop=loop)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode != 0
+    if says:
+        assert ended.stderr.strip().endswith(says)
+    else:
+        assert (ended.returncode, ended.stderr) == (7, "")
+
+
+async def test_who_receives_at_once_is_never_suspended() -> None:
+    count, channels = 3000, 4
+    async with tofu.Engine() as engine:
+        group = engine.create_group()
+        listener = await group.listen("tcp://127.0.0.1:0")
+
+        async def drain(channel: tofu.Channel) -> int:
+            return len([message.release() async for message in channel])
+
+        async def flood() -> None:
+            async with await group.connect(listener.address) as client:
+                for _ in range(count):
+                    await client.signal()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(channels):
+                tasks.create_task(flood())
+            draining = [tasks.create_task(drain(await listener.accept())) for _ in range(channels)]
+        assert [task.result() for task in draining] == [count] * channels
+        assert engine.statistics().suspensions == 0

@@ -640,6 +640,14 @@ def test_it_makes_a_portion_at_a_time() -> None:
     assert (decoder.held, decoder.more(5)) == (0, [])
 
 
+def test_a_share_holds_for_long_and_short_messages_together() -> None:
+    pool = Pool(64, lambda: None, unit=100, share=0.5)
+    decoder = Decoder(pool, State.OPEN, portion=40)
+    got = decoder.feed(frame(body=bytes(2984)) + frame() * 100)
+    assert decoder.account is not None
+    assert (decoder.account.settle(), len(got), decoder.needs) == (32, 3, 1)
+
+
 def test_what_comes_while_a_portion_waits_comes_after_it() -> None:
     decoder = Decoder(None, State.OPEN, portion=1)
     got = decoder.feed(frame(body=b"1") + frame(body=b"2"))

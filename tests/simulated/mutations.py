@@ -108,7 +108,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the end is told before what waits for a permit",
-        "if self.end is None or self.decoder.starved or self._remains is not None:",
+        "if self.end is None or not self._idle or self._remains is not None:",
         "if self.end is None:",
     ),
     Mutation(

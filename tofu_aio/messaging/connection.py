@@ -35,7 +35,7 @@ from .limits import BYE_TIMEOUT
 from .peer import Peer, peer_of
 from .remains import Remains
 from .upper import UpperProtocol
-from .waking import Answered, go_on
+from .waking import Answered, go_on, go_on_soon
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
@@ -51,9 +51,13 @@ _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 PORTION: Final = 32
 """Messages that are decoded, handed on and answered before the next are. So the peer has work, and
-those that were answered have given their permits back, while the rest of a long chunk is done. Each
-portion is twice as long as the one before: the more the peer has, the longer it is busy."""
+those that were answered have given their permits back, while the rest of a long chunk is done.
+Each portion is twice as long as the one before, for the more the peer has, the longer it is busy;
+but it leaves most of the pool to others."""
 
+AT_ONCE: Final = 1024
+"""Messages of a channel that are handed on before others have their turn: a chunk of 256 KiB may
+have sixteen times as many."""
 
 LONG: Final = 16 * 1024
 """Bytes of a body from which it is given to the transport as it is, uncopied."""
@@ -197,7 +201,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def data_received(self, data: bytes | memoryview) -> None:
         """Decode and hand on what arrived."""
         decoder = self.decoder
-        if decoder.needs:
+        if decoder.needs or decoder.pending:
             # More came before the turn's end: at this rate it may not wait for that.
             self._reading(wanted=False)
             decoder.feed(data)
@@ -272,7 +276,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def _read_remains(self) -> None:
         """Take what a failed socket still holds, as far as permits go; then settle."""
-        while self._remains is not None and not self.decoder.starved:
+        while self._remains is not None and self._idle:
             data = self._remains.read()
             if data:
                 self._receive(self.decoder.feed(data))
@@ -282,7 +286,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=not self.decoder.starved)
+        self._reading(wanted=self._idle)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether all that has arrived has been handed on."""
+        return not (self.decoder.starved or self.decoder.pending)
 
     def _reading(self, *, wanted: bool) -> None:
         transport = self._transport
@@ -297,7 +306,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Hand on what was decoded, portion by portion, and send what is answered to each."""
         decoder = self.decoder
         answered: Answered = []
-        portion = PORTION
+        portion, largest = PORTION, max(PORTION, self._gate.pool.size // 4)
+        last = self.received + AT_ONCE
         self._flushing = True
         try:
             while True:
@@ -316,10 +326,22 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     self.flush()
                 if done:
                     break
-                portion *= 2
+                if self.received >= last:
+                    self._loop.call_soon(self._continue)
+                    break
+                portion = min(2 * portion, largest)
                 batch = decoder.more(portion)
         finally:
             self._flushing = False
+            if answered:
+                go_on_soon(answered)
+
+    def _continue(self) -> None:
+        """Others have had their turn."""
+        if self.decoder.pending:
+            self._receive(self.decoder.more(PORTION))
+            self._read_remains()
+            self.reconcile_reading()
 
     def _conclude(self) -> None:
         """Nothing more can be decoded: why?"""
@@ -688,7 +710,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """Once all that arrived is delivered, tell the end; once the socket is gone too, that."""
-        if self.end is None or self.decoder.starved or self._remains is not None:
+        if self.end is None or not self._idle or self._remains is not None:
             return
         if not self._told:
             self._told = True

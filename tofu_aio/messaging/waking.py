@@ -21,7 +21,7 @@ def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
     future, which asyncio gives no public way to do: where a loop's futures have none to show, they
     call them themselves.
     """
-    for fn, context in getattr(future, "_callbacks", None) or ():
+    for fn, context in list(getattr(future, "_callbacks", None) or ()):
         future.remove_done_callback(fn)
         answered.append(partial(context.run, fn, future))
     future.set_result(result)
@@ -31,13 +31,27 @@ def go_on(answered: Answered) -> None:
     """Continue all of them, in order; the list is empty then.
 
     Not within another task, where asyncio does not allow that: then they are called soon. So are
-    the others when one of them ends the program, by a SystemExit, say.
+    the others when one of them ends the program; and so it ends, for uvloop would take what its
+    read callback raises for a failure of the connection.
     """
     answered.reverse()  # popped one by one, so that nobody's result is kept for the others' sake
     try:
         if asyncio.current_task() is None:
             while answered:
                 answered.pop()()
+    except (SystemExit, KeyboardInterrupt) as end:
+        asyncio.get_running_loop().call_soon(_raise, end)
     finally:
-        while answered:
-            asyncio.get_running_loop().call_soon(answered.pop())
+        answered.reverse()
+        go_on_soon(answered)
+
+
+def go_on_soon(answered: Answered) -> None:
+    """Continue all of them in the next turn, in order; the list is empty then."""
+    for proceed in answered:
+        asyncio.get_running_loop().call_soon(proceed)
+    answered.clear()
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -242,6 +242,8 @@ class Decoder:
                     if permit is None:
                         break
                     budget -= permit.worth
+                    left = max(0, min(left, budget - spent))
+                    quota = spent + left
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop
                 continue
