@@ -46,7 +46,8 @@ class Peer:
 
     def finish(self) -> str:
         """End its stdin, and return all that it still says."""
-        told, _ = self._sure(self.process.communicate)
+        # Not communicate(), which knows nothing of what was read ahead together with a line.
+        told = self._sure(lambda: processes.rest(self.process))
         if self.process.returncode:
             raise MeasurementFailed(self._why())
         return told

@@ -72,6 +72,14 @@ def allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def rest(process: subprocess.Popen[str]) -> str:
+    """End its stdin, and return all that it still says until it ends."""
+    _pipe(process.stdin).close()
+    told = _pipe(process.stdout).read()
+    process.wait()
+    return told
+
+
 def resident(process: subprocess.Popen[str]) -> float | None:
     """MiB of memory that it has in RAM now; None once it has ended."""
     import psutil
