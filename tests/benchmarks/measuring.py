@@ -91,7 +91,6 @@ def measure(load: Load, tree: Path = processes.ROOT) -> dict[str, float]:
     with a_peer("server", load, tree) as server, a_peer("client", load, tree) as client:
         client.tell(server.hear())
         client.hear()  # it begins
-        server.tell("count")
         figures: dict[str, float] = json.loads(client.finish())
         busy = float(server.finish())
     figures["cpu"] = busy / figures.pop("echoes") * 1e6

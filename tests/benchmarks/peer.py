@@ -1,7 +1,7 @@
 """One process of a measurement: ``peer TREE server LOAD`` or ``peer TREE client LOAD``.
 
 TREE is where the tofu_aio to be measured must come from. A server says its port and, when its stdin
-ends, how much processor time it has taken since it was told a line. A client is told the port; it
+ends, how much processor time it has taken since. A client is told the port; it
 says that it begins, and then what it measured.
 """
 
@@ -32,7 +32,6 @@ async def serve(load: Load) -> None:
     contender = importlib.import_module(f"tests.benchmarks.contenders.{load.contender}")
     async with contender.serve(load) as port:
         print(port, flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
         begun = time.process_time()
         await asyncio.to_thread(sys.stdin.read)
         print(time.process_time() - begun, flush=True)

@@ -158,7 +158,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._discarding = False  # closing: what comes is thrown away
         self._apart: list[bytes | bytearray] | None = None  # long bodies, and what goes before
         self._out = bytearray()  # encoded frames that the transport has not got
-        self.carried: list[Permit] = []  # what the messages in _out hold
+        self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
@@ -402,6 +402,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if permit is not None:
             message._permit = None
             if self._out or self._apart:
+                if not self.carried:
+                    self.carried = []
                 self.carried.append(permit)
             else:
                 permit.release()
@@ -529,7 +531,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._release_carried()
 
     def _release_carried(self) -> None:
-        carried, self.carried = self.carried, []
+        carried, self.carried = self.carried, ()
         for permit in carried:
             permit.release()
 

@@ -260,6 +260,7 @@ class ChannelGroup:
             if self._closed:
                 raise _group_closed()
             check_accepted(channel, where, tls=ssl is not None)
+            channel._introduced = _nobody  # idle for years, it need not keep what was for now
         except TimeoutError:
             channel.abort()
             if self._closed:
@@ -595,6 +596,10 @@ class ChannelGroup:
             raise
         if connection.end is None:
             connection.post(hello)
+
+
+def _nobody(_: Channel) -> None:
+    """Who waited for a channel has it."""
 
 
 def _group_closed() -> TofuError:

@@ -90,7 +90,8 @@ def peer_of(transport: asyncio.Transport | None) -> Peer:
     name = sock = None
     with contextlib.suppress(OSError):  # it has gone, and uvloop asks only now
         name = transport.get_extra_info("peername")
-    sock = transport.get_extra_info("socket")
+    if not isinstance(name, tuple):  # who comes over the network has no credentials to ask for
+        sock = transport.get_extra_info("socket")
     certificate, der = _certificates(transport.get_extra_info("ssl_object"))
     return Peer(_address(name), _credentials(sock), certificate, der)
 
