@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 
 LAP = 0.004
@@ -104,3 +105,13 @@ class Meter:
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 """Of the time of a round trip."""
+
+
+async def until_one_ends(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Then cancel the others, and raise what one of them failed with."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result

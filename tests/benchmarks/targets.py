@@ -171,7 +171,7 @@ TARGETS += [
 
 NOT_MEASURED = {
     "64 KiB bodies: copies of the body in our code, receiving ≤ 1 and sending 0": (
-        "what the code does, not how long it takes; see Where the time goes"
+        "tests of the decoder and of the connection hold them"
     ),
 }
 """Targets that no figure of a run can tell, each with the reason."""

@@ -102,7 +102,7 @@ async def test_whatever_one_raises_the_others_go_on() -> None:
 async def test_a_future_that_shows_no_callbacks_wakes_its_task_itself() -> None:
     class Reserved(asyncio.Future[str]):
         @property
-        def _callbacks(self) -> None:  # type: ignore[override]
+        def _callbacks(self) -> None:  # type: ignore[override]  # a field there, writable
             return None
 
     future = Reserved()
@@ -227,7 +227,7 @@ async def main():
         task = asyncio.create_task(end())
         await asyncio.sleep(0)
         await client.signal(b"now")
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
 
 with asyncio.Runner(loop_factory=tofu.loop_factory({loop!r})) as runner:
     runner.run(main())

@@ -306,7 +306,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Hand on what was decoded, portion by portion, and send what is answered to each."""
         decoder = self.decoder
         answered: Answered = []
-        portion, largest = PORTION, max(PORTION, self._gate.pool.size // 4)
+        portion = PORTION
         last = self.received + AT_ONCE
         self._flushing = True
         try:
@@ -329,7 +329,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 if self.received >= last:
                     self._loop.call_soon(self._continue)
                     break
-                portion = min(2 * portion, largest)
+                portion = max(PORTION, min(2 * portion, self._gate.pool.size // 4))
                 batch = decoder.more(portion)
         finally:
             self._flushing = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import pynng
 
@@ -27,14 +27,23 @@ async def echo(pair: pynng.Pair0) -> None:
             await pair.asend(await pair.arecv())
 
 
-@asynccontextmanager
-async def serve(load: Load) -> AsyncIterator[int]:
-    """Echo messages."""
-    with open_pair() as pair:
-        listener = pair.listen("tcp://127.0.0.1:0")
-        serving = asyncio.create_task(echo(pair))
-        yield socket.ntohs(listener.local_address.port)  # as it is on the wire
-    await serving
+def server(
+    echo: Callable[[pynng.Pair0], Coroutine[None, None, None]],
+) -> Callable[[Load], AbstractAsyncContextManager[int]]:
+    """Who echoes like that."""
+
+    @asynccontextmanager
+    async def serve(load: Load) -> AsyncIterator[int]:
+        with open_pair() as pair:
+            listener = pair.listen("tcp://127.0.0.1:0")
+            serving = asyncio.create_task(echo(pair))
+            yield socket.ntohs(listener.local_address.port)  # as it is on the wire
+        await serving
+
+    return serve
+
+
+serve = server(echo)
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:

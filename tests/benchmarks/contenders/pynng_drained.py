@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import pynng
 
-from tests.benchmarks.contenders.pynng import open_pair
+from tests.benchmarks.contenders.pynng import open_pair, server
 from tests.benchmarks.load import Load, Meter
 
 
@@ -23,14 +20,7 @@ async def echo(pair: pynng.Pair0) -> None:
                     pair.send(pair.recv(block=False))
 
 
-@asynccontextmanager
-async def serve(load: Load) -> AsyncIterator[int]:
-    """Echo messages."""
-    with open_pair() as pair:
-        listener = pair.listen("tcp://127.0.0.1:0")
-        serving = asyncio.create_task(echo(pair))
-        yield socket.ntohs(listener.local_address.port)
-    await serving
+serve = server(echo)
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:

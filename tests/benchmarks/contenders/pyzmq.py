@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import zmq
 import zmq.asyncio
@@ -26,15 +26,24 @@ async def echo(router: zmq.asyncio.Socket) -> None:
         await router.send_multipart(await router.recv_multipart())
 
 
-@asynccontextmanager
-async def serve(load: Load) -> AsyncIterator[int]:
-    """Echo messages."""
-    with zmq.asyncio.Context() as context, open_socket(context, zmq.ROUTER) as router:
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        serving = asyncio.create_task(echo(router))
-        yield port
-        serving.cancel()
-        await asyncio.wait([serving])
+def server(
+    echo: Callable[[zmq.asyncio.Socket], Coroutine[None, None, None]],
+) -> Callable[[Load], AbstractAsyncContextManager[int]]:
+    """Who echoes like that."""
+
+    @asynccontextmanager
+    async def serve(load: Load) -> AsyncIterator[int]:
+        with zmq.asyncio.Context() as context, open_socket(context, zmq.ROUTER) as router:
+            port = router.bind_to_random_port("tcp://127.0.0.1")
+            serving = asyncio.create_task(echo(router))
+            yield port
+            serving.cancel()
+            await asyncio.wait([serving])
+
+    return serve
+
+
+serve = server(echo)
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:

@@ -5,14 +5,12 @@ No tutorial of pyzmq does so; its author has shown that it is how to get most ou
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import zmq
 import zmq.asyncio
 
-from tests.benchmarks.contenders.pyzmq import open_socket
+from tests.benchmarks.contenders.pyzmq import open_socket, server
 from tests.benchmarks.load import Load, Meter
 
 
@@ -26,15 +24,7 @@ async def echo(router: zmq.asyncio.Socket) -> None:
                 at_once.send_multipart(at_once.recv_multipart(zmq.NOBLOCK), zmq.NOBLOCK)
 
 
-@asynccontextmanager
-async def serve(load: Load) -> AsyncIterator[int]:
-    """Echo messages."""
-    with zmq.asyncio.Context() as context, open_socket(context, zmq.ROUTER) as router:
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        serving = asyncio.create_task(echo(router))
-        yield port
-        serving.cancel()
-        await asyncio.wait([serving])
+serve = server(echo)
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import tofu_aio as tofu
 from tests.benchmarks.contenders import tofu as stream_face
-from tests.benchmarks.load import Load, Meter
+from tests.benchmarks.load import Load, Meter, until_one_ends
 
 serve = stream_face.serve
 
@@ -26,9 +26,4 @@ async def drive(load: Load, port: int, meter: Meter) -> None:
                     return
 
         tasks = [asyncio.create_task(ask()) for _ in range(load.window)]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
+        await until_one_ends(tasks)

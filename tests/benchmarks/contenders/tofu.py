@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import tofu_aio as tofu
-from tests.benchmarks.load import Load, Meter
+from tests.benchmarks.load import Load, Meter, until_one_ends
 
 AT_ONCE = 50
 """Connections that are being made at a time."""
@@ -55,11 +55,6 @@ async def drive(load: Load, port: int, meter: Meter) -> None:
             channels += await asyncio.gather(*connecting)
         left = meter.lap()
         tasks = [asyncio.create_task(keep_busy(channel)) for channel in channels]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
+        await until_one_ends(tasks)
         for channel in channels:
             channel.abort()
