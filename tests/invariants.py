@@ -94,6 +94,16 @@ BREACHES = [
     Breach(
         2,
         Mutation(
+            "long bodies are collected whatever the transport holds",
+            "self.queued_bytes >= 2 * self._high_water",
+            "len(self._out) >= 2 * self._high_water",
+        ),
+        "messaging/test_connection.py::"
+        "test_what_the_transport_holds_counts_when_long_bodies_are_collected",
+    ),
+    Breach(
+        2,
+        Mutation(
             "long bodies fill the transport without end",
             "            transport.set_write_buffer_limits(*self._gate.limits.water)\n",
             "",
@@ -194,8 +204,8 @@ BREACHES = [
         8,
         Mutation(
             "what comes while a channel waits is dropped",
-            "self._chunk = self._chunk[self._at :] + bytes(data)",
-            "self._chunk = self._chunk[self._at :]",
+            "self.waiting = self.waiting[self._at :] + bytes(data)",
+            "self.waiting = self.waiting[self._at :]",
         ),
         "messaging/test_connection.py"
         "::test_more_data_for_a_starved_channel_stops_reading_there_and_then",

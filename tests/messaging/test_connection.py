@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -16,12 +17,15 @@ from tofu_aio import OpCode, Status
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.connection import AT_ONCE, LONG, PORTION, Connection, Sink
 from tofu_aio.messaging.flow import ReadGate
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER, Limits
+from tofu_aio.messaging.limits import Limits
 from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
 from tofu_aio.protocol.message import Message
+
+HIGH_WATER = 2 * LONG
+"""So that one of the longest bodies is above, and is written at once."""
 
 
 class FakeTransport(asyncio.Transport):
@@ -149,7 +153,8 @@ class Bench:
     """A connection between a fake transport and a recorder."""
 
     def __init__(self, size: int = 4, state: State = State.OPEN) -> None:
-        self.gate = ReadGate(Limits(size), lambda _: True, lambda _: None)
+        limits = Limits(size, write_high_water=HIGH_WATER)
+        self.gate = ReadGate(limits, lambda _: True, lambda _: None)
         self.gate.open()
         self.pool = self.gate.pool
         self.connection = Connection(self.gate, state, 7)
@@ -374,7 +379,7 @@ async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
     told: list[str] = []
 
     def fail(_: list[Message], answered: Answered) -> None:
-        answered.append(lambda: told.append("went on"))
+        answered.append((copy_context(), told.append, "went on"))
         raise MemoryError
 
     bench.sink.act = fail
@@ -386,16 +391,35 @@ async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
     await bench.end()
 
 
-async def test_a_long_body_is_written_at_once_and_uncopied() -> None:
+async def test_long_bodies_are_written_together_and_uncopied() -> None:
     bench = Bench()
     body = bytes(LONG)
     bench.connection.put(OpCode.SIGNAL, body=b"short")
+    for _ in range(3):
+        bench.connection.put(OpCode.SIGNAL, body=body)
+    assert not bench.transport.gathered, "it is less than twice the high-water mark"
     bench.connection.put(OpCode.SIGNAL, body=body)
     (pieces,) = bench.transport.gathered
-    assert pieces[1] is body
-    assert [message.body for message in bench.transport.sent] == [b"short", body]
-    bench.connection.put(OpCode.SIGNAL, body=body[1:])
-    assert len(bench.transport.gathered) == 1, "shorter ones are collected"
+    assert [piece for piece in pieces if piece is body] == 4 * [body]
+    assert [message.body for message in bench.transport.sent] == [b"short", *4 * [body]]
+    bench.connection.put(OpCode.SIGNAL, body=body)
+    await turns(1)
+    assert len(bench.transport.gathered) == 2, "nor is a turn waited"
+    bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_what_the_transport_holds_counts_when_long_bodies_are_collected() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(LONG - 1))
+    await turns(1)
+    assert 0 < bench.transport.buffered < HIGH_WATER
+    for _ in range(3):
+        assert not bench.transport.gathered
+        bench.connection.put(OpCode.SIGNAL, body=bytes(LONG))
+    assert len(bench.transport.gathered) == 1
+    assert bench.connection.queued_bytes == bench.transport.buffered <= 2 * HIGH_WATER + LONG
     bench.transport.fail(None)
     await bench.end()
 
@@ -406,7 +430,7 @@ async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room()
     for _ in range(10):
         bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
     assert len(bench.transport.writes) == 1
-    assert bench.transport.high == WRITE_HIGH_WATER
+    assert bench.transport.high == HIGH_WATER
     assert bench.connection.queued_bytes == 10 * (65535 + 16)
     bench.transport.stuck = False
     bench.transport.take()

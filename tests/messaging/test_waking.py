@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from importlib.util import find_spec
 
 import pytest
@@ -82,13 +82,13 @@ async def test_whatever_one_raises_the_others_go_on() -> None:
     one, three = futures(2)
     heard, tasks = await start(one, three)
 
-    def fail() -> None:
+    def fail(_: object) -> None:
         raise Over
 
     def tell() -> None:
         answered: Answered = []
         answer(one, "one", answered)
-        answered.append(fail)
+        answered.append((copy_context(), fail, None))
         answer(three, "three", answered)
         with pytest.raises(Over):
             go_on(answered)

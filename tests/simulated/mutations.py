@@ -67,13 +67,13 @@ MUTATIONS = [
     ),
     Mutation(
         "what comes while a channel waits is dropped",
-        "self._chunk = self._chunk[self._at :] + bytes(data)",
-        "self._chunk = self._chunk[self._at :]",
+        "self.waiting = self.waiting[self._at :] + bytes(data)",
+        "self.waiting = self.waiting[self._at :]",
     ),
     Mutation(
         "what waits for a permit is forgotten when the channel begins to wait",
-        "self._chunk, self._at = data, at",
-        'self._chunk, self._at = b"", 0',
+        "self.waiting, self._at = data, at",
+        'self.waiting, self._at = b"", 0',
     ),
     Mutation(
         "who waits is not told that a permit came back",

@@ -213,9 +213,9 @@ class Channel(ObjectStream[Message]):
             BusyResourceError: another task is receiving.
         """
         mailbox = self._mailbox
-        if not mailbox.items:
+        while not mailbox.items:
             try:
-                await mailbox.wait()
+                await mailbox.arrival()
             except ChannelEnded:
                 self._all_received()
                 raise
@@ -225,9 +225,9 @@ class Channel(ObjectStream[Message]):
         """The next message; the iteration ends at the peer's Bye."""
         # Not by way of receive(): where messages are waiting, a coroutine less is a fifth less.
         mailbox = self._mailbox
-        if not mailbox.items:
+        while not mailbox.items:
             try:
-                await mailbox.wait()
+                await mailbox.arrival()
             except ChannelEnded:
                 self._all_received()
                 raise StopAsyncIteration from None

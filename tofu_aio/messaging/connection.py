@@ -196,12 +196,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Decode and hand on what arrived in the buffer."""
         data = self._gate.buffer[:nbytes]
-        self.data_received(data if nbytes > SMALL else bytes(data))
+        self.data_received(data if nbytes > SMALL else data.tobytes())
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Decode and hand on what arrived."""
         decoder = self.decoder
-        if decoder.needs or decoder.pending:
+        if decoder.waiting:
             # More came before the turn's end: at this rate it may not wait for that.
             self._reading(wanted=False)
             decoder.feed(data)
@@ -291,7 +291,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     @property
     def _idle(self) -> bool:
         """Whether all that has arrived has been handed on."""
-        return not (self.decoder.starved or self.decoder.pending)
+        return not self.decoder.waiting
 
     def _reading(self, *, wanted: bool) -> None:
         transport = self._transport
@@ -317,14 +317,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                         self._discard(batch)
                     else:
                         self.sink.received(batch, answered)
-                done = not decoder.pending
-                if done:
+                pending = decoder.pending
+                if not pending:
                     self._conclude()
                 if answered:
                     go_on(answered)
                 if self._out or self._apart:
                     self.flush()
-                if done:
+                if not pending:
                     break
                 if self.received >= last:
                     self._loop.call_soon(self._continue)
@@ -455,7 +455,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         else:
             self._set_apart(body)
         self.sent += 1
-        if op_code > _LAST_REGULAR or len(out) >= self._high_water or self._apart:
+        if (
+            op_code > _LAST_REGULAR
+            or len(out) >= self._high_water
+            # With as much the transport would hold all that it may: see docs/design/messaging.md.
+            or (self._apart and self.queued_bytes >= 2 * self._high_water)
+        ):
             self.flush()
         elif not self._flushing:
             self._flushing = True

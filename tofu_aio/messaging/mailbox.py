@@ -26,7 +26,7 @@ class Mailbox(Generic[T]):
         make: what items wait in.
 
     Attributes:
-        items: what waits to be received. While there is something, ``wait`` may be spared.
+        items: what waits to be received, taken from the left; while it is empty, see ``arrival``.
         end: what receiving raises once it is gone; None while more may come.
     """
 
@@ -64,36 +64,32 @@ class Mailbox(Generic[T]):
         self.finish(error)
         return left
 
-    async def wait(self) -> None:
-        """Return when something is here.
+    def arrival(self) -> asyncio.Future[None]:
+        """What to await while nothing is here, and then to look again.
 
-        It does not take it: that is done without waiting, so that nothing can be cancelled
+        It brings nothing: an item is taken without waiting, so that nothing can be cancelled
         between taking and having.
 
         Raises:
             BusyResourceError: another task is waiting here.
             TofuError: the end.
         """
-        while not self.items:
-            if self.end is not None:
-                raise again(self.end)
-            if self._receiver is not None:
-                raise BusyResourceError("receiving from")
-            self.items = _NOTHING  # type: ignore[assignment]  # which costs nothing, as a cast would
-            self._receiver = asyncio.get_running_loop().create_future()
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
+        if self.end is not None:
+            raise again(self.end)
+        if self._receiver is not None and not self._receiver.done():
+            raise BusyResourceError("receiving from")
+        self.items = _NOTHING  # type: ignore[assignment]  # which costs nothing, as a cast would
+        self._receiver = asyncio.get_running_loop().create_future()
+        return self._receiver
 
     async def take(self) -> T:
         """Wait for the next and take it.
 
         Raises:
-            As ``wait``.
+            As ``arrival``.
         """
-        if not self.items:
-            await self.wait()
+        while not self.items:
+            await self.arrival()
         return self.items.popleft()
 
     def _append(self, items: Iterable[T]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
+from contextvars import Context
 from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-Answered: TypeAlias = list[Callable[[], object]]
-"""What continues those whose result is there, and who do not know it yet."""
+Answered: TypeAlias = list[tuple[Context, Callable[[object], object], object]]
+"""What continues those whose result is there, and who do not know it yet: where it runs, a call,
+and the future that it is told."""
 
 
 def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
@@ -21,9 +22,9 @@ def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
     future, which asyncio gives no public way to do: where a loop's futures have none to show, they
     call them themselves.
     """
-    for fn, context in list(getattr(future, "_callbacks", None) or ()):
+    for fn, context in [*(getattr(future, "_callbacks", None) or ())]:
         future.remove_done_callback(fn)
-        answered.append(partial(context.run, fn, future))
+        answered.append((context, fn, future))
     future.set_result(result)
 
 
@@ -34,22 +35,26 @@ def go_on(answered: Answered) -> None:
     the others when one of them ends the program; and so it ends, for uvloop would take what its
     read callback raises for a failure of the connection.
     """
+    if asyncio.current_task() is not None:
+        go_on_soon(answered)
+        return
     answered.reverse()  # popped one by one, so that nobody's result is kept for the others' sake
     try:
-        if asyncio.current_task() is None:
-            while answered:
-                answered.pop()()
+        while answered:
+            context, fn, future = answered.pop()
+            context.run(fn, future)
     except (SystemExit, KeyboardInterrupt) as end:
         asyncio.get_running_loop().call_soon(_raise, end)
     finally:
-        answered.reverse()
-        go_on_soon(answered)
+        if answered:
+            answered.reverse()
+            go_on_soon(answered)
 
 
 def go_on_soon(answered: Answered) -> None:
     """Continue all of them in the next turn, in order; the list is empty then."""
-    for proceed in answered:
-        asyncio.get_running_loop().call_soon(proceed)
+    for context, fn, future in answered:
+        asyncio.get_running_loop().call_soon(fn, future, context=context)
     answered.clear()
 
 

@@ -65,11 +65,11 @@ class Decoder:
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
         on_heartbeat: called for each heartbeat; None while none may come.
         offset: how many bytes of the stream have become messages.
+        waiting: what was fed and waits for a permit or for its portion, from ``_at`` on.
     """
 
     __slots__ = (
         "_at",
-        "_chunk",
         "_ended",
         "_header",
         "_number",
@@ -83,6 +83,7 @@ class Decoder:
         "on_heartbeat",
         "state",
         "violation",
+        "waiting",
     )
 
     def __init__(
@@ -106,7 +107,7 @@ class Decoder:
         # At most one of these three has something.
         self._header = b""  # the start of one
         self.arriving: Arriving | None = None
-        self._chunk = b""  # what waits for a permit, or for its portion, from _at on
+        self.waiting = b""
         self._at = 0
 
     @property
@@ -117,13 +118,13 @@ class Decoder:
     @property
     def pending(self) -> bool:
         """Whether ``more`` would go on."""
-        return not self.needs and bool(self._chunk)
+        return not self.needs and bool(self.waiting)
 
     @property
     def held(self) -> int:
         """How many bytes wait here: for the rest of a frame, or for a permit."""
         arriving = self.arriving.nbytes if self.arriving is not None else 0
-        return len(self._header) + arriving + len(self._chunk) - self._at
+        return len(self._header) + arriving + len(self.waiting) - self._at
 
     @property
     def promised(self) -> int:
@@ -138,16 +139,16 @@ class Decoder:
         """
         batch: list[Message] = []
         at = 0
-        if self._chunk:
-            self._chunk = self._chunk[self._at :] + bytes(data)
+        if self.waiting:
+            self.waiting = self.waiting[self._at :] + bytes(data)
             self._at = 0
             return batch
         if self._header:
             at = HEADER_SIZE - len(self._header)
             header, self._header = self._header + bytes(data[:at]), b""
-            self._parse(header, 0, batch, self._budget(), self._portion)
+            self._parse(header, 0, batch, self._portion)
             if self.needs:
-                self._chunk += bytes(data[at:])
+                self.waiting += bytes(data[at:])
                 return batch
         if self.arriving is not None:
             at += self.arriving.take(memoryview(data)[at:])
@@ -155,12 +156,12 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            self._parse(data, at, batch, self._budget(), self._portion)
+            self._parse(data, at, batch, self._portion)
         return batch
 
     def more(self, portion: int) -> list[Message]:
         """The next portion of what was fed, maybe a larger one; nothing unless it is pending."""
-        return self._go_on(self._budget(), portion) if not self.needs else []
+        return self._go_on(portion) if not self.needs else []
 
     def resume(self) -> list[Message]:
         """Go on after starving: take what is needed, and more only while nobody else waits.
@@ -168,7 +169,7 @@ class Decoder:
         Without that nothing changes; and without starving, for then none is wanted.
         """
         needs, self.needs = self.needs, 0
-        return self._go_on(max(needs, self._budget()), self._portion) if needs else []
+        return self._go_on(self._portion, needs) if needs else []
 
     def stop_counting(self) -> None:
         """Take no permits from now on: what comes is thrown away, and only Bye matters.
@@ -183,14 +184,11 @@ class Decoder:
         self._end()
         self.needs = 0
 
-    def _budget(self) -> int:
-        return _BOUNDLESS if self.account is None else self.account.budget()
-
-    def _go_on(self, budget: int, portion: int) -> list[Message]:
+    def _go_on(self, portion: int, needs: int = 0) -> list[Message]:
         batch: list[Message] = []
-        chunk, self._chunk = self._chunk, b""
+        chunk, self.waiting = self.waiting, b""
         at, self._at = self._at, 0
-        self._parse(chunk, at, batch, budget, portion)
+        self._parse(chunk, at, batch, portion, needs)
         return batch
 
     def _give_back(self) -> None:
@@ -201,12 +199,12 @@ class Decoder:
         """No byte becomes a message any more."""
         self._ended = True
         self._give_back()
-        self._header, self.arriving, self._chunk, self._at = b"", None, b"", 0
+        self._header, self.arriving, self.waiting, self._at = b"", None, b"", 0
 
     def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
-        self, data: bytes | memoryview, at: int, batch: list[Message], budget: int, portion: int
+        self, data: bytes | memoryview, at: int, batch: list[Message], portion: int, needs: int = 0
     ) -> None:
-        """Decode frames from ``at`` on, a portion of the whole ones, with ``budget`` permits.
+        """Decode frames from ``at`` on, a portion of the whole ones; ``needs`` permits are sure.
 
         The hot loop of the library: local names, one pass, no call but for what must be made.
         """
@@ -214,11 +212,14 @@ class Decoder:
             return
         account, number, state = self.account, self._number, self.state
         bits = PUBLIC_BITS if number is None else _PEER_BITS
-        take, unit = _take_none, _BOUNDLESS
+        budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
-            take, unit = account.pool.free.pop, account.pool.unit
+            pool, budget = account.pool, account.budget()
+            if budget < needs:  # noqa: PLR1730 - for each chunk; max and min take longer than this
+                budget = needs
+            take, unit = pool.free.pop, pool.unit
         verdicts = VERDICTS[state]
-        quota = left = min(budget, portion)
+        quota = left = budget if budget < portion else portion  # noqa: FURB136 - the same
         start, end = at, len(data)
         last = end - HEADER_SIZE
         while at <= last:
@@ -360,9 +361,9 @@ class Decoder:
         elif len(data) - at < HEADER_SIZE:
             self._header = bytes(data[at:])
         elif isinstance(data, bytes):
-            self._chunk, self._at = data, at
+            self.waiting, self._at = data, at
         else:
-            self._chunk, self._at = bytes(data[at:]), 0
+            self.waiting, self._at = bytes(data[at:]), 0
 
 
 def _take_none() -> None:

@@ -174,7 +174,7 @@ class Account:
         pool = self.pool
         if pool.waiters:
             return 0
-        if pool.share == 1:
+        if pool.share == 1.0:
             if len(self.returned) > _UNSETTLED:
                 self.settle()
             return len(pool.free)
