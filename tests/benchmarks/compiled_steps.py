@@ -34,7 +34,7 @@ async def steps() -> dict[str, float]:
 
     def decode(count: int) -> None:
         for _ in range(count // 64):
-            connection.decoder.feed(frame * 64)
+            connection.decoder.feed(frame * 64, 32)
             while connection.decoder.pending:
                 connection.decoder.more(64)
 

@@ -39,6 +39,7 @@ class Contender:
 
 CONTENDERS = {
     "bare": Contender("bare protocol"),
+    "sketch": Contender("a sketch, no promises"),
     "tofu": Contender("tofu_aio"),
     "requests": Contender("tofu_aio, request()"),
     "streams": Contender("asyncio streams"),

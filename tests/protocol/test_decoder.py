@@ -628,8 +628,8 @@ def test_nothing_is_kept_of_a_buffer() -> None:
 
 def test_it_makes_a_portion_at_a_time() -> None:
     pool = pool_of(100)
-    decoder = Decoder(pool, State.OPEN, portion=3)
-    got = decoder.feed(frame() * 10)
+    decoder = Decoder(pool, State.OPEN)
+    got = decoder.feed(frame() * 10, 3)
     sizes = [len(got)]
     while decoder.pending:
         assert pool.out == sum(sizes)
@@ -642,15 +642,15 @@ def test_it_makes_a_portion_at_a_time() -> None:
 
 def test_a_share_holds_for_long_and_short_messages_together() -> None:
     pool = Pool(64, lambda: None, unit=100, share=0.5)
-    decoder = Decoder(pool, State.OPEN, portion=40)
-    got = decoder.feed(frame(body=bytes(2984)) + frame() * 100)
+    decoder = Decoder(pool, State.OPEN)
+    got = decoder.feed(frame(body=bytes(2984)) + frame() * 100, 40)
     assert decoder.account is not None
     assert (decoder.account.settle(), len(got), decoder.needs) == (32, 3, 1)
 
 
 def test_what_comes_while_a_portion_waits_comes_after_it() -> None:
-    decoder = Decoder(None, State.OPEN, portion=1)
-    got = decoder.feed(frame(body=b"1") + frame(body=b"2"))
+    decoder = Decoder(None, State.OPEN)
+    got = decoder.feed(frame(body=b"1") + frame(body=b"2"), 1)
     assert decoder.feed(frame(body=b"3")) == []
     while decoder.pending:
         got += decoder.more(1)

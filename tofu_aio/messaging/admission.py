@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from typing import cast
 
@@ -46,7 +45,7 @@ class Admission:
         self._hello_timeout = hello_timeout
         self._admit = admit
         self._layer = layer
-        self._max_channels = math.inf if max_channels is None else max_channels
+        self._max_channels = max_channels
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._refusing = False  # and it was logged
@@ -57,7 +56,7 @@ class Admission:
         self._strangers: set[Connection] = set()
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
         self._dawdling: dict[Connection, None] = {}  # those that have had time for it
-        self._open: set[Connection] = set()
+        self._open: set[Connection] = set()  # only where there is a maximum to hold
 
     def close(self) -> None:
         """Drop everyone whose Hello has not come."""
@@ -108,7 +107,8 @@ class Admission:
     def accepted(self, connection: Connection) -> None:
         """It is a stranger no more."""
         self._strangers.discard(connection)
-        self._open.add(connection)
+        if self._max_channels is not None:
+            self._open.add(connection)
         self._invite()
 
     def left(self, connection: Connection) -> None:
@@ -137,7 +137,9 @@ class Admission:
 
     def _has_place(self) -> bool:
         strangers = len(self._strangers)
-        return strangers < PENDING_CHANNELS and strangers + len(self._open) < self._max_channels
+        if self._max_channels is not None and strangers + len(self._open) >= self._max_channels:
+            return False
+        return strangers < PENDING_CHANNELS
 
     def _invite(self) -> None:
         """Give those that knock the places there are."""

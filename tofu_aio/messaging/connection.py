@@ -143,7 +143,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self.number = number
-        self.decoder = Decoder(gate.pool, state, number, PORTION)
+        self.decoder = Decoder(gate.pool, state, number)
         self.end: TofuError | None = None
         self.sink: Sink
         self._done: asyncio.Future[None] | None = None  # once somebody asks for it
@@ -206,7 +206,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._reading(wanted=False)
             decoder.feed(data)
             return
-        self._receive(decoder.feed(data))
+        self._receive(decoder.feed(data, PORTION))
 
     def eof_received(self) -> bool:
         """The peer will send no more. The transport stays, for what we still have to send."""
@@ -270,7 +270,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def resume(self) -> None:
         """Go on with what waited for a permit."""
-        self._receive(self.decoder.resume())
+        self._receive(self.decoder.resume(PORTION))
         if self._remains is not None:
             self._read_remains()
 
@@ -279,7 +279,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         while self._remains is not None and self._idle:
             data = self._remains.read()
             if data:
-                self._receive(self.decoder.feed(data))
+                self._receive(self.decoder.feed(data, PORTION))
             else:
                 self._remains = None
         self._settle()

@@ -93,6 +93,8 @@ class ChannelGroup:
         self._mailbox = Mailbox(inbox())
         self._home = gate.home
         self._calls = CallQueue(gate.home)
+        # Each member keeps it, and a bound method is a new one whenever it is named.
+        self._forget = self._remove
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -444,7 +446,7 @@ class ChannelGroup:
     def _new_connection(self, state: State) -> Connection:
         return Connection(self._gate, state, self._new_number())
 
-    def _forget(self, number: int) -> None:
+    def _remove(self, number: int) -> None:
         member = self._members.pop(number, None)
         if isinstance(member, Channel) and member._mailbox.items:
             self._ended.add(member)

@@ -39,8 +39,9 @@ class Decoder:
     is *starved*: it keeps what it has and waits for ``resume``. Hello and Bye need no permit, so
     that control is never held up; ``lifecycle`` lets each come once, which bounds them.
 
-    It makes at most a ``portion`` of messages at a time. While more of what was fed waits to be
-    decoded it is ``pending``, and ``more`` goes on.
+    It makes no more messages at a time than the ``portion`` it is told, of those that take one
+    permit each; others are not counted. While more of what was fed waits to be decoded it is
+    ``pending``, and ``more`` goes on.
 
     The first frame that breaks a rule ends decoding: it and all after it never become messages,
     ``violation`` says why.
@@ -52,7 +53,6 @@ class Decoder:
         pool: what permits are taken from; None takes none.
         state: where the channel's life begins.
         channel_number: the local number that replaces the sender's; None keeps the sender's.
-        portion: how many messages at a time that take one permit each; others are not counted.
 
     Attributes:
         state: where the channel is in its life. The decoder moves it for what is received,
@@ -73,7 +73,6 @@ class Decoder:
         "_ended",
         "_header",
         "_number",
-        "_portion",
         "account",
         "arriving",
         "asked_id",
@@ -91,7 +90,6 @@ class Decoder:
         pool: Pool | None,
         state: State,
         channel_number: int | None = None,
-        portion: int = _BOUNDLESS,
     ) -> None:
         self.state = state
         self.violation: TofuError | None = None
@@ -103,7 +101,6 @@ class Decoder:
         self.on_heartbeat: Callable[[], None] | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
-        self._portion = portion
         # At most one of these three has something.
         self._header = b""  # the start of one
         self.arriving: Arriving | None = None
@@ -132,7 +129,7 @@ class Decoder:
         permit = self.arriving.message._permit if self.arriving is not None else None
         return permit.worth if permit is not None else 0
 
-    def feed(self, data: bytes | memoryview) -> list[Message]:
+    def feed(self, data: bytes | memoryview, portion: int = _BOUNDLESS) -> list[Message]:
         """Take what the peer sent and return the messages it completes, in order.
 
         Of a memoryview nothing is kept, and no body is copied twice unless it has to wait.
@@ -146,7 +143,7 @@ class Decoder:
         if self._header:
             at = HEADER_SIZE - len(self._header)
             header, self._header = self._header + bytes(data[:at]), b""
-            self._parse(header, 0, batch, self._portion)
+            self._parse(header, 0, batch, portion)
             if self.needs:
                 self.waiting += bytes(data[at:])
                 return batch
@@ -156,20 +153,20 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            self._parse(data, at, batch, self._portion)
+            self._parse(data, at, batch, portion)
         return batch
 
     def more(self, portion: int) -> list[Message]:
         """The next portion of what was fed, maybe a larger one; nothing unless it is pending."""
         return self._go_on(portion) if not self.needs else []
 
-    def resume(self) -> list[Message]:
+    def resume(self, portion: int = _BOUNDLESS) -> list[Message]:
         """Go on after starving: take what is needed, and more only while nobody else waits.
 
         Without that nothing changes; and without starving, for then none is wanted.
         """
         needs, self.needs = self.needs, 0
-        return self._go_on(self._portion, needs) if needs else []
+        return self._go_on(portion, needs) if needs else []
 
     def stop_counting(self) -> None:
         """Take no permits from now on: what comes is thrown away, and only Bye matters.

@@ -1,0 +1,140 @@
+"""A stream of messages without any promise: the least that a face like ours can cost in Python.
+
+The same frames and the same loops over messages on both sides, and the structure that proved
+fastest: one buffer for all reads, portions of a chunk, one pass over each, who waits goes on within
+it, one write for what was answered. No pool, no states, no limits, no errors, no checks of what is
+sent or received, no numbers, no other faces; a body in two chunks is put together by copying. What
+this does not reach, no framing in Python can that keeps a promise besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+from tests.benchmarks.load import Load, Meter
+
+HEADER = struct.Struct(">HBBQHH")
+BUFFER = memoryview(bytearray(256 * 1024))
+PORTION = 32
+
+
+class Message:
+    """What was received."""
+
+    __slots__ = ("body", "message_id")
+    message_id: int
+    body: bytes
+
+
+class Channel(asyncio.BufferedProtocol):
+    """Both sides of one."""
+
+    def __init__(self) -> None:
+        self.left_over = b""
+        self.items: deque[Message] = deque()
+        self.out = bytearray()
+        self.receiver: asyncio.Future[None] | None = None
+        self.loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, _: int) -> memoryview:
+        return BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = BUFFER[:nbytes].tobytes()
+        if self.left_over:
+            data = self.left_over + data
+        at, end, portion = 0, len(data), PORTION
+        unpack, new, append = HEADER.unpack_from, Message.__new__, self.items.append
+        while True:
+            left = portion
+            while left and at + 16 <= end:
+                _, _, _, message_id, _, size = unpack(data, at)
+                stop = at + 16 + size
+                if stop > end:
+                    break
+                message = new(Message)
+                message.message_id = message_id
+                message.body = data[at + 16 : stop]
+                append(message)
+                at = stop
+                left -= 1
+            if self.receiver is not None and self.items:
+                ((go_on, context),) = self.receiver._callbacks
+                self.receiver.remove_done_callback(go_on)
+                self.receiver.set_result(None)
+                context.run(go_on, self.receiver)
+            if self.out:
+                out, self.out = self.out, bytearray()
+                self.transport.write(out)
+            if left:
+                break
+            portion *= 2
+        self.left_over = data[at:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.receiver is not None and not self.receiver.done():
+            self.receiver.set_exception(ConnectionResetError())
+
+    def __aiter__(self) -> Channel:
+        return self
+
+    async def __anext__(self) -> Message:
+        if not self.items:
+            self.receiver = self.loop.create_future()
+            await self.receiver
+            self.receiver = None
+        return self.items.popleft()
+
+    async def send(self, message_id: int, body: bytes) -> None:
+        """Queue a message."""
+        out = self.out
+        out += HEADER.pack(0, 0, 0, message_id, 0, len(body))
+        out += body
+
+
+@asynccontextmanager
+async def serve(load: Load) -> AsyncIterator[int]:
+    """Echo messages, a task for each connection."""
+    tasks = set()
+
+    async def echo(channel: Channel) -> None:
+        try:
+            async for message in channel:
+                await channel.send(message.message_id, message.body)
+        except ConnectionResetError:
+            channel.transport.abort()
+
+    def accept() -> Channel:
+        channel = Channel()
+        tasks.add(asyncio.create_task(echo(channel)))
+        return channel
+
+    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await asyncio.wait(tasks)
+
+
+async def drive(load: Load, port: int, meter: Meter) -> None:
+    """Keep a window under way."""
+    _, channel = await asyncio.get_running_loop().create_connection(Channel, "127.0.0.1", port)
+    body = bytes(load.size)
+    left = meter.lap()
+    for message_id in range(load.window):
+        await channel.send(message_id, body)
+    channel.transport.write(bytes(channel.out))
+    channel.out.clear()
+    async for message in channel:
+        left -= 1
+        if not left and not (left := meter.lap()):
+            break
+        await channel.send(message.message_id, body)
+    channel.transport.abort()
