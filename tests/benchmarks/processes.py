@@ -7,9 +7,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,11 @@ MIB = 1024 * 1024
 
 
 def start(
-    module: str, *arguments: object, tree: Path = ROOT, errors: IO[str] | None = None
+    module: str,
+    *arguments: object,
+    tree: Path = ROOT,
+    errors: IO[str] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[str]:
     """A module of this folder as a process, with pipes to its stdin and from its stdout.
 
@@ -31,6 +36,7 @@ def start(
         arguments: of its command line.
         tree: the folder whose tofu_aio it imports.
         errors: where its stderr goes; by default where ours does.
+        environment: variables that it has besides ours.
     """
     # -P: else the working folder would come before the tree.
     command = [sys.executable, "-P", "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
@@ -40,7 +46,11 @@ def start(
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tree, ROOT)))},
+        env={
+            **os.environ,
+            **environment,
+            "PYTHONPATH": os.pathsep.join(map(str, (tree, ROOT))),
+        },
     )
 
 

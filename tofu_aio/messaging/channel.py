@@ -311,7 +311,13 @@ class Channel(ObjectStream[Message]):
             As ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
-        message_id = request.message_id
+        try:
+            message_id = request.message_id
+        except AttributeError:
+            raise TypeError(
+                f"a request is replied to, not {type(request).__name__}: give the Message "
+                "that was received"
+            ) from None
         del request  # who waits for room, or was cancelled there, does not keep it alive
         text = TextHeaders(headers).encode() if headers else b""
         if connection.write_paused or connection.senders:
