@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
 import tofu_aio as tofu
+from tests.benchmarks.contenders import sketch
 from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.flow import ReadGate
@@ -76,6 +78,7 @@ async def measure() -> dict[str, float]:
     connection.data_received(tofu.Message(tofu.OpCode.HELLO_REQUEST, message_id=1).encode())
     channel.accept()
     request = tofu.Message(tofu.OpCode.REQUEST, BODY, message_id=2)
+    frame = len(request.encode())
     chunk = request.encode() * 64
 
     def nothing(count: int) -> None:
@@ -117,10 +120,13 @@ async def measure() -> dict[str, float]:
         async for message in channel:
             await channel.reply(message, message.body)
 
-    def fed(chunk: bytes, messages: int) -> Callable[[int], None]:
+    def fed(
+        protocol: asyncio.BufferedProtocol, chunk: bytes, messages: int
+    ) -> Callable[[int], None]:
         def feed(count: int) -> None:
             for _ in range(count // messages):
-                connection.data_received(chunk)
+                memoryview(protocol.get_buffer(-1))[: len(chunk)] = chunk
+                protocol.buffer_updated(len(chunk))
 
         return feed
 
@@ -135,13 +141,23 @@ async def measure() -> dict[str, float]:
     connection.flush()
     server = asyncio.create_task(serve())
     await asyncio.sleep(0)
-    whole = await in_a_callback(lambda: least(fed(chunk, 64)))
-    alone = await in_a_callback(lambda: least(fed(request.encode(), 1)))
+    sketched = sketch.Channel()
+    sketched.connection_made(Sink())
+    other = asyncio.create_task(sketch.echo(sketched))
+    await asyncio.sleep(0)
+    whole, alone, least_whole, least_alone = [
+        await in_a_callback(partial(least, fed(protocol, chunk[: messages * frame], messages)))
+        for protocol in (connection, sketched)
+        for messages in (64, 1)
+    ]
     server.cancel()
+    other.cancel()
     return {
         **costs,
         "a server's whole echo": whole - empty,
         "the same, a message in a chunk": alone - empty,
+        "the sketch's whole echo": least_whole - empty,
+        "the sketch's, a message in a chunk": least_alone - empty,
     }
 
 

@@ -100,17 +100,19 @@ class Channel(asyncio.BufferedProtocol):
         out += body
 
 
+async def echo(channel: Channel) -> None:
+    """Until the client has gone."""
+    try:
+        async for message in channel:
+            await channel.send(message.message_id, message.body)
+    except ConnectionResetError:
+        channel.transport.abort()
+
+
 @asynccontextmanager
 async def serve(load: Load) -> AsyncIterator[int]:
     """Echo messages, a task for each connection."""
     tasks = set()
-
-    async def echo(channel: Channel) -> None:
-        try:
-            async for message in channel:
-                await channel.send(message.message_id, message.body)
-        except ConnectionResetError:
-            channel.transport.abort()
 
     def accept() -> Channel:
         channel = Channel()
