@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_told_to_who_asked(group: blocking.ChannelGroup, pa
     client, _ = pair
     with pytest.raises(TypeError, match="colour"):
         group.connect("tcp://127.0.0.1:1", colour="red")  # type: ignore[call-arg]
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="a request is replied to, not NoneType"):
         client.reply(None)  # type: ignore[arg-type]
 
 

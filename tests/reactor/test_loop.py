@@ -55,8 +55,9 @@ def test_timers_come_due_in_order_and_never_early(loop):
     order = []
     start = loop.time()
     for delay in (0.003, 0.001, 0.002):
-        loop.call_later(delay, lambda delay=delay: order.append((delay, loop.time() - start)))
-    loop.call_later(0.004, loop.stop)
+        # Not call_later: whoever is interrupted between two of them has other times.
+        loop.call_at(start + delay, lambda delay=delay: order.append((delay, loop.time() - start)))
+    loop.call_at(start + 0.004, loop.stop)
     loop.run_forever()
     assert [delay for delay, _ in order] == [0.001, 0.002, 0.003]
     assert all(passed >= delay - loop._clock_resolution for delay, passed in order)

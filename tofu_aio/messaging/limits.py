@@ -26,8 +26,8 @@ SHARE_MIN: Final = 0.001
 """Less would be one message whatever the pool."""
 
 WRITE_HIGH_WATER: Final = 128 * 1024
-"""Bytes that wait to be sent on one channel before ``send`` waits too: the largest message. Twice
-as much is written at once, as much as is read at once: with less, large bodies are slower."""
+"""Bytes that wait to be sent on one channel before ``send`` waits too: near the largest message.
+Twice as much is written at once, as much as is read at once: with less, large bodies are slower."""
 
 HELD_TOO_LONG: Final = 10.0
 """Seconds without a permit coming back, while channels wait, after which the log names who holds
