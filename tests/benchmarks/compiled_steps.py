@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tofu_aio as tofu
 from tests.benchmarks import costs
 from tofu_aio.messaging.channel import Channel
-from tofu_aio.messaging.connection import Connection
+from tofu_aio.messaging.connection import PORTION, Connection
 from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol import decoder
@@ -34,7 +34,7 @@ async def steps() -> dict[str, float]:
 
     def decode(count: int) -> None:
         for _ in range(count // 64):
-            connection.decoder.feed(frame * 64, 32)
+            connection.decoder.feed(frame * 64, PORTION)
             while connection.decoder.pending:
                 connection.decoder.more(64)
 

@@ -78,8 +78,8 @@ async def measure() -> dict[str, float]:
     connection.data_received(tofu.Message(tofu.OpCode.HELLO_REQUEST, message_id=1).encode())
     channel.accept()
     request = tofu.Message(tofu.OpCode.REQUEST, BODY, message_id=2)
-    frame = len(request.encode())
-    chunk = request.encode() * 64
+    frame = request.encode()
+    chunk = frame * 64
 
     def nothing(count: int) -> None:
         for _ in range(count):
@@ -120,9 +120,9 @@ async def measure() -> dict[str, float]:
         async for message in channel:
             await channel.reply(message, message.body)
 
-    def fed(
-        protocol: asyncio.BufferedProtocol, chunk: bytes, messages: int
-    ) -> Callable[[int], None]:
+    def fed(protocol: asyncio.BufferedProtocol, messages: int) -> Callable[[int], None]:
+        chunk = frame * messages
+
         def feed(count: int) -> None:
             for _ in range(count // messages):
                 memoryview(protocol.get_buffer(-1))[: len(chunk)] = chunk
@@ -146,7 +146,7 @@ async def measure() -> dict[str, float]:
     other = asyncio.create_task(sketch.echo(sketched))
     await asyncio.sleep(0)
     whole, alone, least_whole, least_alone = [
-        await in_a_callback(partial(least, fed(protocol, chunk[: messages * frame], messages)))
+        await in_a_callback(partial(least, fed(protocol, messages)))
         for protocol in (connection, sketched)
         for messages in (64, 1)
     ]

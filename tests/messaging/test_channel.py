@@ -1012,8 +1012,8 @@ async def test_a_lost_peer_whose_answers_are_queued_holds_up_nobody(altitude: st
 
 async def test_only_a_message_can_be_sent(tcp_pair: Pair) -> None:
     with pytest.raises(TypeError, match="a Message can be sent, not str"):
-        tcp_pair.client.post("text")  # type: ignore[arg-type]
+        tcp_pair.client.post("text")  # type: ignore[arg-type]  # it is refused
     with pytest.raises(TypeError, match="a request is replied to, not NoneType"):
-        await tcp_pair.client.reply(None)  # type: ignore[arg-type]
+        await tcp_pair.client.reply(None)  # type: ignore[arg-type]  # it is refused
     with pytest.raises(TypeError, match="a Message can be sent, not bytes"):
-        await tcp_pair.client.send(b"bytes")  # type: ignore[arg-type]
+        await tcp_pair.client.send(b"bytes")  # type: ignore[arg-type]  # it is refused

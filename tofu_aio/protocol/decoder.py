@@ -212,11 +212,11 @@ class Decoder:
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
             pool, budget = account.pool, account.budget()
-            if budget < needs:  # noqa: PLR1730 - for each chunk; max and min take longer than this
+            if budget < needs:  # noqa: PLR1730 - max takes longer, for each chunk
                 budget = needs
             take, unit = pool.free.pop, pool.unit
         verdicts = VERDICTS[state]
-        quota = left = budget if budget < portion else portion  # noqa: FURB136 - the same
+        quota = left = budget if budget < portion else portion  # noqa: FURB136 - so does min
         start, end = at, len(data)
         last = end - HEADER_SIZE
         while at <= last:

@@ -10,15 +10,14 @@ this does not reach, no framing in Python can that keeps a promise besides.
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from tests.benchmarks.contenders.streams import HEADER
 from tests.benchmarks.load import Load, Meter
 
-HEADER = struct.Struct(">HBBQHH")
 BUFFER = memoryview(bytearray(256 * 1024))
 PORTION = 32
 
