@@ -50,12 +50,15 @@ class Answers:
         requests = self.requests
         rest = []
         for message in batch:
-            response = requests.get(message.message_id) if message._proto == _RESPONSE else None
-            if response is not None and not response.done():
-                del requests[message.message_id]
+            whole = message._proto == _RESPONSE  # and without more
+            response = requests.pop(message.message_id, None) if whole else None
+            if response is None:
+                if not self._is_for_somebody(message):
+                    rest.append(message)
+            elif response.done():  # cancelled, and the task has not run since
+                self._drop(message)
+            else:
                 answer(response, message, answered)
-            elif not self._is_for_somebody(message):
-                rest.append(message)
         batch[:] = rest
 
     def give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:

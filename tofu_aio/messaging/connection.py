@@ -112,6 +112,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     __slots__ = (
         "_apart",
+        "_apart_size",
         "_closed",
         "_deadline",
         "_discarding",
@@ -156,7 +157,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
         self._discarding = False  # closing: what comes is thrown away
-        self._apart: list[bytes | bytearray] | None = None  # long bodies, and what goes before
+        # Long bodies, and what goes before each.
+        self._apart: list[bytes | bytearray] | tuple[()] = ()
+        self._apart_size = 0  # bytes in it
         self._out = bytearray()  # encoded frames that the transport has not got
         self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
@@ -374,8 +377,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def queued_bytes(self) -> int:
         """Bytes that wait to be sent, here and in the transport."""
         transport = self._transport
-        apart = sum(map(len, self._apart or ()))
-        return apart + len(self._out) + (transport.get_write_buffer_size() if transport else 0)
+        buffered = transport.get_write_buffer_size() if transport else 0
+        return self._apart_size + len(self._out) + buffered
 
     def post(self, message: Message) -> int:
         """Queue a message as it is now, and return the id it travels under.
@@ -443,23 +446,20 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             if op_code == _RESPONSE:
                 self._judge(op_code, message_id)
             message_id = next_message_id()
-        out = self._out
+        out, size = self._out, len(body)
         try:
-            out += _pack(self.number, proto, status, message_id, len(headers), len(body))
+            out += _pack(self.number, proto, status, message_id, len(headers), size)
         except struct.error:
             raise _unpackable(message_id, headers, body) from None
         if headers:
             out += headers
-        if len(body) < LONG:
+        if size < LONG:
             out += body
         else:
-            self._set_apart(body)
+            out = self._set_apart(body)
         self.sent += 1
-        if (
-            op_code > _LAST_REGULAR
-            or len(out) >= self._high_water
-            # With as much the transport would hold all that it may: see docs/design/messaging.md.
-            or (self._apart and self.queued_bytes >= 2 * self._high_water)
+        if op_code > _LAST_REGULAR or (
+            len(out) + self._apart_size >= self._high_water and self._full
         ):
             self.flush()
         elif not self._flushing:
@@ -480,23 +480,35 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self.write_paused = True
             return
         apart, data = self._apart, self._out
-        self._apart, self._out = None, bytearray()
+        self._out = bytearray()
         if self.carried:
             self._release_carried()
         # It is the transport's now, which may keep it as it is.
-        if apart is None:
+        if not apart:
             transport.write(data)
-        else:
-            transport.writelines([*apart, data] if data else apart)
+            return
+        self._apart, self._apart_size = (), 0
+        if data:
+            apart.append(data)
+        transport.writelines(apart)
+        if transport.get_write_buffer_size() > self._high_water:
             # Not every asyncio looks then whether that was too much (3.12.1 and 3.13.0 do not).
             transport.set_write_buffer_limits(*self._gate.limits.water)
 
-    def _set_apart(self, body: bytes) -> None:
-        """Queue a long body as it is, after what is queued."""
-        if self._apart is None:
+    def _set_apart(self, body: bytes) -> bytearray:
+        """Queue a long body as it is, after what is queued, and return where to go on."""
+        if not self._apart:
             self._apart = []
         self._apart += (self._out, body)
+        self._apart_size += len(self._out) + len(body)
         self._out = bytearray()
+        return self._out
+
+    @property
+    def _full(self) -> bool:
+        """Whether it is time to write. Long bodies gather until the transport, which is given all
+        of them at once, would hold as much as it ever may: see docs/design/messaging.md."""
+        return not self._apart or self.queued_bytes >= 2 * self._high_water
 
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
@@ -522,7 +534,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def unsent(self) -> list[Message]:
         """The messages that were queued and never given to the transport."""
-        messages = Decoder(None, State.OVERHEARD).feed(b"".join((*(self._apart or ()), self._out)))
+        messages = Decoder(None, State.OVERHEARD).feed(b"".join((*self._apart, self._out)))
         self._forget_queue()
         return [message for message in messages if message.message_id]  # a heartbeat has none
 
@@ -531,7 +543,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.flush()
 
     def _forget_queue(self) -> None:
-        self._apart, self._out = None, bytearray()
+        self._apart, self._apart_size, self._out = (), 0, bytearray()
         if self.carried:
             self._release_carried()
 

@@ -22,7 +22,8 @@ def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
     future, which asyncio gives no public way to do: where a loop's futures have none to show, they
     call them themselves.
     """
-    for fn, context in [*(getattr(future, "_callbacks", None) or ())]:
+    callbacks = getattr(future, "_callbacks", None) or ()
+    for fn, context in [*callbacks]:
         future.remove_done_callback(fn)
         answered.append((context, fn, future))
     future.set_result(result)

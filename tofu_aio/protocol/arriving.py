@@ -22,28 +22,35 @@ class Arriving:
     Attributes:
         message: as given.
         missing: how many bytes are still to come.
-        nbytes: how many are here, with the header.
     """
 
-    __slots__ = ("_body", "_headers", "_headers_len", "message", "missing", "nbytes")
+    __slots__ = ("_body", "_body_len", "_headers", "_length", "message", "missing")
 
     def __init__(self, message: Message, headers_len: int, body_len: int) -> None:
         self.message = message
-        self._headers_len = headers_len
-        self._headers = BytesIO()
+        self._headers = BytesIO() if headers_len else None
         self._body = BytesIO()
-        self.missing = headers_len + body_len
-        self.nbytes = HEADER_SIZE
+        self._body_len = body_len
+        self._length = self.missing = headers_len + body_len
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes are here, with the header."""
+        return HEADER_SIZE + self._length - self.missing
 
     def take(self, data: memoryview) -> int:
         """Take what is its own, and return how many bytes that is."""
-        data = data[: self.missing]
-        self.missing -= len(data)
-        self.nbytes += len(data)
-        split = max(0, self._headers_len - self._headers.tell())
-        self._headers.write(data[:split])
-        self._body.write(data[split:])
-        return len(data)
+        missing = self.missing
+        if len(data) > missing:
+            data = data[:missing]
+        taken = len(data)
+        self.missing = missing - taken
+        if self._headers is not None and missing > self._body_len:
+            split = missing - self._body_len
+            self._headers.write(data[:split])
+            data = data[split:]
+        self._body.write(data)
+        return taken
 
     def content(self) -> tuple[TextHeaders, bytes]:
         """Headers and body, once nothing is missing.
@@ -51,5 +58,5 @@ class Arriving:
         Raises:
             InvalidMessage: the text headers break a rule.
         """
-        text = self._headers.getvalue()
-        return TextHeaders.decode(text) if text else EMPTY_HEADERS, self._body.getvalue()
+        headers, body = self._headers, self._body.getvalue()
+        return TextHeaders.decode(headers.getvalue()) if headers else EMPTY_HEADERS, body

@@ -227,12 +227,14 @@ class Decoder:
             stop = body_at + body_len
             permit: Permit | None = account
             if verdict is state and message_id:
-                try:
-                    if left < 1 or stop - at > unit:
-                        raise IndexError
-                    take()
-                    left -= 1
-                except IndexError:
+                one = left > 0 and stop - at <= unit
+                if one:
+                    try:
+                        take()
+                        left -= 1
+                    except IndexError:  # another thread has taken the last one since
+                        one = False
+                if not one:
                     spent = quota - left
                     if not left and spent < budget and stop - at <= unit:
                         break  # that is a portion
@@ -240,7 +242,8 @@ class Decoder:
                     if permit is None:
                         break
                     budget -= permit.worth
-                    left = max(0, min(left, budget - spent))
+                    if left > budget - spent:
+                        left = budget - spent if budget > spent else 0
                     quota = spent + left
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop

@@ -119,7 +119,8 @@ class Pool:
 
     def price(self, length: int) -> int:
         """How many permits a message of so many bytes takes."""
-        return min(self.size, -(-length // self.unit))
+        price = -(-length // self.unit)
+        return price if price < self.size else self.size  # noqa: FURB136 - min takes longer
 
     def take(self) -> bool:
         """Take a permit for somebody who can do without: not past those who wait. Any thread."""
@@ -194,11 +195,10 @@ class Account:
     def take(self, price: int) -> Permit | None:
         """Take so many permits at once, if they are free."""
         free = self.pool.free
-        taken = 0
+        pop, taken = free.pop, 0
         try:
-            while taken < price:
-                free.pop()
-                taken += 1
+            for taken in range(price):  # noqa: B007 - how many, should the next one be missing
+                pop()
         except IndexError:
             free.extend((None,) * taken)
             return None
@@ -229,6 +229,11 @@ class _Bundle:
         return self._account.pool
 
     def release(self) -> None:
-        """Give all of them back."""
-        for _ in range(self.worth):
-            self._account.release()
+        """Give all of them back, at once: nine calls would take longer than to copy 64 KiB."""
+        back = (None,) * self.worth
+        account = self._account
+        account.returned.extend(back)
+        pool = account.pool
+        pool.free.extend(back)
+        if pool.waiters or pool.parked:  # in this order, as in Pool.release
+            pool._on_release()
