@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -264,6 +265,28 @@ def test_without_a_permit_it_starves_and_keeps_order_and_bytes() -> None:
     second, last = decoder.resume()
     assert (second.body, last.op_code) == (b"2", OpCode.BYE_REQUEST)
     assert (decoder.starved, decoder.held, pool.out) == (False, 0, 1)
+
+
+class Raced(deque[None]):
+    """Permits of which another thread takes all but the first that is asked for."""
+
+    def pop(self) -> None:  # type: ignore[override]
+        if len(self) == 2:
+            self.clear()
+        super().pop()
+
+
+def test_what_another_thread_takes_meanwhile_is_waited_for() -> None:
+    pool = pool_of(3)
+    pool.free = Raced(pool.free)
+    decoder = Decoder(pool, State.OPEN)
+    (first,) = decoder.feed(frame(body=b"1") + frame(body=b"2") + frame(body=b"3"))
+    assert decoder.account is not None
+    assert (first.body, decoder.needs, decoder.account.settle()) == (b"1", 1, 1)
+    pool.free = deque([None, None])
+    rest = decoder.resume()
+    assert [message.body for message in rest] == [b"2", b"3"]
+    assert (decoder.starved, decoder.held, decoder.account.settle()) == (False, 0, 3)
 
 
 def test_nobody_overtakes_those_who_wait() -> None:

@@ -103,7 +103,7 @@ def test_a_share_that_is_reached_is_looked_at_when_a_permit_comes_back() -> None
     assert permit is not None
     pool.parked[Waiter()] = None
     permit.release()
-    assert told == [3, 4]
+    assert told == [4]
 
 
 def test_nobody_takes_past_those_who_wait() -> None:

@@ -47,7 +47,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a long message takes one permit",
-        "return min(self.size, -(-length // self.unit))",
+        "return price if price < self.size else self.size",
         "return 1",
     ),
     Mutation(
@@ -133,8 +133,8 @@ MUTATIONS = [
     ),
     Mutation(
         "the response goes to whoever asked last",
-        "response = requests.get(message.message_id)",
-        "response = next(reversed(requests.values()), None)",
+        "requests.pop(message.message_id, None) if whole",
+        "requests.popitem()[1] if whole and requests",
     ),
 ]
 

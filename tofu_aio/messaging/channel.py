@@ -537,7 +537,7 @@ class Channel(ObjectStream[Message]):
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
             byes.append(batch.pop())
         if batch:
-            self._mailbox.deliver(batch, answered)
+            self._mailbox.put(batch, answered)
             batch.clear()  # who drops a message that it has received has dropped it
         while byes:
             self._bye_heard(byes.pop())

@@ -456,10 +456,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if size < LONG:
             out += body
         else:
-            out = self._set_apart(body)
+            self._set_apart(body)
         self.sent += 1
-        if op_code > _LAST_REGULAR or (
-            len(out) + self._apart_size >= self._high_water and self._full
+        if (
+            op_code > _LAST_REGULAR
+            or len(out) >= self._high_water
+            # With as much the transport would hold all that it may: see docs/design/messaging.md.
+            or (self._apart_size and self.queued_bytes >= 2 * self._high_water)
         ):
             self.flush()
         elif not self._flushing:
@@ -480,14 +483,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self.write_paused = True
             return
         apart, data = self._apart, self._out
-        self._out = bytearray()
-        if self.carried:
-            self._release_carried()
+        self._forget_queue()
         # It is the transport's now, which may keep it as it is.
         if not apart:
             transport.write(data)
             return
-        self._apart, self._apart_size = (), 0
         if data:
             apart.append(data)
         transport.writelines(apart)
@@ -495,20 +495,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # Not every asyncio looks then whether that was too much (3.12.1 and 3.13.0 do not).
             transport.set_write_buffer_limits(*self._gate.limits.water)
 
-    def _set_apart(self, body: bytes) -> bytearray:
-        """Queue a long body as it is, after what is queued, and return where to go on."""
+    def _set_apart(self, body: bytes) -> None:
+        """Queue a long body as it is, after what is queued."""
         if not self._apart:
             self._apart = []
         self._apart += (self._out, body)
         self._apart_size += len(self._out) + len(body)
         self._out = bytearray()
-        return self._out
-
-    @property
-    def _full(self) -> bool:
-        """Whether it is time to write. Long bodies gather until the transport, which is given all
-        of them at once, would hold as much as it ever may: see docs/design/messaging.md."""
-        return not self._apart or self.queued_bytes >= 2 * self._high_water
 
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.

@@ -32,30 +32,29 @@ class Mailbox(Generic[T]):
 
     __slots__ = ("_make", "_receiver", "end", "items")
 
-    def __init__(self, make: Callable[[], deque[T]] = deque) -> None:
+    def __init__(self, make: Callable[[Iterable[T]], deque[T]] = deque) -> None:
         self._make = make
         self.items: deque[T] = cast("deque[T]", _NOTHING)
         self.end: TofuError | None = None
         self._receiver: asyncio.Future[None] | None = None
 
-    def put(self, items: Iterable[T]) -> None:
-        """Append and wake the receiver. After the end it keeps nothing: nobody would take it."""
-        if self.end is None:
-            self._append(items)
-            self._wake()
+    def put(self, items: Iterable[T], answered: Answered | None = None) -> None:
+        """Append, and wake the receiver: with those who are answered, or else in the next turn.
 
-    def deliver(self, items: Iterable[T], answered: Answered) -> None:
-        """As ``put``; but the receiver goes on when those do who are answered."""
-        if self.end is None:
-            self._append(items)
-            receiver = self._receiver
-            if receiver is not None and not receiver.done():
-                answer(receiver, None, answered)
+        After the end it keeps nothing: nobody would take it.
+        """
+        if self.end is not None:
+            return
+        if self.items:
+            self.items.extend(items)
+        else:
+            self.items = self._make(items)
+        self._wake(answered)
 
     def finish(self, error: TofuError) -> None:
         """Nothing comes after what is here."""
         self.end = error
-        self._wake()
+        self._wake(None)
 
     def close(self, error: TofuError) -> list[T]:
         """Nothing more is received, not even what is here: that is returned instead."""
@@ -92,11 +91,11 @@ class Mailbox(Generic[T]):
             await self.arrival()
         return self.items.popleft()
 
-    def _append(self, items: Iterable[T]) -> None:
-        if not self.items:
-            self.items = self._make()
-        self.items.extend(items)
-
-    def _wake(self) -> None:
-        if self._receiver is not None and not self._receiver.done():
-            self._receiver.set_result(None)
+    def _wake(self, answered: Answered | None) -> None:
+        receiver = self._receiver
+        if receiver is None or receiver.done():
+            return
+        if answered is None:
+            receiver.set_result(None)
+        else:
+            answer(receiver, None, answered)

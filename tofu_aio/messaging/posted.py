@@ -82,7 +82,7 @@ class PostedChannel:
             self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
-        self._mailbox.deliver(batch, answered)
+        self._mailbox.put(batch, answered)
         batch.clear()  # who drops a message that it has received has dropped it
 
     def accepted(self) -> None:

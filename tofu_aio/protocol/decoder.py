@@ -227,16 +227,9 @@ class Decoder:
             stop = body_at + body_len
             permit: Permit | None = account
             if verdict is state and message_id:
-                one = left > 0 and stop - at <= unit
-                if one:
-                    try:
-                        take()
-                        left -= 1
-                    except IndexError:  # another thread has taken the last one since
-                        one = False
-                if not one:
+                if left < 1 or stop - at > unit:
                     spent = quota - left
-                    if not left and spent < budget and stop - at <= unit:
+                    if left < 1 and spent < budget and stop - at <= unit:
                         break  # that is a portion
                     permit = self._take(stop - at, budget - spent, first=not spent)
                     if permit is None:
@@ -245,6 +238,14 @@ class Decoder:
                     if left > budget - spent:
                         left = budget - spent if budget > spent else 0
                     quota = spent + left
+                else:
+                    try:
+                        take()
+                    except IndexError:  # another thread was faster: as if it had been before
+                        budget = quota = quota - left
+                        left = 0
+                        continue
+                    left -= 1
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop
                 continue
