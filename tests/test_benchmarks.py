@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.benchmarks import against, compiled, processes, rounds, run, tables, targets
-from tests.benchmarks.cases import CASES, SOME, Case
+from tests.benchmarks.cases import CASES, FEW_CHANNELS, MANY_CHANNELS, SOME, Case
 from tests.benchmarks.load import Load, Meter
 from tests.benchmarks.measuring import MeasurementFailed, measure
 from tests.benchmarks.results import Results, Spread, Subject
@@ -203,6 +203,27 @@ def test_a_target_is_reached_by_the_median(rate: float, verdict: str) -> None:
     assert first.verdict() == verdict
     assert f"| {verdict} |" in tables.of_targets([first])
     assert others[0].verdict() == "not measured"
+
+
+def test_beside_a_target_stands_how_far_anybody_gets() -> None:
+    results = Results()
+    few, many = FEW_CHANNELS.title, MANY_CHANNELS.title
+    for case, who, rate in [
+        (SOME.title, "bare", 100.0),
+        (SOME.title, "tofu", 40.0),
+        (SOME.title, "sketch", 60.0),
+        (few, "tofu", 50.0),
+        (many, "tofu", 40.0),
+        (few, "bare", 100.0),
+        (many, "bare", 70.0),
+    ]:
+        results.add(Subject(case, who, "asyncio"), {"rate": rate})
+    told = {outcome.target.title: outcome for outcome in targets.outcomes(results, ["asyncio"])}
+    first = told[f"{SOME.title}: rate over that of bare"]
+    busy = told[f"{many}: rate over that at 10"]
+    assert (first.spread, first.limit) == (Spread.of([0.4]), Spread.of([0.6]))
+    assert (busy.spread, busy.limit) == (Spread.of([0.8]), Spread.of([0.7]))
+    assert "| 0.40 | not reached | 0.60 |" in tables.of_targets([first])
 
 
 def test_a_meter_counts_what_comes_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

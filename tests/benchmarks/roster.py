@@ -42,6 +42,7 @@ CONTENDERS = {
     "sketch": Contender("a sketch, no promises"),
     "tofu": Contender("tofu_aio"),
     "requests": Contender("tofu_aio, request()"),
+    "sketch_requests": Contender("a sketch, requests"),
     "streams": Contender("asyncio streams"),
     "picows": Contender("picows", "picows", "picows"),
     "websockets": Contender("websockets", "websockets", "websockets"),

@@ -86,7 +86,7 @@ def of_events(results: Results) -> str:
 
 
 def of_targets(outcomes: Iterable[Outcome]) -> str:
-    """Reached or not, by the median of the rounds."""
+    """Reached or not, by the median of the rounds; and what the limit is."""
     rows: list[list[str]] = [
         [
             outcome.target.title,
@@ -94,13 +94,16 @@ def of_targets(outcomes: Iterable[Outcome]) -> str:
             str(outcome.target.bound),
             range_of(outcome.spread),
             outcome.verdict(),
+            range_of(outcome.limit),
         ]
         for outcome in outcomes
     ]
     rows += [
-        [title, "", "", NOTHING, f"not measured: {why}"] for title, why in NOT_MEASURED.items()
+        [title, "", "", NOTHING, f"not measured: {why}", NOTHING]
+        for title, why in NOT_MEASURED.items()
     ]
-    return table("Targets", ["target", "loop", "bound", "measured", "verdict"], rows)
+    columns = ["target", "loop", "bound", "measured", "verdict", "limit"]
+    return table("Targets", columns, rows)
 
 
 def all_of(

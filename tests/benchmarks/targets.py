@@ -53,6 +53,8 @@ class Target:
         theirs: whose the other is.
         bound: of the comparison.
         how: what is compared, in each round.
+        limit: who, in our place, tells how far anybody gets here: the bare protocol, or a sketch
+            that keeps no promise; "" if nobody does.
     """
 
     title: str
@@ -61,14 +63,16 @@ class Target:
     theirs: Subject
     bound: Bound
     how: How = Results.ratio
+    limit: str = ""
 
 
 class Outcome(NamedTuple):
-    """What became of a target on a loop."""
+    """What became of a target on a loop, and what the limit is there, if anybody tells."""
 
     target: Target
     loop: str
     spread: Spread | None
+    limit: Spread | None
 
     def verdict(self) -> Verdict:
         """By the median of the rounds."""
@@ -77,7 +81,7 @@ class Outcome(NamedTuple):
         return "reached" if self.target.bound.holds(self.spread.median) else "not reached"
 
 
-def rate(case: Case, rival: str, least: float, contender: str = "tofu") -> Target:
+def rate(case: Case, rival: str, least: float, contender: str = "tofu", limit: str = "") -> Target:
     """Echoes a second over a rival's."""
     what = ", request() from 64 tasks" if contender == "requests" else ""
     return Target(
@@ -86,6 +90,7 @@ def rate(case: Case, rival: str, least: float, contender: str = "tofu") -> Targe
         Subject(case.title, contender, EACH),
         Subject(case.title, rival, EACH),
         Bound("≥", least),
+        limit=limit,
     )
 
 
@@ -97,6 +102,7 @@ def busy(many: Case, few: Case) -> Target:
         Subject(many.title, "tofu", EACH),
         Subject(few.title, "tofu", EACH),
         Bound("≥", 0.8),
+        limit="bare",
     )
 
 
@@ -124,21 +130,22 @@ def reactor(title: str, figure: str, contender: str, bound: Bound) -> Target:
 
 
 TARGETS = [
-    rate(SOME, "bare", 0.55),
+    rate(SOME, "bare", 0.55, limit="sketch"),
     rate(SOME, "picows", 1.2),
     rate(SOME, "websockets", 3),
     rate(SOME, "pyzmq", 10),
     rate(SOME, "pynng", 10),
     rate(SOME, "grpc", 10),
-    rate(MANY, "bare", 0.65),
+    rate(MANY, "bare", 0.65, limit="sketch"),
     Target(
         f"{ONE.title}: round trip (p50) over that of bare",
         "p50",
         Subject(ONE.title, "tofu", EACH),
         Subject(ONE.title, "bare", EACH),
         Bound("≤", 1.15),
+        limit="sketch",
     ),
-    rate(SOME, "bare", 0.35, contender="requests"),
+    rate(SOME, "bare", 0.35, contender="requests", limit="sketch_requests"),
     Target(
         f"{LARGE.title}: bytes a second over those of bare",
         "bytes",
@@ -182,10 +189,22 @@ def outcomes(results: Results, loops: Iterable[str]) -> list[Outcome]:
     told = []
     for target in TARGETS:
         for loop in [target.ours.loop] if target.ours.loop else loops:
-            ours = target.ours._replace(loop=loop)
-            theirs = target.theirs._replace(loop=target.theirs.loop or loop)
-            told.append(Outcome(target, loop, target.how(results, target.figure, ours, theirs)))
+            spread = compared(results, target, loop, target.ours.contender)
+            limit = compared(results, target, loop, target.limit) if target.limit else None
+            told.append(Outcome(target, loop, spread, limit))
     return told
+
+
+def compared(results: Results, target: Target, loop: str, who: str) -> Spread | None:
+    """What is measured on a loop for a target, with somebody in our place."""
+    ours, theirs = (
+        subject._replace(
+            contender=who if subject.contender == target.ours.contender else subject.contender,
+            loop=subject.loop or loop,
+        )
+        for subject in (target.ours, target.theirs)
+    )
+    return target.how(results, target.figure, ours, theirs)
 
 
 def to_json(outcomes: Iterable[Outcome]) -> list[dict[str, object]]:
@@ -196,6 +215,7 @@ def to_json(outcomes: Iterable[Outcome]) -> list[dict[str, object]]:
             "loop": outcome.loop,
             "bound": str(outcome.target.bound),
             "measured": outcome.spread,
+            "limit": outcome.limit,
             "verdict": outcome.verdict(),
         }
         for outcome in outcomes

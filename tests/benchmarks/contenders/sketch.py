@@ -13,10 +13,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import TypeVar, cast
 
 from tests.benchmarks.contenders.streams import HEADER
 from tests.benchmarks.load import Load, Meter
+
+T = TypeVar("T")
 
 BUFFER = memoryview(bytearray(256 * 1024))
 PORTION = 32
@@ -51,8 +53,9 @@ class Channel(asyncio.BufferedProtocol):
         if self.left_over:
             data = self.left_over + data
         at, end, portion = 0, len(data), PORTION
-        unpack, new, append = HEADER.unpack_from, Message.__new__, self.items.append
+        unpack, new = HEADER.unpack_from, Message.__new__
         while True:
+            batch: list[Message] = []
             left = portion
             while left and at + 16 <= end:
                 _, _, _, message_id, _, size = unpack(data, at)
@@ -62,14 +65,10 @@ class Channel(asyncio.BufferedProtocol):
                 message = new(Message)
                 message.message_id = message_id
                 message.body = data[at + 16 : stop]
-                append(message)
+                batch.append(message)
                 at = stop
                 left -= 1
-            if self.receiver is not None and self.items:
-                ((go_on, context),) = self.receiver._callbacks
-                self.receiver.remove_done_callback(go_on)
-                self.receiver.set_result(None)
-                context.run(go_on, self.receiver)
+            self.received(batch)
             if self.out:
                 out, self.out = self.out, bytearray()
                 self.transport.write(out)
@@ -77,6 +76,12 @@ class Channel(asyncio.BufferedProtocol):
                 break
             portion *= 2
         self.left_over = data[at:]
+
+    def received(self, batch: list[Message]) -> None:
+        """Whoever waits takes them."""
+        self.items.extend(batch)
+        if self.receiver is not None and self.items:
+            go_on(self.receiver, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.receiver is not None and not self.receiver.done():
@@ -97,6 +102,14 @@ class Channel(asyncio.BufferedProtocol):
         out = self.out
         out += HEADER.pack(0, 0, 0, message_id, 0, len(body))
         out += body
+
+
+def go_on(waiting: asyncio.Future[T], result: T) -> None:
+    """Continue who waits, there and then."""
+    ((step, context),) = waiting._callbacks
+    waiting.remove_done_callback(step)
+    waiting.set_result(result)
+    context.run(step, waiting)
 
 
 async def echo(channel: Channel) -> None:

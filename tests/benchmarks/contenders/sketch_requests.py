@@ -1,0 +1,54 @@
+"""Requests from many tasks over the sketch's channel: its server, and futures by message id."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.benchmarks.contenders import sketch
+from tests.benchmarks.load import Load, Meter, until_one_ends
+
+serve = sketch.serve
+
+
+class Channel(sketch.Channel):
+    """The client's side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[int, asyncio.Future[sketch.Message]] = {}
+        self.last_id = 0
+
+    def received(self, batch: list[sketch.Message]) -> None:
+        """Each is an answer."""
+        for message in batch:
+            sketch.go_on(self.asked.pop(message.message_id), message)
+
+    async def request(self, body: bytes) -> sketch.Message:
+        """Queue a message and wait for the one with its id."""
+        self.last_id = message_id = self.last_id + 1
+        await self.send(message_id, body)
+        answer: asyncio.Future[sketch.Message] = self.loop.create_future()
+        self.asked[message_id] = answer
+        return await answer
+
+
+async def drive(load: Load, port: int, meter: Meter) -> None:
+    """Each task asks and waits for its answer, over and over."""
+    _, channel = await asyncio.get_running_loop().create_connection(Channel, "127.0.0.1", port)
+    body = bytes(load.size)
+    left = meter.lap()
+
+    async def ask() -> None:
+        nonlocal left
+        while True:
+            await channel.request(body)
+            left -= 1
+            if not left and not (left := meter.lap()):
+                return
+
+    tasks = [asyncio.create_task(ask()) for _ in range(load.window)]
+    await asyncio.sleep(0)  # all have asked
+    channel.transport.write(bytes(channel.out))
+    channel.out.clear()
+    await until_one_ends(tasks)
+    channel.transport.abort()
