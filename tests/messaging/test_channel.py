@@ -34,6 +34,7 @@ from tofu_aio import Message, OpCode, State, Status, Triggers
 from tofu_aio.messaging import answers as answers_module
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.protocol.op_code import MORE_BIT
 
 Closing = Callable[[tofu.Channel], Awaitable[None]]
 
@@ -492,6 +493,23 @@ async def test_a_request_may_be_cancelled_at_any_moment(
     assert engine.statistics().pool_free == engine.statistics().pool_size
     await client.aclose()
     await serving
+
+
+async def test_no_part_of_a_response_comes_to_who_did_not_ask(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    request = asyncio.create_task(client.request())
+    with await server.receive() as asked:
+        message_id = asked.message_id
+    request.cancel()
+    for more in (MORE_BIT, MORE_BIT, 0):
+        part = frame(OpCode.RESPONSE | more, b"part", message_id=message_id)
+        connection_of(client).data_received(part)
+    await turns(3)
+    assert request.cancelled()
+    assert client.statistics().late_responses == 3
+    assert not answers_of(client)._abandoned
+    assert not client._mailbox.items
+    await client.aclose()
 
 
 @pytest.mark.parametrize("first", ["response", "cancel"])

@@ -29,7 +29,10 @@ HIGH_WATER = 2 * LONG
 
 
 class FakeTransport(asyncio.Transport):
-    """Does what asyncio's contract says, when the test says so."""
+    """Does what asyncio's contract says, when the test says so.
+
+    Like some asyncios it does not look after ``writelines`` whether its buffer is too full.
+    """
 
     def __init__(self, protocol: Connection) -> None:
         super().__init__()
@@ -47,23 +50,27 @@ class FakeTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high is not None
         self.high = high
+        if self.buffered > high:
+            self.protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
 
     def write(self, data: Any) -> None:
-        assert data, "an empty write"
-        if self.lost:
-            return
-        self.writes.append(bytes(data))
-        if self.stuck:
-            was, self.buffered = self.buffered, self.buffered + len(data)
-            if was <= self.high < self.buffered:
-                self.protocol.pause_writing()
+        was = self.buffered
+        self._keep(bytes(data))
+        if was <= self.high < self.buffered:
+            self.protocol.pause_writing()
 
     def writelines(self, pieces: Any) -> None:
         self.gathered.append(list(pieces))
-        self.write(b"".join(pieces))
+        self._keep(b"".join(pieces))
+
+    def _keep(self, data: bytes) -> None:
+        assert data, "an empty write"
+        if not self.lost:
+            self.writes.append(data)
+            self.buffered += len(data) * self.stuck
 
     def take(self) -> None:
         """The peer takes all."""

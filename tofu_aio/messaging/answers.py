@@ -101,10 +101,11 @@ class Answers:
         response = self.requests.pop(message_id, None)
         if response is None:
             return self._continues(message, message_id)
+        # It comes in parts, which request() has no place for.
+        self._abandon(message_id)
         if response.done():  # cancelled, and the task has not run since
             self._drop(message)
         else:
-            self._abandon(message_id)
             message.release()
             response.set_exception(
                 InvalidMoreUsage(

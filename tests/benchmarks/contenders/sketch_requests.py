@@ -23,6 +23,11 @@ class Channel(sketch.Channel):
         for message in batch:
             sketch.go_on(self.asked.pop(message.message_id), message)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        for answer in self.asked.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError())
+
     async def request(self, body: bytes) -> sketch.Message:
         """Queue a message and wait for the one with its id."""
         self.last_id = message_id = self.last_id + 1
@@ -50,5 +55,7 @@ async def drive(load: Load, port: int, meter: Meter) -> None:
     await asyncio.sleep(0)  # all have asked
     channel.transport.write(bytes(channel.out))
     channel.out.clear()
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    channel.transport.pause_reading()  # for who is cancelled now, no answer may come
     await until_one_ends(tasks)
     channel.transport.abort()
