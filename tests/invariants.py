@@ -106,7 +106,7 @@ BREACHES = [
         Mutation(
             "long bodies fill the transport without end",
             "            transport.set_write_buffer_limits(*self._gate.limits.water)\n",
-            "",
+            "            pass\n",
         ),
         "messaging/test_connection.py::"
         "test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room",
