@@ -40,7 +40,7 @@ FRAMED = ("bare", "tofu", "streams", "websockets")
 MANY_AT_ONCE = ("bare", "tofu")
 ALONE = (*DOCUMENTED, "sketch")
 # With one message under way there is nothing to drain, and a task is as good as a loop.
-PIPELINED = (*ALONE, "requests", "sketch_requests", "pyzmq_drained", "pynng_drained")
+PIPELINED = (*ALONE, "sketch_pool", "requests", "sketch_requests", "pyzmq_drained", "pynng_drained")
 
 ONE = Case("64 B, window 1", ALONE, 1, 64)
 SOME = Case("64 B, window 64", PIPELINED, 64, 64)

@@ -40,6 +40,7 @@ class Contender:
 CONTENDERS = {
     "bare": Contender("bare protocol"),
     "sketch": Contender("a sketch, no promises"),
+    "sketch_pool": Contender("a sketch, our receiving"),
     "tofu": Contender("tofu_aio"),
     "requests": Contender("tofu_aio, request()"),
     "sketch_requests": Contender("a sketch, requests"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,17 @@ import pytest
 
 from tests.cli.processes import Ended, Run, Running, Start, python_path, spawn
 from tofu_aio.cli.app import run
+
+
+@pytest.fixture(autouse=True)
+def hung_up() -> Iterator[None]:
+    """SIGHUP ends: a run of the tests under nohup(1) ignores it, and so would what they start."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

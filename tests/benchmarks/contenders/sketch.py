@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, TypeVar, cast
 
 from tests.benchmarks.contenders.streams import HEADER
 from tests.benchmarks.load import Load, Meter
@@ -24,8 +24,15 @@ BUFFER = memoryview(bytearray(256 * 1024))
 PORTION = 32
 
 
+class Received(Protocol):
+    """What a message has at least."""
+
+    message_id: int
+    body: bytes
+
+
 class Message:
-    """What was received."""
+    """One with nothing else."""
 
     __slots__ = ("body", "message_id")
     message_id: int
@@ -37,7 +44,7 @@ class Channel(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self.left_over = b""
-        self.items: deque[Message] = deque()
+        self.items: deque[Received] = deque()
         self.out = bytearray()
         self.receiver: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
@@ -69,19 +76,23 @@ class Channel(asyncio.BufferedProtocol):
                 at = stop
                 left -= 1
             self.received(batch)
-            if self.out:
-                out, self.out = self.out, bytearray()
-                self.transport.write(out)
+            self.flush()
             if left:
                 break
             portion *= 2
         self.left_over = data[at:]
 
-    def received(self, batch: list[Message]) -> None:
+    def received(self, batch: Iterable[Received]) -> None:
         """Whoever waits takes them."""
         self.items.extend(batch)
         if self.receiver is not None and self.items:
             go_on(self.receiver, None)
+
+    def flush(self) -> None:
+        """One write for all that was answered."""
+        if self.out:
+            out, self.out = self.out, bytearray()
+            self.transport.write(out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.receiver is not None and not self.receiver.done():
@@ -90,7 +101,7 @@ class Channel(asyncio.BufferedProtocol):
     def __aiter__(self) -> Channel:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> Received:
         if not self.items:
             self.receiver = self.loop.create_future()
             await self.receiver
@@ -121,13 +132,18 @@ async def echo(channel: Channel) -> None:
         channel.transport.abort()
 
 
+def serve(load: Load) -> AbstractAsyncContextManager[int]:
+    """Echo messages."""
+    return serving(Channel)
+
+
 @asynccontextmanager
-async def serve(load: Load) -> AsyncIterator[int]:
-    """Echo messages, a task for each connection."""
+async def serving(make: Callable[[], Channel]) -> AsyncIterator[int]:
+    """A task for each connection."""
     tasks = set()
 
     def accept() -> Channel:
-        channel = Channel()
+        channel = make()
         tasks.add(asyncio.create_task(echo(channel)))
         return channel
 
@@ -139,13 +155,17 @@ async def serve(load: Load) -> AsyncIterator[int]:
 
 async def drive(load: Load, port: int, meter: Meter) -> None:
     """Keep a window under way."""
-    _, channel = await asyncio.get_running_loop().create_connection(Channel, "127.0.0.1", port)
+    await driving(Channel, load, port, meter)
+
+
+async def driving(make: Callable[[], Channel], load: Load, port: int, meter: Meter) -> None:
+    """Keep a window under way."""
+    _, channel = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
     body = bytes(load.size)
     left = meter.lap()
-    for message_id in range(load.window):
+    for message_id in range(1, load.window + 1):
         await channel.send(message_id, body)
-    channel.transport.write(bytes(channel.out))
-    channel.out.clear()
+    channel.flush()
     async for message in channel:
         left -= 1
         if not left and not (left := meter.lap()):

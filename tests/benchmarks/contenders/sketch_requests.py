@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from tests.benchmarks.contenders import sketch
 from tests.benchmarks.load import Load, Meter, until_one_ends
@@ -15,10 +16,10 @@ class Channel(sketch.Channel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: dict[int, asyncio.Future[sketch.Message]] = {}
+        self.asked: dict[int, asyncio.Future[sketch.Received]] = {}
         self.last_id = 0
 
-    def received(self, batch: list[sketch.Message]) -> None:
+    def received(self, batch: Iterable[sketch.Received]) -> None:
         """Each is an answer."""
         for message in batch:
             sketch.go_on(self.asked.pop(message.message_id), message)
@@ -28,11 +29,11 @@ class Channel(sketch.Channel):
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
 
-    async def request(self, body: bytes) -> sketch.Message:
+    async def request(self, body: bytes) -> sketch.Received:
         """Queue a message and wait for the one with its id."""
         self.last_id = message_id = self.last_id + 1
         await self.send(message_id, body)
-        answer: asyncio.Future[sketch.Message] = self.loop.create_future()
+        answer: asyncio.Future[sketch.Received] = self.loop.create_future()
         self.asked[message_id] = answer
         return await answer
 
@@ -53,8 +54,7 @@ async def drive(load: Load, port: int, meter: Meter) -> None:
 
     tasks = [asyncio.create_task(ask()) for _ in range(load.window)]
     await asyncio.sleep(0)  # all have asked
-    channel.transport.write(bytes(channel.out))
-    channel.out.clear()
+    channel.flush()
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     channel.transport.pause_reading()  # for who is cancelled now, no answer may come
     await until_one_ends(tasks)
