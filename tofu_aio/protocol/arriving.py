@@ -58,5 +58,7 @@ class Arriving:
         Raises:
             InvalidMessage: the text headers break a rule.
         """
-        headers, body = self._headers, self._body.getvalue()
-        return TextHeaders.decode(headers.getvalue()) if headers else EMPTY_HEADERS, body
+        body = self._body.getvalue()
+        if self._headers is None:
+            return EMPTY_HEADERS, body
+        return TextHeaders.decode(self._headers.getvalue()), body
