@@ -206,12 +206,9 @@ def test_a_target_is_reached_by_the_median(rate: float, verdict: str) -> None:
 
 
 def test_beside_a_target_stands_how_far_anybody_gets() -> None:
-    results = Results()
+    results = spreads({"bare": 100, "tofu": 40, "sketch": 60})
     few, many = FEW_CHANNELS.title, MANY_CHANNELS.title
     for case, who, rate in [
-        (SOME.title, "bare", 100.0),
-        (SOME.title, "tofu", 40.0),
-        (SOME.title, "sketch", 60.0),
         (few, "tofu", 50.0),
         (many, "tofu", 40.0),
         (few, "bare", 100.0),

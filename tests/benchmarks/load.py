@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict, dataclass, field
 
 LAP = 0.004
@@ -105,6 +105,27 @@ class Meter:
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 """Of the time of a round trip."""
+
+
+def asking(
+    request: Callable[[bytes], Awaitable[object]], load: Load, meter: Meter
+) -> list[asyncio.Task[None]]:
+    """As many tasks as the window has: each asks and waits for its answer, over and over.
+
+    The first of them ends when the time is up.
+    """
+    body = bytes(load.size)
+    left = meter.lap()
+
+    async def ask() -> None:
+        nonlocal left
+        while True:
+            await request(body)
+            left -= 1
+            if not left and not (left := meter.lap()):
+                return
+
+    return [asyncio.create_task(ask()) for _ in range(load.window)]
 
 
 async def until_one_ends(tasks: Collection[asyncio.Task[None]]) -> None:

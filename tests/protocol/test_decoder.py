@@ -270,7 +270,7 @@ def test_without_a_permit_it_starves_and_keeps_order_and_bytes() -> None:
 class Raced(deque[None]):
     """Permits of which another thread takes all but the first that is asked for."""
 
-    def pop(self) -> None:  # type: ignore[override]
+    def pop(self) -> None:  # type: ignore[override]  # no index, as the deque it is
         if len(self) == 2:
             self.clear()
         super().pop()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from tests.benchmarks.contenders import sketch
-from tests.benchmarks.load import Load, Meter, until_one_ends
+from tests.benchmarks.load import Load, Meter, asking, until_one_ends
 
 serve = sketch.serve
 
@@ -39,20 +39,9 @@ class Channel(sketch.Channel):
 
 
 async def drive(load: Load, port: int, meter: Meter) -> None:
-    """Each task asks and waits for its answer, over and over."""
+    """As many tasks as the window has."""
     _, channel = await asyncio.get_running_loop().create_connection(Channel, "127.0.0.1", port)
-    body = bytes(load.size)
-    left = meter.lap()
-
-    async def ask() -> None:
-        nonlocal left
-        while True:
-            await channel.request(body)
-            left -= 1
-            if not left and not (left := meter.lap()):
-                return
-
-    tasks = [asyncio.create_task(ask()) for _ in range(load.window)]
+    tasks = asking(channel.request, load, meter)
     await asyncio.sleep(0)  # all have asked
     channel.flush()
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
