@@ -125,7 +125,7 @@ BREACHES = [
         Mutation(
             "who waits shortest is served first",
             "reader = pool.waiters.popleft()",
-            "reader = pool.waiters.pop()",
+            "reader = pool.waiters.popitem()[0]",
         ),
         "messaging/test_flow.py::test_who_waits_longest_is_first",
     ),

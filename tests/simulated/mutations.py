@@ -23,7 +23,7 @@ MUTATIONS = [
     Mutation(
         "who waits shortest is served first",
         "reader = pool.waiters.popleft()",
-        "reader = pool.waiters.pop()",
+        "reader = pool.waiters.popitem()[0]",
     ),
     Mutation(
         "a chunk of new data takes permits past those who wait",

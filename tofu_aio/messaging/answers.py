@@ -1,59 +1,66 @@
-"""What a channel has asked, and who gets the answer: requests, exchanges, and those given up."""
+"""What a channel has asked, and who gets the answer: requests, exchanges, and the mailbox."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
-from ..protocol.errors import InvalidMoreUsage, TofuError, again
+from ..protocol.errors import TofuError, again
 from ..protocol.message import Message
 from ..protocol.op_code import OP_CODE_MASK, OpCode
+from ..protocol.status import LEFT, Status
+from .agreements import Extension
+from .connection import Connection
 from .exchange import Exchange
+from .joining import Join
 from .waking import Answered, answer
-
-ABANDONED: Final = 1024
-"""Requests given up whose responses are still recognized and dropped. An older one, should its
-response come after all, is received like any other message."""
 
 _REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
+_MISSING: Final = object()
 
 
 class Answers:
-    """Sorts out what came for somebody who waits for it.
+    """Gives each response to whoever asked for it.
+
+    A response that nobody waits for any more is dropped and counted, however late it comes: it
+    belongs to nothing here, which needs no memory of what was given up.
+
+    Args:
+        connection: the channel's.
 
     Attributes:
         requests: who waits for the response, by message id.
+        counted: by message id, whose responses take permits: exchanges, and None for a request that
+            the application posted, and whose response goes to the mailbox.
         late: responses that came after whoever asked had gone.
+        warned: the log says already that responses wait behind unread messages.
     """
 
-    __slots__ = ("_abandoned", "_exchanges", "late", "requests")
+    __slots__ = ("_connection", "_joins", "counted", "late", "requests", "warned")
 
-    def __init__(self) -> None:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self.requests: dict[int, asyncio.Future[Message]] = {}
-        # By message id: our own exchanges; by its negative: the peer's, who counts for itself.
-        self._exchanges: dict[int, Exchange] = {}
-        self._abandoned: dict[int, None] = {}  # likewise, the oldest first
+        self.counted: dict[int, Exchange | None] = {}
+        self._joins: dict[int, Join] = {}
         self.late = 0
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any message that comes may be for somebody."""
-        return bool(self.requests or self._exchanges or self._abandoned)
-
-    def exchanging(self, key: int) -> bool:
-        """Whether an exchange of ours has this message id, or one of the peer's its negative."""
-        return key in self._exchanges
+        self.warned = False
 
     def sort(self, batch: list[Message], answered: Answered) -> None:
-        """Give the answers to those who asked, and leave the rest in the batch."""
-        requests = self.requests
+        """Give responses to those who asked, and leave the rest in the batch."""
+        requests, joins = self.requests, self._joins
         rest = []
         for message in batch:
-            whole = message._proto == _RESPONSE  # and without more
-            response = requests.pop(message.message_id, None) if whole else None
+            proto, message_id = message._proto, message.message_id
+            if proto & OP_CODE_MASK != _RESPONSE:
+                rest.append(message)
+                continue
+            whole = proto == _RESPONSE and message_id not in joins
+            response = requests.pop(message_id, None) if whole else None
             if response is None:
-                if not self._is_for_somebody(message):
+                if self._goes_to_mailbox(message, answered):
                     rest.append(message)
             elif response.done():  # cancelled, and the task has not run since
                 self._drop(message)
@@ -63,24 +70,26 @@ class Answers:
 
     def give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
         """The caller has gone; the response may come later, or be here in this very moment."""
-        if self.requests.pop(message_id, None) is not None:
-            self._abandon(message_id)
-        elif not response.cancelled() and response.exception() is None:
-            self._drop(response.result())
+        if self.requests.pop(message_id, None) is None:
+            if not response.cancelled() and response.exception() is None:
+                self._drop(response.result())
+            return
+        self._end_join(message_id)
+        self._take_back(message_id)
 
     def begin(self, exchange: Exchange) -> None:
         """Give it the parts that come."""
-        self._exchanges[_key(exchange)] = exchange
+        self.counted[exchange.message_id] = exchange
 
     def forget(self, exchange: Exchange) -> None:
         """Nobody takes the parts of an exchange any more."""
-        if self._exchanges.pop(_key(exchange), None) is not None and exchange.begun:
-            self._abandon(_key(exchange))
+        self.counted.pop(exchange.message_id, None)
 
     def close(self, error: TofuError) -> None:
         """This side closes: nothing more is received, not even what is here."""
-        for exchange in self._exchanges.values():
-            exchange.close(error)
+        for exchange in self.counted.values():
+            if exchange is not None:
+                exchange.close(error)
         self.fail(error)
 
     def fail(self, error: TofuError) -> None:
@@ -89,57 +98,72 @@ class Answers:
         for response in requests.values():
             if not response.done():
                 response.set_exception(again(error))
-        exchanges, self._exchanges = self._exchanges, {}
-        for exchange in exchanges.values():
+        for message_id in list(self._joins):
+            self._end_join(message_id)
+        exchanges = [exchange for exchange in self.counted.values() if exchange is not None]
+        self.counted.clear()
+        for exchange in exchanges:
             exchange.lose(error)
 
-    def _is_for_somebody(self, message: Message) -> bool:
-        """Whether this is for a request or an exchange, which has it now, or has gone."""
-        op_code, message_id = message._proto & OP_CODE_MASK, message.message_id
-        if op_code != _RESPONSE:
-            return op_code == _REQUEST and self._continues(message, -message_id)
-        response = self.requests.pop(message_id, None)
-        if response is None:
-            return self._continues(message, message_id)
-        # It comes in parts, which request() has no place for.
-        self._abandon(message_id)
-        if response.done():  # cancelled, and the task has not run since
-            self._drop(message)
-        else:
-            message.release()
-            response.set_exception(
-                InvalidMoreUsage(
-                    f"the response to request {message_id} comes in parts: "
-                    "use stream() instead of request()"
-                )
-            )
-        return True
-
-    def _continues(self, message: Message, key: int) -> bool:
-        """Whether this is a part of an exchange, which has it now, or of what was given up."""
-        exchange = self._exchanges.get(key)
-        if exchange is not None:
-            if not message.more:
-                del self._exchanges[key]
-            exchange.received(message)
-        elif key in self._abandoned:
-            if not message.more:
-                del self._abandoned[key]
-            self._drop(message)
-        else:
+    def _goes_to_mailbox(self, message: Message, answered: Answered) -> bool:
+        """Whether this answers a posted request; else it is given to whoever waits, or dropped."""
+        message_id = message.message_id
+        response = self.requests.get(message_id)
+        if response is not None:
+            self._join(message, response, answered)
             return False
-        return True
+        exchange = self.counted.get(message_id, _MISSING)
+        if exchange is not _MISSING and not message.more:
+            del self.counted[message_id]
+        if isinstance(exchange, Exchange):
+            exchange.received(message)
+        elif exchange is None:
+            return True
+        else:
+            self._drop(message)
+        return False
 
-    def _abandon(self, key: int) -> None:
-        self._abandoned[key] = None
-        if len(self._abandoned) > ABANDONED:
-            del self._abandoned[next(iter(self._abandoned))]
+    def _join(self, part: Message, response: asyncio.Future[Message], answered: Answered) -> None:
+        """A part of the response to a ``request()``."""
+        message_id, last = part.message_id, not part.more
+        if response.done():  # cancelled, and the task has not run since
+            self._drop(part)
+            return
+        failed = part.status is not Status.SUCCESS
+        if failed and last:
+            self._end_join(message_id)
+        else:
+            join = self._joins.get(message_id)
+            if join is None:
+                join = Join(
+                    self._connection.joining, f"the response to request {message_id}", keep=False
+                )
+                self._joins[message_id] = join
+            error = join.add(part)
+            if error is not None:
+                del self._joins[message_id], self.requests[message_id]
+                response.set_exception(error)
+                if not last:
+                    self._take_back(message_id)
+                return
+            if not last:
+                return
+            del self._joins[message_id]
+            part = join.whole(part)
+        del self.requests[message_id]
+        answer(response, part, answered)
+
+    def _end_join(self, message_id: int) -> None:
+        join = self._joins.pop(message_id, None)
+        if join is not None:
+            join.drop()
+
+    def _take_back(self, message_id: int) -> None:
+        """Tell the peer, if it wants to know, that nobody waits for this response any more."""
+        if self._connection.peer_supports & Extension.CANCEL:
+            with contextlib.suppress(TofuError):  # it cannot answer any more
+                self._connection.put(_REQUEST, message_id, status=LEFT)
 
     def _drop(self, message: Message) -> None:
         self.late += 1
         message.release()
-
-
-def _key(exchange: Exchange) -> int:
-    """What its parts are found by."""
-    return exchange.message_id if exchange.asks else -exchange.message_id

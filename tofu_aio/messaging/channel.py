@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
+from weakref import ref
 
+from anyio import CancelScope
 from anyio.abc import ObjectStream
 
-from ..protocol.binary_header import BinaryHeader
+from ..protocol.binary_header import MAX_PART, BinaryHeader
+from ..protocol.decoder import Exemptions
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
+    InvalidBodyLen,
     InvalidChannelNumber,
     InvalidMessageId,
+    InvalidMoreUsage,
     InvalidOpCode,
     NotAllowed,
     PeerDisconnected,
@@ -22,22 +30,27 @@ from ..protocol.errors import (
 )
 from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import Message, next_message_id
-from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
+from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
-from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
+from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
+from .agreements import Extension
 from .answers import Answers
 from .attributes import Attributes, channel_attributes
 from .checks import checked_seconds
 from .connection import Connection, when_sending
 from .exchange import Exchange
 from .holdings import Holdings, of_connection, of_messages
+from .incoming import IncomingRequests
 from .mailbox import Mailbox
+from .parts import Body, length_of, send_in_parts
 from .peer import Peer
 from .receipts import inbox
 from .statistics import ChannelStatistics
 from .triggers import Triggers
 from .waking import Answered
+
+logger = logging.getLogger(__name__)
 
 # What the hot paths use for each message: a global is found faster than an enum's member.
 _REQUEST: Final = int(OpCode.REQUEST)
@@ -47,7 +60,17 @@ _LAST_REGULAR: Final = _SIGNAL
 _SUCCESS: Final = Status.SUCCESS
 _BYE_HEARD: Final = State.BYE_HEARD
 
+_ANSWERED: Final = _REQUEST | ANSWERED_BIT
+
+# What channels share that have asked nothing yet, and heard no request in parts.
+_NOTHING_ASKED: Final = Exemptions()
+_TAKES_BACK: Final = Exemptions(withdrawals=True)
+
 _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
+
+
+def _always() -> bool:
+    return True
 
 
 class Channel(ObjectStream[Message]):
@@ -78,7 +101,11 @@ class Channel(ObjectStream[Message]):
         self._forget = forget  # called once, with the number, when the socket is gone
         self._welcome = welcome  # the listener's headers, encoded, of its answer to a Hello
         self._mailbox = Mailbox(inbox())
-        self._answers: Answers | None = None  # once something was asked
+        # Once something was asked, or came that is no plain request or signal.
+        self._answers: Answers | None = None
+        self._incoming: IncomingRequests | None = None
+        self._long_sends: asyncio.Lock | None = None  # once a body took several messages
+        connection.decoder.exempt = _NOTHING_ASKED
         self._half_closed = False  # the peer said Bye with send_eof: it still listens
         self._hello: Message | None = None
         self._peer: Peer | None = None
@@ -143,13 +170,18 @@ class Channel(ObjectStream[Message]):
             received=connection.received,
             sent=connection.sent,
             queued_bytes=connection.queued_bytes,
-            held=account.settle() if account is not None else 0,
+            held=len(account.taken) if account is not None else 0,
+            awaited=self._awaited(),
             suspended=connection.suspended_at is not None,
             suspended_for=connection.waited,
             suspensions=connection.suspensions,
             late_responses=self._answers.late if self._answers is not None else 0,
             triggers=self.triggers,
         )
+
+    def _awaited(self) -> int:
+        """Requests under way."""
+        return len(self._answers.requests) if self._answers is not None else 0
 
     def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the application and for the peer."""
@@ -258,6 +290,8 @@ class Channel(ObjectStream[Message]):
             PeerDisconnected, ProtocolViolation, ChannelClosed: there is nobody to send to.
         """
         message_id = self._connection.post(message)
+        if message._proto & OP_CODE_MASK == _REQUEST:
+            self._expect(message_id)
         return message.header_as(self.number, message_id)
 
     def check(self, message: Message) -> int:
@@ -273,7 +307,9 @@ class Channel(ObjectStream[Message]):
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
-        connection.post(item)
+        message_id = connection.post(item)
+        if item._proto & OP_CODE_MASK == _REQUEST:
+            self._expect(message_id)
 
     async def signal(
         self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
@@ -292,42 +328,98 @@ class Channel(ObjectStream[Message]):
     async def reply(
         self,
         request: Message,
-        body: bytes = b"",
+        body: Body = b"",
         headers: HeadersLike | None = None,
         *,
         status: Status = _SUCCESS,
         more: bool = False,
     ) -> None:
-        """Answer a request: ``await channel.reply(request, body)``.
+        """Answer a request, once: ``await channel.reply(request, body)``.
+
+        A request that its caller has taken back needs no answer any more: then nothing is sent.
 
         Args:
             request: what is answered; its message id ties both together.
-            body: of the response.
+            body: of the response, of any length. One of more than 65,535 bytes goes in parts, one
+                such body of a channel at a time, while short messages go on in between. A caller
+                with ``request`` gets the whole, if it is not longer than its engine's ``max_body``.
             headers: of the response.
             status: SUCCESS, or why the request could not be fulfilled.
             more: this is a part of the answer, and more follow.
 
         Raises:
+            InvalidMoreUsage: this is only a part of a request: answer with ``stream(request)``.
+            InvalidOpCode: it is no request.
+            NotAllowed: it was answered already.
             As ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         try:
-            message_id = request.message_id
+            proto = request._proto
         except AttributeError:
             raise TypeError(
                 f"a request is replied to, not {type(request).__name__}: give the Message "
                 "that was received"
             ) from None
-        del request  # who waits for room, or was cancelled there, does not keep it alive
+        if proto:
+            raise _not_to_be_answered(request)
+        message_id = request.message_id
         text = TextHeaders(headers).encode() if headers else b""
-        if connection.write_paused or connection.senders:
-            await connection.room()
+        if self._incoming is not None and not self._is_wanted(request, more=more):
+            return
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
-        connection.put(proto, message_id, text, body, status)
+        if not (connection.write_paused or connection.senders):
+            with contextlib.suppress(InvalidBodyLen):  # of one that does not fit in one message
+                connection.put(proto, message_id, text, body, status)
+                if not more:
+                    request._proto = _ANSWERED
+                return
+        claim = None if more else _Claim(request)
+        del request  # who waits for room, or was cancelled there, does not keep it alive
+        try:
+            await self._send_later(proto, message_id, text, body, status)
+        except BaseException:
+            if claim is not None:
+                claim.withdraw()
+            raise
+
+    def _is_wanted(self, request: Message, *, more: bool) -> bool:
+        """Whether anybody waits for the answer."""
+        incoming = self._heard()
+        if more:
+            return not incoming.is_taken_back(request.message_id)
+        if incoming.answered(request.message_id):
+            return True
+        request._proto = _ANSWERED
+        return False
+
+    async def _send_later(
+        self,
+        proto: int,
+        message_id: int,
+        text: bytes,
+        body: Body,
+        status: Status = _SUCCESS,
+        *,
+        wanted: Callable[[], bool] = _always,
+    ) -> None:
+        """Send what has to wait: for room, or, if it takes several messages, for its turn."""
+        connection = self._connection
+        if length_of(body) <= MAX_PART:
+            await connection.room()
+            connection.put(proto, message_id, text, body, status)
+            return
+        if self._long_sends is None:
+            self._long_sends = asyncio.Lock()
+        # One after another: all at once, they would all be half there for as long.
+        async with self._long_sends:
+            await send_in_parts(
+                connection, proto, message_id, text, body, status=status, wanted=wanted
+            )
 
     async def request(
         self,
-        body: bytes = b"",
+        body: Body = b"",
         headers: HeadersLike | None = None,
         *,
         timeout: float | None = None,
@@ -335,63 +427,144 @@ class Channel(ObjectStream[Message]):
     ) -> Message:
         """Send a request and return its response, whatever its ``status`` says.
 
-        Any number of tasks may have requests under way. A cancelled or timed-out one leaves no
-        trace: its response, should it still come, is dropped and counted.
+        Any number of tasks may have requests under way: their responses take no permit of the
+        pool. A cancelled or timed-out request leaves no trace: its response, should it still come,
+        is dropped and counted, and a peer that wants to know is told that nobody waits any more.
 
         Args:
-            body: of the request.
+            body: of the request, of any length. One of more than 65,535 bytes goes in parts, one
+                such body of a channel at a time; a peer that runs this library gets the whole, if
+                it is not longer than its engine's ``max_body``, and else answers with the status
+                INVALID_BODY_LEN. Any other peer gets parts.
             headers: of the request.
             timeout: seconds, for sending and answering together; None waits without end.
             message_id: of the parts sent before, when this request is the last one of them.
 
+        Returns:
+            The response; its ``body`` may be longer than that of one message.
+
         Raises:
             TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
             TimeoutError: no response came in time.
-            InvalidMoreUsage: the response comes in parts: ask with ``stream`` then.
+            InvalidBodyLen: the response is longer than the engine's ``max_body``: ask with
+                ``stream`` then.
+            AllocationFailed: the response is long, and the engine joins as many bytes of long
+                bodies already as it may (``joining_bytes``).
             PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
         """
         if timeout is not None:
             return await self._request_within(timeout, body, headers, message_id)
         answers = self._answers or self._asking()
         if not message_id:
-            message_id = next_message_id()
-        elif answers.exchanging(message_id):
+            own_id = next_message_id()
+        elif answers.counted.get(message_id) is None:
+            own_id = message_id
+        else:
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
         # Nothing is awaited from here to the future's: no answer can come in between.
-        if message_id in answers.requests:
-            raise InvalidMessageId(f"request {message_id} is under way already")
+        if own_id in answers.requests:
+            raise InvalidMessageId(f"request {own_id} is under way already")
         if connection.decoder.state is _BYE_HEARD:
             raise _unanswerable()
-        connection.put(_REQUEST, message_id, text, body)
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        answers.requests[message_id] = response
+        try:
+            connection.put(_REQUEST, own_id, text, body)
+        except InvalidBodyLen:
+            if not message_id and connection.peer_supports & Extension.WHOLE:
+                text = TextHeaders({WHOLE: str(length_of(body))}).encode() + text
+            await self._request_in_parts(own_id, text, body, response)
+        else:
+            answers.requests[own_id] = response
+        if connection.suspended_at is not None:
+            self.suspended()
         try:
             return await response
         except asyncio.CancelledError:
-            answers.give_up(message_id, response)
+            answers.give_up(own_id, response)
             raise
 
-    def _asking(self) -> Answers:
-        if self._answers is None:
-            self._answers = Answers()
-        return self._answers
+    async def _request_in_parts(
+        self, message_id: int, text: bytes, body: Body, response: asyncio.Future[Message]
+    ) -> None:
+        """Send a long request; the response may come before its end, if it is refused."""
+        requests = self._asking().requests
+        requests[message_id] = response
+        try:
+            await self._send_later(
+                _REQUEST, message_id, text, body, wanted=lambda: not response.done()
+            )
+        except BaseException:
+            requests.pop(message_id, None)
+            if response.done() and not response.cancelled():
+                response.exception()  # it says the same as what is raised, or nobody wants it
+            raise
 
     async def _request_within(
-        self, timeout: float, body: bytes, headers: HeadersLike | None, message_id: int
+        self, timeout: float, body: Body, headers: HeadersLike | None, message_id: int
     ) -> Message:
         checked_seconds("timeout", timeout)
-        message_id = message_id or next_message_id()
         try:
             async with asyncio.timeout(timeout):
                 return await self.request(body, headers, message_id=message_id)
         except TimeoutError:
-            raise TimeoutError(
-                f"no response to request {message_id} within {timeout:g} s"
-            ) from None
+            raise TimeoutError(f"no response within {timeout:g} s{self._backlog()}") from None
+
+    # --- what was asked, and heard --------------------------------------------------------
+
+    def _expect(self, message_id: int) -> None:
+        """The mailbox gets the response to this request."""
+        (self._answers or self._asking()).counted[message_id] = None
+
+    def _asking(self) -> Answers:
+        if self._answers is None:
+            self._answers = Answers(self._connection)
+            self._exemptions().counted = self._answers.counted
+        return self._answers
+
+    def _heard(self) -> IncomingRequests:
+        if self._incoming is None:
+            self._incoming = IncomingRequests(self._connection, self._mailbox)
+            self._exemptions().parts = self._incoming.parts
+        return self._incoming
+
+    def _exemptions(self) -> Exemptions:
+        """Those of this channel: until it has asked or heard something, all share theirs."""
+        decoder = self._connection.decoder
+        shared = decoder.exempt
+        if shared is _NOTHING_ASKED or shared is _TAKES_BACK:
+            decoder.exempt = Exemptions(withdrawals=shared.withdrawals)
+        assert decoder.exempt is not None
+        return decoder.exempt
+
+    # --- requests that were taken back ----------------------------------------------------
+
+    def cancelled(self, request: Message) -> bool:
+        """Whether the caller of a request that was received here has given up.
+
+        It was cancelled there, timed out, or has left its exchange; or the peer is gone. A peer
+        tells this only if it runs this library. Each channel knows the last 1,024 requests that
+        were taken back and not answered.
+        """
+        if self._connection.end is not None:
+            return True
+        return self._incoming is not None and self._incoming.is_taken_back(request.message_id)
+
+    def cancel_scope(self, request: Message) -> AbstractContextManager[CancelScope]:
+        """A block that is cancelled when the caller of a request gives up, or the peer is lost.
+
+        ``with channel.cancel_scope(request): await channel.reply(request, await work())``
+
+        It is an anyio ``CancelScope``: what waits in the block raises ``CancelledError`` there, and
+        the block ends; ``scope.cancelled_caught`` tells whether that happened.
+
+        Args:
+            request: one that was received here.
+        """
+        return self._heard().cancel_scope(request.message_id)
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None
@@ -419,21 +592,26 @@ class Channel(ObjectStream[Message]):
             raise NotAllowed(f"channel {self.number} is not open yet: accept it first")
         op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
         message_id = next_message_id() if request is None else self._asked(request)
-        answers = self._asking()
-        exchange = Exchange(self._connection, op_code, message_id, headers, answers.forget)
+        exchange = Exchange(self._connection, op_code, message_id, headers, self._forget_exchange)
         parts = [] if request is None else [request, *self._parts_of(request)]
         for part in parts:
             exchange.received(part)
-        if parts and not parts[-1].more:
-            return exchange
         end = self._mailbox.end
         if end is not None:
             exchange.lose(when_sending(end))
+        elif request is not None:
+            self._heard().begin(exchange)
         elif OpCode.REQUEST not in RECEIVE[self._connection.decoder.state]:
             exchange.lose(_unanswerable())
         else:
-            answers.begin(exchange)
+            self._asking().begin(exchange)
         return exchange
+
+    def _forget_exchange(self, exchange: Exchange) -> None:
+        if exchange.asks:
+            self._asking().forget(exchange)
+        else:
+            self._heard().forget(exchange)
 
     def _asked(self, request: Message) -> int:
         if request.op_code is not OpCode.REQUEST:
@@ -442,7 +620,7 @@ class Channel(ObjectStream[Message]):
             raise InvalidChannelNumber(
                 f"the request came on channel {request.channel_number}, not on {self.number}"
             )
-        if self._asking().exchanging(-request.message_id):
+        if request.message_id in self._heard().exchanges:
             raise InvalidMessageId(f"the exchange of request {request.message_id} is under way")
         return request.message_id
 
@@ -450,14 +628,11 @@ class Channel(ObjectStream[Message]):
         """Take what follows this part out of the mailbox, as far as it is here."""
         if not first.more:
             return []
-        parts: list[Message] = []
-        rest: list[Message] = []
-        for message in self._mailbox.items:
-            same = message.message_id == first.message_id and message.op_code is OpCode.REQUEST
-            (parts if same else rest).append(message)
-        self._mailbox.items.clear()
-        self._mailbox.items.extend(rest)
-        return parts
+        return self._mailbox.remove(
+            lambda message: (
+                message.message_id == first.message_id and message._proto & OP_CODE_MASK == _REQUEST
+            )
+        )
 
     # --- closing --------------------------------------------------------------------------
 
@@ -516,11 +691,15 @@ class Channel(ObjectStream[Message]):
             message.release()
         if self._answers is not None:
             self._answers.close(error)
+        if self._incoming is not None:
+            self._incoming.close(error)
 
     def _fail(self, error: TofuError) -> None:
-        """No answer will come any more."""
+        """No answer will come any more, and no part."""
         if self._answers is not None:
             self._answers.fail(error)
+        if self._incoming is not None:
+            self._incoming.fail(error)
 
     # --- what the connection tells --------------------------------------------------------
 
@@ -530,9 +709,15 @@ class Channel(ObjectStream[Message]):
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
             self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
+            if self._connection.peer_supports & Extension.CANCEL:
+                self._connection.decoder.exempt = _TAKES_BACK
             self._introduced(self)
-        elif self._answers is not None and self._answers.wanted:
-            self._answers.sort(batch, answered)
+        decoder = self._connection.decoder
+        if decoder.special or (self._incoming is not None and self._incoming.busy):
+            decoder.special = False
+            self._asking().sort(batch, answered)
+            if batch:
+                self._heard().sort(batch)
         byes = []
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
             byes.append(batch.pop())
@@ -556,6 +741,45 @@ class Channel(ObjectStream[Message]):
             # only makes requests: the peer need not wait for that to look.
             self._answer_bye()
 
+    def suspended(self) -> None:
+        """Warn, once, if responses cannot come because nobody receives what is before them."""
+        answers = self._answers
+        if answers is not None and answers.requests and not answers.warned:
+            backlog = self._backlog()
+            if backlog:
+                answers.warned = True
+                logger.warning(
+                    "%d under way on channel %d: no response to a request%s",
+                    len(answers.requests),
+                    self.number,
+                    backlog,
+                )
+
+    def _backlog(self) -> str:
+        """What responses wait behind, for people: messages that nobody receives."""
+        connection = self._connection
+        account = connection.decoder.account
+        if connection.suspended_at is None or account is None:
+            return ""
+        unread = self._unread()
+        own = of_messages(unread, account.pool) + of_connection(connection, account.pool)
+        if len(account.taken) > own.inbox + own.outgoing:
+            return ""  # somebody works on a message, and will receive the next one
+        return (
+            f": the channel is not read, because {len(unread)} messages before it were not "
+            "received. Receive them, with 'async for message in channel' in a task of its own, or "
+            "have the peer send them on another channel"
+        )
+
+    def _unread(self) -> list[Message]:
+        """What has come, and nobody has received."""
+        exchanges: list[Exchange] = []
+        if self._answers is not None:
+            exchanges += [e for e in self._answers.counted.values() if e is not None]
+        if self._incoming is not None:
+            exchanges += self._incoming.exchanges.values()
+        return [*self._mailbox.items, *(part for e in exchanges for part in e.unread)]
+
     def accepted(self) -> None:
         """The peer's Hello was answered: it is open."""
         self._introduced(self)
@@ -572,6 +796,36 @@ class Channel(ObjectStream[Message]):
         """The socket is gone."""
         self._introduced(self)
         self._forget(self.number)
+
+
+class _Claim:
+    """Says that a request is answered while the answer waits to be sent, and does not keep it.
+
+    Args:
+        request: what is answered.
+    """
+
+    def __init__(self, request: Message) -> None:
+        self._request = ref(request)
+        request._proto = _ANSWERED
+
+    def withdraw(self) -> None:
+        """It was not answered after all."""
+        request = self._request()
+        if request is not None:
+            request._proto = _REQUEST
+
+
+def _not_to_be_answered(request: Message) -> TofuError:
+    """Why this message cannot be replied to."""
+    if request._proto & ANSWERED_BIT:
+        return NotAllowed(f"request {request.message_id} was answered already: it has one response")
+    if request.op_code is not OpCode.REQUEST:
+        return InvalidOpCode(f"a REQUEST is replied to, not {request.op_code.name}")
+    return InvalidMoreUsage(
+        f"this is a part of request {request.message_id}, and more follow: answer all of it, with "
+        "'async with channel.stream(request) as exchange'"
+    )
 
 
 def _closed_here() -> TofuError:

@@ -25,12 +25,14 @@ from ..protocol.errors import (
 )
 from ..protocol.lifecycle import BYE_SAID, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
-from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Role
-from ..protocol.pool import Permit
+from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
+from ..protocol.pool import Account, Permit
 from ..protocol.status import Status
+from .agreements import NO_EXTENSION
 from .farewell import Farewell
 from .flow import ReadGate
 from .heartbeat import Heartbeat, interval_asked
+from .joining import JoiningRoom
 from .limits import BYE_TIMEOUT
 from .peer import Peer, peer_of
 from .remains import Remains
@@ -43,6 +45,7 @@ _OPEN: Final = State.OPEN
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
 _LAST_REGULAR: Final = _SIGNAL
+_SENT_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
 
@@ -78,6 +81,9 @@ class Sink(Protocol):
 
     def ended(self, error: TofuError) -> None:
         """Nothing more will be received, and why. Told once, after all that was."""
+
+    def suspended(self) -> None:
+        """It is not read for want of permits, since the end of this turn of the loop."""
 
     def closed(self) -> None:
         """The socket is gone as well. Told once, last of all."""
@@ -130,6 +136,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "decoder",
         "end",
         "number",
+        "peer_supports",
         "received",
         "senders",
         "sent",
@@ -167,6 +174,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._heartbeat: Heartbeat | None = None  # once a Hello has asked for it
+        self.peer_supports = NO_EXTENSION
 
     @property
     def done(self) -> asyncio.Future[None]:
@@ -259,10 +267,16 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         return self.decoder.needs
 
     @property
+    def account(self) -> Account:
+        """What its messages hold."""
+        account = self.decoder.account
+        assert account is not None  # else it would wait for nothing
+        return account
+
+    @property
     def over_its_share(self) -> bool:
         """Whether it is its own messages, not those of others, that it waits for."""
-        account = self.decoder.account
-        return account is not None and account.over_share(self.decoder.needs)
+        return self.account.over_share(self.decoder.needs)
 
     @property
     def waited(self) -> float:
@@ -271,9 +285,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return self.suspended_for
         return self.suspended_for + self._loop.time() - self.suspended_at
 
-    def resume(self) -> None:
-        """Go on with what waited for a permit."""
-        self._receive(self.decoder.resume(PORTION))
+    def resume(self, granted: int) -> None:
+        """Go on with what waited for a permit: so many were granted, or its reserve came back."""
+        self._receive(self.decoder.resume(PORTION, granted))
         if self._remains is not None:
             self._read_remains()
 
@@ -290,6 +304,17 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
         self._reading(wanted=self._idle)
+        if self.suspended_at is not None:
+            self.sink.suspended()
+
+    def retry(self) -> None:
+        """Look again, at the end of this turn, whether what waits needs permits at all."""
+        self._gate.retry(self)
+
+    @property
+    def joining(self) -> JoiningRoom:
+        """Where bodies are put together that are too long for one message."""
+        return self._gate.joining
 
     @property
     def _idle(self) -> bool:
@@ -390,7 +415,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             PeerDisconnected: nothing was queued.
         """
         try:
-            proto = message._proto & ~ORIGIN_BIT
+            proto = message._proto & _SENT_BITS
         except AttributeError:
             raise TypeError(
                 f"a Message can be sent, not {type(message).__name__}: make one, "
@@ -636,7 +661,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._gate.forget(self)
         self.decoder.stop_counting()
         if self.decoder.starved:
-            self.resume()
+            self.resume(0)
         self.reconcile_reading()
 
     async def aclose(self, timeout: float | None = None) -> None:

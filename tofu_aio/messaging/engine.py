@@ -16,7 +16,15 @@ from .flow import ReadGate
 from .group import ChannelGroup
 from .holders import held_by_application, in_words
 from .holdings import Holdings
-from .limits import CHANNEL_SHARE, POOL_BYTES, POOL_MESSAGES, WRITE_HIGH_WATER, Limits
+from .limits import (
+    CHANNEL_SHARE,
+    JOINING_BYTES,
+    MAX_BODY,
+    POOL_BYTES,
+    POOL_MESSAGES,
+    WRITE_HIGH_WATER,
+    Limits,
+)
 from .numbers import NumberedTable
 from .statistics import EngineStatistics
 
@@ -39,10 +47,15 @@ class Engine:
             has the whole bound of the memory.
         channel_share: the part of the pool, as far as other channels leave it, that the messages of
             one channel may hold; up to 1, all of it. With 0.5 a channel that never gives anything
-            back takes half of what is there, the next one half of the rest, and so on: ten of
-            them leave one of 1,024 messages. One message it may always hold.
+            back takes half of what is there, the next one half of the rest, and so on. Beside the
+            pool each channel has a reserve, room for one message, which nobody else can take.
         write_high_water: bytes that wait to be sent on a channel before ``send`` waits too.
         write_low_water: bytes at which it goes on; a quarter of that, unless given.
+        max_body: bytes of the longest body that ``request`` and ``reply`` of a peer may send here;
+            at least 65,535. A longer one fails, with the status INVALID_BODY_LEN.
+        joining_bytes: bytes of all bodies that take more than one message, while their parts are
+            put together, and of such requests until they are released; at least 65,535. Beyond it
+            the newest fails at once, with the status ALLOCATION_FAILED: waiting could stop all.
 
     Raises:
         TypeError, ValueError: one of them makes no sense: the message says which.
@@ -56,8 +69,18 @@ class Engine:
         channel_share: float = CHANNEL_SHARE,
         write_high_water: int = WRITE_HIGH_WATER,
         write_low_water: int | None = None,
+        max_body: int = MAX_BODY,
+        joining_bytes: int = JOINING_BYTES,
     ) -> None:
-        limits = Limits(pool_messages, pool_bytes, channel_share, write_high_water, write_low_water)
+        limits = Limits(
+            pool_messages,
+            pool_bytes,
+            channel_share,
+            write_high_water,
+            write_low_water,
+            max_body,
+            joining_bytes,
+        )
         self._gate = ReadGate(limits, self._exhausted, self._accuse)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
@@ -147,15 +170,18 @@ class Engine:
         """A snapshot of the pool and the channels. It takes longer the more of them there are."""
         gate = self._gate
         pool = gate.pool
-        free = len(pool.free)
+        free, reserves = len(pool.free), len(pool.reserves)
         own = sum((group._holdings(pool) for group in self._groups), Holdings())
         return EngineStatistics(
             pool_size=pool.size,
             pool_free=free,
+            reserves=reserves,
             inbox=own.inbox,
-            application=pool.size - free - own.inbox - own.outgoing,
+            application=pool.size + reserves - free - own.inbox - own.outgoing,
             outgoing=own.outgoing,
+            awaited=sum(group._awaited() for group in self._groups),
             held_bytes=own.nbytes,
+            joining_bytes=gate.joining.used,
             waiting=len(pool.waiters),
             over_share=len(pool.parked),
             suspensions=gate.suspensions,
@@ -170,16 +196,18 @@ class Engine:
         unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
         logger.warning(
-            "%d channels wait for permits of the pool, and none was served for %.0f s: of %d the "
-            "application holds %d, %d are in inboxes or have come in part, and %d are to be sent. "
-            "Release messages sooner, receive them, or give the engine more pool_messages. "
-            "The application holds: %s",
-            now.waiting,
+            "%s for room in the pool, and was not served for %.0f s%s: of %d messages in the pool "
+            "or on reserves the application holds %d, %d are in inboxes or have come in part, and "
+            "%d are to be sent; %d permits are free. Release messages sooner, receive them, or "
+            "give the engine more pool_messages. The application holds: %s",
+            _channels(now.waiting + now.over_share),
             seconds,
-            now.pool_size,
+            f" ({now.over_share} of them over their share)" if now.over_share else "",
+            now.application + now.inbox + now.outgoing,
             now.application,
             now.inbox,
             now.outgoing,
+            now.pool_free,
             in_words(held, self._gate.home.time()) or "none",
         )
 
@@ -190,3 +218,7 @@ class Engine:
         number = cast("Connection", reader).number
         group = self._numbers.get(number)
         return group is not None and group.pool_exhausted(number)
+
+
+def _channels(count: int) -> str:
+    return "1 channel waits" if count == 1 else f"{count} channels wait"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable
 
 from anyio import BusyResourceError, CancelScope
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -19,17 +18,16 @@ from ..protocol.errors import (
     TofuError,
     again,
 )
-from ..protocol.message import Message, checked_body
+from ..protocol.message import Message
 from ..protocol.op_code import MORE_BIT, OpCode
-from ..protocol.status import Status
+from ..protocol.status import LEFT, Status
 from ..protocol.text_headers import HeadersLike, TextHeaders
+from .agreements import Extension
 from .attributes import Attributes, channel_attributes
 from .connection import Connection
 from .mailbox import Mailbox
+from .parts import pieces
 from .receipts import inbox
-
-LEFT: Final = Status.PROCESSING_FAILED
-"""The status of the last part of one who leaves before all was sent."""
 
 
 class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
@@ -82,6 +80,16 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     def extra_attributes(self) -> Attributes:  # type: ignore[override]
         """The typed attributes of its channel."""
         return channel_attributes(self._connection)
+
+    @property
+    def receives(self) -> bool:
+        """Whether parts may still come."""
+        return self._parts.end is None
+
+    @property
+    def unread(self) -> Iterable[Message]:
+        """Parts that have come, and nobody has received."""
+        return self._parts.items
 
     @property
     def asks(self) -> bool:
@@ -173,7 +181,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         text = _encoded(headers)
         self._sending = True
         try:
-            for piece, last in _pieces(body):
+            for piece, last in pieces(body):
                 await self._room()
                 self._check()
                 proto = self._op_code | (more if last else MORE_BIT)
@@ -183,6 +191,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                 self._headers = text = b""
                 self._burst += HEADER_SIZE + len(piece)
             self._finished = not more
+            self._forget_if_over()
         finally:
             self._sending = False
 
@@ -214,13 +223,15 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     # --- ending ---------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Leave it: nothing more is received, and unless all was sent the peer learns of it.
+        """Leave it: nothing more is received, and the peer learns of it unless all is done.
 
         Never waits. Safe from any task, and to repeat.
         """
-        self.close(ChannelClosed("the exchange was left on this side"))
+        # A peer that is still answering stops, if it has said that it wants to be told.
+        tells = self.asks and self.receives and self._connection.peer_supports & Extension.CANCEL
         self._forget(self)
-        if self.begun and not self._finished:
+        self.close(ChannelClosed("the exchange was left on this side"))
+        if self.begun and (tells or not self._finished):
             self._finished = True
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
                 self._connection.put(self._op_code, self.message_id, status=LEFT)
@@ -234,9 +245,15 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         elif part.status is Status.SUCCESS:
             self._parts.put([part])
             self._parts.finish(ChannelEnded("the last part was received"))
+            self._forget_if_over()
         else:
             part.release()
-            self.lose(_failed(part))
+            self.lose(failed(part))
+
+    def _forget_if_over(self) -> None:
+        """All was sent and received: there is nothing more to tell it."""
+        if self._finished and not self.receives:
+            self._forget(self)
 
     def lose(self, error: TofuError) -> None:
         """No more parts come, and why. What has come can still be received."""
@@ -250,22 +267,11 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self._wake_sender()
 
 
-def _pieces(
-    body: bytes | bytearray | memoryview,
-) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """What fits in a part each, and whether it is the last."""
-    if not isinstance(body, bytearray | memoryview) and len(body) <= MAX_PART:
-        yield checked_body(body), True
-        return
-    with memoryview(body) as view, view.cast("B") as octets:
-        for begin in range(0, len(octets) or 1, MAX_PART):
-            yield octets[begin : begin + MAX_PART], begin + MAX_PART >= len(octets)
-
-
 def _encoded(headers: HeadersLike | None) -> bytes:
     return TextHeaders(headers).encode() if headers else b""
 
 
-def _failed(part: Message) -> TofuError:
+def failed(part: Message) -> TofuError:
+    """What an exchange says when its peer has ended it with this part."""
     text = part.body.decode(errors="replace") or "the peer left the exchange, or could not go on"
     return ExchangeFailed(f"{part.status.name.lower()}: {text}", part.status, part)

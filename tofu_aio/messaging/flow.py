@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from ..protocol.pool import Pool, Reader
+from ..protocol.pool import Account, Pool, Reader
 from .home import Home
+from .joining import JoiningRoom
 from .limits import Limits
 from .stalls import StallWatch
 
@@ -23,7 +24,8 @@ class ReadGate:
     waiting within a turn never touches its socket. ``Pool.release`` may come from any thread.
 
     A channel that has its share of the pool waits as well, but in nobody's way: once enough of its
-    own messages are released, it joins the queue.
+    own messages are released, it joins the queue. And one whose reserve comes back goes on at
+    once, past all others, for it takes nothing that they wait for.
 
     Args:
         limits: of the engine.
@@ -32,6 +34,7 @@ class ReadGate:
 
     Attributes:
         limits: as given.
+        joining: where bodies are put together that are too long for one message.
         home: the loop that it belongs to.
         buffer: what all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
@@ -48,6 +51,7 @@ class ReadGate:
         self.pool = Pool(
             limits.pool_messages, self._schedule, unit=limits.unit, share=limits.channel_share
         )
+        self.joining = JoiningRoom(limits.joining_bytes, limits.max_body)
         self.home = Home()
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
@@ -56,6 +60,7 @@ class ReadGate:
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.home, self._stalled_since, on_stall)
         self._told = False
+        self._suspended: dict[Account, Reader] = {}
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
 
@@ -69,31 +74,40 @@ class ReadGate:
 
     def starve(self, reader: Reader) -> None:
         """Have a channel wait that found no permit: at the end of the queue, or for its own."""
+        account = reader.account
         self.suspensions += 1
         reader.suspensions += 1
         reader.suspended_at = self.home.time()
         self._changed[reader] = None
+        self._suspended[account] = reader
         if reader.over_its_share:
-            self.pool.parked[reader] = None
+            self.pool.parked.append(reader)
+            self._tell(reader)
         else:
             self._enqueue(reader)
+        if not account.reserved:  # it came back since the decoder looked
+            self.pool.restored.append(account)
+        self._schedule()
+
+    def retry(self, reader: Reader) -> None:
+        """Have a channel that waits look again at the end of this turn."""
+        self.pool.restored.append(reader.account)
         self._schedule()
 
     def forget(self, reader: Reader) -> None:
         """Take a channel that closes out of the queue."""
-        pool = self.pool
-        pool.parked.pop(reader, None)
-        if reader in pool.waiters:
-            pool.waiters.remove(reader)
-            self._told = self._told and bool(pool.waiters)
+        if reader.suspended_at is not None:
+            self._end_suspension(reader)
             self._schedule()  # it may have been in the way of one that needs less
-        self._wake(reader)
 
     def longest_wait_by_now(self) -> float:
         """Seconds that a channel has waited for permits at most, or waits now."""
         now = self.home.time() if self.suspensions else 0.0
-        waiting = (*self.pool.waiters, *self.pool.parked)
-        waits = [now - reader.suspended_at for reader in waiting if reader.suspended_at is not None]
+        waits = [
+            now - reader.suspended_at
+            for reader in self._suspended.values()
+            if reader.suspended_at is not None
+        ]
         return max(self.longest_wait, *waits, 0.0)
 
     def _schedule(self) -> None:
@@ -110,46 +124,76 @@ class ReadGate:
         if not self.pool.waiters:
             self._waiting_since = self.home.time()
         self.pool.waiters.append(reader)
-        if not self._told and reader.needs > len(self.pool.free):
-            self._told = self._on_exhausted(reader)
+        if reader.needs > len(self.pool.free):
+            self._tell(reader)
+
+    def _tell(self, reader: Reader) -> None:
+        """That a channel waits, once until none does."""
+        self._told = self._told or self._on_exhausted(reader)
         self._watch.begin()
 
     def _reconcile(self) -> None:
         self._scheduled = False
-        pool = self.pool
         changed, self._changed = self._changed, {}
-        for reader in [reader for reader in pool.parked if not reader.over_its_share]:
-            del pool.parked[reader]
-            self._enqueue(reader)
-        # Those who wait now, each once: who goes on may give back what it got, and wait again.
-        for _ in range(len(pool.waiters)):
-            if not pool.waiters or pool.waiters[0].needs > len(pool.free):
-                break
-            reader = pool.waiters.popleft()
-            # Before the look: what another thread releases after it finds somebody to tell.
-            pool.parked[reader] = None
-            if reader.over_its_share:
-                continue
-            del pool.parked[reader]
-            self._waiting_since = self.home.time()
-            changed[reader] = None
-            self._wake(reader)
-            reader.resume()  # takes what it needs, or has nothing left to take it for
-        if not pool.waiters:
-            self._told = False
-        elif pool.waiters[0].needs <= len(pool.free):
-            self._schedule()
+        self._use_reserves(changed)
+        self._deal_out(changed)
         for reader in changed:
             if reader not in self._changed:  # else it waits since this very turn: see the next
                 reader.reconcile_reading()
 
-    def _stalled_since(self) -> float | None:
-        return self._waiting_since if self.pool.waiters else None
+    def _use_reserves(self, changed: dict[Reader, None]) -> None:
+        """Let go on whose own reserve came back: it takes nothing from anybody."""
+        restored = self.pool.restored
+        # Those of now, each once: who goes on may give it back, and wait again.
+        for _ in range(len(restored)):
+            account = restored.popleft()
+            reader = self._suspended.get(account)
+            if reader is not None:
+                self._go_on(reader, 0, changed)
+        if restored:
+            self._schedule()
 
-    def _wake(self, reader: Reader) -> None:
+    def _deal_out(self, changed: dict[Reader, None]) -> None:
+        """Give the permits that came back to those who wait, in order."""
+        pool = self.pool
+        for reader in [reader for reader in pool.parked if not reader.over_its_share]:
+            pool.parked.discard(reader)
+            self._enqueue(reader)
+        for _ in range(len(pool.waiters)):  # as above
+            if not pool.waiters or pool.waiters.first.needs > len(pool.free):
+                break
+            reader = pool.waiters.popleft()
+            # Before the look: what another thread releases after it finds somebody to tell.
+            pool.parked.append(reader)
+            if reader.over_its_share:
+                continue
+            self._waiting_since = self.home.time()
+            self._go_on(reader, reader.needs, changed)
+        if pool.waiters and pool.waiters.first.needs <= len(pool.free):
+            self._schedule()
+
+    def _go_on(self, reader: Reader, granted: int, changed: dict[Reader, None]) -> None:
+        self._end_suspension(reader)
+        changed[reader] = None
+        reader.resume(granted)  # takes what it needs, or has nothing left to take it for
+
+    def _stalled_since(self) -> float | None:
+        """Since when some channel waits and was not served; None if none waits."""
+        pool = self.pool
+        since = [reader.suspended_at for reader in pool.parked if reader.suspended_at is not None]
+        if pool.waiters:
+            since.append(self._waiting_since)
+        return min(since, default=None)
+
+    def _end_suspension(self, reader: Reader) -> None:
         """It waits no more."""
-        if reader.suspended_at is not None:
-            waited = self.home.time() - reader.suspended_at
-            reader.suspended_for += waited
-            reader.suspended_at = None
-            self.longest_wait = max(self.longest_wait, waited)
+        assert reader.suspended_at is not None
+        pool = self.pool
+        pool.waiters.discard(reader)
+        pool.parked.discard(reader)
+        del self._suspended[reader.account]
+        self._told = self._told and bool(self._suspended)
+        waited = self.home.time() - reader.suspended_at
+        reader.suspended_for += waited
+        reader.suspended_at = None
+        self.longest_wait = max(self.longest_wait, waited)

@@ -409,6 +409,10 @@ class ChannelGroup:
         channels = [m._holdings(pool) for m in members if isinstance(m, Channel | PostedChannel)]
         return sum(channels, of_messages(self._mailbox.items, pool))
 
+    def _awaited(self) -> int:
+        """Requests under way, on all channels together."""
+        return sum(m._awaited() for m in self._members.values() if isinstance(m, Channel))
+
     def _unreceived(self) -> list[Message]:
         """The messages that the application has not received, those under way among them."""
         messages = list(self._mailbox.items)

@@ -18,9 +18,22 @@ POOL_BYTES: Final = 64 * LARGEST_MESSAGE
 """Bytes of them, likewise: 8 MiB and a little. So 64 messages may be alive whatever their size, and
 1024 small ones: a pipeline of requests needs many, and they are small."""
 
-CHANNEL_SHARE: Final = 1.0
-"""The part of what others leave of the pool that one channel may hold: all, for where nobody else
-wants anything that is the fastest, and an application may need many messages at once."""
+CHANNEL_SHARE: Final = 0.5
+"""The part of the pool, as far as others leave it, that one channel may hold: so one that is never
+read leaves room for bursts of all others."""
+
+MAX_BODY: Final = 16 * 1024 * 1024
+"""Bytes of a request or response that is longer than one message, unless the user says other."""
+
+JOINING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of such bodies that an engine puts together at a time, likewise: four of the longest."""
+
+OPEN_REQUESTS: Final = 1024
+"""Requests of one peer that it sends in parts at the same time. Ours sends one after another."""
+
+TAKEN_BACK: Final = 1024
+"""Requests of one peer that were taken back after the application had received them, and that
+``cancelled`` still knows: it only saves work that nobody wants any more."""
 
 SHARE_MIN: Final = 0.001
 """Less would be one message whatever the pool."""
@@ -111,6 +124,8 @@ class Limits:
     channel_share: float = CHANNEL_SHARE
     write_high_water: int = WRITE_HIGH_WATER
     write_low_water: int | None = None
+    max_body: int = MAX_BODY
+    joining_bytes: int = JOINING_BYTES
 
     def __post_init__(self) -> None:
         checked_count("pool_bytes", self.pool_bytes, LARGEST_MESSAGE)
@@ -120,6 +135,8 @@ class Limits:
         checked_count("write_high_water", self.write_high_water)
         if self.write_low_water is not None:
             checked_count("write_low_water", self.write_low_water, 0, self.write_high_water)
+        checked_count("max_body", self.max_body, MAX_PART)
+        checked_count("joining_bytes", self.joining_bytes, MAX_PART)
 
     @property
     def unit(self) -> int:

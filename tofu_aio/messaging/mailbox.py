@@ -63,6 +63,15 @@ class Mailbox(Generic[T]):
         self.finish(error)
         return left
 
+    def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out what nobody is to receive."""
+        removed = [item for item in self.items if unwanted(item)]
+        if removed:
+            rest = [item for item in self.items if not unwanted(item)]
+            self.items.clear()
+            self.items.extend(rest)
+        return removed
+
     def arrival(self) -> asyncio.Future[None]:
         """What to await while nothing is here, and then to look again.
 

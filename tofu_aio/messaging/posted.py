@@ -104,6 +104,9 @@ class PostedChannel:
             notices.append(notification(error.status, number))
         self._tell(notices)
 
+    def suspended(self) -> None:
+        """The pool has told the mailbox already."""
+
     def closed(self) -> None:
         """The socket is gone."""
         if self._admission is not None:

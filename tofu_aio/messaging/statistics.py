@@ -11,15 +11,21 @@ from .triggers import Triggers
 class EngineStatistics:
     """An engine at one moment.
 
-    Always ``pool_size == pool_free + inbox + application + outgoing``.
+    Always ``pool_size + reserves == pool_free + inbox + application + outgoing``: what is alive
+    holds a permit of the pool for each unit of its length, or its channel's reserve.
 
     Attributes:
         pool_size: permits in all.
         pool_free: permits that nobody has.
-        inbox: permits of messages that nobody has received yet, or that have arrived in part.
-        application: permits of messages that were received and not released, those among them that
+        reserves: channels whose reserve is in use: one of their messages is alive beside the pool.
+        inbox: permits and reserves of messages that nobody has received yet, or that have arrived
+            in part.
+        application: those of messages that were received and not released, those among them that
             wait in an exchange, and of those that ``get(Allocation.POOL_ONLY)`` made.
-        outgoing: permits of received messages that wait to be sent on.
+        outgoing: those of received messages that wait to be sent on.
+        awaited: requests under way, whose responses will take neither.
+        joining_bytes: bytes of bodies that are too long for one message: while their parts are put
+            together, and of such requests until they are released.
         held_bytes: bytes of messages that wait to be received or sent, whole or in part. Those
             that the application has received are its own.
         waiting: channels that wait for permits now.
@@ -31,10 +37,13 @@ class EngineStatistics:
 
     pool_size: int
     pool_free: int
+    reserves: int
     inbox: int
     application: int
     outgoing: int
+    awaited: int
     held_bytes: int
+    joining_bytes: int
     waiting: int
     over_share: int
     suspensions: int
@@ -50,12 +59,13 @@ class ChannelStatistics:
         received: messages that arrived, control messages among them.
         sent: messages accepted for sending, control messages among them.
         queued_bytes: bytes that wait to be sent.
-        held: permits of the pool that its messages hold, wherever they are.
+        held: permits of the pool that its messages hold, wherever they are, and the reserve.
+        awaited: requests under way.
         suspended: it waits for permits now, and is not read.
         suspended_for: seconds for which it has waited in all.
         suspensions: how often it began to wait for permits.
-        late_responses: responses dropped because their request was cancelled or timed out, and
-            parts dropped because their exchange was left.
+        late_responses: responses dropped because nobody waits for them: their request was
+            cancelled or timed out, their exchange was left, or there never was one.
         triggers: what it waits for.
     """
 
@@ -63,6 +73,7 @@ class ChannelStatistics:
     sent: int
     queued_bytes: int
     held: int
+    awaited: int
     suspended: bool
     suspended_for: float
     suspensions: int

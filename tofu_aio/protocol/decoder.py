@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
 from .arriving import Arriving
@@ -21,27 +22,63 @@ from .op_code import (
     Role,
 )
 from .pool import Account, Permit, Pool
-from .status import STATUSES, Status
+from .status import LEFT, STATUSES, Status
 from .text_headers import EMPTY_HEADERS, TextHeaders
 
 _unpack: Final = HEADER.unpack_from
 _new: Final = object.__new__
+_REQUEST: Final = int(OpCode.REQUEST)
+_RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
+_PLAIN: Final = frozenset({_REQUEST, _SIGNAL})
+_LEFT: Final = int(LEFT)
+
+# What a regular message must be drawn from: the first is true of most.
+_PERMIT: Final = 0
+_NOTHING: Final = 1
+_IF_FREE: Final = 2
 _BOUNDLESS: Final = sys.maxsize
 _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
 
+@dataclass(slots=True)
+class Exemptions:
+    """Which regular messages take no permit, because somebody has made room for them.
+
+    Attributes:
+        counted: ids of the responses that take permits all the same: parts of exchanges, and
+            answers to requests that the application posted. All others are awaited by a
+            ``request()``, or by nobody, and dropped.
+        parts: ids of the peer's requests whose parts are being joined, or thrown away. A part takes
+            permits if they are free, and does not wait for them.
+        withdrawals: the peer takes requests back, see ``is_withdrawal``.
+    """
+
+    counted: Collection[int] = ()
+    parts: Collection[int] = ()
+    withdrawals: bool = False
+
+
+def is_withdrawal(proto: int, status: int, length: int) -> bool:
+    """Whether a request, of so many bytes, takes back the one that was sent under its id.
+
+    It is also how a request ends that was left in the middle of its parts.
+    """
+    return proto == _REQUEST and status == _LEFT and length == HEADER_SIZE
+
+
 class Decoder:
     """The receiving half of one channel: any split of the bytes gives the same messages.
 
-    A regular message takes its permits when its header is complete. Without them the decoder
-    is *starved*: it keeps what it has and waits for ``resume``. Hello and Bye need no permit, so
-    that control is never held up; ``lifecycle`` lets each come once, which bounds them.
+    A regular message takes its permits when its header is complete, or the channel's reserve.
+    Without them the decoder is *starved*: it keeps what it has and waits for ``resume``. Hello and
+    Bye need no permit, so that control is never held up; ``lifecycle`` lets each come once, which
+    bounds them. What ``exempt`` covers needs none either: whoever asked for it has made room.
 
     It makes no more messages at a time than the ``portion`` it is told, of those that take one
-    permit each; others are not counted. While more of what was fed waits to be decoded it is
-    ``pending``, and ``more`` goes on.
+    permit each, and as many of those that take none; long ones are not counted. While more of what
+    was fed waits to be decoded it is ``pending``, and ``more`` goes on.
 
     The first frame that breaks a rule ends decoding: it and all after it never become messages,
     ``violation`` says why.
@@ -60,6 +97,9 @@ class Decoder:
         violation: why decoding ended, or None.
         account: what the channel holds of the pool; None where nothing is taken.
         arriving: a message that is not whole yet, if one is under way.
+        exempt: which regular messages take no permit; None where all take one.
+        special: whether a message was made, since somebody last set this to False, that
+            ``exempt`` has a word on: a response, a part, or a request with a status.
         needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
@@ -77,9 +117,11 @@ class Decoder:
         "arriving",
         "asked_id",
         "awaited_id",
+        "exempt",
         "needs",
         "offset",
         "on_heartbeat",
+        "special",
         "state",
         "violation",
         "waiting",
@@ -94,6 +136,8 @@ class Decoder:
         self.state = state
         self.violation: TofuError | None = None
         self.account = None if pool is None else Account(pool)
+        self.exempt: Exemptions | None = None
+        self.special = False
         self.needs = 0
         self.awaited_id = 0
         self.asked_id = 0
@@ -160,13 +204,14 @@ class Decoder:
         """The next portion of what was fed, maybe a larger one; nothing unless it is pending."""
         return self._go_on(portion) if not self.needs else []
 
-    def resume(self, portion: int = _BOUNDLESS) -> list[Message]:
-        """Go on after starving: take what is needed, and more only while nobody else waits.
+    def resume(self, portion: int = _BOUNDLESS, granted: int = 0) -> list[Message]:
+        """Go on after starving, with so many permits for sure, or with the reserve.
 
-        Without that nothing changes; and without starving, for then none is wanted.
+        More are taken only while nobody else waits. Where nothing can be taken it starves again;
+        unless it is starved nothing happens.
         """
         needs, self.needs = self.needs, 0
-        return self._go_on(portion, needs) if needs else []
+        return self._go_on(portion, granted) if needs else []
 
     def stop_counting(self) -> None:
         """Take no permits from now on: what comes is thrown away, and only Bye matters.
@@ -181,11 +226,11 @@ class Decoder:
         self._end()
         self.needs = 0
 
-    def _go_on(self, portion: int, needs: int = 0) -> list[Message]:
+    def _go_on(self, portion: int, granted: int = 0) -> list[Message]:
         batch: list[Message] = []
         chunk, self.waiting = self.waiting, b""
         at, self._at = self._at, 0
-        self._parse(chunk, at, batch, portion, needs)
+        self._parse(chunk, at, batch, portion, granted)
         return batch
 
     def _give_back(self) -> None:
@@ -199,9 +244,14 @@ class Decoder:
         self._header, self.arriving, self.waiting, self._at = b"", None, b"", 0
 
     def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
-        self, data: bytes | memoryview, at: int, batch: list[Message], portion: int, needs: int = 0
+        self,
+        data: bytes | memoryview,
+        at: int,
+        batch: list[Message],
+        portion: int,
+        granted: int = 0,
     ) -> None:
-        """Decode frames from ``at`` on, a portion of the whole ones; ``needs`` permits are sure.
+        """Decode frames from ``at`` on, a portion of the whole ones; some permits are sure.
 
         The hot loop of the library: local names, one pass, no call but for what must be made.
         """
@@ -212,11 +262,13 @@ class Decoder:
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
             pool, budget = account.pool, account.budget()
-            if budget < needs:  # noqa: PLR1730 - max takes longer, for each chunk
-                budget = needs
+            if budget < granted:  # noqa: PLR1730 - max takes longer, for each chunk
+                budget = granted
             take, unit = pool.free.pop, pool.unit
-        verdicts = VERDICTS[state]
+        verdicts, exempt = VERDICTS[state], self.exempt
+        parts = exempt.parts if exempt is not None else ()
         quota = left = budget if budget < portion else portion  # noqa: FURB136 - so does min
+        gratis, broken = portion, None
         start, end = at, len(data)
         last = end - HEADER_SIZE
         while at <= last:
@@ -227,17 +279,35 @@ class Decoder:
             stop = body_at + body_len
             permit: Permit | None = account
             if verdict is state and message_id:
-                if left < 1 or stop - at > unit:
+                # Nothing is asked of plain requests and signals, which most messages are.
+                if (
+                    (proto or status or parts)
+                    and proto != _SIGNAL
+                    and exempt is not None
+                    and (need := self._need(exempt, proto, message_id, status, stop - at))
+                ):
+                    if gratis < 1:
+                        break  # that is a portion
+                    gratis -= 1
+                    permit, spent = None, quota - left
+                    if need == _IF_FREE and account is not None:
+                        price = account.pool.price(stop - at)
+                        permit = account.take_permits(price, budget - spent)
+                    if permit is not None:
+                        budget -= permit.worth
+                        left = max(min(left, budget - spent), 0)
+                        quota = spent + left
+                elif left < 1 or stop - at > unit:
                     spent = quota - left
                     if left < 1 and spent < budget and stop - at <= unit:
-                        break  # that is a portion
-                    permit = self._take(stop - at, budget - spent, first=not spent)
+                        break  # so is that
+                    permit = self._take(stop - at, budget - spent)
                     if permit is None:
                         break
-                    budget -= permit.worth
-                    if left > budget - spent:
-                        left = budget - spent if budget > spent else 0
-                    quota = spent + left
+                    if permit is not account:
+                        budget -= permit.worth
+                        left = max(min(left, budget - spent), 0)
+                        quota = spent + left
                 else:
                     try:
                         take()
@@ -270,7 +340,7 @@ class Decoder:
                     message.headers = TextHeaders.decode(bytes(data[at + HEADER_SIZE : body_at]))
                 except InvalidMessage as error:
                     self._violate(type(error), str(error), at - start)
-                    message.release()
+                    broken = message
                     break
             batch.append(message)
             at = stop
@@ -281,19 +351,35 @@ class Decoder:
         if type(data) is memoryview:
             for message in batch:
                 message.body = bytes(message.body)
-        if account is not None:
-            account.held += quota - left
+        if quota > left and account is not None:
+            account.charge(quota - left)
+        if broken is not None:
+            broken.release()
         self.offset += at - start
         if at < end:
             self._keep(data, at)
 
-    def _take(self, length: int, budget: int, *, first: bool) -> Permit | None:
-        """The permits of a long message; or starve. One may be had whatever the share."""
+    def _need(
+        self, exempt: Exemptions, proto: int, message_id: int, status: int, length: int
+    ) -> int:
+        """What a message must be drawn from; and note that there is something to sort."""
+        self.special = True
+        op_code = proto & OP_CODE_MASK
+        if op_code == _RESPONSE:
+            return _PERMIT if message_id in exempt.counted else _NOTHING
+        if op_code != _REQUEST:
+            return _PERMIT
+        if message_id in exempt.parts:
+            return _IF_FREE
+        taken_back = exempt.withdrawals and is_withdrawal(proto, status, length)
+        return _NOTHING if taken_back else _PERMIT
+
+    def _take(self, length: int, budget: int) -> Permit | None:
+        """The reserve, or the permits of a long message; or starve."""
         account = self.account
         assert account is not None
         price = account.pool.price(length)
-        alone = first and budget > 0 and not account.held
-        permit = account.take(price) if alone or price <= budget else None
+        permit = account.take(price, budget)
         if permit is None:
             self.needs = price
         return permit
@@ -318,6 +404,8 @@ class Decoder:
         assert isinstance(verdict, State)
         self.state = verdict
         self.offset += arriving.nbytes
+        if self.exempt is not None and (message.status or message._proto not in _PLAIN):
+            self.special = True
         batch.append(message)
 
     def _beats(self, verdict: State | Status, proto: int) -> bool:

@@ -21,6 +21,7 @@ from .op_code import (
     OP_CODE_MASK,
     OP_CODES,
     ORIGIN_BIT,
+    PUBLIC_BITS,
     MessageType,
     OpCode,
     Origin,
@@ -132,7 +133,7 @@ class Message:
         """The header under which this message travels with the numbers that it got."""
         return BinaryHeader(
             channel_number,
-            self._proto & ~ORIGIN_BIT,
+            self._proto & PUBLIC_BITS & ~ORIGIN_BIT,
             self.status,
             message_id,
             len(self.headers.encode()),
@@ -151,7 +152,7 @@ class Message:
         try:
             header = HEADER.pack(
                 self.channel_number,
-                self._proto,
+                self._proto & PUBLIC_BITS,
                 self.status,
                 self.message_id,
                 len(headers),

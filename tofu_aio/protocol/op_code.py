@@ -65,6 +65,8 @@ ORIGIN_BIT: Final = 0x10
 MORE_BIT: Final = 0x20
 PUBLIC_BITS: Final = OP_CODE_MASK | ORIGIN_BIT | MORE_BIT
 """The bits of proto that mean something between peers; the rest is masked away on receipt."""
+ANSWERED_BIT: Final = 0x40
+"""On a received request, here only: it was replied to."""
 
 OP_CODES: Final[tuple[OpCode, ...]] = tuple(OpCode)
 """Op code by value: indexing is several times faster than calling the enum."""

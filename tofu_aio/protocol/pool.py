@@ -1,18 +1,25 @@
-"""The accounting of the bounded pool: permits, who holds them, and who waits for some.
+"""The accounting of received messages: permits of the shared pool, and each channel's reserve.
 
 The pool is a budget, not a cache: a permit says that one more received message may be alive, of so
-many bytes; a longer one needs several.
+many bytes; a longer one needs several. Beside it each channel has a reserve, room for one message,
+which nobody else can take: so whatever others keep, a channel whose messages were all let go of can
+always receive the next one. Network switches manage their buffers the same way, with a guaranteed
+minimum for each queue and a shared rest under a dynamic threshold.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
-_UNSETTLED: Final = 64
-"""Permits given back that an account may leave uncounted while nobody asks."""
+_PERMIT: Final = True
+_RESERVE: Final = False
+"""What one of a channel's messages gives back: a permit of the pool, or the channel's reserve."""
+
+_NONE: Final[list[bool]] = []
+"""Where nothing was ever taken: a list of its own would be half of an idle channel's account."""
 
 
 class Allocation(Enum):
@@ -29,7 +36,7 @@ class Permit(Protocol):
 
     @property
     def worth(self) -> int:
-        """How many permits it is."""
+        """How many permits it is. The reserve counts as one."""
 
     @property
     def pool(self) -> Pool:
@@ -40,7 +47,7 @@ class Permit(Protocol):
 
 
 class Reader(Protocol):
-    """A channel whose reading is suspended while it waits for permits."""
+    """A channel whose reading is suspended while it waits for permits, or for its reserve."""
 
     suspended_at: float | None
     """When it began to wait, in its loop's time; None while it does not."""
@@ -50,6 +57,10 @@ class Reader(Protocol):
     """How often it began to wait."""
 
     @property
+    def account(self) -> Account:
+        """What its messages hold."""
+
+    @property
     def needs(self) -> int:
         """How many permits it waits for; 0 if it does not."""
 
@@ -57,11 +68,32 @@ class Reader(Protocol):
     def over_its_share(self) -> bool:
         """Whether it is its own messages, not those of others, that it waits for."""
 
-    def resume(self) -> None:
-        """Take the permits that it needs, which are free now, and go on."""
+    def resume(self, granted: int) -> None:
+        """Take the permits that it was granted, which are free now, or its reserve, and go on."""
 
     def reconcile_reading(self) -> None:
         """Read from the socket exactly if the channel can take something."""
+
+
+class Waiters(OrderedDict[Reader, None]):
+    """Channels that wait, the longest first; any of them may leave at any time."""
+
+    def append(self, reader: Reader) -> None:
+        """Wait behind all others."""
+        self[reader] = None
+
+    @property
+    def first(self) -> Reader:
+        """Who has waited longest."""
+        return next(iter(self))
+
+    def popleft(self) -> Reader:
+        """Take out who has waited longest."""
+        return self.popitem(last=False)[0]
+
+    def discard(self, reader: Reader) -> None:
+        """Take one out, if it is there."""
+        self.pop(reader, None)
 
 
 class Pool:
@@ -73,11 +105,12 @@ class Pool:
 
     Args:
         size: how many permits; at least 1.
-        on_release: called, in whatever thread, when a permit came back while someone waits.
+        on_release: called, in whatever thread, when a permit or a reserve came back while someone
+            waits.
         unit: bytes that a message may have for each permit it takes. One that has more than all
             permits are worth takes all.
-        share: the part of what the others leave that one channel may hold, above 0 up to 1. One
-            message it may always hold.
+        share: the part of what the others leave that one channel may hold, above 0 up to 1; one
+            permit at least.
 
     Attributes:
         size, unit, share: as given.
@@ -86,12 +119,24 @@ class Pool:
             ``pop`` takes one; it raises IndexError when there is none.
         waiters: who waits for permits, the longest first. Nobody may take one past them.
         parked: who waits until it holds less than its share; in nobody's way.
+        reserves: an entry for each channel whose reserve is in use.
+        restored: accounts whose reserve came back while somebody waited.
 
     Raises:
         ValueError: ``size`` is less than 1.
     """
 
-    __slots__ = ("_on_release", "free", "parked", "share", "size", "unit", "waiters")
+    __slots__ = (
+        "_on_release",
+        "free",
+        "parked",
+        "reserves",
+        "restored",
+        "share",
+        "size",
+        "unit",
+        "waiters",
+    )
 
     worth = 1
 
@@ -104,8 +149,10 @@ class Pool:
         self.unit = unit
         self.share = share
         self.free: deque[None] = deque((None,) * size)
-        self.waiters: deque[Reader] = deque()
-        self.parked: dict[Reader, None] = {}
+        self.waiters = Waiters()
+        self.parked = Waiters()
+        self.reserves: deque[None] = deque()
+        self.restored: deque[Account] = deque()
         self._on_release = on_release
 
     @property
@@ -141,60 +188,88 @@ class Pool:
         if self.waiters or self.parked:
             self._on_release()
 
+    def restore(self, account: Account) -> None:
+        """Take a channel's reserve back."""
+        account.reserved = False
+        self.reserves.pop()
+        if self.waiters or self.parked:  # in this order, as in ``release``
+            self.restored.append(account)
+            self._on_release()
+
 
 class Account:
-    """What one channel holds of a pool. Itself the permit of each message that takes just one.
+    """What one channel's messages hold. Itself the permit of each message that takes just one.
+
+    The reserve is the first that a channel takes and the last that it gives back, whichever of its
+    messages is released first. So of ``n`` short messages alive ``n - 1`` are in the pool, and an
+    application that keeps the last message of each channel keeps nothing of it.
 
     Args:
         pool: where the permits come from.
 
     Attributes:
         pool: as given.
-        held: permits that its messages hold, after ``settle``.
-        returned: one entry for each permit given back since then; likewise.
+        reserved: whether the reserve is in use.
+        taken: an entry for each permit that its messages hold, and before them one for the
+            reserve. From its end ``release`` takes them, with ``pop``, which is atomic.
     """
 
-    __slots__ = ("held", "pool", "returned")
+    __slots__ = ("pool", "reserved", "taken")
 
     worth = 1
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.held = 0
-        self.returned: list[None] = []
+        self.reserved = False
+        self.taken = _NONE  # a list of its own once something is taken
 
-    def settle(self) -> int:
-        """Count what has come back, and return what is still held."""
-        count = len(self.returned)
-        if count:
-            del self.returned[:count]
-            self.held -= count
-        return self.held
+    @property
+    def held(self) -> int:
+        """How many permits of the pool its messages hold."""
+        return len(self.taken) - self.reserved
 
     def budget(self) -> int:
-        """How many permits it may take now, if there are as many: not past those who wait."""
+        """How many permits it may take now: not past those who wait."""
         pool = self.pool
         if pool.waiters:
             return 0
-        if pool.share == 1.0:
-            if len(self.returned) > _UNSETTLED:
-                self.settle()
-            return len(pool.free)
-        held = self.settle()
-        share = int((len(pool.free) + held) * pool.share) - held
-        return share if held else max(share, 1)
+        free, held = len(pool.free), len(self.taken) - self.reserved
+        if not held and free:
+            return int(free * pool.share) or 1
+        return int((free + held) * pool.share) - held
 
     def over_share(self, price: int) -> bool:
         """Whether its share would not allow for so many permits if they were free.
 
         Then it is its own messages that it waits for, and nobody else should wait for it.
         """
-        held = self.settle()
+        held = self.held
         free = max(len(self.pool.free), price)
-        return held > 0 and held + price > int((free + held) * self.pool.share)
+        return held + price > max(int((free + held) * self.pool.share), 1)
 
-    def take(self, price: int) -> Permit | None:
-        """Take so many permits at once, if they are free."""
+    def charge(self, count: int) -> None:
+        """Account for so many permits, at least one, that were taken out of ``pool.free``.
+
+        If the reserve is free it pays for one of them, which goes back.
+        """
+        if not self.reserved:
+            self._use_reserve()
+            self.pool.release()
+            count -= 1
+        if count:
+            self._add(count)
+
+    def take(self, price: int, budget: int) -> Permit | None:
+        """The reserve, if it is free, or else so many permits at once; None if they are not."""
+        if not self.reserved:
+            self._use_reserve()
+            return self
+        return self.take_permits(price, budget)
+
+    def take_permits(self, price: int, budget: int) -> Permit | None:
+        """So many permits of the pool at once, if they are free, and within the budget."""
+        if price > budget:
+            return None
         free = self.pool.free
         pop, taken = free.pop, 0
         try:
@@ -203,16 +278,32 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        self.held += price
+        self._add(price)
         return self if price == 1 else _Bundle(self, price)
 
     def release(self) -> None:
-        """Give one permit back."""
-        self.returned.append(None)
-        pool = self.pool  # Pool.release, without a call more for each message
-        pool.free.append(None)
-        if pool.waiters or pool.parked:  # in this order, as in Pool.release
-            pool._on_release()
+        """Give back what one of its messages holds."""
+        pool = self.pool
+        if self.taken.pop():
+            pool.free.append(None)  # Pool.release, without a call more for each message
+            if pool.waiters or pool.parked:  # in this order, as there
+                pool._on_release()
+        else:
+            pool.restore(self)
+
+    def _use_reserve(self) -> None:
+        self.reserved = True
+        self.pool.reserves.append(None)
+        if self.taken:
+            # Another thread gave it back a moment ago, between a look at it and a permit.
+            self.taken.insert(0, _RESERVE)
+        else:
+            self._add(1, _RESERVE)
+
+    def _add(self, count: int, what: bool = _PERMIT) -> None:
+        if self.taken is _NONE:
+            self.taken = []
+        self.taken.extend((what,) * count)
 
 
 class _Bundle:
@@ -231,8 +322,12 @@ class _Bundle:
 
     def release(self) -> None:
         """Give all of them back, and then look at who waits."""
-        # One by one it would take three times as long, more than half of what copying 64 KiB takes.
-        rest = (None,) * (self.worth - 1)
-        self._account.returned.extend(rest)
-        self._account.pool.free.extend(rest)
-        self._account.release()
+        account = self._account
+        pool, taken = account.pool, account.taken
+        # One by one through the account it would take three times as long, more than half of what
+        # copying 64 KiB takes. The reserve is the last of a channel's to come back, so only the
+        # last one taken here can be it.
+        for _ in range(self.worth - 1):
+            taken.pop()
+        pool.free.extend((None,) * (self.worth - 1))
+        account.release()

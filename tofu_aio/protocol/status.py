@@ -43,6 +43,9 @@ class Status(IntEnum):
     UNKNOWN_ERROR = 31
 
 
+LEFT: Final = Status.PROCESSING_FAILED
+"""The status of a request or response that ends before all of it was sent, or is taken back."""
+
 STATUSES: Final[tuple[Status, ...]] = tuple(
     Status(min(byte, Status.UNKNOWN_ERROR)) for byte in range(256)
 )

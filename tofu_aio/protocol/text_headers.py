@@ -21,6 +21,12 @@ HEARTBEAT: Final = "~heartbeat"
 """On a Hello: its sender understands heartbeats and wants one at least every so many ms, a whole
 number."""
 
+SUPPORTS: Final = "~supports"
+"""XX"""
+WHOLE: Final = "~whole"
+"""On the first part of a request: it came in parts only because it is long, so many bytes, and its
+receiver is to put it together. Only to a peer that has said that it does."""
+
 _LINES: Final = re.compile(
     # Possessive throughout: each byte is looked at once, whatever a peer sends.
     rb"(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[ \t]*+[^ \t\r\n][^\r\n]*+\r\n)*+"

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar, cast
 
 from ..messaging.connection import Connection
 from ..messaging.engine import Engine
-from ..protocol.pool import Reader
+from ..protocol.pool import Reader, Waiters
 from .world import World
 
 T = TypeVar("T")
@@ -134,11 +134,13 @@ class PoolCheck:
         Raises:
             AssertionError: a permit is out, or somebody waits for one.
         """
-        if self._pool.out:
+        if self._pool.out or self._pool.reserves:
             gc.collect()  # messages that only an exception's traceback still knows
         left = len(self._pool.waiters) + len(self._pool.parked)
         assert not left, f"{left} channels still wait for a permit"
         assert not self._pool.out, f"{self._pool.out} permits never came back"
+        reserves = len(self._pool.reserves)
+        assert not reserves, f"{reserves} reserves never came back"
 
     def _check_order(self) -> None:
         """Who was served had waited longest."""
@@ -150,7 +152,7 @@ class PoolCheck:
             )
 
 
-class _Queue(deque[Reader]):
+class _Queue(Waiters):
     """Who waits, how many permits those needed that were served, and who was not in his turn.
 
     It looks at each that is served: within a turn of the loop a channel may be served, handled and
@@ -170,18 +172,16 @@ class _Queue(deque[Reader]):
         self._arrival[reader] = next(self._arrivals)
         super().append(reader)
 
-    def popleft(self) -> Reader:
-        return self._serve(super().popleft())
+    def popitem(self, last: bool = True) -> tuple[Reader, None]:
+        reader, _ = super().popitem(last)
+        self._serve(reader)  # the last one out of turn, as will be seen
+        return reader, None
 
-    def pop(self) -> Reader:  # type: ignore[override]  # it takes no index, as deque's own does not
-        return self._serve(super().pop())  # out of turn, as will be seen
-
-    def _serve(self, reader: Reader) -> Reader:
+    def _serve(self, reader: Reader) -> None:
         self.served += reader.needs
         first = min(self, key=self._arrival.__getitem__, default=reader)
         if self._arrival[first] < self._arrival[reader]:
             self.overtaken = reader, first
-        return reader
 
 
 class _Permits(deque[None]):

@@ -1,0 +1,220 @@
+"""What is known of the peer's requests, beside those that wait in the mailbox."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from anyio import CancelScope
+
+from ..protocol.binary_header import HEADER_SIZE
+from ..protocol.decoder import is_withdrawal
+from ..protocol.errors import ExchangeFailed, NotAllowed, TofuError
+from ..protocol.message import Message
+from ..protocol.op_code import OP_CODE_MASK, OpCode
+from .agreements import Extension
+from .connection import Connection
+from .exchange import Exchange, failed
+from .joining import Join, whole_length
+from .limits import OPEN_REQUESTS, TAKEN_BACK
+from .mailbox import Mailbox
+
+logger = logging.getLogger(__name__)
+
+_REQUEST: Final = int(OpCode.REQUEST)
+
+
+class IncomingRequests:
+    """The peer's requests that come in parts, or that it takes back.
+
+    Args:
+        connection: the channel's.
+        mailbox: the channel's.
+
+    Attributes:
+        parts: by message id, the requests whose further parts are joined; None for one whose parts
+            are thrown away.
+        exchanges: by message id, those of the peer's that are served here.
+    """
+
+    __slots__ = ("_connection", "_mailbox", "_scopes", "_taken_back", "exchanges", "parts")
+
+    def __init__(self, connection: Connection, mailbox: Mailbox[Message]) -> None:
+        self._connection = connection
+        self._mailbox = mailbox
+        self.parts: dict[int, Join | None] = {}
+        self.exchanges: dict[int, Exchange] = {}
+        self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
+        # Of requests that the application has. It may ask about one at any time, or never.
+        self._taken_back: OrderedDict[int, None] = OrderedDict()
+
+    def sort(self, batch: list[Message]) -> None:
+        """Give each part to what it belongs to, and leave the rest in the batch."""
+        rest: list[Message] = []
+        taken_back: dict[int, Message] = {}
+        supports = self._connection.peer_supports
+        for message in batch:
+            message_id = message.message_id
+            exchange = self.exchanges.get(message_id)
+            if message._proto & OP_CODE_MASK != _REQUEST:
+                rest.append(message)
+            elif supports & Extension.CANCEL and _takes_back(message):
+                taken_back[message_id] = message
+            elif message_id in self.parts:
+                rest += self._add(message)
+            elif exchange is not None and exchange.receives:
+                exchange.received(message)
+            elif message.more and supports & Extension.WHOLE:
+                rest += self._begin(message)
+            else:
+                rest.append(message)
+        if taken_back:
+            rest = self._take_back(taken_back, rest)
+        batch[:] = rest
+
+    @property
+    def busy(self) -> bool:
+        """Whether a plain request may be the last part of something."""
+        return bool(self.parts or self.exchanges)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Give it the parts that come, and tell it if the request is taken back."""
+        self.exchanges[exchange.message_id] = exchange
+        if not self.answered(exchange.message_id):
+            exchange.lose(ExchangeFailed("the caller has given up"))
+
+    def forget(self, exchange: Exchange) -> None:
+        """It was left: parts that still come are thrown away."""
+        if self.exchanges.pop(exchange.message_id, None) is not None and exchange.receives:
+            self._throw_away(exchange.message_id)
+
+    def is_taken_back(self, message_id: int) -> bool:
+        """Whether the caller has given up, as far as is known."""
+        return message_id in self._taken_back
+
+    def answered(self, message_id: int) -> bool:
+        """Forget a request; return whether an answer would still be wanted."""
+        return self._taken_back.pop(message_id, self) is self
+
+    @contextmanager
+    def cancel_scope(self, message_id: int) -> Iterator[CancelScope]:
+        """A scope that is cancelled when the request is taken back, or the channel ends."""
+        with CancelScope() as scope:
+            self._scopes[message_id].add(scope)
+            if message_id in self._taken_back or self._connection.end is not None:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                scopes = self._scopes[message_id]
+                scopes.discard(scope)
+                if not scopes:
+                    del self._scopes[message_id]
+
+    def close(self, error: TofuError) -> None:
+        """This side closes: nothing more is received, not even what is here."""
+        for exchange in self.exchanges.values():
+            exchange.close(error)
+        self.fail(error)
+
+    def fail(self, error: TofuError) -> None:
+        """The peer sends no more, and hears nothing any more."""
+        for join in self.parts.values():
+            if join is not None:
+                join.drop()
+        self.parts.clear()
+        exchanges = list(self.exchanges.values())
+        self.exchanges.clear()
+        for exchange in exchanges:
+            exchange.lose(error)
+        for scopes in self._scopes.values():
+            for scope in scopes:
+                scope.cancel()
+
+    # --- requests in parts ----------------------------------------------------------------
+
+    def _begin(self, first: Message) -> list[Message]:
+        """Join a request that came in parts because it is long; a stream is the application's."""
+        length = whole_length(first)
+        if length is None:
+            return [first]
+        join = Join(self._connection.joining, f"request {first.message_id}", keep=True)
+        self.parts[first.message_id] = join
+        error = join.announced(length)
+        if error is not None:
+            self._refuse(first.message_id, error)
+            first.release()
+            return []
+        self._connection.retry()  # what waits may be a part of it
+        return self._add(first)
+
+    def _add(self, part: Message) -> list[Message]:
+        """The whole request, if this was the last of its parts."""
+        message_id, last = part.message_id, not part.more
+        join = self.parts[message_id]
+        if last:
+            del self.parts[message_id]
+        if join is None:
+            part.release()
+            return []
+        error = join.add(part)
+        if error is not None:
+            self._refuse(message_id, error, last=last)
+            return []
+        return [join.whole(part)] if last else []
+
+    def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
+        """Tell the caller that this request cannot be received; the channel goes on."""
+        logger.warning("channel %d: %s", self._connection.number, error)
+        with contextlib.suppress(TofuError):  # it does not wait for an answer any more
+            text = str(error).encode()
+            self._connection.put(OpCode.RESPONSE, message_id, body=text, status=error.status)
+        if not last:
+            self._throw_away(message_id)
+
+    def _throw_away(self, message_id: int) -> None:
+        """Nobody wants the other parts of a request."""
+        self.parts[message_id] = None
+        if len(self.parts) > OPEN_REQUESTS:
+            self._connection.hang_up(
+                NotAllowed(f"the peer has more than {OPEN_REQUESTS} requests in parts under way")
+            )
+
+    # --- requests that are taken back -----------------------------------------------------
+
+    def _take_back(self, taken_back: dict[int, Message], rest: list[Message]) -> list[Message]:
+        """The callers have given up: nobody needs to begin, or to go on, with their requests."""
+        unread = [message for message in rest if _is_of(message, taken_back)]
+        unread += self._mailbox.remove(lambda message: _is_of(message, taken_back))
+        rest = [message for message in rest if not _is_of(message, taken_back)]
+        for message in unread:
+            message.release()
+        known = {message.message_id for message in unread}
+        for message_id, notice in taken_back.items():
+            join = self.parts.pop(message_id, None)
+            exchange = self.exchanges.get(message_id)
+            scopes = self._scopes.get(message_id, ())
+            for scope in list(scopes):
+                scope.cancel()
+            if join is not None:
+                join.drop()
+            elif exchange is not None:
+                exchange.lose(failed(notice))
+            elif message_id not in known:
+                self._taken_back[message_id] = None
+                if len(self._taken_back) > TAKEN_BACK:
+                    self._taken_back.popitem(last=False)
+        return rest
+
+
+def _takes_back(message: Message) -> bool:
+    length = HEADER_SIZE + len(message.body) + len(message.headers.encode())
+    return is_withdrawal(message._proto, message.status, length)
+
+
+def _is_of(message: Message, ids: dict[int, Message]) -> bool:
+    return message.message_id in ids and message._proto & OP_CODE_MASK == _REQUEST
