@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -290,8 +289,8 @@ class Channel(ObjectStream[Message]):
             PeerDisconnected, ProtocolViolation, ChannelClosed: there is nobody to send to.
         """
         message_id = self._connection.post(message)
-        if message._proto & OP_CODE_MASK == _REQUEST:
-            self._expect(message_id)
+        if not message._proto & OP_CODE_MASK:  # a REQUEST: the mailbox gets the response
+            (self._answers or self._asking()).posted.add(message_id)
         return message.header_as(self.number, message_id)
 
     def check(self, message: Message) -> int:
@@ -308,8 +307,8 @@ class Channel(ObjectStream[Message]):
         if connection.write_paused or connection.senders:
             await connection.room()
         message_id = connection.post(item)
-        if item._proto & OP_CODE_MASK == _REQUEST:
-            self._expect(message_id)
+        if not item._proto & OP_CODE_MASK:  # as ``post``
+            (self._answers or self._asking()).posted.add(message_id)
 
     async def signal(
         self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
@@ -369,8 +368,11 @@ class Channel(ObjectStream[Message]):
             return
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
         if not (connection.write_paused or connection.senders):
-            with contextlib.suppress(InvalidBodyLen):  # of one that does not fit in one message
+            try:
                 connection.put(proto, message_id, text, body, status)
+            except InvalidBodyLen:
+                pass  # it takes several messages
+            else:
                 if not more:
                     request._proto = _ANSWERED
                 return
@@ -457,7 +459,7 @@ class Channel(ObjectStream[Message]):
         answers = self._answers or self._asking()
         if not message_id:
             own_id = next_message_id()
-        elif answers.counted.get(message_id) is None:
+        elif message_id not in answers.exchanges:
             own_id = message_id
         else:
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
@@ -480,6 +482,7 @@ class Channel(ObjectStream[Message]):
         else:
             answers.requests[own_id] = response
         if connection.suspended_at is not None:
+            connection.retry()  # the response in front may be one that needs no permit now
             self.suspended()
         try:
             return await response
@@ -515,14 +518,12 @@ class Channel(ObjectStream[Message]):
 
     # --- what was asked, and heard --------------------------------------------------------
 
-    def _expect(self, message_id: int) -> None:
-        """The mailbox gets the response to this request."""
-        (self._answers or self._asking()).counted[message_id] = None
-
     def _asking(self) -> Answers:
         if self._answers is None:
             self._answers = Answers(self._connection)
-            self._exemptions().counted = self._answers.counted
+            exempt = self._exemptions()
+            exempt.awaited = self._answers.requests
+            exempt.exchanges, exempt.posted = self._answers.exchanges, self._answers.posted
         return self._answers
 
     def _heard(self) -> IncomingRequests:
@@ -712,18 +713,24 @@ class Channel(ObjectStream[Message]):
             if self._connection.peer_supports & Extension.CANCEL:
                 self._connection.decoder.exempt = _TAKES_BACK
             self._introduced(self)
-        decoder = self._connection.decoder
-        if decoder.special or (self._incoming is not None and self._incoming.busy):
-            decoder.special = False
+        decoder, answers, incoming = self._connection.decoder, self._answers, self._incoming
+        special, decoder.special = decoder.special, False
+        if special or (answers is not None and answers.busy):
             self._asking().sort(batch, answered)
-            if batch:
-                self._heard().sort(batch)
+        if batch and (special or (incoming is not None and incoming.busy)):
+            self._heard().sort(batch)
+        if not batch:
+            return
+        if batch[-1]._proto & OP_CODE_MASK <= _LAST_REGULAR:
+            self._mailbox.put(batch, answered)
+            batch.clear()  # who drops a message that it has received has dropped it
+            return
         byes = []
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
             byes.append(batch.pop())
         if batch:
             self._mailbox.put(batch, answered)
-            batch.clear()  # who drops a message that it has received has dropped it
+            batch.clear()
         while byes:
             self._bye_heard(byes.pop())
 
@@ -775,7 +782,7 @@ class Channel(ObjectStream[Message]):
         """What has come, and nobody has received."""
         exchanges: list[Exchange] = []
         if self._answers is not None:
-            exchanges += [e for e in self._answers.counted.values() if e is not None]
+            exchanges += self._answers.exchanges.values()
         if self._incoming is not None:
             exchanges += self._incoming.exchanges.values()
         return [*self._mailbox.items, *(part for e in exchanges for part in e.unread)]

@@ -345,8 +345,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                         self._discard(batch)
                     else:
                         self.sink.received(batch, answered)
-                pending = decoder.pending
-                if not pending:
+                pending = decoder.waiting and not decoder.needs  # decoder.pending, without a call
+                if not pending and (
+                    decoder.needs
+                    or decoder.violation is not None
+                    or decoder.state is not _OPEN
+                    or self.end is not None
+                ):
                     self._conclude()
                 if answered:
                     go_on(answered)
@@ -507,12 +512,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # takes, and drops, all there is: who sends without a pause would never let it come.
             self.write_paused = True
             return
-        apart, data = self._apart, self._out
-        self._forget_queue()
-        # It is the transport's now, which may keep it as it is.
+        apart, data = self._apart, self._out  # the transport's now, which may keep it as it is
         if not apart:
+            self._out = bytearray()
+            if self.carried:
+                self._release_carried()
             transport.write(data)
             return
+        self._forget_queue()
         if data:
             apart.append(data)
         transport.writelines(apart)

@@ -10,6 +10,7 @@ from anyio import BusyResourceError, CancelScope
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from ..protocol.binary_header import HEADER_SIZE, MAX_PART
+from ..protocol.decoder import WITHDRAWAL
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
@@ -233,8 +234,9 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self.close(ChannelClosed("the exchange was left on this side"))
         if self.begun and (tells or not self._finished):
             self._finished = True
+            proto = WITHDRAWAL if tells else self._op_code
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
-                self._connection.put(self._op_code, self.message_id, status=LEFT)
+                self._connection.put(proto, self.message_id, status=LEFT)
 
     # --- what the channel tells -----------------------------------------------------------
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from ..protocol.pool import Account, Pool, Reader
+from ..protocol.pool import Pool, Reader
 from .home import Home
 from .joining import JoiningRoom
 from .limits import Limits
@@ -60,7 +60,6 @@ class ReadGate:
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.home, self._stalled_since, on_stall)
         self._told = False
-        self._suspended: dict[Account, Reader] = {}
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
 
@@ -79,7 +78,7 @@ class ReadGate:
         reader.suspensions += 1
         reader.suspended_at = self.home.time()
         self._changed[reader] = None
-        self._suspended[account] = reader
+        self.pool.suspended[account] = reader
         if reader.over_its_share:
             self.pool.parked.append(reader)
             self._tell(reader)
@@ -105,7 +104,7 @@ class ReadGate:
         now = self.home.time() if self.suspensions else 0.0
         waits = [
             now - reader.suspended_at
-            for reader in self._suspended.values()
+            for reader in self.pool.suspended.values()
             if reader.suspended_at is not None
         ]
         return max(self.longest_wait, *waits, 0.0)
@@ -147,7 +146,7 @@ class ReadGate:
         # Those of now, each once: who goes on may give it back, and wait again.
         for _ in range(len(restored)):
             account = restored.popleft()
-            reader = self._suspended.get(account)
+            reader = self.pool.suspended.get(account)
             if reader is not None:
                 self._go_on(reader, 0, changed)
         if restored:
@@ -163,9 +162,8 @@ class ReadGate:
             if not pool.waiters or pool.waiters.first.needs > len(pool.free):
                 break
             reader = pool.waiters.popleft()
-            # Before the look: what another thread releases after it finds somebody to tell.
-            pool.parked.append(reader)
             if reader.over_its_share:
+                pool.parked.append(reader)
                 continue
             self._waiting_since = self.home.time()
             self._go_on(reader, reader.needs, changed)
@@ -191,8 +189,8 @@ class ReadGate:
         pool = self.pool
         pool.waiters.discard(reader)
         pool.parked.discard(reader)
-        del self._suspended[reader.account]
-        self._told = self._told and bool(self._suspended)
+        del self.pool.suspended[reader.account]
+        self._told = self._told and bool(self.pool.suspended)
         waited = self.home.time() - reader.suspended_at
         reader.suspended_for += waited
         reader.suspended_at = None

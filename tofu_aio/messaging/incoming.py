@@ -16,6 +16,7 @@ from ..protocol.decoder import is_withdrawal
 from ..protocol.errors import ExchangeFailed, NotAllowed, TofuError
 from ..protocol.message import Message
 from ..protocol.op_code import OP_CODE_MASK, OpCode
+from ..protocol.status import Status
 from .agreements import Extension
 from .connection import Connection
 from .exchange import Exchange, failed
@@ -159,6 +160,10 @@ class IncomingRequests:
         if last:
             del self.parts[message_id]
         if join is None:
+            part.release()
+            return []
+        if last and part.status is not Status.SUCCESS:
+            join.drop()  # it was not sent to its end
             part.release()
             return []
         error = join.add(part)

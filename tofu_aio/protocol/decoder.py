@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, TypeAlias
 
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
@@ -13,6 +12,7 @@ from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
 from .lifecycle import VERDICTS, State
 from .message import Message
 from .op_code import (
+    MORE_BIT,
     OP_CODE_MASK,
     OP_CODES,
     ORIGIN_BIT,
@@ -31,7 +31,9 @@ _REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
 _PLAIN: Final = frozenset({_REQUEST, _SIGNAL})
-_LEFT: Final = int(LEFT)
+
+WITHDRAWAL: Final = int(OpCode.REQUEST) | MORE_BIT
+"""The proto of a request that takes another one back."""
 
 # What a regular message must be drawn from: the first is true of most.
 _PERMIT: Final = 0
@@ -42,30 +44,79 @@ _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
 
-@dataclass(slots=True)
+Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
+"""The verdict on each proto byte in each state."""
+
+
 class Exemptions:
     """Which regular messages take no permit, because somebody has made room for them.
 
     Attributes:
-        counted: ids of the responses that take permits all the same: parts of exchanges, and
-            answers to requests that the application posted. All others are awaited by a
-            ``request()``, or by nobody, and dropped.
+        awaited: ids of the requests whose responses take none: a ``request()`` waits for each.
+        exchanges, posted: ids of other requests that were sent, whose responses take permits: in
+            parts, or to be received with all other messages. A response that belongs to nothing
+            here takes none, and is dropped.
         parts: ids of the peer's requests whose parts are being joined, or thrown away. A part takes
             permits if they are free, and does not wait for them.
         withdrawals: the peer takes requests back, see ``is_withdrawal``.
     """
 
-    counted: Collection[int] = ()
-    parts: Collection[int] = ()
-    withdrawals: bool = False
+    __slots__ = ("awaited", "exchanges", "parts", "posted", "withdrawals")
+
+    def __init__(self, *, withdrawals: bool = False) -> None:
+        self.awaited: Collection[int] = ()
+        self.exchanges: Collection[int] = ()
+        self.posted: Collection[int] = ()
+        self.parts: Collection[int] = ()
+        self.withdrawals = withdrawals
+
+    @property
+    def tables(self) -> Tables:
+        """Verdicts, with None for what ``need`` must be asked about: little of what comes."""
+        if self.parts:
+            return _ASK_ALL
+        if self.awaited:
+            return _ASK_RESPONSES
+        return _ASK_PARTS if self.posted or self.exchanges else _ASK_RESPONSES
+
+    def need(self, proto: int, message_id: int, status: int, length: int) -> int:
+        """What a message must be drawn from."""
+        if proto & OP_CODE_MASK == _RESPONSE:
+            counted = message_id in self.posted or message_id in self.exchanges
+            return _PERMIT if counted else _NOTHING
+        if message_id in self.parts:
+            return _IF_FREE
+        taken_back = self.withdrawals and is_withdrawal(proto, status, length)
+        return _NOTHING if taken_back else _PERMIT
 
 
 def is_withdrawal(proto: int, status: int, length: int) -> bool:
     """Whether a request, of so many bytes, takes back the one that was sent under its id.
 
-    It is also how a request ends that was left in the middle of its parts.
+    It is sent only to peers that have said that they understand it.
     """
-    return proto == _REQUEST and status == _LEFT and length == HEADER_SIZE
+    return proto == WITHDRAWAL and status == LEFT and length == HEADER_SIZE
+
+
+def _asking(*asked: int) -> Tables:
+    """Verdicts, with None for what there is more to ask about than whether it may come.
+
+    Args:
+        asked: of these proto bytes: all of them are those of regular messages.
+    """
+    return {
+        state: tuple(
+            None if verdict is state and proto in asked else verdict
+            for proto, verdict in enumerate(verdicts)
+        )
+        for state, verdicts in VERDICTS.items()
+    }
+
+
+_ASK_PARTS: Final = _asking(WITHDRAWAL)
+"""Most of our own posted requests are answered in one message, which takes a permit."""
+_ASK_RESPONSES: Final = _asking(WITHDRAWAL, _RESPONSE, _RESPONSE | MORE_BIT)
+_ASK_ALL: Final = _asking(WITHDRAWAL, _RESPONSE, _RESPONSE | MORE_BIT, _REQUEST)
 
 
 class Decoder:
@@ -261,12 +312,22 @@ class Decoder:
         bits = PUBLIC_BITS if number is None else _PEER_BITS
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
-            pool, budget = account.pool, account.budget()
+            pool, held = account.pool, len(account.taken)
+            if (len(pool.free) + held) * pool.share > held + portion and not pool.waiters:
+                budget = portion + 1  # or more, as account.budget() would say, without the call
+            else:
+                budget = account.budget()
             if budget < granted:  # noqa: PLR1730 - max takes longer, for each chunk
                 budget = granted
             take, unit = pool.free.pop, pool.unit
-        verdicts, exempt = VERDICTS[state], self.exempt
-        parts = exempt.parts if exempt is not None else ()
+        exempt = self.exempt
+        if exempt is None:
+            tables: Tables = VERDICTS
+        elif exempt.posted or exempt.parts or exempt.exchanges:
+            tables = exempt.tables
+        else:
+            tables = _ASK_RESPONSES  # without a call, as on most channels
+        verdicts = tables[state]
         quota = left = budget if budget < portion else portion  # noqa: FURB136 - so does min
         gratis, broken = portion, None
         start, end = at, len(data)
@@ -279,28 +340,10 @@ class Decoder:
             stop = body_at + body_len
             permit: Permit | None = account
             if verdict is state and message_id:
-                # Nothing is asked of plain requests and signals, which most messages are.
-                if (
-                    (proto or status or parts)
-                    and proto != _SIGNAL
-                    and exempt is not None
-                    and (need := self._need(exempt, proto, message_id, status, stop - at))
-                ):
-                    if gratis < 1:
-                        break  # that is a portion
-                    gratis -= 1
-                    permit, spent = None, quota - left
-                    if need == _IF_FREE and account is not None:
-                        price = account.pool.price(stop - at)
-                        permit = account.take_permits(price, budget - spent)
-                    if permit is not None:
-                        budget -= permit.worth
-                        left = max(min(left, budget - spent), 0)
-                        quota = spent + left
-                elif left < 1 or stop - at > unit:
+                if left < 1 or stop - at > unit:
                     spent = quota - left
                     if left < 1 and spent < budget and stop - at <= unit:
-                        break  # so is that
+                        break  # that is a portion
                     permit = self._take(stop - at, budget - spent)
                     if permit is None:
                         break
@@ -316,6 +359,27 @@ class Decoder:
                         left = 0
                         continue
                     left -= 1
+            elif verdict is None and message_id:
+                assert exempt is not None
+                verdict, self.special = state, True
+                if gratis < 1:
+                    break  # so is that
+                gratis -= 1
+                need = exempt.need(proto, message_id, status, stop - at)
+                if need == _NOTHING or account is None:
+                    permit = None
+                else:
+                    held, spent = account.held, quota - left
+                    if need == _PERMIT:
+                        permit = self._take(stop - at, budget - spent)
+                        if permit is None:
+                            break
+                    else:
+                        price = account.pool.price(stop - at)
+                        permit = account.take_permits(price, budget - spent)
+                    budget -= account.held - held
+                    left = max(min(left, budget - spent), 0)
+                    quota = spent + left
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop
                 continue
@@ -347,7 +411,7 @@ class Decoder:
             if verdict is not state:
                 assert isinstance(verdict, State)
                 self.state = state = verdict
-                verdicts = VERDICTS[state]
+                verdicts = tables[state]
         if type(data) is memoryview:
             for message in batch:
                 message.body = bytes(message.body)
@@ -358,21 +422,6 @@ class Decoder:
         self.offset += at - start
         if at < end:
             self._keep(data, at)
-
-    def _need(
-        self, exempt: Exemptions, proto: int, message_id: int, status: int, length: int
-    ) -> int:
-        """What a message must be drawn from; and note that there is something to sort."""
-        self.special = True
-        op_code = proto & OP_CODE_MASK
-        if op_code == _RESPONSE:
-            return _PERMIT if message_id in exempt.counted else _NOTHING
-        if op_code != _REQUEST:
-            return _PERMIT
-        if message_id in exempt.parts:
-            return _IF_FREE
-        taken_back = exempt.withdrawals and is_withdrawal(proto, status, length)
-        return _NOTHING if taken_back else _PERMIT
 
     def _take(self, length: int, budget: int) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
@@ -408,14 +457,16 @@ class Decoder:
             self.special = True
         batch.append(message)
 
-    def _beats(self, verdict: State | Status, proto: int) -> bool:
+    def _beats(self, verdict: State | Status | None, proto: int) -> bool:
         """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
         if self.on_heartbeat is None or proto != _SIGNAL or verdict is not self.state:
             return False
         self.on_heartbeat()
         return True
 
-    def _control(self, verdict: State | Status, proto: int, message_id: int, ahead: int) -> bool:
+    def _control(
+        self, verdict: State | Status | None, proto: int, message_id: int, ahead: int
+    ) -> bool:
         """Judge a header that is not plainly a regular message. Whether it may come."""
         if isinstance(verdict, Status):
             name = proto & OP_CODE_MASK

@@ -179,7 +179,13 @@ class Message:
             self._permit = None
             permit.release()
 
-    __del__ = release
+    def __del__(self) -> None:
+        try:
+            permit = self._permit
+        except AttributeError:  # as above
+            return
+        if permit is not None:
+            permit.release()
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         # For copy and pickle. One permit was taken, so one comes back: the original's.

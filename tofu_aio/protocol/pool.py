@@ -117,8 +117,10 @@ class Pool:
         free: the permits not taken, as a deque because its ``append`` and ``pop`` are atomic, and
             ``extend`` by a tuple is: they run no Python code.
             ``pop`` takes one; it raises IndexError when there is none.
-        waiters: who waits for permits, the longest first. Nobody may take one past them.
-        parked: who waits until it holds less than its share; in nobody's way.
+        suspended: whose channels wait, for permits or for their reserve.
+        waiters: those of them that wait for permits, the longest first. Nobody may take one past
+            them.
+        parked: those that wait until they hold less than their share; in nobody's way.
         reserves: an entry for each channel whose reserve is in use.
         restored: accounts whose reserve came back while somebody waited.
 
@@ -134,6 +136,7 @@ class Pool:
         "restored",
         "share",
         "size",
+        "suspended",
         "unit",
         "waiters",
     )
@@ -149,6 +152,7 @@ class Pool:
         self.unit = unit
         self.share = share
         self.free: deque[None] = deque((None,) * size)
+        self.suspended: dict[Account, Reader] = {}
         self.waiters = Waiters()
         self.parked = Waiters()
         self.reserves: deque[None] = deque()
@@ -183,17 +187,9 @@ class Pool:
     def release(self) -> None:
         """Take a permit back."""
         self.free.append(None)
-        # In this order: who starts to wait looks at ``free`` after joining the queue, so one of
+        # In this order: who starts to wait looks at ``free`` after it was entered there, so one of
         # the two sides always sees the other.
-        if self.waiters or self.parked:
-            self._on_release()
-
-    def restore(self, account: Account) -> None:
-        """Take a channel's reserve back."""
-        account.reserved = False
-        self.reserves.pop()
-        if self.waiters or self.parked:  # in this order, as in ``release``
-            self.restored.append(account)
+        if self.suspended:
             self._on_release()
 
 
@@ -252,12 +248,18 @@ class Account:
 
         If the reserve is free it pays for one of them, which goes back.
         """
+        taken = self.taken
         if not self.reserved:
             self._use_reserve()
-            self.pool.release()
+            pool = self.pool
+            pool.free.append(None)
+            if pool.suspended:
+                pool._on_release()
+            if count == 1:
+                return
             count -= 1
-        if count:
-            self._add(count)
+            taken = self.taken
+        taken.extend((_PERMIT,) * count)
 
     def take(self, price: int, budget: int) -> Permit | None:
         """The reserve, if it is free, or else so many permits at once; None if they are not."""
@@ -278,32 +280,33 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        self._add(price)
+        self.charge(price)
         return self if price == 1 else _Bundle(self, price)
 
     def release(self) -> None:
         """Give back what one of its messages holds."""
         pool = self.pool
         if self.taken.pop():
-            pool.free.append(None)  # Pool.release, without a call more for each message
-            if pool.waiters or pool.parked:  # in this order, as there
+            pool.free.append(None)
+            # In this order, as in Pool.release; written out to spare a call for each message.
+            if pool.suspended:
                 pool._on_release()
         else:
-            pool.restore(self)
+            self.reserved = False
+            pool.reserves.pop()
+            if pool.suspended:
+                pool.restored.append(self)
+                pool._on_release()
 
     def _use_reserve(self) -> None:
+        taken = self.taken
+        if taken is _NONE:
+            taken = self.taken = []
         self.reserved = True
         self.pool.reserves.append(None)
-        if self.taken:
-            # Another thread gave it back a moment ago, between a look at it and a permit.
-            self.taken.insert(0, _RESERVE)
-        else:
-            self._add(1, _RESERVE)
-
-    def _add(self, count: int, what: bool = _PERMIT) -> None:
-        if self.taken is _NONE:
-            self.taken = []
-        self.taken.extend((what,) * count)
+        # At its bottom, though another thread may have given it back a moment ago, between a look
+        # at it and a permit.
+        taken.insert(0, _RESERVE)
 
 
 class _Bundle:
