@@ -458,43 +458,44 @@ class Channel(ObjectStream[Message]):
             return await self._request_within(timeout, body, headers, message_id)
         answers = self._answers or self._asking()
         if not message_id:
-            own_id = next_message_id()
-        elif message_id not in answers.exchanges:
-            own_id = message_id
-        else:
+            message_id = next_message_id()
+        elif message_id in answers.exchanges:
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
         # Nothing is awaited from here to the future's: no answer can come in between.
-        if own_id in answers.requests:
-            raise InvalidMessageId(f"request {own_id} is under way already")
+        if message_id in answers.requests:
+            raise InvalidMessageId(f"request {message_id} is under way already")
         if connection.decoder.state is _BYE_HEARD:
             raise _unanswerable()
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         try:
-            connection.put(_REQUEST, own_id, text, body)
+            connection.put(_REQUEST, message_id, text, body)
         except InvalidBodyLen:
-            if not message_id and connection.peer_supports & Extension.WHOLE:
-                text = TextHeaders({WHOLE: str(length_of(body))}).encode() + text
-            await self._request_in_parts(own_id, text, body, response)
+            await self._request_in_parts(message_id, text, body, response)
         else:
-            answers.requests[own_id] = response
+            answers.requests[message_id] = response
+        if message_id in answers.posted:  # of the parts before this one: their answer is its own
+            answers.posted.remove(message_id)
         if connection.suspended_at is not None:
             connection.retry()  # the response in front may be one that needs no permit now
             self.suspended()
         try:
             return await response
         except asyncio.CancelledError:
-            answers.give_up(own_id, response)
+            answers.give_up(message_id, response)
             raise
 
     async def _request_in_parts(
         self, message_id: int, text: bytes, body: Body, response: asyncio.Future[Message]
     ) -> None:
         """Send a long request; the response may come before its end, if it is refused."""
-        requests = self._asking().requests
+        requests, posted = self._asking().requests, self._asking().posted
+        if message_id not in posted and self._connection.peer_supports & Extension.WHOLE:
+            text = TextHeaders({WHOLE: str(length_of(body))}).encode() + text
+        posted.discard(message_id)
         requests[message_id] = response
         try:
             await self._send_later(
@@ -510,11 +511,14 @@ class Channel(ObjectStream[Message]):
         self, timeout: float, body: Body, headers: HeadersLike | None, message_id: int
     ) -> Message:
         checked_seconds("timeout", timeout)
+        message_id = message_id or next_message_id()
         try:
             async with asyncio.timeout(timeout):
                 return await self.request(body, headers, message_id=message_id)
         except TimeoutError:
-            raise TimeoutError(f"no response within {timeout:g} s{self._backlog()}") from None
+            raise TimeoutError(
+                f"no response to request {message_id} within {timeout:g} s{self._backlog()}"
+            ) from None
 
     # --- what was asked, and heard --------------------------------------------------------
 
