@@ -66,8 +66,6 @@ NOT_HELLO = {
     "Hello with a header that is none": frame(OpCode.HELLO_REQUEST, headers=b"no colon\r\n"),
     "Hello with a header without end": frame(OpCode.HELLO_REQUEST, headers=b"name:value"),
     "Hello with an empty header": frame(OpCode.HELLO_REQUEST, headers=b":value\r\n"),
-    "Hello twice": hello() + hello(),
-    "a request before the answer to Hello": hello() + frame(),
 }
 
 

@@ -724,6 +724,7 @@ async def test_all_that_was_queued_is_written_before_hanging_up() -> None:
         bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
     bench.connection.put(OpCode.BYE_RESPONSE)
+    bench.connection.eof_received()
     assert bench.transport.closing
     assert not bench.transport.lost
     assert [message.op_code for message in bench.transport.sent] == [

@@ -217,16 +217,16 @@ async def test_a_rejection_is_read_by_whoever_talks_on(
                 Status.NOT_ALLOWED,
             )
             assert (answer.body, answer.message_id) == (b"no", 1)
-            assert not await peer.resets(), "it ends in order"
             assert not rejecting.done(), "the peer has not left"
-            peer.close()
+            peer.half_close()
             await rejecting
+            assert not await peer.resets(), "it ends in order"
 
 
-async def test_a_rejected_peer_that_stays_is_reset_in_time(
+async def test_a_rejected_peer_that_stays_is_closed_in_time(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "LINGER", 0.05)
     with await RawPeer.connect(listener.address) as peer:
         await peer.send(hello())
         server = await listener.receive_hello()

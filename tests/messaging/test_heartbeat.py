@@ -221,6 +221,14 @@ def test_what_a_hello_asks_for(
     assert interval_asked(TextHeaders(headers).encode()) == interval
 
 
+@pytest.mark.parametrize(
+    "value", ["v\n~heartbeat:5000", "v\r~heartbeat:5000", "v\r\n~heartbeat:5000\r", "~heartbeat:5"]
+)
+def test_what_a_value_only_looks_like_is_no_ask(value: str) -> None:
+    headers = TextHeaders.decode(f"a:{value}\r\n".encode())
+    assert interval_asked(headers.encode()) is None
+
+
 @pytest.mark.parametrize("seconds", [0.01, 0.0149, 1, 2.5, 86400])
 def test_what_is_asked_for_is_understood(seconds: float) -> None:
     understood = interval_asked(TextHeaders(heartbeat_header(seconds)).encode())

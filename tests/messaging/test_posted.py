@@ -602,7 +602,7 @@ async def test_who_is_not_answered_is_a_stranger(
 async def test_a_refused_peer_that_stays_is_closed_in_time(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "LINGER", 0.05)
     _, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as peer:
         await peer.send(hello())

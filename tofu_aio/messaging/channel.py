@@ -208,10 +208,10 @@ class Channel(ObjectStream[Message]):
         self._connection.put(OpCode.HELLO_RESPONSE, headers=self._welcome + text, body=body)
 
     async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
-        """Tell the peer why it is not accepted, and close once it has read that.
+        """Tell the peer why it is not accepted, and close once it has hung up.
 
-        There its ``connect`` raises ``ConnectFailed`` with the reason. Takes 5 seconds at most;
-        then, or when cancelled, it aborts.
+        There its ``connect`` raises ``ConnectFailed`` with the reason. The peer has a second to
+        hang up, so that it can read that; then, or when cancelled, this side closes.
 
         Args:
             reason: for people; at most 65,535 bytes of UTF-8.
@@ -667,10 +667,12 @@ class Channel(ObjectStream[Message]):
     async def aclose(self, timeout: float | None = None) -> None:
         """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
 
+        If the peer has said Bye, answer it, and wait until the peer has hung up, a second at most.
         What the peer still sends is dropped. Safe from any task, and to repeat.
 
         Args:
             timeout: seconds that it may take, 5 unless given; then, or when cancelled, it aborts.
+                Where nothing is left to be sent after the peer's Bye, it closes in order instead.
 
         Raises:
             TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.

@@ -8,6 +8,8 @@ import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, cast
 
 from ..protocol.binary_header import HEADER, MAX_PART
@@ -23,17 +25,16 @@ from ..protocol.errors import (
     TofuError,
     again,
 )
-from ..protocol.lifecycle import BYE_SAID, SEND, State
+from ..protocol.lifecycle import BYE_SAID, HUNG_UP, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
 from ..protocol.status import Status
 from .agreements import NO_EXTENSION
-from .farewell import Farewell
 from .flow import ReadGate
 from .heartbeat import Heartbeat, interval_asked
 from .joining import JoiningRoom
-from .limits import BYE_TIMEOUT
+from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER
 from .peer import Peer, peer_of
 from .remains import Remains
 from .upper import UpperProtocol
@@ -127,6 +128,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_gate",
         "_heartbeat",
         "_high_water",
+        "_lingering",
         "_loop",
         "_out",
         "_remains",
@@ -163,6 +165,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
+        self._lingering = False  # our last word is said, and the peer is to hang up first
         self._discarding = False  # closing: what comes is thrown away
         # Long bodies, and what goes before each.
         self._apart: list[bytes | bytearray] | tuple[()] = ()
@@ -214,13 +217,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         decoder = self.decoder
         if decoder.waiting:
             # More came before the turn's end: at this rate it may not wait for that.
-            self._reading(wanted=False)
             decoder.feed(data)
+            self.reconcile_reading()
             return
         self._receive(decoder.feed(data, PORTION))
 
     def eof_received(self) -> bool:
         """The peer will send no more. The transport stays, for what we still have to send."""
+        self._lingering = False
         self._finish(PeerDisconnected("the peer closed the connection without a Bye"))
         return True
 
@@ -303,7 +307,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=self._idle)
+        self._reading(wanted=self._idle or self._undecided)
         if self.suspended_at is not None:
             self.sink.suspended()
 
@@ -320,6 +324,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def _idle(self) -> bool:
         """Whether all that has arrived has been handed on."""
         return not self.decoder.waiting
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether it is read although something waits: a stranger's leaving is to be noticed."""
+        return self.decoder.early and self.decoder.held < EARLY_BYTES
 
     def _reading(self, *, wanted: bool) -> None:
         transport = self._transport
@@ -345,7 +354,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                         self._discard(batch)
                     else:
                         self.sink.received(batch, answered)
-                pending = decoder.waiting and not decoder.needs  # decoder.pending, without a call
+                pending = decoder.waiting and decoder.pending  # mostly without a call
                 if not pending and (
                     decoder.needs
                     or decoder.violation is not None
@@ -381,12 +390,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         decoder = self.decoder
         if decoder.needs:
             self._gate.starve(self)
-        elif decoder.violation is not None:
+        elif decoder.violation is not None and not self._told:
             violation = decoder.violation
             error = ProtocolViolation(str(violation), violation.status)
             error.__cause__ = violation
             self.hang_up(error)
-        elif decoder.state is State.CLOSED:
+        elif decoder.state is State.CLOSED and not self._told:
             self.hang_up(ChannelEnded("both sides said Bye"))
         elif self.end is not None:
             self._settle()
@@ -615,15 +624,17 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if op_code == OpCode.HELLO_REQUEST:
             self.hello_passed(headers, by_peer=False)
         elif op_code == OpCode.HELLO_RESPONSE and status:
-            self._bid_farewell()
+            self._linger(ChannelClosed("the channel was refused on this side"))
         elif op_code == OpCode.HELLO_RESPONSE:
             self.hello_passed(headers, by_peer=False)
             self.sink.accepted()
+            if self.decoder.pending:
+                self._loop.call_soon(self._continue)
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
             self.decoder.awaited_id = message_id
             self._turn_away_senders()  # after a Bye; before a Hello's answer there are none
         if state is State.CLOSED:
-            self.hang_up(ChannelEnded("both sides said Bye"))
+            self._linger(ChannelEnded("both sides said Bye"))
 
     # --- staying alive --------------------------------------------------------------------
 
@@ -636,6 +647,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._heartbeat.asked(interval, by_peer=by_peer)
         if self._heartbeat is not None:
             self._heartbeat.begin()
+        if by_peer and self.decoder.early:
+            self.reconcile_reading()  # that may be as much as may wait
 
     def beat(self) -> None:
         """Send a heartbeat: no message, so it has no id and is not counted."""
@@ -646,9 +659,43 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def hang_up(self, error: TofuError) -> None:
         """Send what is queued and close the socket; reset it if the peer takes too long."""
+        self._lingering = False
+        self._send_all()
+        self._finish(error)
+
+    def _linger(self, error: TofuError) -> None:
+        """End after our last word, and let the peer, which has none left, hang up first.
+
+        What still comes is read and dropped: a socket that is closed while something is unread in
+        it is reset (tcp(7)), and a reset takes from the peer what it has not read.
+        """
+        self._lingering = True
+        self._send_all()
+        self._wait(LINGER, partial(self._linger_on, self._loop.time()))
+        self.decoder.close()
+        self._finish(error)
+        self.reconcile_reading()
+
+    def _linger_on(self, since: float) -> None:
+        """The peer has had its time, if our last word left that long ago."""
+        if not self.queued_bytes:
+            self._lingering = False
+            self._settle()
+        elif self._loop.time() < since + BYE_TIMEOUT:
+            self._wait(LINGER, partial(self._linger_on, since))
+        else:
+            self._reset()
+
+    def _send_all(self) -> None:
+        """Give the transport what is queued, whatever it holds."""
         self.write_paused = False
         self.flush()
-        self._finish(error)
+
+    def _wait(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back in so many seconds, and nobody else: there is one deadline at a time."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, callback)
 
     def abort(self, error: TofuError) -> None:
         """Drop what is queued and reset the connection, at once."""
@@ -695,7 +742,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if self._closed:
             return
         if waiting.cancelled():
-            self.hang_up(ChannelClosed("closing was cancelled"))  # the Bye is on its way, at least
+            self.hang_up(ChannelClosed("closing was cancelled"))  # our Bye is on its way, at least
         else:
             self._give_up(BYE_TIMEOUT, "answer Bye")
 
@@ -711,9 +758,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
 
     async def refuse(self, status: Status, body: bytes) -> None:
-        """Answer the Hello with what is wrong, and close once the peer has read it.
+        """Answer the Hello with what is wrong, and close when the peer does, or after a second.
 
-        Takes as long as ``aclose`` at most. Cancelled, it aborts.
+        Takes as long as ``aclose`` at most. Cancelled, it waits no longer.
 
         Raises:
             InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
@@ -721,16 +768,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.put(OpCode.HELLO_RESPONSE, body=body, status=status)
         await self._gone(BYE_TIMEOUT, "leave")
 
-    def _bid_farewell(self) -> None:
-        """The peer was refused: the channel ends once it has read that, or after a while."""
-        self.flush()
-        self.end = ChannelClosed("the channel was refused on this side")
-        if self._transport is not None:
-            Farewell(self._transport, self)
-            self._deadline = self._loop.call_later(BYE_TIMEOUT, self._give_up, BYE_TIMEOUT, "leave")
-
     async def _gone(self, timeout: float, awaited: str) -> None:
-        """Wait until the socket is gone; abort if it takes too long."""
+        """Wait until the socket is gone; break off if it takes too long."""
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self.done)
@@ -738,17 +777,26 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._give_up(timeout, awaited)
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
-            self.abort(ChannelClosed("closing was cancelled"))
+            self._break_off(ChannelClosed("closing was cancelled"))
             raise
 
     def _give_up(self, timeout: float, awaited: str) -> None:
-        self.abort(ChannelClosed(f"the peer did not {awaited} within {timeout:g} s"))
+        self._break_off(ChannelClosed(f"the peer did not {awaited} within {timeout:g} s"))
+
+    def _break_off(self, error: TofuError) -> None:
+        """Close at once: in order if all has left that was to be said, else by a reset."""
+        if self._lingering and not self.queued_bytes:
+            self.hang_up(error)
+        else:
+            self.abort(error)
 
     def _finish(self, error: TofuError) -> None:
         # A loss is noticed before what waits for a permit has been read: that came first, and if
         # it is an end as well, a finished Bye say, it counts.
         if self.end is None or (not self._told and isinstance(self.end, PeerDisconnected)):
             self.end = error
+        if self.decoder.early:
+            self.decoder.close()  # who leaves, or is left, undecided is given up
         self._turn_away_senders()
         self._settle()
 
@@ -758,6 +806,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return
         if not self._told:
             self._told = True
+            if self.decoder.state in HUNG_UP and isinstance(self.end, PeerDisconnected):
+                self.decoder.state = HUNG_UP[self.decoder.state]
+                self.end = ChannelEnded("both sides said Bye, and the peer hung up")
             self._gate.forget(self)
             self.decoder.close()
             self.sink.ended(self.end)
@@ -769,9 +820,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     self._done.set_result(None)
                 self.sink.closed()
                 self._forget_queue()
-        elif not transport.is_closing():
+        elif not self._lingering and not transport.is_closing():
             transport.close()
-            self._deadline = self._loop.call_later(BYE_TIMEOUT, self._reset)
+            self._wait(BYE_TIMEOUT, self._reset)
 
     def _reset(self) -> None:
         transport = self._transport

@@ -20,9 +20,10 @@ _TICKS: Final = 2
 """How often in each interval the channel is looked at."""
 
 # Read from the encoded form: to take the headers of every Hello apart would let strangers choose
-# how much memory that costs. Possessive throughout, so that each byte is looked at once.
+# how much memory that costs. Possessive throughout, so that each byte is looked at once. A line
+# begins after CR LF: a value may have an LF, or a CR, in it.
 _ASKED: Final = re.compile(
-    rb"^[ \t]*+%s[ \t]*+:[ \t]*+([0-9]{1,9})[ \t]*+\r" % HEARTBEAT.encode(), re.MULTILINE
+    rb"(?:^|\r\n)[ \t]*+%s[ \t]*+:[ \t]*+([0-9]{1,9})[ \t]*+\r\n" % HEARTBEAT.encode()
 )
 
 

@@ -58,6 +58,11 @@ DECISION_TIMEOUT: Final = CONNECT_TIMEOUT
 BYE_TIMEOUT: Final = 5.0
 """Seconds that closing waits for the peer before it resets the connection."""
 
+LINGER: Final = 1.0
+"""Seconds that the peer has to hang up first, once our last word has left: the answer to its Bye,
+or that it is refused. A reader of the Zig library that sees a hang-up before it has read drops what
+is still in its socket, our last word and the messages before it."""
+
 ATTEMPT_DELAY: Final = 0.25
 """Seconds that the addresses of a host get before the next one is tried too (RFC 8305, 8)."""
 
@@ -81,8 +86,9 @@ WAITING_CONNECTIONS: Final = 1024
 """Connections of one listener that are silent, or wait for a place. Each has a descriptor."""
 
 EARLY_BYTES: Final = 4096
-"""What is read of a connection that waits for a place: enough for a Hello without a large body, so
-that its peer's leaving is noticed. More stays in the kernel."""
+"""What is read of a connection that waits for a place, and after its Hello while that is undecided:
+enough for a Hello without a large body, so that its peer's leaving is noticed. When that much is
+here, more stays in the kernel."""
 
 SILENCE: Final = 1.0
 """Seconds that a Hello may take while others wait: several round trips of a slow line."""

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..protocol.binary_header import BinaryHeader
-from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError
+from ..protocol.errors import (
+    ChannelClosed,
+    ChannelEnded,
+    NotAllowed,
+    PeerDisconnected,
+    TofuError,
+)
 from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
+from ..protocol.op_code import OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from .acceptor import Acceptor
@@ -75,7 +82,9 @@ class PostedChannel:
 
     def received(self, batch: list[Message], answered: Answered) -> None:
         """Everything is the application's business."""
+        refused = False
         if self._silent:
+            refused = batch[0].op_code is OpCode.HELLO_RESPONSE and bool(batch[0].status)
             self._silent = False
             self._known = True
             self._hello = None
@@ -84,6 +93,8 @@ class PostedChannel:
                 self._admission.introduced(self._connection)
         self._mailbox.put(batch, answered)
         batch.clear()  # who drops a message that it has received has dropped it
+        if refused:  # who has refused waits for that
+            self._connection.hang_up(PeerDisconnected("the peer refused the channel"))
 
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""

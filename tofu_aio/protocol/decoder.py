@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
-from .lifecycle import VERDICTS, State
+from .lifecycle import UNDECIDED, VERDICTS, State
 from .message import Message
 from .op_code import (
     MORE_BIT,
@@ -134,6 +134,9 @@ class Decoder:
     The first frame that breaks a rule ends decoding: it and all after it never become messages,
     ``violation`` says why.
 
+    What follows the peer's Hello waits, undecoded, until the owner has moved ``state`` on: it is
+    ``early``. Then it is ``pending``.
+
     A heartbeat is a signal of 16 bytes with the id 0, which no message has. It needs no permit
     and becomes no message.
 
@@ -156,7 +159,8 @@ class Decoder:
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
         on_heartbeat: called for each heartbeat; None while none may come.
         offset: how many bytes of the stream have become messages.
-        waiting: what was fed and waits for a permit or for its portion, from ``_at`` on.
+        waiting: what was fed and waits for a permit, for its portion, or for the answer to the
+            peer's Hello, from ``_at`` on.
     """
 
     __slots__ = (
@@ -210,7 +214,12 @@ class Decoder:
     @property
     def pending(self) -> bool:
         """Whether ``more`` would go on."""
-        return not self.needs and bool(self.waiting)
+        return not self.needs and bool(self.waiting) and self.state not in UNDECIDED
+
+    @property
+    def early(self) -> bool:
+        """Whether something waits for the answer to the peer's Hello."""
+        return bool(self.waiting) and self.state in UNDECIDED
 
     @property
     def held(self) -> int:
@@ -239,7 +248,7 @@ class Decoder:
             at = HEADER_SIZE - len(self._header)
             header, self._header = self._header + bytes(data[:at]), b""
             self._parse(header, 0, batch, portion)
-            if self.needs:
+            if self.needs or self.early:
                 self.waiting += bytes(data[at:])
                 return batch
         if self.arriving is not None:
@@ -469,11 +478,8 @@ class Decoder:
     ) -> bool:
         """Judge a header that is not plainly a regular message. Whether it may come."""
         if isinstance(verdict, Status):
-            name = proto & OP_CODE_MASK
-            what = OP_CODES[name].name if name < len(OP_CODES) else f"op code {name}"
-            more = " with more" if verdict is Status.INVALID_MORE_USAGE else ""
-            text = f"{what}{more} may not come in state {self.state.name.lower()}"
-            self._violate(ERRORS[verdict], text, ahead)
+            if self.state not in UNDECIDED:
+                self._violate(ERRORS[verdict], _out_of_turn(verdict, proto, self.state), ahead)
             return False
         op_code = OP_CODES[proto & OP_CODE_MASK]
         answers = op_code.message_type is not MessageType.REGULAR and op_code.role is Role.RESPONSE
@@ -504,6 +510,22 @@ class Decoder:
             self.waiting, self._at = data, at
         else:
             self.waiting, self._at = bytes(data[at:]), 0
+
+
+def _out_of_turn(verdict: Status, proto: int, state: State) -> str:
+    """What is wrong with an op code that may not come."""
+    value = proto & OP_CODE_MASK
+    if value >= len(OP_CODES):
+        return f"op code {value} may not come in state {state.name.lower()}"
+    what = OP_CODES[value].name
+    if verdict is Status.INVALID_MORE_USAGE:
+        what += " with more"
+    elif state is State.HELLO_SENT:
+        return (
+            f"the peer sent a {what} before it answered the Hello; it must answer with "
+            "HELLO_RESPONSE first"
+        )
+    return f"{what} may not come in state {state.name.lower()}"
 
 
 def _take_none() -> None:
