@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ..protocol.binary_header import BinaryHeader
-from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError
+from ..protocol.errors import (
+    ChannelClosed,
+    InvalidChannelNumber,
+    NotAllowed,
+    PeerDisconnected,
+    ProtocolViolation,
+    TofuError,
+)
 from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
 from ..protocol.pool import Pool
@@ -17,6 +25,9 @@ from .holdings import Holdings, of_connection
 from .home import Call
 from .mailbox import Mailbox
 from .waking import Answered
+
+_PEERS_DOING: Final = (PeerDisconnected, ProtocolViolation)
+"""Ends that a notice of their own tells, before the last: others say enough by what comes back."""
 
 
 class PostedChannel:
@@ -47,9 +58,11 @@ class PostedChannel:
         self._forget = forget
         self._follow = follow
         self._hello = hello
+        self._hello_id = 0 if hello is None else hello.message_id
         self._admission = admission
         self._silent = True  # nothing was received yet
         self._known = admission is None  # to the application: who has not said Hello is not
+        self._over = False  # its last word may only wait for what other threads have posted
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -57,13 +70,22 @@ class PostedChannel:
         return message.header_as(self._connection.number, message_id)
 
     def check(self, message: Message) -> int:
-        """The id under which ``post`` would send the message now; raises as it. From any thread."""
+        """The id under which ``post`` would send the message now. From any thread.
+
+        Raises:
+            InvalidChannelNumber: the channel's last word is on its way, and nothing follows that.
+            TofuError: as ``post``.
+        """
+        if self._over:
+            raise no_channel(self._connection.number)
         return self._connection.check(message)
 
-    def give_up(self) -> None:
-        """Connecting failed, which whoever tried will tell: nothing is heard from here."""
-        self._known = False
-        self._connection.abort(ChannelClosed("connecting failed"))
+    def give_up(self, error: TofuError) -> None:
+        """Connecting failed: the Hello comes back with the error's status, and the channel ends.
+
+        If the application has given it up before, it has ended by then, and nothing comes of this.
+        """
+        self._connection.abort(error)
 
     def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the peer; the mailbox is the group's."""
@@ -91,16 +113,19 @@ class PostedChannel:
         self._admission.accepted(self._connection)
 
     def ended(self, error: TofuError) -> None:
-        """What could not be sent comes back, then the reason unless it was a Bye."""
+        """What could not be sent comes back, then the reason if it was the peer's doing."""
         if self._silent and self._admission is not None:
             self._admission.left(self._connection)
         number = self._connection.number
         unsent = self._connection.unsent()
         if self._hello is None:
-            notices = [returned(message, error.status, number) for message in unsent]
+            notices = [come_back(message, error, number) for message in unsent]
         else:  # sent or not, it is the only one so far
-            notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
-        if not isinstance(error, ChannelEnded | ChannelClosed):
+            given_up = isinstance(error, (*_PEERS_DOING, ChannelClosed))
+            status = Status.CONNECT_FAILED if given_up else error.status
+            notices = [returned(self._hello, status, number)]
+            self._hello = None
+        if isinstance(error, _PEERS_DOING):
             notices.append(notification(error.status, number))
         self._tell(notices)
 
@@ -108,12 +133,13 @@ class PostedChannel:
         """The socket is gone."""
         if self._admission is not None:
             self._admission.left(self._connection)
+        self._over = True  # first: what a thread has checked before that is followed
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
         """The last that is heard of this channel."""
         number = self._connection.number
-        self._tell([notification(Status.CHANNEL_CLOSED, number)])
+        self._tell([notification(Status.CHANNEL_CLOSED, number, self._hello_id)])
         self._forget(number)
 
     def _tell(self, notices: list[Message]) -> None:
@@ -131,8 +157,11 @@ class PostedListener:
         mailbox: Mailbox[Message],
         forget: Callable[[int], None],
         follow: Callable[[Call], None],
+        *,
+        welcome_id: int,
     ) -> None:
         self._number = number
+        self._welcome_id = welcome_id
         self._acceptor = acceptor
         self._mailbox = mailbox
         self._forget = forget
@@ -173,5 +202,21 @@ class PostedListener:
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
-        self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
+        last = notification(Status.CHANNEL_CLOSED, self._number, self._welcome_id)
+        self._mailbox.put([last])
         self._forget(self._number)
+
+
+def come_back(message: Message, error: TofuError, number: int) -> Message:
+    """Mark a message that was not sent, and why: it comes back before its channel's last word.
+
+    Never as ``channel_closed``, even where that is the reason: who looks for a channel's end looks
+    for that status.
+    """
+    closed = error.status is Status.CHANNEL_CLOSED
+    return returned(message, Status.SEND_FAILED if closed else error.status, number)
+
+
+def no_channel(number: int) -> InvalidChannelNumber:
+    """For a number that belongs to nothing, or soon will."""
+    return InvalidChannelNumber(f"there is no channel {number} (any more)")
