@@ -10,6 +10,8 @@ import tofu_aio as tofu
 from tests.simulated.talk import CONVERSATION, Conversation, body_of, ended
 from tofu_aio.testing import World
 
+_NEVER_BACK = {tofu.OpCode.WELCOME_REQUEST, tofu.OpCode.BYE_SIGNAL}
+
 _NOBODY = "tcp|127.0.0.1|9"
 
 
@@ -61,11 +63,14 @@ class Correspondent:
         await asyncio.sleep(self._random.choice([0, 0, 0.0003, 0.001, 0.01]))
         self._talks[number][0].disturbed = True
         with contextlib.suppress(tofu.InvalidChannelNumber, tofu.ChannelClosed):
-            self._post(_to(number, tofu.Message(tofu.OpCode.BYE_SIGNAL)))
+            # Maybe by several threads, the loop's among them, before it turns.
+            for _ in range(self._random.choice([1, 1, 3])):
+                post = self._random.choice([self._group.post, self._group._post_from_elsewhere])
+                post(_to(number, tofu.Message(tofu.OpCode.BYE_SIGNAL)))
 
     def _post(self, message: tofu.Message) -> tofu.BinaryHeader:
         header = self._hand_over(message)
-        if message.op_code not in {tofu.OpCode.WELCOME_REQUEST, tofu.OpCode.BYE_SIGNAL}:
+        if message.op_code not in _NEVER_BACK:
             self._accepted.add((header.channel_number, message.op_code, header.message_id))
         return header
 
