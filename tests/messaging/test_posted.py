@@ -422,7 +422,7 @@ async def test_hello_fails_by_coming_back(
     await nothing_more(group)
 
 
-async def test_the_last_word_has_the_id_of_what_made_the_channel(
+async def test_channel_closed_has_the_id_of_what_made_the_channel(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
     """Of one's own Hello or Welcome, however the channel ends; one that a peer made has none."""

@@ -400,14 +400,14 @@ async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_en
     await nothing_more(group)
 
 
-async def test_nothing_can_be_posted_behind_the_last_word(
+async def test_nothing_can_be_posted_behind_channel_closed(
     group: tofu.ChannelGroup, raw_server: RawServer
 ) -> None:
     """It waits for what threads have posted before; a BYE_SIGNAL too, right in any state."""
     number = group.post(greeting(raw_server.address)).channel_number
     reset = message(OpCode.BYE_SIGNAL, number)
     blocking_the_loop(lambda: group.post(reset))
-    group.post(reset)  # not connected, it ends at once; the last word is behind the thread's reset
+    group.post(reset)  # not connected, it ends at once; channel_closed is behind the thread's reset
     with pytest.raises(tofu.InvalidChannelNumber, match="no channel"):
         blocking_the_loop(lambda: group.post(reset))
     assert await get_plain(group, 2) == [
@@ -425,7 +425,7 @@ async def test_nothing_can_be_posted_while_a_channel_is_forgotten(
     client, server, c, s, _, _ = ends
     reset = message(OpCode.BYE_SIGNAL, c)
     client.post(reset)
-    blocking_the_loop(lambda: client.post(reset))  # so that the last word is said behind it
+    blocking_the_loop(lambda: client.post(reset))  # so that channel_closed is told behind it
     refused = []
     remove = NumberedTable.remove
 

@@ -122,7 +122,7 @@ MUTATIONS = [
         "[notification(Status.CHANNEL_CLOSED, number, self._hello_id) for _ in 'ab']",
     ),
     Mutation(
-        "what comes back may have the status of a last word",
+        "what comes back may have the status channel_closed",
         "Status.SEND_FAILED if closed else error.status",
         "error.status",
     ),
@@ -133,12 +133,12 @@ MUTATIONS = [
         "            self._mailbox.put([returned(hello, error.status, connection.number)])\n",
     ),
     Mutation(
-        "the last word does not wait for what other threads have posted",
+        "channel_closed does not wait for what other threads have posted",
         "is followed\n        self._follow(self._say_last)",
         "is followed\n        self._say_last()",
     ),
     Mutation(
-        "another thread may post behind the last word",
+        "another thread may post behind channel_closed",
         "        if self._over:\n",
         "        if False:\n",
     ),

@@ -103,8 +103,8 @@ class Correspondent:
         elif status is tofu.Status.CHANNEL_CLOSED:
             # Whoever looks at nothing but the status must find just this one.
             own = (number, op_code, message.message_id) in self._accepted
-            assert op_code is tofu.OpCode.SIGNAL, f"{message} passes for the last word"
-            assert not own, f"{message} passes for the last word"
+            assert op_code is tofu.OpCode.SIGNAL, f"{message} passes for channel_closed"
+            assert not own, f"{message} passes for channel_closed"
             self._world.note(number, "is closed")
             self._closed.add(number)
             self._finished(number)

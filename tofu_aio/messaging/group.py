@@ -323,7 +323,7 @@ class ChannelGroup:
         From any thread. Each thread's messages go out in the order in which it posted them. In
         another thread than the loop's the message is checked at once as well, and sent a moment
         later; what fails by then, because the channel has ended meanwhile say, comes back through
-        ``receive`` with the status that says why.
+        ``receive`` with the status that says why, before the channel's channel_closed.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -388,7 +388,9 @@ class ChannelGroup:
         Peers' messages, and what the engine has to say: ``origin`` tells which. The engine's are
         the answer to WELCOME_REQUEST; one's own messages that failed, ``status`` saying why;
         pool_empty; receiver_update; a lost peer's status; and channel_closed, the last of each
-        channel.
+        channel, one that could not connect among them. No other message has that status, and its
+        message id is that of the HELLO_REQUEST or WELCOME_REQUEST that made the channel, or 0 for
+        a channel that a peer has made.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -447,7 +449,8 @@ class ChannelGroup:
         return Connection(self._gate, state, self._new_number())
 
     def _remove(self, number: int) -> None:
-        # In this order: a thread that finds a number without a member takes it for an opening.
+        # The number first: with a number and no member it would look, to another thread, like a
+        # channel that is being opened.
         self._numbers.remove(number)
         member = self._members.pop(number, None)
         if isinstance(member, Channel) and member._mailbox.items:
@@ -548,7 +551,7 @@ class ChannelGroup:
 
     def _opened(self, number: int, task: asyncio.Task[None]) -> None:
         if self._opening.get(number) is not task:
-            return  # a channel was given up so long ago that its number is another's opening
+            return  # a reset channel went on connecting until its number was given out again
         del self._opening[number]
         # A channel gives its number back itself, maybe before this; where there is none yet, the
         # task may not even have begun.

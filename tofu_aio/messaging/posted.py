@@ -27,7 +27,7 @@ from .mailbox import Mailbox
 from .waking import Answered
 
 _PEERS_DOING: Final = (PeerDisconnected, ProtocolViolation)
-"""Ends that a notice of their own tells, before the last: others say enough by what comes back."""
+"""Ends that get a notification with their status before channel_closed."""
 
 
 class PostedChannel:
@@ -62,7 +62,7 @@ class PostedChannel:
         self._admission = admission
         self._silent = True  # nothing was received yet
         self._known = admission is None  # to the application: who has not said Hello is not
-        self._over = False  # its last word may only wait for what other threads have posted
+        self._over = False  # channel_closed was told, or waits for what other threads have posted
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -73,7 +73,7 @@ class PostedChannel:
         """The id under which ``post`` would send the message now. From any thread.
 
         Raises:
-            InvalidChannelNumber: the channel's last word is on its way, and nothing follows that.
+            InvalidChannelNumber: channel_closed is on its way, and nothing may follow it.
             TofuError: as ``post``.
         """
         if self._over:
@@ -83,7 +83,7 @@ class PostedChannel:
     def give_up(self, error: TofuError) -> None:
         """Connecting failed: the Hello comes back with the error's status, and the channel ends.
 
-        If the application has given it up before, it has ended by then, and nothing comes of this.
+        Does nothing if the application has reset the channel meanwhile.
         """
         self._connection.abort(error)
 
@@ -121,8 +121,9 @@ class PostedChannel:
         if self._hello is None:
             notices = [come_back(message, error, number) for message in unsent]
         else:  # sent or not, it is the only one so far
-            given_up = isinstance(error, (*_PEERS_DOING, ChannelClosed))
-            status = Status.CONNECT_FAILED if given_up else error.status
+            # What connecting itself fails with has the status that says why.
+            unanswered = isinstance(error, (*_PEERS_DOING, ChannelClosed))
+            status = Status.CONNECT_FAILED if unanswered else error.status
             notices = [returned(self._hello, status, number)]
             self._hello = None
         if isinstance(error, _PEERS_DOING):
@@ -133,11 +134,11 @@ class PostedChannel:
         """The socket is gone."""
         if self._admission is not None:
             self._admission.left(self._connection)
-        self._over = True  # first: what a thread has checked before that is followed
+        self._over = True  # before follow(): from here on no thread can add to what it waits for
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
-        """The last that is heard of this channel."""
+        """Tell channel_closed, and give the number back."""
         number = self._connection.number
         self._tell([notification(Status.CHANNEL_CLOSED, number, self._hello_id)])
         self._forget(number)
@@ -208,15 +209,15 @@ class PostedListener:
 
 
 def come_back(message: Message, error: TofuError, number: int) -> Message:
-    """Mark a message that was not sent, and why: it comes back before its channel's last word.
+    """Mark a message that could not be sent, with the reason as its status.
 
-    Never as ``channel_closed``, even where that is the reason: who looks for a channel's end looks
-    for that status.
+    The status channel_closed is reserved for the notification that ends a channel, so that an
+    application can rely on it; a message that came too late for its channel has send_failed.
     """
     closed = error.status is Status.CHANNEL_CLOSED
     return returned(message, Status.SEND_FAILED if closed else error.status, number)
 
 
 def no_channel(number: int) -> InvalidChannelNumber:
-    """For a number that belongs to nothing, or soon will."""
+    """What posting to a number that belongs to no channel raises."""
     return InvalidChannelNumber(f"there is no channel {number} (any more)")
