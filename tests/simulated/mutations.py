@@ -134,8 +134,8 @@ MUTATIONS = [
     ),
     Mutation(
         "channel_closed does not wait for what other threads have posted",
-        "is followed\n        self._follow(self._say_last)",
-        "is followed\n        self._say_last()",
+        "what it waits for\n        self._follow(self._say_last)",
+        "what it waits for\n        self._say_last()",
     ),
     Mutation(
         "another thread may post behind channel_closed",
