@@ -401,7 +401,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             if proto == _BYE_SIGNAL:
                 self.abort(ChannelClosed("the channel was reset on this side"))
                 return message.message_id or next_message_id()
-            proto = message.travelling_proto
+            proto = message._wire_proto
         headers = message.headers.encode()
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
         permit = message._permit

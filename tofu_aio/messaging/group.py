@@ -609,7 +609,7 @@ class ChannelGroup:
             text = f"{where} did not answer within {CONNECT_TIMEOUT:g} s"
             channel.give_up(ConnectFailed(text))
         except BaseException:
-            channel.give_up(ChannelClosed("connecting was cancelled"))
+            channel.give_up(ConnectFailed("connecting was cancelled"))
             raise
 
 

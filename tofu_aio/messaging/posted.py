@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import (
     ChannelClosed,
+    ChannelEnded,
     InvalidChannelNumber,
     NotAllowed,
-    PeerDisconnected,
-    ProtocolViolation,
     TofuError,
 )
 from ..protocol.lifecycle import POST, WELCOMED, ListenerState
@@ -25,9 +23,6 @@ from .holdings import Holdings, of_connection
 from .home import Call
 from .mailbox import Mailbox
 from .waking import Answered
-
-_PEERS_DOING: Final = (PeerDisconnected, ProtocolViolation)
-"""Ends that get a notification with their status before channel_closed."""
 
 
 class PostedChannel:
@@ -85,7 +80,10 @@ class PostedChannel:
 
         Does nothing if the application has reset the channel meanwhile.
         """
-        self._connection.abort(error)
+        hello, self._hello = self._hello, None
+        if hello is not None:
+            self._tell([returned(hello, error.status, self._connection.number)])
+        self._connection.abort(ChannelClosed("connecting failed"))
 
     def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the peer; the mailbox is the group's."""
@@ -113,7 +111,7 @@ class PostedChannel:
         self._admission.accepted(self._connection)
 
     def ended(self, error: TofuError) -> None:
-        """What could not be sent comes back, then the reason if it was the peer's doing."""
+        """What could not be sent comes back, then the reason unless it was a Bye."""
         if self._silent and self._admission is not None:
             self._admission.left(self._connection)
         number = self._connection.number
@@ -121,12 +119,9 @@ class PostedChannel:
         if self._hello is None:
             notices = [come_back(message, error, number) for message in unsent]
         else:  # sent or not, it is the only one so far
-            # What connecting itself fails with has the status that says why.
-            unanswered = isinstance(error, (*_PEERS_DOING, ChannelClosed))
-            status = Status.CONNECT_FAILED if unanswered else error.status
-            notices = [returned(self._hello, status, number)]
+            notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
             self._hello = None
-        if isinstance(error, _PEERS_DOING):
+        if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
         self._tell(notices)
 

@@ -134,7 +134,7 @@ class Message:
         return bool(self._proto & MORE_BIT)
 
     @property
-    def travelling_proto(self) -> int:
+    def _wire_proto(self) -> int:
         """The proto byte as it is sent: from the application, but for a rejection."""
         proto = self._proto & ~ORIGIN_BIT
         return REJECTION if proto == OpCode.HELLO_RESPONSE and self.status else proto
@@ -143,7 +143,7 @@ class Message:
         """The header under which this message travels with the numbers that it got."""
         return BinaryHeader(
             channel_number,
-            self.travelling_proto,
+            self._wire_proto,
             self.status,
             message_id,
             len(self.headers.encode()),
