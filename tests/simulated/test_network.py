@@ -130,6 +130,23 @@ def test_a_link_can_be_reset_and_stalled_by_hand() -> None:
     world.run(main(world))
 
 
+def test_a_socket_is_watched_under_its_number_and_as_an_object() -> None:
+    """By the socket, the acceptor tells the loop to accept no more before it closes its server."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, start_serving=False)
+        (sock,) = server.sockets
+        for registered, removed in ((sock, sock.fileno()), (sock.fileno(), sock)):
+            assert not loop.remove_reader(removed)
+            loop.add_reader(registered, print)
+            assert loop.remove_reader(removed)
+            assert not loop.remove_reader(removed)
+        server.close()
+
+    testing.run(main())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract socket names")
 def test_unix_sockets_have_names_and_no_files() -> None:
     assert testing.run(asked("uds://@simulated")) == b"ping"

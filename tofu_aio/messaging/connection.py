@@ -26,7 +26,7 @@ from ..protocol.errors import (
     again,
 )
 from ..protocol.lifecycle import BYE_SAID, HUNG_UP, SEND, State
-from ..protocol.message import Message, checked_body, next_message_id
+from ..protocol.message import REJECTION, Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
 from ..protocol.status import Status
@@ -47,6 +47,7 @@ _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
 _LAST_REGULAR: Final = _SIGNAL
 _SENT_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
+_LAST_OP_CODE: Final = int(OP_CODES[-1])
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
 
@@ -435,9 +436,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 f"a Message can be sent, not {type(message).__name__}: make one, "
                 "Message(OpCode.SIGNAL, body) say, or use signal(body)"
             ) from None
-        if proto == _BYE_SIGNAL:
-            self.abort(ChannelClosed("the channel was reset on this side"))
-            return message.message_id or next_message_id()
+        if _LAST_REGULAR < proto <= _LAST_OP_CODE:
+            if proto == _BYE_SIGNAL:
+                self.abort(ChannelClosed("the channel was reset on this side"))
+                return message.message_id or next_message_id()
+            proto = message._wire_proto
         headers = message.headers.encode()
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
         permit = message._permit
@@ -765,7 +768,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         Raises:
             InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
         """
-        self.put(OpCode.HELLO_RESPONSE, body=body, status=status)
+        self.put(REJECTION, body=body, status=status)
         await self._gone(BYE_TIMEOUT, "leave")
 
     async def _gone(self, timeout: float, awaited: str) -> None:

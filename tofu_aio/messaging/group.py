@@ -52,7 +52,7 @@ from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
-from .posted import PostedChannel, PostedListener
+from .posted import PostedChannel, PostedListener, come_back, no_channel
 from .receipts import inbox
 from .reconnecting import ConnectOptions, Reconnecting
 from .tls import as_it_is, client_layer, server_layer
@@ -323,7 +323,7 @@ class ChannelGroup:
         From any thread. Each thread's messages go out in the order in which it posted them. In
         another thread than the loop's the message is checked at once as well, and sent a moment
         later; what fails by then, because the channel has ended meanwhile say, comes back through
-        ``receive`` with the status that says why.
+        ``receive`` with the status that says why, before the channel's channel_closed.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -388,7 +388,9 @@ class ChannelGroup:
         Peers' messages, and what the engine has to say: ``origin`` tells which. The engine's are
         the answer to WELCOME_REQUEST; one's own messages that failed, ``status`` saying why;
         pool_empty; receiver_update; a lost peer's status; and channel_closed, the last of each
-        channel.
+        channel, one that could not connect among them. No other message has that status, and its
+        message id is that of the HELLO_REQUEST or WELCOME_REQUEST that made the channel, or 0 for
+        a channel that a peer has made.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -451,10 +453,12 @@ class ChannelGroup:
         return Connection(self._gate, state, self._new_number())
 
     def _remove(self, number: int) -> None:
+        # The number first: with a number and no member it would look, to another thread, like a
+        # channel that is being opened.
+        self._numbers.remove(number)
         member = self._members.pop(number, None)
         if isinstance(member, Channel) and member._mailbox.items:
             self._ended.add(member)
-        self._numbers.remove(number)
 
     def _no_peer(self, number: int) -> TofuError:
         """Why nothing can be posted to this number."""
@@ -465,7 +469,7 @@ class ChannelGroup:
         owner = self._numbers.get(number)
         opening = self._opening.get(number)
         if owner is None or (opening is not None and opening.done()):
-            return InvalidChannelNumber(f"there is no channel {number} (any more)")
+            return no_channel(number)
         if owner is not self:
             return InvalidChannelGroup(f"channel {number} belongs to another group")
         return NotAllowed(f"channel {number} is not open yet: wait for the answer that it is")
@@ -509,7 +513,7 @@ class ChannelGroup:
         try:
             self.post(message)
         except TofuError as error:
-            self._mailbox.put([returned(message, error.status, message.channel_number)])
+            self._mailbox.put([come_back(message, error, message.channel_number)])
 
     # --- openings -------------------------------------------------------------------------
 
@@ -538,37 +542,38 @@ class ChannelGroup:
         if message.op_code is OpCode.HELLO_REQUEST:
             # At once, so that it can be given up from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
-            self._members[number] = PostedChannel(
+            channel = PostedChannel(
                 connection, self._mailbox, self._forget, self._calls.follow, hello=message
             )
-        task = asyncio.create_task(self._open(number, message, where), name=f"tofu open {where}")
+            self._members[number] = channel
+            opening = self._open_channel(channel, connection, message, where)
+        else:
+            opening = self._open_listener(number, message, where)
+        task = asyncio.create_task(opening, name=f"tofu open {where}")
         self._opening[number] = task
-        task.add_done_callback(lambda _: self._opened(number))
+        task.add_done_callback(partial(self._opened, number))
 
-    def _opened(self, number: int) -> None:
+    def _opened(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._opening.get(number) is not task:
+            return  # a reset channel went on connecting until its number was given out again
         del self._opening[number]
         # A channel gives its number back itself, maybe before this; where there is none yet, the
         # task may not even have begun.
         if number not in self._members and self._numbers.get(number) is self:
             self._forget(number)
 
-    async def _open(self, number: int, message: Message, where: Address) -> None:
-        """Make what was asked for; if that fails, the answer says why."""
-        welcome = message.op_code is OpCode.WELCOME_REQUEST
+    async def _open_listener(self, number: int, welcome: Message, where: Address) -> None:
+        """Listen, and answer; if it fails, the answer says why."""
         try:
-            if welcome:
-                headers: HeadersLike = await self._open_listener(number, where)
-            else:
-                await self._open_channel(number, message, where)
-                return
-            status, body = Status.SUCCESS, b""
+            address = await self._listen_for_messages(number, welcome.message_id, where)
+            headers: HeadersLike = {LISTEN_ON: address.to_header()}
+            status, reason = Status.SUCCESS, b""
         except TofuError as error:
-            headers, status, body = message.headers, error.status, str(error).encode()
-        if welcome:
-            message = Message(OpCode.WELCOME_RESPONSE, body, headers, message.message_id)
-        self._mailbox.put([returned(message, status, number)])
+            headers, status, reason = welcome.headers, error.status, str(error).encode()
+        answer = Message(OpCode.WELCOME_RESPONSE, reason, headers, welcome.message_id)
+        self._mailbox.put([returned(answer, status, number)])
 
-    async def _open_listener(self, number: int, where: Address) -> HeadersLike:
+    async def _listen_for_messages(self, number: int, welcome_id: int, where: Address) -> Address:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
@@ -582,26 +587,34 @@ class ChannelGroup:
         acceptor = Acceptor(sock, local, admission)
         await acceptor.start()
         self._members[number] = PostedListener(
-            number, acceptor, self._mailbox, self._forget, self._calls.follow
+            number,
+            acceptor,
+            self._mailbox,
+            self._forget,
+            self._calls.follow,
+            welcome_id=welcome_id,
         )
-        return {LISTEN_ON: acceptor.address.to_header()}
+        return acceptor.address
 
-    async def _open_channel(self, number: int, hello: Message, where: Address) -> None:
-        channel = self._members.get(number)
-        if not isinstance(channel, PostedChannel):
+    async def _open_channel(
+        self, channel: PostedChannel, connection: Connection, hello: Message, where: Address
+    ) -> None:
+        """Connect and say Hello; if it fails, the channel ends and says why."""
+        if connection.end is not None:
             return  # it was given up already
-        connection = channel._connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await attach(connection, where, connection)
-        except BaseException as error:
-            channel.give_up()
-            if isinstance(error, TimeoutError):
-                text = f"{where} did not answer within {CONNECT_TIMEOUT:g} s"
-                raise ConnectFailed(text) from None
+            if connection.end is None:
+                connection.post(hello)
+        except TofuError as error:
+            channel.give_up(error)
+        except TimeoutError:
+            text = f"{where} did not answer within {CONNECT_TIMEOUT:g} s"
+            channel.give_up(ConnectFailed(text))
+        except BaseException:
+            channel.give_up(ConnectFailed("connecting was cancelled"))
             raise
-        if connection.end is None:
-            connection.post(hello)
 
 
 def _nobody(_: Channel) -> None:

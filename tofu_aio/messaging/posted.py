@@ -8,6 +8,7 @@ from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
+    InvalidChannelNumber,
     NotAllowed,
     PeerDisconnected,
     TofuError,
@@ -54,9 +55,11 @@ class PostedChannel:
         self._forget = forget
         self._follow = follow
         self._hello = hello
+        self._hello_id = 0 if hello is None else hello.message_id
         self._admission = admission
         self._silent = True  # nothing was received yet
         self._known = admission is None  # to the application: who has not said Hello is not
+        self._over = False  # channel_closed was told, or waits for what other threads have posted
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -64,12 +67,24 @@ class PostedChannel:
         return message.header_as(self._connection.number, message_id)
 
     def check(self, message: Message) -> int:
-        """The id under which ``post`` would send the message now; raises as it. From any thread."""
+        """The id under which ``post`` would send the message now. From any thread.
+
+        Raises:
+            InvalidChannelNumber: channel_closed is on its way, and nothing may follow it.
+            TofuError: as ``post``.
+        """
+        if self._over:
+            raise no_channel(self._connection.number)
         return self._connection.check(message)
 
-    def give_up(self) -> None:
-        """Connecting failed, which whoever tried will tell: nothing is heard from here."""
-        self._known = False
+    def give_up(self, error: TofuError) -> None:
+        """Connecting failed: the Hello comes back with the error's status, and the channel ends.
+
+        Does nothing if the application has reset the channel meanwhile.
+        """
+        hello, self._hello = self._hello, None
+        if hello is not None:
+            self._tell([returned(hello, error.status, self._connection.number)])
         self._connection.abort(ChannelClosed("connecting failed"))
 
     def _holdings(self, pool: Pool) -> Holdings:
@@ -108,9 +123,10 @@ class PostedChannel:
         number = self._connection.number
         unsent = self._connection.unsent()
         if self._hello is None:
-            notices = [returned(message, error.status, number) for message in unsent]
+            notices = [come_back(message, error, number) for message in unsent]
         else:  # sent or not, it is the only one so far
             notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
+            self._hello = None
         if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
         self._tell(notices)
@@ -122,12 +138,13 @@ class PostedChannel:
         """The socket is gone."""
         if self._admission is not None:
             self._admission.left(self._connection)
+        self._over = True  # before follow(): from here on no thread can add to what it waits for
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
-        """The last that is heard of this channel."""
+        """Tell channel_closed, and give the number back."""
         number = self._connection.number
-        self._tell([notification(Status.CHANNEL_CLOSED, number)])
+        self._tell([notification(Status.CHANNEL_CLOSED, number, self._hello_id)])
         self._forget(number)
 
     def _tell(self, notices: list[Message]) -> None:
@@ -145,8 +162,11 @@ class PostedListener:
         mailbox: Mailbox[Message],
         forget: Callable[[int], None],
         follow: Callable[[Call], None],
+        *,
+        welcome_id: int,
     ) -> None:
         self._number = number
+        self._welcome_id = welcome_id
         self._acceptor = acceptor
         self._mailbox = mailbox
         self._forget = forget
@@ -187,5 +207,21 @@ class PostedListener:
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
-        self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
+        last = notification(Status.CHANNEL_CLOSED, self._number, self._welcome_id)
+        self._mailbox.put([last])
         self._forget(self._number)
+
+
+def come_back(message: Message, error: TofuError, number: int) -> Message:
+    """Mark a message that could not be sent, with the reason as its status.
+
+    The status channel_closed is reserved for the notification that ends a channel, so that an
+    application can rely on it; a message that came too late for its channel has send_failed.
+    """
+    closed = error.status is Status.CHANNEL_CLOSED
+    return returned(message, Status.SEND_FAILED if closed else error.status, number)
+
+
+def no_channel(number: int) -> InvalidChannelNumber:
+    """What posting to a number that belongs to no channel raises."""
+    return InvalidChannelNumber(f"there is no channel {number} (any more)")
