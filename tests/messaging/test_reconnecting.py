@@ -167,7 +167,7 @@ async def test_a_host_without_an_address_may_get_one(
     reconnect: Reconnect, group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons: list[tofu.TofuError] = []
-    with pytest.raises(tofu.InvalidAddress) as unresolved:
+    with pytest.raises(tofu.ConnectFailed) as unresolved:
         await group.connect("tcp://no.such.host.invalid:1")
     connect = sockets.connect
 

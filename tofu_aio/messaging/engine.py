@@ -170,11 +170,11 @@ class Engine:
         unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
         logger.warning(
-            "%d channels wait for permits of the pool, and none was served for %.0f s: of %d the "
-            "application holds %d, %d are in inboxes or have come in part, and %d are to be sent. "
+            "%s for permits of the pool, and none was served for %.0f s: of %d the application "
+            "holds %d, inboxes and what has come in part hold %d, and what is to be sent %d. "
             "Release messages sooner, receive them, or give the engine more pool_messages. "
             "The application holds: %s",
-            now.waiting,
+            "1 channel waits" if now.waiting == 1 else f"{now.waiting} channels wait",
             seconds,
             now.pool_size,
             now.application,

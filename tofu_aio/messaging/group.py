@@ -166,8 +166,8 @@ class ChannelGroup:
                 number.
 
         Raises:
-            InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
-            ListenFailed: the system refuses it; the message says why.
+            InvalidAddress: it cannot be parsed, or is too long for a socket.
+            ListenFailed: the host has no address, or the system refuses it; the message says why.
             WrongAddress: this system has no such sockets, or they have no such option.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
@@ -230,10 +230,10 @@ class ChannelGroup:
                 peer that does not know heartbeats, the Zig library say, is never sent any.
 
         Raises:
-            InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
+            InvalidAddress: the address cannot be parsed, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
-            ConnectFailed: nobody is there, refuses, does not answer in time, or does not speak
-                the protocol; or TLS fails. What the listener gave as the reason of a refusal is
+            ConnectFailed: the host has no address; or nobody is there, refuses, does not answer in
+                time, or does not speak the protocol; or TLS fails. What the listener gave as the reason of a refusal is
                 in the text, and its status in that of ``__cause__``.
             WrongAddress: the address is only good for listening, or has no TLS.
             TypeError, ValueError: an option makes no sense: the message says which.

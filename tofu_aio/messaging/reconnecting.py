@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ssl import SSLCertVerificationError, SSLContext
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
@@ -15,7 +15,6 @@ from ..protocol.address import Address, parse_address
 from ..protocol.errors import (
     ChannelClosed,
     ConnectFailed,
-    InvalidAddress,
     TofuError,
     UdsPathNotFound,
 )
@@ -146,8 +145,8 @@ class Reconnecting(AsyncIterator[Channel]):
                 return await group.connect(self._address, **self._options)
             except ChannelClosed:
                 raise StopAsyncIteration from None
-            except (ConnectFailed, UdsPathNotFound, InvalidAddress) as error:
-                if not _may_pass(error):
+            except (ConnectFailed, UdsPathNotFound) as error:
+                if _distrusts(error):
                     raise
                 # As text: a handler that keeps the error keeps, by its traceback, this iterator,
                 # and the channel of a loop that was left would never be closed.
@@ -171,19 +170,7 @@ def _checked_backoff(backoff: Backoff | None) -> Backoff:
     return backoff
 
 
-def _may_pass(error: TofuError) -> bool:
-    """Whether another attempt may succeed.
-
-    A malformed address stays so; but a host that has no address now, which the resolver says with
-    an OSError, may have one once the network is back. Whom we do not trust, we do not trust later.
-    """
-    causes = list(_causes(error))
-    if any(isinstance(cause, SSLCertVerificationError) for cause in causes):
-        return False
-    return not isinstance(error, InvalidAddress) or any(isinstance(c, OSError) for c in causes)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    while error.__cause__ is not None:
-        error = error.__cause__
-        yield error
+def _distrusts(error: BaseException) -> bool:
+    """Whether the peer's certificate was refused, as it would be at any later attempt."""
+    cause = error.__cause__
+    return cause is not None and (isinstance(cause, SSLCertVerificationError) or _distrusts(cause))
