@@ -96,7 +96,7 @@ class ChannelGroup(Closing):
         Raises:
             TimeoutError: none came within so many seconds. 0 asks for what is here already.
             BusyResourceError: another thread is waiting here.
-            As ``tofu_aio.ChannelGroup.receive``.
+            TofuError: as ``tofu_aio.ChannelGroup.receive``.
         """
         return self._thread.take(self._group.receive, timeout, self._kept)
 

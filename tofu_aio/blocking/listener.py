@@ -64,7 +64,7 @@ class Listener(Closing):
         ``tofu_aio.Listener.receive_hello``.
 
         Raises:
-            As ``accept``.
+            TimeoutError, TofuError, BusyResourceError: as ``accept``.
         """
         channel = self._thread.take(self._listener.receive_hello, timeout, self._heard)
         return Channel(self._thread, channel)

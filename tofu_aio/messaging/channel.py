@@ -268,7 +268,7 @@ class Channel(ObjectStream[Message]):
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 
         Raises:
-            As ``post``.
+            TofuError: as ``post``.
         """
         connection = self._connection
         if connection.write_paused or connection.senders:
@@ -281,7 +281,7 @@ class Channel(ObjectStream[Message]):
         """Send a message that needs no answer: ``await channel.signal(body)``.
 
         Raises:
-            As ``post``, and as ``Message`` for what does not fit in one.
+            TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         text = TextHeaders(headers).encode() if headers else b""
@@ -308,7 +308,7 @@ class Channel(ObjectStream[Message]):
             more: this is a part of the answer, and more follow.
 
         Raises:
-            As ``post``, and as ``Message`` for what does not fit in one.
+            TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         try:

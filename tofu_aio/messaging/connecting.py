@@ -18,7 +18,7 @@ class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager
     """A channel that is about to be made. Made by ``connect``.
 
     ``await`` it for the channel, which is the caller's to close. Or use it as an async context
-    manager, whose end closes the channel with a Bye, also when what is inside raises::
+    manager, whose end closes the channel with a Bye, also when what is inside raises:
 
         channel = await group.connect(address)
 

@@ -235,7 +235,7 @@ class ChannelGroup:
                 peer that does not know heartbeats, the Zig library say, is never sent any.
 
         Returns:
-            A ``Connecting``, which is awaited or entered, once; whatever is raised, is raised then.
+            Connecting: to be awaited or entered, once. Nothing is done or raised before that.
 
         Raises:
             InvalidAddress: the address cannot be parsed, or is too long for a socket.

@@ -41,7 +41,7 @@ async def connect(address: str | Address, **options: Unpack[ClientOptions]) -> C
         options: those of ``ChannelGroup.connect`` and of ``Engine``: see ``ClientOptions``.
 
     Returns:
-        A ``Connecting``, which is awaited or entered, once; whatever is raised, is raised then.
+        Connecting: to be awaited or entered, once. Nothing is done or raised before that.
 
     Raises:
         TofuError, TypeError, ValueError: as ``ChannelGroup.connect`` and ``Engine``.
