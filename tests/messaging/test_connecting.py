@@ -247,6 +247,7 @@ async def test_cancelled_in_the_midst_it_leaves_nothing(
 async def test_a_deadline_of_the_callers_leaves_nothing(
     connect: Connect, raw_server: RawServer, how: str
 ) -> None:
+    """Whatever it had come to: the conftest looks."""
     if how == "wait_for":
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connect(raw_server.address), 0.05)
@@ -258,8 +259,6 @@ async def test_a_deadline_of_the_callers_leaves_nothing(
         with anyio.move_on_after(0.05) as scope:
             await connect(raw_server.address)
         assert scope.cancelled_caught
-    with await raw_server.accept() as peer:
-        assert await peer.resets()
 
 
 @pytest.mark.parametrize(

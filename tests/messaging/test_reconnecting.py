@@ -55,9 +55,14 @@ def nobody_there() -> tofu.Address:
         return tofu.parse_address(server.address)
 
 
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What the log was told, but for asyncio's complaints about a slow machine."""
+    return [record for record in caplog.records if record.name.startswith("tofu_aio")]
+
+
 def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
-    """What the log was told, at one level."""
-    return [record.getMessage() for record in caplog.records if record.levelno == level]
+    """What it was told at one level."""
+    return [record.getMessage() for record in ours(caplog) if record.levelno == level]
 
 
 async def wait_for_end(channel: tofu.Channel) -> None:
@@ -237,7 +242,7 @@ async def test_the_one_that_works_is_the_first_from_then_on(
         await wait_for_end(channel)
         assert len(failures) == 2, "it began with the one that had worked"
         await channels.aclose()
-    assert not caplog.records, "somebody was there all the time"
+    assert not ours(caplog), "somebody was there all the time"
 
 
 async def test_after_the_last_comes_the_first(
@@ -337,7 +342,7 @@ async def test_each_outage_is_told_of_and_no_channel_that_came_at_once(
         await listener.aclose()
         client = await connecting
         await asyncio.gather(client.aclose(), server.aclose())
-        levels = [record.levelno for record in caplog.records]
+        levels = [record.levelno for record in ours(caplog)]
         assert levels == [logging.WARNING, logging.INFO] * outages
 
 
