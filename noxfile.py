@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import nox
 
@@ -124,7 +125,20 @@ def windows(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The documentation's site, into ``site``; a warning is an error."""
     session.install(".[docs]")
-    session.run("mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+    # Never --quiet, which drops warnings before --strict can count them.
+    build = ["mkdocs", "build", "--strict"]
+    env = {"NO_MKDOCS_2_WARNING": "1"}
+    session.run(*build, env=env)
+    # The same with a broken link must fail: so it is the build that passes, and not the counting.
+    folder = Path(session.create_tmp()).resolve()
+    (folder / "docs").mkdir(exist_ok=True)
+    (folder / "docs" / "index.md").write_text("[a page that is not there](nowhere.md)\n")
+    root = Path(__file__).parent
+    (folder / "mkdocs.yml").write_text(f"INHERIT: {root / 'mkdocs.yml'}\nnav: [index.md]\n")
+    command = [*build, "--config-file", str(folder / "mkdocs.yml")]
+    said = session.run(*command, env=env, success_codes=[1], silent=True)
+    if "'nowhere.md'" not in str(said):
+        session.error(f"the build with a broken link failed, but not because of that: {said}")
 
 
 @nox.session

@@ -69,7 +69,7 @@ def test_names_are_those_of_the_network() -> None:
         return body
 
     assert testing.run(main(), network=network) == b"named"
-    with pytest.raises(tofu.InvalidAddress, match="knows no 'server'"):
+    with pytest.raises(tofu.ConnectFailed, match="knows no 'server'"):
         testing.run(main())
 
 

@@ -98,7 +98,7 @@ class Channel(Closing):
             TimeoutError: none came in time. 0 asks for what is here already.
             BusyResourceError: another thread is waiting here.
             ShutdownStarted: the engine was closed.
-            As ``tofu_aio.Channel.receive``.
+            TofuError: as ``tofu_aio.Channel.receive``.
         """
         return self._thread.take(self._channel.receive, timeout, self._kept)
 

@@ -301,7 +301,7 @@ class Channel(ObjectStream[Message]):
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 
         Raises:
-            As ``post``.
+            TofuError: as ``post``.
         """
         connection = self._connection
         if connection.write_paused or connection.senders:
@@ -316,7 +316,7 @@ class Channel(ObjectStream[Message]):
         """Send a message that needs no answer: ``await channel.signal(body)``.
 
         Raises:
-            As ``post``, and as ``Message`` for what does not fit in one.
+            TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         text = TextHeaders(headers).encode() if headers else b""
@@ -350,7 +350,7 @@ class Channel(ObjectStream[Message]):
             InvalidMoreUsage: this is only a part of a request: answer with ``stream(request)``.
             InvalidOpCode: it is no request.
             NotAllowed: it was answered already.
-            As ``post``, and as ``Message`` for what does not fit in one.
+            TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         try:

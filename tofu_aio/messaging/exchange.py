@@ -154,7 +154,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             status: SUCCESS, or why all of it is void; ``body`` is then a text for people.
 
         Raises:
-            As ``send``.
+            TofuError: as ``send``.
         """
         await self._send(body, headers, 0, status)
 
@@ -162,7 +162,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         """Finish, if that was not done yet.
 
         Raises:
-            As ``send``.
+            TofuError: as ``send``.
         """
         if not self._finished:
             await self.finish()

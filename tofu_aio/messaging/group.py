@@ -39,9 +39,9 @@ from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHead
 from . import sockets
 from .acceptor import Acceptor
 from .admission import Admission
-from .backoff import Backoff
 from .channel import Channel
 from .checks import checked_count, checked_seconds
+from .connecting import connecting
 from .connection import Connection
 from .dialling import attach, check_accepted, hello_headers
 from .flow import ReadGate
@@ -52,9 +52,10 @@ from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
+from .options import ReconnectOptions
 from .posted import PostedChannel, PostedListener, come_back, no_channel
 from .receipts import inbox
-from .reconnecting import ConnectOptions, Reconnecting
+from .reconnecting import Reconnecting
 from .tls import as_it_is, client_layer, server_layer
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
@@ -166,8 +167,8 @@ class ChannelGroup:
                 number.
 
         Raises:
-            InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
-            ListenFailed: the system refuses it; the message says why.
+            InvalidAddress: it cannot be parsed, or is too long for a socket.
+            ListenFailed: the host has no address, or the system refuses it; the message says why.
             WrongAddress: this system has no such sockets, or they have no such option.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
@@ -200,6 +201,7 @@ class ChannelGroup:
             raise _group_closed()
         return listener
 
+    @connecting
     async def connect(
         self,
         address: str | Address,
@@ -212,7 +214,10 @@ class ChannelGroup:
         timeout: float = CONNECT_TIMEOUT,
         heartbeat: float | None = None,
     ) -> Channel:
-        """Connect to a listener and say Hello; return once it has accepted.
+        """Connect to a listener and say Hello: a channel, once it has accepted.
+
+        ``channel = await group.connect(address)``, or ``async with group.connect(address) as
+        channel:``, which closes it at the end with a Bye. Cancelled, it leaves nothing open.
 
         Args:
             address: as the listener has it.
@@ -229,12 +234,15 @@ class ChannelGroup:
                 lost. It is enough that one end asks; if both do, the shorter interval counts. A
                 peer that does not know heartbeats, the Zig library say, is never sent any.
 
+        Returns:
+            Connecting: to be awaited or entered, once. Nothing is done or raised before that.
+
         Raises:
-            InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
+            InvalidAddress: the address cannot be parsed, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
-            ConnectFailed: nobody is there, refuses, does not answer in time, or does not speak
-                the protocol; or TLS fails. What the listener gave as the reason of a refusal is
-                in the text, and its status in that of ``__cause__``.
+            ConnectFailed: the host has no address; or nobody is there, refuses, does not answer in
+                time, or does not speak the protocol; or TLS fails. What the listener gave as the
+                reason of a refusal is in the text, and its status in that of ``__cause__``.
             WrongAddress: the address is only good for listening, or has no TLS.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
@@ -281,10 +289,8 @@ class ChannelGroup:
     def reconnecting(
         self,
         address: str | Address,
-        *,
-        backoff: Backoff | None = None,
-        on_failure: Callable[[TofuError], object] | None = None,
-        **options: Unpack[ConnectOptions],
+        *others: str | Address,
+        **options: Unpack[ReconnectOptions],
     ) -> Reconnecting:
         """Channels to a listener, one after another: ``async for channel in ...``.
 
@@ -294,22 +300,28 @@ class ChannelGroup:
         seconds, and starts anew when a turn has taken longer than that. A channel is closed at the
         end of its turn, however that comes; leave the loop to end it all.
 
+        Several addresses are tried one after another, and a wait follows only when all have failed.
+        The next turn begins with the one that worked, unless its channel was lost soon.
+
+        The log has one warning when none of them can be reached, and one line when one can again;
+        each attempt that fails is at the level DEBUG.
+
         Args:
             address: as for ``connect``.
-            backoff: other bounds for the waits.
-            on_failure: called with the reason of each failed attempt, which is logged as a
-                warning as well. What it raises ends the loop.
-            options: as for ``connect``.
+            others: more of them, in order of preference: ``reconnecting(*addresses)``.
+            options: ``backoff``, ``on_failure``, and those of ``connect``; ``headers`` and ``body``
+                may be functions, called for each attempt. See ``ReconnectOptions``.
 
         Raises:
             InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed. What is
                 wrong otherwise, and no other attempt would cure, is raised by the first one.
+            TypeError: ``backoff`` or ``on_failure`` is something else.
         """
 
         async def here() -> ChannelGroup:
             return self
 
-        return Reconnecting(here, address, backoff, on_failure, **options)
+        return Reconnecting(here, [address, *others], **options)
 
     # --- messages -------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ def run(
         network: what the network is like.
 
     Raises:
-        As ``World.run``.
+        Deadlock, ExceptionGroup: as ``World.run``.
     """
     return World(seed, network).run(main)
 
