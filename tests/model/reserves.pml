@@ -26,24 +26,20 @@ byte others;         /* messages of other channels that will be released */
 byte permits;        /* Account.taken: messages of the channel that hold a permit, */
 bool first;          /* and at its start the one that holds the reserve */
 bool reserved;       /* Account.reserved: the reserve is in use */
-bool waits;          /* the channel is suspended: true before, and as long as, it is */
-bool queued;         /* in Pool.waiters, */
+bool waits;          /* the channel is in Pool.suspended, */
+bool queued;         /* and in Pool.waiters, */
 bool parked;         /* or in Pool.parked */
 byte restored;       /* Pool.restored */
 bool scheduled;      /* a ReadGate._reconcile is queued */
 
 #define over_share (permits + first > reserved)
 
-inline look_at_both() { /* two steps: the channel may go from one to the other in between */
+inline look() {
+#ifdef TWO_PLACES /* so two looks, and the channel may go from one to the other in between */
 	if
 	:: queued -> somebody = true
 	:: else -> somebody = parked
 	fi
-}
-
-inline look_at_channel() {
-#ifdef TWO_PLACES
-	look_at_both()
 #else
 	somebody = waits
 #endif
@@ -59,7 +55,7 @@ end:
 permit:
 		free++;
 		assert(free <= PERMITS);
-		look_at_both();
+		look();
 		if
 		:: somebody -> scheduled = true; somebody = false
 		:: else
@@ -67,11 +63,11 @@ permit:
 	:: atomic { first && !permits -> first = false };
 		assert(reserved);
 #ifdef LOOK_FIRST
-		look_at_channel();
+		look();
 		reserved = false;
 #else
 		reserved = false;
-		look_at_channel();
+		look();
 #endif
 		if
 		:: somebody -> restored++; scheduled = true; somebody = false
@@ -125,7 +121,7 @@ inline use_reserves() {
 		due--;
 		restored--;
 		if
-		:: waits && !reserved -> go_on(); take_reserve()
+		:: waits -> go_on(); receive() /* maybe to wait again: the reserve may be in use again */
 		:: else
 		fi
 	:: else -> break
@@ -144,9 +140,8 @@ inline deal_out() {
 	if
 	:: queued && free ->
 		queued = false;
-		parked = true;
 		if
-		:: over_share
+		:: over_share -> parked = true
 		:: else -> go_on(); atomic { free--; permits++ }
 		fi
 	:: else
