@@ -84,6 +84,10 @@ class Sink(Protocol):
     def ended(self, error: TofuError) -> None:
         """Nothing more will be received, and why. Told once, after all that was."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the next message."""
+
     def suspended(self) -> None:
         """It is not read for want of permits, since the end of this turn of the loop."""
 
@@ -290,6 +294,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return self.suspended_for
         return self.suspended_for + self._loop.time() - self.suspended_at
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing."""
+        return not self.account.reserved or self.decoder.needs_none
+
     def resume(self, granted: int) -> None:
         """Go on with what waited for a permit: so many were granted, or its reserve came back."""
         self._receive(self.decoder.resume(PORTION, granted))
@@ -312,9 +321,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if self.suspended_at is not None:
             self.sink.suspended()
 
-    def retry(self) -> None:
-        """Look again, at the end of this turn, whether what waits needs permits at all."""
-        self._gate.retry(self)
+    def reconsider(self) -> None:
+        """Go on, at the end of this turn, if what waits has been asked for by now."""
+        if self.decoder.needs_none:
+            self._gate.retry(self)
+
+    def lend(self) -> None:
+        """Somebody waits for a message: let one come, whatever the application keeps."""
+        if self.account.lend():
+            self._gate.retry(self)
 
     @property
     def joining(self) -> JoiningRoom:
@@ -390,6 +405,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Nothing more can be decoded: why?"""
         decoder = self.decoder
         if decoder.needs:
+            if self.sink.waits:
+                self.account.lend()
             self._gate.starve(self)
         elif decoder.violation is not None and not self._told:
             violation = decoder.violation

@@ -9,7 +9,7 @@ from functools import partial
 from ssl import SSLContext
 from threading import get_ident
 from types import TracebackType
-from typing import Final, Self, TypeAlias, Unpack
+from typing import Final, Self, TypeAlias, Unpack, cast
 from weakref import WeakSet
 
 from ..protocol.address import Address, parse_address
@@ -408,7 +408,15 @@ class ChannelGroup:
             ChannelClosed: the group was closed.
             BusyResourceError: another task is receiving.
         """
-        return await self._mailbox.take()
+        mailbox = self._mailbox
+        while not mailbox.items:
+            arrival = mailbox.arrival()
+            for reader in list(self._gate.pool.suspended.values()):
+                member = self._members.get(cast("Connection", reader).number)
+                if isinstance(member, PostedChannel):
+                    member._connection.lend()
+            await arrival
+        return mailbox.items.popleft()
 
     def pool_exhausted(self, number: int) -> bool:
         """Tell it, if the channel that found no permit belongs to the mailbox."""

@@ -131,6 +131,11 @@ class PostedChannel:
             notices.append(notification(error.status, number))
         self._tell(notices)
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the group's next message."""
+        return self._mailbox.waits
+
     def suspended(self) -> None:
         """The pool has told the mailbox already."""
 

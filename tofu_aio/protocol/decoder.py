@@ -212,6 +212,18 @@ class Decoder:
         return self.needs > 0
 
     @property
+    def needs_none(self) -> bool:
+        """Whether what waits for permits needs none any more: it has been asked for meanwhile."""
+        exempt = self.exempt
+        if not self.needs or exempt is None:
+            return False
+        _, proto, status, message_id, headers_len, body_len = _unpack(self.waiting, self._at)
+        proto &= _PEER_BITS
+        asks = exempt.tables[self.state][proto] is None
+        length = HEADER_SIZE + headers_len + body_len
+        return asks and exempt.need(proto, message_id, status, length) != _PERMIT
+
+    @property
     def pending(self) -> bool:
         """Whether ``more`` would go on."""
         return not self.needs and bool(self.waiting) and self.state not in UNDECIDED
