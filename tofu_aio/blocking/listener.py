@@ -9,6 +9,7 @@ from typing import Self, TypedDict
 
 from ..messaging import listener as messaging
 from ..messaging.channel import Channel as AsyncChannel
+from ..messaging.heartbeat import HeartbeatOption
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
@@ -27,7 +28,8 @@ class ListenOptions(TypedDict, total=False):
             default it never does.
         reuse_port: let several processes listen on this TCP port; by default only one may.
         hello_timeout: seconds that a connection may take to introduce itself; 10 by default.
-        heartbeat: seconds between signs of life; by default there are none.
+        heartbeat: seconds between signs of life, None for none; by default 20 over TCP, none over
+            Unix sockets.
         max_channels: how many may be open at once; any number by default.
     """
 
@@ -35,7 +37,7 @@ class ListenOptions(TypedDict, total=False):
     keepalive: float | None
     reuse_port: bool
     hello_timeout: float
-    heartbeat: float | None
+    heartbeat: HeartbeatOption
     max_channels: int | None
 
 

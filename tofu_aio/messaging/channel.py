@@ -26,6 +26,7 @@ from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
+from .agreements import shared
 from .answers import Answers
 from .attributes import Attributes, channel_attributes
 from .checks import checked_seconds
@@ -529,7 +530,9 @@ class Channel(ObjectStream[Message]):
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
-            self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
+            self._hello.headers = headers = shared(self._hello.headers)
+            answer = self._hello.op_code is OpCode.HELLO_RESPONSE
+            self._connection.hello_passed(headers.encode(), answer=answer, by_peer=True)
             self._introduced(self)
         elif self._answers is not None and self._answers.wanted:
             self._answers.sort(batch, answered)

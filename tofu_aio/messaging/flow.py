@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..protocol.pool import Pool, Reader
+from .heartbeat import Heartbeats
 from .home import Home
 from .limits import Limits
 from .stalls import StallWatch
@@ -33,6 +34,7 @@ class ReadGate:
     Attributes:
         limits: as given.
         home: the loop that it belongs to.
+        heartbeats: of all channels.
         buffer: what all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
@@ -49,6 +51,7 @@ class ReadGate:
             limits.pool_messages, self._schedule, unit=limits.unit, share=limits.channel_share
         )
         self.home = Home()
+        self.heartbeats = Heartbeats(self.home)
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
         self.longest_wait = 0.0

@@ -24,6 +24,7 @@ from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
 from .checks import checked_function
+from .heartbeat import HeartbeatOption
 
 if TYPE_CHECKING:
     from .group import ChannelGroup
@@ -42,7 +43,8 @@ class ConnectOptions(TypedDict, total=False):
         keepalive: seconds of silence after which the kernel asks whether the peer is there; by
             default it never does.
         timeout: seconds to connect and be accepted, for each attempt; 10 by default.
-        heartbeat: seconds between signs of life; by default there are none.
+        heartbeat: seconds between signs of life, None for none; by default 20 over TCP, none over
+            Unix sockets.
     """
 
     headers: HeadersLike
@@ -51,7 +53,7 @@ class ConnectOptions(TypedDict, total=False):
     server_hostname: str | None
     keepalive: float | None
     timeout: float
-    heartbeat: float | None
+    heartbeat: HeartbeatOption
 
 
 class Reconnecting(AsyncIterator[Channel]):

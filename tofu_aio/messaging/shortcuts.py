@@ -18,6 +18,7 @@ from .channel import Channel
 from .deciding import Decide
 from .engine import Engine
 from .group import ChannelGroup
+from .heartbeat import HeartbeatOption
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, POOL_MESSAGES
 from .reconnecting import ConnectOptions, Reconnecting
 
@@ -32,7 +33,7 @@ async def connect(
     server_hostname: str | None = None,
     keepalive: float | None = None,
     timeout: float = CONNECT_TIMEOUT,
-    heartbeat: float | None = None,
+    heartbeat: HeartbeatOption = "auto",
     pool_messages: int = POOL_MESSAGES,
 ) -> AsyncIterator[Channel]:
     """A channel to a listener, for an ``async with``; closed with a Bye at its end.
@@ -45,7 +46,8 @@ async def connect(
         server_hostname: whom the listener's certificate must name; by default the host.
         keepalive: seconds of silence after which the kernel asks whether the peer is there.
         timeout: seconds to connect and be accepted.
-        heartbeat: seconds between signs of life; see ``ChannelGroup.connect``.
+        heartbeat: seconds between signs of life, None for none; by default 20 over TCP. See
+            ``ChannelGroup.connect``.
         pool_messages: how many received messages may be alive at once.
 
     Raises:
@@ -106,7 +108,7 @@ async def serve(
     keepalive: float | None = None,
     reuse_port: bool = False,
     hello_timeout: float = HELLO_TIMEOUT,
-    heartbeat: float | None = None,
+    heartbeat: HeartbeatOption = "auto",
     max_channels: int | None = None,
     pool_messages: int = POOL_MESSAGES,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
@@ -122,7 +124,8 @@ async def serve(
         keepalive: seconds of silence after which the kernel asks whether a peer is there.
         reuse_port: let several processes listen on this TCP port.
         hello_timeout: seconds that a connection may take to introduce itself.
-        heartbeat: seconds between signs of life; see ``ChannelGroup.connect``.
+        heartbeat: seconds between signs of life, None for none; by default 20 over TCP. See
+            ``ChannelGroup.connect``.
         max_channels: how many may be open at once; see ``ChannelGroup.listen``.
         pool_messages: how many received messages may be alive at once, over all channels.
         task_status: told the address, with the port the system chose, once it listens; that is

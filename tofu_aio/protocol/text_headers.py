@@ -20,6 +20,9 @@ EOF: Final = "~eof"
 HEARTBEAT: Final = "~heartbeat"
 """On a Hello: its sender understands heartbeats and wants one at least every so many ms, a whole
 number."""
+SUPPORTS: Final = "~supports"
+"""On a Hello or its answer: what its sender can do beyond the Zig library's protocol, as lower-case
+tokens with commas between them. Who does not know a token ignores it."""
 
 _LINES: Final = re.compile(
     # Possessive throughout: each byte is looked at once, whatever a peer sends.
