@@ -94,13 +94,13 @@ class Slot:
 
     Attributes:
         due: when they are looked at next, by the loop's clock.
-        looked: when they were last.
+        looked: when they were last. For a new one it is as long before ``due`` as ever.
     """
 
     __slots__ = ("_first", "_last", "due", "looked")
 
-    def __init__(self, now: float, due: float) -> None:
-        self.looked = now
+    def __init__(self, looked: float, due: float) -> None:
+        self.looked = looked
         self.due = due
         self._first: Connection | None = None
         self._last: Connection | None = None
@@ -180,7 +180,8 @@ class Wheel:
         key = connection.number % self._size
         slot = self.slots.get(key)
         if slot is None:
-            slot = self.slots[key] = Slot(now, now + (key + 1) * self._step)
+            due = now + (key + 1) * self._step
+            slot = self.slots[key] = Slot(due - self._period, due)
             self._set_timer(now)
         slot.add(connection)
         connection.beat_sent, connection.beat_sent_at = connection.sent, slot.looked
