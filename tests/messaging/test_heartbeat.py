@@ -360,7 +360,9 @@ async def test_many_channels_have_one_timer_and_none_have_none(
     ends = [end for pair in pairs for end in pair]
     assert timers() == 1
     assert sum(not handle.cancelled() for handle in scheduled) == before + bool(scheduled)
-    assert {id(connection_of(end).heartbeat) for end in ends} == {id(wheel_of(ends[0]).interval)}
+    wheel = wheel_of(ends[0])
+    assert wheel._at == min(slot.due for slot in wheel.slots.values())
+    assert {id(connection_of(end).heartbeat) for end in ends} == {id(wheel.interval)}
     await asyncio.gather(*(end.aclose() for end in ends))
     await until(lambda: not group._members)
     assert timers() == 0
@@ -672,6 +674,22 @@ async def test_who_said_bye_sends_none_and_still_hears(group: tofu.ChannelGroup)
         await server.signal(b"a last word")
         with await client.receive() as message:
             assert message.body == b"a last word"
+
+
+async def test_a_peer_that_has_gone_is_sent_none(
+    group: tofu.ChannelGroup, engine: tofu.Engine, beats: list[Connection]
+) -> None:
+    """Though the channel is not at its end before all that came has been received."""
+    async with with_raw_client(group) as (peer, channel):
+        await peer.send(b"".join(frame(message_id=number + 1) for number in range(10)))
+        await until(lambda: engine.statistics().waiting)
+        peer.half_close()
+        for _ in range(2):  # what is not read cannot tell of its end
+            (await channel.receive()).release()
+        await until(lambda: connection_of(channel).end)
+        for _ in range(4):
+            look(channel)
+        assert not beats
 
 
 async def test_a_peer_lost_after_our_half_close_is_lost(group: tofu.ChannelGroup) -> None:

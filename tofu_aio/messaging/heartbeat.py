@@ -185,7 +185,7 @@ class Wheel:
             self._set_timer(now)
         slot.add(connection)
         connection.beat_sent, connection.beat_sent_at = connection.sent, slot.looked
-        connection.beat_arrived, connection.beat_silent = -1, 0
+        connection.beat_arrived = -1  # so the first look finds something new
 
     def remove(self, connection: Connection) -> None:
         """Look at it no more."""
