@@ -33,7 +33,7 @@ from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
-from .agreements import Extension
+from .agreements import Extension, shared
 from .answers import Answers
 from .attributes import Attributes, channel_attributes
 from .checks import checked_seconds
@@ -721,7 +721,9 @@ class Channel(ObjectStream[Message]):
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
-            self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
+            self._hello.headers = headers = shared(self._hello.headers)
+            answer = self._hello.op_code is OpCode.HELLO_RESPONSE
+            self._connection.hello_passed(headers.encode(), answer=answer, by_peer=True)
             if self._connection.peer_supports & Extension.CANCEL:
                 self._connection.decoder.exempt = _TAKES_BACK
             self._introduced(self)

@@ -103,7 +103,8 @@ class PostedChannel:
             self._silent = False
             self._known = True
             self._hello = None
-            self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
+            headers = batch[0].headers.encode()
+            self._connection.hello_passed(headers, answer=self._admission is None, by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
         self._mailbox.put(batch, answered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, TypeAlias
 
 from .arriving import Arriving
@@ -157,7 +157,8 @@ class Decoder:
         needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
-        on_heartbeat: called for each heartbeat; None while none may come.
+        heartbeats: None while none may come; False while the peer is not known to take part; True
+            once it is, because it said so, or because one came.
         offset: how many bytes of the stream have become messages.
         waiting: what was fed and waits for a permit, for its portion, or for the answer to the
             peer's Hello, from ``_at`` on.
@@ -173,9 +174,9 @@ class Decoder:
         "asked_id",
         "awaited_id",
         "exempt",
+        "heartbeats",
         "needs",
         "offset",
-        "on_heartbeat",
         "special",
         "state",
         "violation",
@@ -197,7 +198,7 @@ class Decoder:
         self.awaited_id = 0
         self.asked_id = 0
         self.offset = 0
-        self.on_heartbeat: Callable[[], None] | None = None
+        self.heartbeats: bool | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
         # At most one of these three has something.
@@ -480,9 +481,9 @@ class Decoder:
 
     def _beats(self, verdict: State | Status | None, proto: int) -> bool:
         """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
-        if self.on_heartbeat is None or proto != _SIGNAL or verdict is not self.state:
+        if self.heartbeats is None or proto != _SIGNAL or verdict is not self.state:
             return False
-        self.on_heartbeat()
+        self.heartbeats = True
         return True
 
     def _control(
