@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from tofu_aio.protocol import errors
 from tofu_aio.protocol.binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART
-from tofu_aio.protocol.decoder import Decoder, Exemptions
+from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import SEND, State
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.op_code import MORE_BIT, OpCode, Origin
+from tofu_aio.protocol.op_code import OpCode, Origin
 from tofu_aio.protocol.pool import Account, Pool
-from tofu_aio.protocol.status import LEFT, Status
+from tofu_aio.protocol.status import Status
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "zig_tofu_frames.json"
 ZIG_FRAMES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))["frames"]
@@ -64,7 +64,8 @@ def holding_one(pool: Pool) -> tuple[Decoder, Message]:
     """A decoder whose reserve is in use, and the message that is alive."""
     decoder = Decoder(pool, State.OPEN)
     (message,) = decoder.feed(frame(body=b"first"))
-    assert (pool.out, len(pool.reserves)) == (0, 1)
+    assert decoder.account is not None
+    assert (decoder.account.held, decoder.account.reserved) == (0, True)
     return decoder, message
 
 

@@ -13,6 +13,7 @@ from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
 from .lifecycle import VERDICTS, State
 from .message import Message
 from .op_code import (
+    MORE_BIT,
     OP_CODE_MASK,
     OP_CODES,
     ORIGIN_BIT,
@@ -45,6 +46,9 @@ _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 @dataclass(slots=True)
 class Exemptions:
     """Which regular messages take no permit, because somebody has made room for them.
+
+    What is exempt now may not be in a moment: after the last part of a request its id is any other
+    one. So no message is decoded after that until it was sorted.
 
     Attributes:
         counted: ids of the responses that take permits all the same: parts of exchanges, and
@@ -197,7 +201,10 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            self._parse(data, at, batch, portion)
+            if batch and self._ends_parts(batch[-1]):
+                self._keep(data, at)
+            else:
+                self._parse(data, at, batch, portion)
         return batch
 
     def more(self, portion: int) -> list[Message]:
@@ -290,9 +297,12 @@ class Decoder:
                         break  # that is a portion
                     gratis -= 1
                     permit, spent = None, quota - left
-                    if need == _IF_FREE and account is not None:
-                        price = account.pool.price(stop - at)
-                        permit = account.take_permits(price, budget - spent)
+                    if need == _IF_FREE:
+                        if not proto & MORE_BIT:
+                            gratis = 0
+                        if account is not None:
+                            price = account.pool.price(stop - at)
+                            permit = account.take_permits(price, budget - spent)
                     if permit is not None:
                         budget -= permit.worth
                         left = max(min(left, budget - spent), 0)
@@ -373,6 +383,14 @@ class Decoder:
             return _IF_FREE
         taken_back = exempt.withdrawals and is_withdrawal(proto, status, length)
         return _NOTHING if taken_back else _PERMIT
+
+    def _ends_parts(self, message: Message) -> bool:
+        """Whether it is the last part of a request, which nobody has sorted yet."""
+        return (
+            self.exempt is not None
+            and message._proto == _REQUEST
+            and message.message_id in self.exempt.parts
+        )
 
     def _take(self, length: int, budget: int) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
