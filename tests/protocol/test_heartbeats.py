@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.protocol.test_decoder import frame, pool_of
+from tests.protocol.test_decoder import frame, pool_of, taken
 from tofu_aio.protocol import errors
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import RECEIVE, SEND, UNDECIDED, State
@@ -56,29 +56,29 @@ def test_any_mixture_and_any_split_gives_the_messages_and_the_heartbeats(
             batch = decoder.resume()
     assert ids == [n + 1 for n, beat in enumerate(kinds) if not beat]
     assert len(heard) == sum(kinds)
-    assert (decoder.offset, decoder.held, pool.out) == (len(stream), 0, 0)
+    assert (decoder.offset, decoder.held, taken(pool)) == (len(stream), 0, 0)
     assert decoder.violation is None
 
 
 def test_it_needs_no_permit() -> None:
     pool = pool_of(1)
     decoder, heard = hearing(pool)
-    (message,) = decoder.feed(frame())
-    assert pool.out == 1
+    messages = decoder.feed(frame() * 2)
+    assert (len(messages), taken(pool), len(pool.free)) == (2, 2, 0)
     assert decoder.heartbeats is False
     assert decoder.feed(BEAT * 3) == []
     assert (len(heard), decoder.starved, decoder.heartbeats) == (3, False, True)
-    message.release()
+    assert taken(pool) == 2
 
 
 def test_one_behind_a_message_without_a_permit_waits_with_it() -> None:
     pool = pool_of(1)
     decoder, heard = hearing(pool)
-    (first,) = decoder.feed(frame(id=1) + frame(id=2) + BEAT)
+    first, _second = decoder.feed(frame(id=1) + frame(id=2) + frame(id=3) + BEAT)
     assert (decoder.starved, heard) == (True, [])
     first.release()
-    (second,) = decoder.resume()
-    assert (second.message_id, len(heard), decoder.starved) == (2, 1, False)
+    (third,) = decoder.resume()
+    assert (third.message_id, len(heard), decoder.starved) == (3, 1, False)
 
 
 @pytest.mark.parametrize("state", [*SEND], ids=lambda state: state.name)

@@ -51,6 +51,9 @@ Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
 class Exemptions:
     """Which regular messages take no permit, because somebody has made room for them.
 
+    What is exempt now may not be in a moment: after the last part of a request its id is any other
+    one. So no message is decoded after that until it was sorted.
+
     Attributes:
         awaited: ids of the requests whose responses take none: a ``request()`` waits for each.
         exchanges, posted: ids of other requests that were sent, whose responses take permits: in
@@ -270,7 +273,10 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            self._parse(data, at, batch, portion)
+            if batch and self._ends_parts(batch[-1]):
+                self._keep(data, at)
+            else:
+                self._parse(data, at, batch, portion)
         return batch
 
     def more(self, portion: int) -> list[Message]:
@@ -388,6 +394,8 @@ class Decoder:
                     break  # so is that
                 gratis -= 1
                 need = exempt.need(proto, message_id, status, stop - at)
+                if need == _IF_FREE and not proto & MORE_BIT:
+                    gratis = 0  # its id is any other one from here on, once this was sorted
                 if need == _NOTHING or account is None:
                     permit = None
                 else:
@@ -444,6 +452,14 @@ class Decoder:
         self.offset += at - start
         if at < end:
             self._keep(data, at)
+
+    def _ends_parts(self, message: Message) -> bool:
+        """Whether it is the last part of a request, which nobody has sorted yet."""
+        return (
+            self.exempt is not None
+            and message._proto == _REQUEST
+            and message.message_id in self.exempt.parts
+        )
 
     def _take(self, length: int, budget: int) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
