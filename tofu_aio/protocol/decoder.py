@@ -66,11 +66,19 @@ class Exemptions:
 
     __slots__ = ("awaited", "exchanges", "parts", "posted", "withdrawals")
 
-    def __init__(self, *, withdrawals: bool = False) -> None:
-        self.awaited: Collection[int] = ()
-        self.exchanges: Collection[int] = ()
-        self.posted: Collection[int] = ()
-        self.parts: Collection[int] = ()
+    def __init__(
+        self,
+        *,
+        awaited: Collection[int] = (),
+        exchanges: Collection[int] = (),
+        posted: Collection[int] = (),
+        parts: Collection[int] = (),
+        withdrawals: bool = False,
+    ) -> None:
+        self.awaited = awaited
+        self.exchanges = exchanges
+        self.posted = posted
+        self.parts = parts
         self.withdrawals = withdrawals
 
     @property
