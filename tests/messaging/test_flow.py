@@ -657,6 +657,19 @@ async def test_whose_reserve_comes_back_goes_on_past_the_queue_and_takes_no_perm
     assert bench.takes == ["z", "a"], "the permit is for who waited longest"
 
 
+async def test_whose_reserve_comes_back_leaves_what_came_back_with_it_to_the_queue() -> None:
+    bench = Bench(2)
+    bench.drain()
+    first, last = bench.reader("a", 1), bench.reader("z", 4)
+    first.feed()
+    last.feed()
+    last.account.release()
+    bench.gate.pool.release()
+    await turns(2)
+    assert bench.takes == ["z", "a"]
+    assert list(bench.gate.pool.waiters) == [last]
+
+
 async def test_whose_reserve_comes_back_does_so_as_often_as_it_comes_back() -> None:
     """With every message of others alive for good: this is what makes progress certain."""
     bench = Bench(1)
