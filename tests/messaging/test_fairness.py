@@ -14,6 +14,7 @@ import tofu_aio as tofu
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import turns, until
 from tofu_aio import OpCode
+from tofu_aio.protocol.pool import Reader, Waiters
 
 CHANNELS: Final = 12
 POOL: Final = 4
@@ -22,14 +23,25 @@ EACH: Final = 6
 together."""
 
 
-class LastComeFirstServed(deque[Any]):
+class LastComeFirstServed(Waiters):
     """The queue of a pool, wrongly."""
 
-    popleft = deque.pop
+    @property
+    def first(self) -> Reader:
+        return next(reversed(self))
+
+    def popleft(self) -> Reader:
+        return self.popitem()[0]
 
 
-async def serving_order(client: tofu.ChannelGroup, both_ends: Connect) -> list[int]:
-    """Whose messages are served, in order; number 0 is the greedy channel."""
+async def serving_order(
+    client: tofu.ChannelGroup, both_ends: Connect, *, keeping: int
+) -> list[int]:
+    """Whose messages are served, in order; number 0 is the greedy channel.
+
+    Of each channel so many are kept. One is enough for its reserve: then it has nothing but its
+    turn in the queue.
+    """
     async with (
         tofu.Engine(POOL) as engine,
         engine.create_group() as server,
@@ -39,9 +51,10 @@ async def serving_order(client: tofu.ChannelGroup, both_ends: Connect) -> list[i
             await stack.enter_async_context(both_ends(client, server)) for _ in range(CHANNELS)
         ]
         for number, pair in enumerate(pairs):
-            for _ in range(EACH if number else 2 * EACH * CHANNELS):
+            for _ in range(keeping + (EACH if number else 2 * EACH * CHANNELS)):
                 pair.client.post(tofu.Message(OpCode.SIGNAL, bytes([number])))
-        await until(lambda: engine.statistics().waiting == CHANNELS, "all channels to wait")
+        await until(lambda: waiting(engine) == CHANNELS, "all channels to wait")
+        kept = [await pair.server.receive() for pair in pairs for _ in range(keeping)]
         arrived: deque[tofu.Message] = deque()
         receiving = [asyncio.create_task(collect(pair.server, arrived)) for pair in pairs]
         order: list[int] = []
@@ -56,7 +69,14 @@ async def serving_order(client: tofu.ChannelGroup, both_ends: Connect) -> list[i
             task.cancel()
         await asyncio.wait(receiving)
         arrived.clear()
+        kept.clear()
     return order
+
+
+def waiting(engine: tofu.Engine) -> int:
+    """Channels that wait, for others or for their own messages."""
+    now = engine.statistics()
+    return now.waiting + now.over_share
 
 
 async def collect(channel: tofu.Channel, arrived: deque[tofu.Message]) -> None:
@@ -77,10 +97,12 @@ def longest_wait(order: list[int]) -> int:
     return longest
 
 
+@pytest.mark.parametrize("keeping", [0, 1])
 async def test_no_channel_waits_for_more_messages_than_there_are_permits_and_other_channels(
-    group: tofu.ChannelGroup, both_ends: Connect
+    group: tofu.ChannelGroup, both_ends: Connect, keeping: int
 ) -> None:
-    order = await serving_order(group, both_ends)
+    """With its reserve, or, where that is kept, by its turn in the queue alone."""
+    order = await serving_order(group, both_ends, keeping=keeping)
     assert longest_wait(order) <= POOL + CHANNELS - 1, order
     # Those permits that were taken before anybody waited are its own; from then on all are equal.
     assert order.count(0) <= EACH + POOL + 1, order
@@ -97,5 +119,5 @@ async def test_where_the_last_comes_first_somebody_starves(
         self.waiters = LastComeFirstServed()
 
     monkeypatch.setattr(tofu.protocol.pool.Pool, "__init__", wrong)
-    order = await serving_order(group, both_ends)
+    order = await serving_order(group, both_ends, keeping=1)
     assert longest_wait(order) > POOL + CHANNELS - 1, order

@@ -1,10 +1,9 @@
-"""Who may read: permits go to who waited longest, and the sockets are told once a turn."""
+"""Who may read: permits go to who waited longest, reserves to their own; sockets hear it once."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +19,21 @@ from tofu_aio.protocol.pool import Account, Permit, Reader
 
 
 class Greedy:
-    """A reader that wants so many messages, and takes what it can get as a channel does."""
+    """A reader that wants so many messages, and takes what it can get as a channel does.
+
+    One message of its own is alive from the start, on its reserve, unless it is ``idle``: so it
+    waits for permits of the pool.
+    """
 
     def __init__(
-        self, gate: ReadGate, log: list[str], name: str, wants: int, price: int = 1
+        self,
+        gate: ReadGate,
+        log: list[str],
+        name: str,
+        wants: int,
+        price: int = 1,
+        *,
+        idle: bool = False,
     ) -> None:
         self.gate = gate
         self.log = log
@@ -36,6 +46,8 @@ class Greedy:
         self.suspended_for = 0.0
         self.suspensions = 0
         self.permits: list[Permit] = []
+        if not idle:
+            assert self.account.take(1, 0) is self.account
 
     @property
     def over_its_share(self) -> bool:
@@ -45,14 +57,14 @@ class Greedy:
         """Data for so many messages comes in: nobody overtakes those who wait."""
         self._take(self.account.budget())
 
-    def resume(self) -> None:
-        """One message is its own, and more only while nobody else waits."""
-        self._take(self.price)
+    def resume(self, granted: int) -> None:
+        """It has what was granted for sure, and takes more only while nobody else waits."""
+        self._take(max(self.account.budget(), granted))
 
     def _take(self, budget: int) -> None:
         self.needs = 0
-        while self.wants and self.price <= budget:
-            permit = self.account.take(self.price)
+        while self.wants:
+            permit = self.account.take(self.price, budget)
             if permit is None:
                 break
             self.permits.append(permit)
@@ -66,6 +78,12 @@ class Greedy:
     def release(self) -> None:
         self.permits.pop(0).release()
 
+    def release_all(self) -> None:
+        """Let go of every message, of that which was there from the start too."""
+        while self.permits:
+            self.release()
+        self.account.release()
+
     def reconcile_reading(self) -> None:
         self.log.append(f"{self.name} {'stops' if self.needs else 'reads'}")
 
@@ -74,9 +92,10 @@ class Greedy:
 
 
 class Bench:
-    """A gate, its readers, and what it told."""
+    """A gate, its readers, and what it told; unless a limit says else, one may hold all of it."""
 
     def __init__(self, size: int, told: bool = True, **limits: Any) -> None:
+        limits.setdefault("channel_share", 1.0)
         self.exhausted: list[Reader] = []
         self.log: list[str] = []
         self.listening = told
@@ -88,8 +107,24 @@ class Bench:
         self.exhausted.append(reader)
         return self.listening
 
-    def reader(self, name: str, wants: int, price: int = 1) -> Greedy:
-        return Greedy(self.gate, self.log, name, wants, price)
+    def reader(self, name: str, wants: int, price: int = 1, *, idle: bool = False) -> Greedy:
+        return Greedy(self.gate, self.log, name, wants, price, idle=idle)
+
+    def drain(self) -> None:
+        """Others take all that is free."""
+        while self.gate.pool.take():
+            pass
+
+    def give_back(self, count: int) -> None:
+        """So many come back."""
+        for _ in range(count):
+            self.gate.pool.release()
+
+    def use(self, clock: Clock) -> Clock:
+        """Have the time that this clock tells."""
+        clock.enter()
+        self.gate.home = self.gate._watch._home = clock
+        return clock
 
     @property
     def takes(self) -> list[str]:
@@ -223,8 +258,8 @@ async def test_a_release_from_a_thread_wakes_the_loop() -> None:
     resumed = asyncio.Event()
 
     class Waiting(Greedy):
-        def resume(self) -> None:
-            super().resume()
+        def resume(self, granted: int) -> None:
+            super().resume(granted)
             if not self.needs:
                 resumed.set()
 
@@ -289,7 +324,8 @@ async def test_who_has_its_share_waits_in_nobody_s_way() -> None:
     assert (list(bench.gate.pool.parked), list(bench.gate.pool.waiters)) == ([greedy], [])
     modest.feed()
     assert bench.takes[4:] == ["m"]
-    assert bench.exhausted == [], "the pool has something left"
+    assert bench.gate.pool.free, "the pool has something left"
+    assert bench.exhausted == [greedy], "it is told that it waits all the same"
 
 
 async def test_who_has_its_share_goes_on_when_its_own_are_released() -> None:
@@ -301,7 +337,6 @@ async def test_who_has_its_share_goes_on_when_its_own_are_released() -> None:
         await turns(3)
     assert bench.takes == ["g"] * 6
     assert not bench.gate.pool.parked
-    assert bench.exhausted == [], "the pool was never empty"
 
 
 async def test_who_waits_for_the_pool_is_parked_when_its_turn_comes_and_it_has_its_share() -> None:
@@ -345,31 +380,53 @@ async def test_who_was_parked_stays_so_while_others_take_what_is_free() -> None:
     assert not bench.gate.pool.waiters
 
 
+class Interrupted(Greedy):
+    """While the gate looks whether it is over its share, another thread releases its messages."""
+
+    armed = False
+
+    @property
+    def over_its_share(self) -> bool:
+        over = super().over_its_share
+        if self.armed and over:
+            self.armed = False
+            while self.permits:
+                self.release()
+        return over
+
+
 async def test_what_another_thread_releases_while_one_is_parked_is_seen() -> None:
-    """In the very moment in which it is neither in the queue nor parked."""
+    """In the very moment in which it moves from the queue to those who wait for their own."""
     bench = Bench(8, channel_share=0.5)
-    greedy = bench.reader("g", 4)
+    greedy = Interrupted(bench.gate, bench.log, "g", 1)
     greedy.feed()
-    holders = [bench.reader(name, 1) for name in "abcd"]
-    for holder in holders:
-        holder.feed()
-
-    class Queue(deque[Reader]):
-        def popleft(self) -> Reader:
-            reader = super().popleft()
-            while greedy.permits:
-                greedy.release()
-            return reader
-
-    late = bench.reader("l", 1)
-    late.feed()
-    bench.gate.pool.waiters = Queue([greedy, *bench.gate.pool.waiters])
-    greedy.wants = greedy.needs = 1
-    greedy.suspended_at = 0.0
-    holders[0].release()
+    bench.drain()
+    bench.reader("x", 1).feed()
+    bench.give_back(3)
+    greedy.wants = 1
+    greedy.feed()
+    assert greedy in bench.gate.pool.waiters, "there would be enough for it"
+    greedy.armed = True
     await turns(5)
-    assert bench.takes.count("g") == 5
+    assert not greedy.armed, "it had its share, once the other was served"
+    assert bench.takes == ["g", "x", "g"]
     assert not bench.gate.pool.parked
+
+
+async def test_who_has_its_share_when_its_turn_comes_is_in_nobody_s_way() -> None:
+    """Though fewer permits are free than it would need."""
+    bench = Bench(12, channel_share=0.5)
+    bench.drain()
+    first = bench.reader("w", 1)
+    first.feed()
+    bench.give_back(12)
+    for name, price in (("a", 5), ("b", 3), ("l", 5), ("s", 1)):
+        bench.reader(name, 1, price).feed()
+    assert len(bench.gate.pool.waiters) == 5, "each is within its share, with so much free"
+    await turns(5)
+    assert bench.takes == ["w", "a", "b", "s"]
+    assert [reader.needs for reader in bench.gate.pool.parked] == [5]
+    assert not bench.gate.pool.waiters
 
 
 def queued(bench: Bench) -> tuple[Greedy, Greedy, Greedy]:
@@ -408,8 +465,7 @@ async def test_who_gives_up_makes_way_for_one_that_needs_less() -> None:
 async def test_waits_are_measured() -> None:
     bench = Bench(1)
     reader = bench.reader("a", 2)
-    clock = bench.gate.home = Clock()
-    clock.enter()
+    clock = bench.use(Clock())
     reader.feed()
     assert reader.suspended_at is not None
     clock.move(5)
@@ -418,6 +474,31 @@ async def test_waits_are_measured() -> None:
     assert reader.suspended_at is None
     assert bench.gate.longest_wait == reader.suspended_for == 5
     assert (reader.suspensions, bench.gate.suspensions) == (1, 1)
+
+
+async def test_who_waits_for_its_own_messages_is_measured_too() -> None:
+    bench = Bench(8, channel_share=0.5)
+    clock = bench.use(Clock())
+    reader = bench.reader("g", 5)
+    reader.feed()
+    clock.move(3)
+    assert bench.gate.longest_wait_by_now() == 3
+    reader.release()
+    await turns(3)
+    assert (reader.suspended_for, bench.gate.longest_wait) == (3, 3)
+    clock.move(5)
+    assert bench.gate.longest_wait_by_now() == 3
+
+
+async def test_who_leaves_has_waited_until_then() -> None:
+    bench = Bench(1)
+    clock = bench.use(Clock())
+    reader = bench.reader("a", 2)
+    reader.feed()
+    clock.move(4)
+    bench.gate.forget(reader)
+    clock.move(5)
+    assert reader.suspended_for == bench.gate.longest_wait_by_now() == 4
 
 
 class Clock(Home):
@@ -446,17 +527,17 @@ class Clock(Home):
 async def test_while_permits_come_back_nobody_is_accused() -> None:
     """However long the queue is: it counts since when none was served."""
     clock, accused = Clock(), list[float]()
-    since: float | None = 0.0
+    since: list[float] = []
     watch = StallWatch(clock, lambda: since, accused.append)
     for _ in range(100):
         watch.begin()
-        since = clock.now
+        since = [clock.now]
         clock.move(6)
         assert len(clock.due) <= 1, "one timer, however often somebody begins to wait"
     assert accused == []
     clock.move(6)
     assert accused == [12.0]
-    since = None
+    since = []
     clock.move(10)
     assert clock.due == [], "nobody waits: nothing is due"
 
@@ -464,7 +545,7 @@ async def test_while_permits_come_back_nobody_is_accused() -> None:
 async def test_that_nobody_gives_permits_back_is_told_once_for_each_time() -> None:
     clock, accused = Clock(), list[float]()
     since = 0.0
-    watch = StallWatch(clock, lambda: since, accused.append)
+    watch = StallWatch(clock, lambda: [since], accused.append)
     watch.begin()
     for episode in range(1, 4):
         for _ in range(10):
@@ -475,6 +556,40 @@ async def test_that_nobody_gives_permits_back_is_told_once_for_each_time() -> No
     assert len(clock.due) == 1, "as long as somebody waits"
 
 
+async def test_a_wait_that_lasts_does_not_hide_the_next_one() -> None:
+    """A client that never reads is told of once; what others wait for later, too."""
+    clock, accused = Clock(), list[float]()
+    since = [0.0]
+    watch = StallWatch(clock, lambda: since, accused.append)
+    watch.begin()
+    for _ in range(4):
+        clock.move(10)
+    assert accused == [10.0]
+    since.append(clock.now + 5)
+    clock.move(10)
+    assert len(accused) == 1
+    clock.move(5)
+    assert accused == [10.0, 10.0]
+    for _ in range(4):
+        clock.move(10)
+    assert len(accused) == 2
+
+
+async def test_many_waits_are_told_of_together() -> None:
+    clock, accused = Clock(), list[float]()
+    since: list[float] = []
+    watch = StallWatch(clock, lambda: since, accused.append)
+    for _ in range(200):
+        since.append(clock.now)
+        watch.begin()
+        clock.move(0.1)
+    assert 1 <= len(accused) <= 2
+    for _ in range(100):
+        clock.move(1)
+    assert len(accused) == 3, "of each once, and no more often than every ten seconds"
+    assert len(clock.due) == 1
+
+
 async def test_the_gate_watches_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.01)
     bench = Bench(1)
@@ -482,3 +597,230 @@ async def test_the_gate_watches_while_somebody_waits(monkeypatch: pytest.MonkeyP
     await until(lambda: bench.stalls)
     assert bench.stalls[0] >= 0.01
     bench.gate.close()
+
+
+async def test_the_gate_watches_while_somebody_waits_for_its_own_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though the pool has something left for all others."""
+    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.01)
+    bench = Bench(8, channel_share=0.5)
+    bench.reader("g", 100).feed()
+    assert not bench.gate.pool.waiters
+    await until(lambda: bench.stalls)
+    bench.gate.close()
+
+
+async def test_who_waits_in_the_queue_is_told_of_though_another_waits_for_its_own() -> None:
+    """And was told of long ago."""
+    bench = Bench(8, channel_share=0.5)
+    clock = bench.use(Clock())
+    bench.reader("g", 100).feed()
+    for _ in range(3):
+        clock.move(10)
+    assert len(bench.stalls) == 1
+    bench.drain()
+    bench.reader("a", 1).feed()
+    clock.move(10)
+    clock.move(10)
+    assert len(bench.stalls) == 2
+
+
+# --- reserves --------------------------------------------------------------------------------
+
+
+async def test_who_is_idle_receives_whatever_others_hold_and_wait_for() -> None:
+    bench = Bench(1)
+    bench.reader("a", 9).feed()
+    bench.reader("b", 9).feed()
+    idle = bench.reader("i", 1, idle=True)
+    idle.feed()
+    assert bench.takes == ["a", "i"]
+    assert (idle.needs, idle.account.reserved) == (0, True)
+
+
+async def test_whose_reserve_comes_back_goes_on_past_the_queue_and_takes_no_permit() -> None:
+    bench = Bench(1)
+    bench.drain()
+    first, last = bench.reader("a", 1), bench.reader("z", 3)
+    first.feed()
+    last.feed()
+    await turns(2)
+    last.account.release()
+    assert bench.takes == [], "not in the middle of anything"
+    await turns(2)
+    assert bench.takes == ["z"]
+    assert list(bench.gate.pool.waiters) == [first, last], "it wants more, and waits for that"
+    assert (bench.gate.pool.out, len(bench.gate.pool.reserves)) == (1, 2)
+    bench.gate.pool.release()
+    await turns(2)
+    assert bench.takes == ["z", "a"], "the permit is for who waited longest"
+
+
+async def test_whose_reserve_comes_back_leaves_what_came_back_with_it_to_the_queue() -> None:
+    bench = Bench(2)
+    bench.drain()
+    first, last = bench.reader("a", 1), bench.reader("z", 4)
+    first.feed()
+    last.feed()
+    last.account.release()
+    bench.gate.pool.release()
+    await turns(2)
+    assert bench.takes == ["z", "a"]
+    assert list(bench.gate.pool.waiters) == [last]
+
+
+async def test_whose_reserve_comes_back_does_so_as_often_as_it_comes_back() -> None:
+    """With every message of others alive for good: this is what makes progress certain."""
+    bench = Bench(1)
+    bench.drain()
+    bench.reader("a", 1).feed()
+    reader = bench.reader("b", 50, idle=True)
+    reader.feed()
+    for count in range(1, 50):
+        assert bench.takes == ["b"] * count
+        reader.release()
+        await turns(2)
+    assert bench.takes == ["b"] * 50
+    assert bench.log[-1] == "b reads"
+
+
+async def test_who_has_its_share_goes_on_with_its_reserve_too() -> None:
+    """Its long message, beyond any share, needs that, and waits for nothing else."""
+    bench = Bench(8, channel_share=0.5)
+    reader = bench.reader("l", 3, price=8)
+    reader.feed()
+    assert list(bench.gate.pool.parked) == [reader]
+    reader.account.release()
+    for count in range(1, 4):
+        await turns(2)
+        assert bench.takes == ["l"] * count
+        assert (bench.gate.pool.out, len(bench.gate.pool.reserves)) == (0, 1)
+        reader.release()
+    assert not bench.gate.pool.parked
+
+
+async def test_a_permit_of_its_own_that_comes_back_first_lets_it_go_on_too() -> None:
+    """The reserve comes back last, so a channel that keeps a message waits for the pool."""
+    bench = Bench(2)
+    reader = bench.reader("a", 5)
+    reader.feed()
+    assert bench.takes == ["a"] * 2
+    reader.account.release()
+    assert reader.account.reserved
+    await turns(2)
+    assert bench.takes == ["a"] * 3
+
+
+@pytest.mark.parametrize("others", [False, True])
+async def test_a_reserve_that_came_back_before_its_channel_waits_is_seen(others: bool) -> None:
+    """Another thread gave it back after the decoder had looked, and saw nobody wait."""
+    bench = Bench(1)
+    if others:
+        bench.reader("o", 9).feed()
+    bench.drain()
+    reader = bench.reader("a", 1)
+    reader.needs = 1
+    reader.account.release()
+    bench.gate.starve(reader)
+    assert reader.suspended_at is not None
+    await turns(2)
+    assert bench.takes[-1:] == ["a"]
+    assert (reader.suspended_at, reader.account.reserved) == (None, True)
+    assert bench.log[-1] == "a reads"
+
+
+async def test_a_reserve_that_a_thread_gives_back_wakes_the_loop() -> None:
+    bench = Bench(1)
+    bench.drain()
+    resumed = asyncio.Event()
+
+    class Waiting(Greedy):
+        def resume(self, granted: int) -> None:
+            super().resume(granted)
+            resumed.set()
+
+    reader = Waiting(bench.gate, bench.log, "a", 1)
+    reader.feed()
+    await turns(3)
+    thread = threading.Timer(0.01, reader.account.release)
+    thread.start()
+    await asyncio.wait_for(resumed.wait(), 20)
+    thread.join()
+    assert bench.takes == ["a"]
+
+
+async def test_any_thread_may_give_reserves_back_while_others_do() -> None:
+    """Each of many channels is served again and again by nothing else."""
+    bench = Bench(1)
+    bench.drain()
+    readers = [bench.reader(name, 50, idle=True) for name in "abcdefgh"]
+    for reader in readers:
+        reader.feed()
+
+    def release_all(reader: Greedy) -> None:
+        while reader.took() < 50 or reader.permits:
+            if reader.permits:
+                reader.release()
+
+    await asyncio.gather(*(asyncio.to_thread(release_all, reader) for reader in readers))
+    assert [reader.took() for reader in readers] == [50] * 8
+    assert (bench.gate.pool.out, len(bench.gate.pool.reserves)) == (1, 0)
+
+
+async def test_whose_reserve_comes_back_while_it_waits_for_nothing_is_left_alone() -> None:
+    bench = Bench(1)
+    reader = bench.reader("a", 1)
+    reader.feed()
+    bench.reader("b", 1).feed()  # so that a reserve's coming back is told
+    reader.release_all()
+    await turns(3)
+    assert bench.takes == ["a", "b"]
+    assert not bench.gate.pool.restored
+
+
+async def test_who_closes_is_not_let_go_on_by_its_reserve() -> None:
+    bench = Bench(1)
+    bench.drain()
+    leaving = bench.reader("a", 1)
+    leaving.feed()
+    leaving.account.release()
+    bench.gate.forget(leaving)
+    await turns(3)
+    assert bench.takes == []
+    assert (leaving.suspended_at, list(bench.gate.pool.waiters)) == (None, [])
+
+
+async def test_a_look_again_is_taken_at_the_end_of_the_turn() -> None:
+    """What a channel waits for may need no permit any more, a part of a long request say."""
+    bench = Bench(1)
+    bench.drain()
+    reader = bench.reader("a", 1)
+    reader.feed()
+    bench.gate.retry(reader)
+    reader.wants = 0
+    assert reader.suspended_at is not None
+    await turns(2)
+    assert (reader.suspended_at, list(bench.gate.pool.waiters)) == (None, [])
+    assert bench.log == ["a reads"], "it was told once, and at the end"
+
+
+async def test_a_look_again_takes_nothing_from_those_who_wait() -> None:
+    bench = Bench(1)
+    bench.drain()
+    first, second = bench.reader("a", 1), bench.reader("b", 1)
+    first.feed()
+    second.feed()
+    bench.gate.retry(second)
+    await turns(2)
+    assert (bench.takes, list(bench.gate.pool.waiters)) == ([], [first, second])
+    bench.gate.pool.release()
+    await turns(2)
+    assert bench.takes == ["a"]
+
+
+async def test_a_look_again_for_one_that_does_not_wait_does_nothing() -> None:
+    bench = Bench(1)
+    bench.gate.retry(bench.reader("a", 1))
+    await turns(2)
+    assert bench.log == []

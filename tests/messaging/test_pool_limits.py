@@ -6,7 +6,7 @@ import asyncio
 import gc
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -26,13 +26,17 @@ from tests.messaging.peers import (
 )
 from tofu_aio import Allocation, OpCode, Triggers
 from tofu_aio.messaging import limits as limits_module
+from tofu_aio.messaging.agreements import Extension
 from tofu_aio.messaging.limits import LARGEST_MESSAGE, WRITE_HIGH_WATER
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
+from tofu_aio.protocol.op_code import MORE_BIT
+from tofu_aio.protocol.text_headers import WHOLE
 
 
 def adds_up(now: tofu.EngineStatistics) -> bool:
-    """Every permit is with exactly one of those that can have it."""
-    return now.pool_size == now.pool_free + now.inbox + now.application + now.outgoing
+    """Every permit, and every reserve in use, is with exactly one of those that can have it."""
+    holders = now.inbox + now.application + now.outgoing
+    return now.pool_size + now.reserves == now.pool_free + holders
 
 
 @asynccontextmanager
@@ -80,8 +84,11 @@ def test_a_limit_that_makes_no_sense_is_refused(options: dict[str, Any], says: s
 
 
 async def test_as_many_bytes_are_alive_as_the_pool_may_have(both_ends: Connect) -> None:
-    """Long messages fewer, short ones more; and the sender of too much waits."""
-    async with tofu.Engine() as sending, tofu.Engine(100, pool_bytes=200_000) as receiving:
+    """Beside the one on the reserve. Long messages fewer, and the sender of too much waits."""
+    async with (
+        tofu.Engine() as sending,
+        tofu.Engine(100, pool_bytes=200_000, channel_share=1) as receiving,
+    ):
         async with (
             sending.create_group() as mine,
             receiving.create_group() as theirs,
@@ -91,12 +98,13 @@ async def test_as_many_bytes_are_alive_as_the_pool_may_have(both_ends: Connect) 
             await until(lambda: receiving.statistics().waiting)
             await settled(client, server)
             now = receiving.statistics()
-            assert len(server._mailbox.items) == 3, "and 4 would have 200,064 bytes"
-            assert (now.inbox, adds_up(now)) == (now.pool_size - now.pool_free, True)
+            assert len(server._mailbox.items) == 1 + 3, "and 4 would have 200,064 bytes"
+            assert now.inbox == now.pool_size + now.reserves - now.pool_free
+            assert (now.reserves, adds_up(now)) == (1, True)
             flooding.cancel()
             await asyncio.gather(flooding, return_exceptions=True)
             server.abort()
-        assert receiving.statistics().pool_free == 100
+        assert (receiving.statistics().pool_free, receiving.statistics().reserves) == (100, 0)
 
 
 async def flood(channel: tofu.Channel, body: bytes) -> None:
@@ -104,12 +112,20 @@ async def flood(channel: tofu.Channel, body: bytes) -> None:
         await channel.signal(body)
 
 
-async def test_the_longest_message_passes_the_smallest_pool(both_ends: Connect) -> None:
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_the_longest_message_passes_the_smallest_pool(
+    both_ends: Connect, keeps: bool
+) -> None:
+    """On the reserve; or, if that has another message, with all the permits that there are."""
     async with (
-        tofu.Engine(1000, pool_bytes=LARGEST_MESSAGE) as engine,
+        tofu.Engine(1000, pool_bytes=LARGEST_MESSAGE, channel_share=1) as engine,
         engine.create_group() as group,
         both_ends(group) as (client, server),
     ):
+        await client.signal(b"first")
+        kept = await server.receive()
+        if not keeps:
+            kept.release()
         longest = tofu.Message(OpCode.SIGNAL, bytes(65535), {"n": "v" * 65_531})
         for _ in range(5):
             client.post(longest)
@@ -117,9 +133,145 @@ async def test_the_longest_message_passes_the_smallest_pool(both_ends: Connect) 
         for _ in range(5):
             with await server.receive() as message:
                 assert len(message.body) == 65535
-                assert engine.statistics().application == 1000
+                now = engine.statistics()
+                out = (now.pool_size - now.pool_free, now.application)
+                assert out == ((1000, 1001) if keeps else (now.inbox, 1))
             with await server.receive() as message:
                 assert message.body == b"short"
+
+
+async def test_a_peer_that_uses_an_id_again_and_again_has_nothing_for_nothing(
+    both_ends: Connect,
+) -> None:
+    """The parts of a long request need no permits, as many of them as are joined. What follows the
+    last one under the same id is other requests.
+    """
+    async with (
+        tofu.Engine(4) as engine,
+        engine.create_group() as group,
+        await group.listen("tcp://127.0.0.1:0") as listener,
+    ):
+        introducing = asyncio.create_task(RawPeer.introduced(listener.address))
+        channel = await listener.accept()
+        connection_of(channel).peer_supports |= Extension.WHOLE
+        whole = f"{WHOLE}:3\r\n".encode()
+        with await introducing as peer:
+            await peer.send(frame(OpCode.REQUEST | MORE_BIT, b"1", whole, message_id=7))
+            await until(lambda: channel.statistics().received == 2)
+            flood = frame(body=b"another", message_id=7) * 100
+            await peer.send(frame(body=b"23", message_id=7) + flood)
+            await until(lambda: waiting(engine))
+            await settled(channel)
+            waits = list(channel._mailbox.items)
+            assert waits[0].body == b"123"
+            assert all(message._permit is not None for message in waits)
+            assert len(waits) <= 1 + 4
+            waits.clear()
+            for _ in range(101):
+                (await channel.receive()).release()
+            channel.abort()
+
+
+def waiting(engine: tofu.Engine) -> int:
+    """Channels that wait, for others or for their own messages."""
+    now = engine.statistics()
+    return now.waiting + now.over_share
+
+
+# --- reserves --------------------------------------------------------------------------------
+
+
+async def test_who_lets_go_of_its_messages_receives_whatever_others_keep(
+    both_ends: Connect,
+) -> None:
+    async with (
+        tofu.Engine() as sending,
+        tofu.Engine(4, channel_share=1) as engine,
+        sending.create_group() as mine,
+        engine.create_group() as theirs,
+        both_ends(mine, theirs) as greedy,
+        both_ends(mine, theirs) as (client, server),
+    ):
+        for number in range(10):
+            await greedy.client.signal(b"%d" % number)
+        kept = [await greedy.server.receive() for _ in range(5)]
+        assert (engine.statistics().pool_free, engine.statistics().reserves) == (0, 1)
+        for number in range(50):
+            await client.signal(b"%d" % number + bytes(60_000))
+            with await server.receive() as message:
+                assert message.body.rstrip(b"\0") == b"%d" % number
+                assert engine.statistics().reserves == 2
+        assert engine.statistics().application == len(kept)
+        greedy.server.abort()
+
+
+async def test_each_of_more_channels_than_there_are_permits_may_keep_its_last_message(
+    both_ends: Connect,
+) -> None:
+    """As the variable of each handler's loop does while it waits for the next one."""
+    async with (
+        tofu.Engine() as sending,
+        tofu.Engine(2) as engine,
+        sending.create_group() as mine,
+        engine.create_group() as theirs,
+        AsyncExitStack() as stack,
+    ):
+
+        async def handle(channel: tofu.Channel) -> None:
+            async for request in channel:
+                await channel.reply(request, request.body)
+
+        pairs = [await stack.enter_async_context(both_ends(mine, theirs)) for _ in range(12)]
+        handling = [asyncio.create_task(handle(pair.server)) for pair in pairs]
+        for round_ in range(3):
+            for pair in pairs:
+                with await pair.client.request(b"%d" % round_, timeout=20) as response:
+                    assert response.body == b"%d" % round_
+        now = engine.statistics()
+        assert (now.pool_free, now.reserves, now.application) == (2, 12, 12)
+        for pair in pairs:
+            await pair.client.aclose()
+        await asyncio.gather(*handling)
+
+
+async def test_a_response_that_is_awaited_takes_neither_a_permit_nor_the_reserve(
+    both_ends: Connect,
+) -> None:
+    """Kept by whoever asked, as many as it likes; the pool and the reserve are for others."""
+    engine = tofu.Engine(1)
+    async with across(both_ends, engine, tofu.Engine()) as (client, server):
+
+        async def answer() -> None:
+            async for request in server:
+                await server.reply(request, bytes(50_000))
+                request.release()
+
+        answering = asyncio.create_task(answer())
+        await server.signal(b"kept")
+        kept = await client.receive()
+        responses = await asyncio.gather(*(client.request(timeout=20) for _ in range(40)))
+        now = engine.statistics()
+        assert (now.pool_free, now.reserves, now.application, now.suspensions) == (1, 1, 1, 0)
+        assert {len(response.body) for response in responses} == {50_000}
+        assert kept.body == b"kept"
+        await client.aclose()
+        await answering
+
+
+async def test_requests_under_way_are_counted(both_ends: Connect) -> None:
+    engine = tofu.Engine(4)
+    async with across(both_ends, engine, tofu.Engine()) as (client, server):
+        asking = [asyncio.create_task(client.request()) for _ in range(3)]
+        requests = [await server.receive() for _ in range(3)]
+        assert (engine.statistics().awaited, client.statistics().awaited) == (3, 3)
+        asking[0].cancel()
+        await turns(2)
+        assert (engine.statistics().awaited, client.statistics().awaited) == (2, 2)
+        for request in requests:
+            await server.reply(request)
+        await asyncio.gather(*asking, return_exceptions=True)
+        await until(lambda: client.statistics().late_responses == 1)
+        assert (engine.statistics().awaited, adds_up(engine.statistics())) == (0, True)
 
 
 # --- shares ----------------------------------------------------------------------------------
@@ -203,14 +355,15 @@ async def test_every_permit_is_with_one_of_those_who_can_have_it(both_ends: Conn
         taken = [await server.receive() for _ in range(2)]
         made = engine.get(Allocation.POOL_ONLY)
         now = engine.statistics()
-        assert (now.inbox, now.application, now.outgoing, now.pool_free) == (3, 3, 0, 4)
+        assert (now.inbox, now.application, now.outgoing, now.pool_free) == (3, 3, 0, 5)
+        assert (now.reserves, adds_up(now)) == (1, True), "the first message is on the reserve"
         assert now.held_bytes == 3 * 116
         assert server.statistics().held == 5
         assert not server.statistics().suspended
         connection_of(server).pause_writing()
         server.post(taken.pop())
         now = engine.statistics()
-        assert (now.inbox, now.application, now.outgoing, now.pool_free) == (3, 2, 1, 4)
+        assert (now.inbox, now.application, now.outgoing, now.pool_free) == (3, 2, 1, 5)
         assert now.held_bytes == 4 * 116
         connection_of(server).resume_writing()
         await until(lambda: engine.statistics().outgoing == 0)
@@ -238,7 +391,7 @@ async def test_what_one_engine_received_and_another_sends_is_counted_once(
         client.post(received)
         for engine, out in ((one, 0), (other, 1)):
             now = engine.statistics()
-            assert (now.pool_free, now.inbox, now.outgoing) == (4 - out, 0, 0)
+            assert (now.pool_free, now.reserves, now.inbox, now.outgoing) == (4, out, 0, 0)
             assert now.application == out, "in nobody's hands that this engine knows"
         connection_of(client).resume_writing()
 
@@ -259,7 +412,7 @@ async def test_what_a_lost_channel_left_unreceived_is_in_its_inbox(both_ends: Co
 
 
 async def test_a_long_message_to_who_holds_nothing_needs_no_turn(both_ends: Connect) -> None:
-    """Though it is more than its share: nobody waits, and there is room."""
+    """Though it is more than its share: it has the reserve."""
     engine = tofu.Engine(1000, pool_bytes=LARGEST_MESSAGE, channel_share=0.01)
     async with across(both_ends, tofu.Engine(), engine) as (client, server):
         for _ in range(3):
@@ -276,7 +429,7 @@ async def test_a_suspended_channel_says_for_how_long(both_ends: Connect) -> None
         await until(lambda: server.statistics().suspended)
         before = server.statistics()
         assert engine.statistics().longest_wait >= before.suspended_for
-        assert (before.held, before.suspensions, before.triggers) == (1, 1, Triggers.POOL)
+        assert (before.held, before.suspensions, before.triggers) == (2, 1, Triggers.POOL)
         await until(lambda: server.statistics().suspended_for > before.suspended_for)
         for _ in range(3):
             (await server.receive()).release()
@@ -294,26 +447,23 @@ async def test_the_log_names_who_holds_what_others_wait_for(
     monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
     async with (
         tofu.Engine() as sending,
-        tofu.Engine(3) as engine,
+        tofu.Engine(3, channel_share=1) as engine,
         sending.create_group() as mine,
         engine.create_group() as theirs,
         both_ends(mine, theirs) as (client, server),
         both_ends(mine, theirs) as (other, waits),
     ):
-        for _ in range(3):
+        for _ in range(4):
             await client.signal()
         kept = [await server.receive()]
         kept.append(await server.receive())
         await other.signal()
         await other.signal()
-
-        def said_by_us() -> list[str]:
-            return [r.getMessage() for r in caplog.records if r.name.startswith("tofu_aio")]
-
-        await until(said_by_us)
-        (said,) = said_by_us()
-        assert said.startswith("1 channel waits for permits of the pool, and none was served")
-        assert "of 3 the application holds 2, inboxes and what has come in part hold 1" in said
+        await until(lambda: said_by_us(caplog))
+        (said,) = said_by_us(caplog)
+        assert said.startswith("1 channel waits for room in the pool")
+        assert "of 5 messages in the pool or on reserves the application holds 2, 3 are in" in said
+        assert "over their share" not in said
         assert f"channel {server.number}: 2, SIGNAL {kept[0].message_id} (received 0 s" in said
         assert f"{__file__}:" in said
         assert "in test_the_log_names_who_holds_what_others_wait_for" in said
@@ -324,6 +474,31 @@ async def test_the_log_names_who_holds_what_others_wait_for(
             while channel._mailbox.items:
                 (await channel.receive()).release()
     await turns(3)
+
+
+async def test_the_log_names_who_holds_what_its_own_channel_waits_for(
+    both_ends: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that has its share waits as long as they are kept, though the pool has room."""
+    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
+    async with across(both_ends, tofu.Engine(), tofu.Engine(8)) as (client, server):
+        for _ in range(20):
+            await client.signal()
+        kept = [await server.receive() for _ in range(5)]
+        await until(lambda: said_by_us(caplog))
+        (said,) = said_by_us(caplog)
+        assert said.startswith("1 channel waits for room in the pool")
+        assert "(1 of them over their share)" in said
+        assert "the application holds 5, 0 are in inboxes" in said
+        assert "4 permits are free" in said
+        assert f"channel {server.number}: 5, SIGNAL {kept[0].message_id}" in said
+        kept.clear()
+        for _ in range(15):
+            (await server.receive()).release()
+
+
+def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("tofu_aio")]
 
 
 # --- water marks -----------------------------------------------------------------------------

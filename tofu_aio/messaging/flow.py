@@ -31,7 +31,7 @@ class ReadGate:
     Args:
         limits: of the engine.
         on_exhausted: told once when channels begin to wait, and again only after none did.
-        on_stall: told for how many seconds channels have waited and none was served; once.
+        on_stall: told for how many seconds a channel has waited and was not served; once.
 
     Attributes:
         limits: as given.
@@ -61,7 +61,7 @@ class ReadGate:
         self.longest_wait = 0.0
         self._waiting_since = 0.0  # somebody, while nobody was served
         self._on_exhausted = on_exhausted
-        self._watch = StallWatch(self.home, self._stalled_since, on_stall)
+        self._watch = StallWatch(self.home, self._unserved_since, on_stall)
         self._told = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
@@ -100,6 +100,7 @@ class ReadGate:
         """Take a channel that closes out of the queue."""
         if reader.suspended_at is not None:
             self._end_suspension(reader)
+            self._told = self._told and bool(self.pool.suspended)
             self._schedule()  # it may have been in the way of one that needs less
 
     def longest_wait_by_now(self) -> float:
@@ -139,6 +140,8 @@ class ReadGate:
         changed, self._changed = self._changed, {}
         self._use_reserves(changed)
         self._deal_out(changed)
+        # Not before: who goes on with one permit, and waits again at once, has not stopped waiting.
+        self._told = self._told and bool(self.pool.suspended)
         for reader in changed:
             if reader not in self._changed:  # else it waits since this very turn: see the next
                 reader.reconcile_reading()
@@ -162,14 +165,18 @@ class ReadGate:
             pool.parked.discard(reader)
             self._enqueue(reader)
         for _ in range(len(pool.waiters)):  # as above
-            if not pool.waiters or pool.waiters.first.needs > len(pool.free):
+            if not pool.waiters:
                 break
-            reader = pool.waiters.popleft()
+            reader = pool.waiters.first
+            # Its share first: those behind it do not wait for what it would need beyond that.
             if reader.over_its_share:
+                pool.waiters.discard(reader)
                 pool.parked.append(reader)
                 continue
+            if reader.needs > len(pool.free):
+                break
             self._waiting_since = self.home.time()
-            self._go_on(reader, reader.needs, changed)
+            self._go_on(pool.waiters.popleft(), reader.needs, changed)
         if pool.waiters and pool.waiters.first.needs <= len(pool.free):
             self._schedule()
 
@@ -178,13 +185,13 @@ class ReadGate:
         changed[reader] = None
         reader.resume(granted)  # takes what it needs, or has nothing left to take it for
 
-    def _stalled_since(self) -> float | None:
-        """Since when some channel waits and was not served; None if none waits."""
+    def _unserved_since(self) -> list[float]:
+        """Since when nobody in the queue was served, and each that waits for its own messages."""
         pool = self.pool
         since = [reader.suspended_at for reader in pool.parked if reader.suspended_at is not None]
         if pool.waiters:
             since.append(self._waiting_since)
-        return min(since, default=None)
+        return since
 
     def _end_suspension(self, reader: Reader) -> None:
         """It waits no more."""
@@ -192,8 +199,7 @@ class ReadGate:
         pool = self.pool
         pool.waiters.discard(reader)
         pool.parked.discard(reader)
-        del self.pool.suspended[reader.account]
-        self._told = self._told and bool(self.pool.suspended)
+        del pool.suspended[reader.account]
         waited = self.home.time() - reader.suspended_at
         reader.suspended_for += waited
         reader.suspended_at = None

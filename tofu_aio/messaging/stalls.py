@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from . import limits
@@ -13,24 +14,25 @@ if TYPE_CHECKING:
 
 
 class StallWatch:
-    """Tells once, for each time that channels wait for long and no permit comes back.
+    """Tells once of each wait that is long, and of all that have become long by then together.
 
-    It costs one timer, which runs while channels wait; none of them has one of its own.
+    So it tells at most once in so many seconds, however many channels wait. It costs one timer,
+    which runs while channels wait; none of them has one of its own.
 
     Args:
         home: where the time comes from.
-        since: since when channels wait and none was served; None if none waits.
+        since: since when each has waited that waits now, and was not served.
         accuse: told for how many seconds.
     """
 
     def __init__(
-        self, home: Home, since: Callable[[], float | None], accuse: Callable[[float], None]
+        self, home: Home, since: Callable[[], Collection[float]], accuse: Callable[[float], None]
     ) -> None:
         self._home = home
         self._since = since
         self._accuse = accuse
         self._timer: TimerHandle | None = None
-        self._told_of: float | None = None  # the stall that began then
+        self._told_of = -math.inf  # all waits that began by then
 
     def begin(self) -> None:
         """A channel waits."""
@@ -48,14 +50,16 @@ class StallWatch:
 
     def _look(self) -> None:
         self._timer = None
-        since = self._since()
-        if since is None:
+        waits = self._since()
+        if not waits:
             return
-        stalled = self._home.time() - since
-        if stalled < limits.HELD_TOO_LONG:
+        now = self._home.time()
+        # Of one that lasts, a deaf client's say, was told: the next one counts as well.
+        stalled = now - min((since for since in waits if since > self._told_of), default=now)
+        if 0 < stalled < limits.HELD_TOO_LONG:
             self._again(limits.HELD_TOO_LONG - stalled)
             return
-        if since != self._told_of:
-            self._told_of = since
+        if stalled:
+            self._told_of = now - limits.HELD_TOO_LONG
             self._accuse(stalled)
         self._again(limits.HELD_TOO_LONG)
