@@ -174,7 +174,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def model(session: nox.Session) -> None:
-    """The reactor's models, exhaustively: ``nox -s model -- --show "DEL may wait"``."""
+    """The models of reactor and pool, exhaustively: ``nox -s model -- --show "DEL may wait"``."""
     if not shutil.which("spin") or not any(map(shutil.which, ("cc", "gcc", "clang"))):
         session.skip("it needs spin (https://spinroot.com, apt install spin) and a C compiler")
     session.run(sys.executable, "tests/model/matrix.py", *session.posargs, external=True)

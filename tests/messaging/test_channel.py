@@ -109,6 +109,8 @@ async def test_each_side_knows_how_the_other_introduced_itself(
         assert (hello.op_code, hello.body) == (OpCode.HELLO_REQUEST, b"hi")
         assert list(hello.headers.pairs) == [
             ("~connect_to", listener.address.to_header()),
+            ("~heartbeat", "20000"),
+            ("~supports", "cancel,whole"),
             ("User", "Ada"),
         ]
         assert client.hello.op_code is OpCode.HELLO_RESPONSE

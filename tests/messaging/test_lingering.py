@@ -18,6 +18,7 @@ import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import (
+    PATIENCE,
     RawPeer,
     admission_of,
     connection_of,
@@ -42,6 +43,7 @@ BYE = frame(OpCode.BYE_REQUEST, message_id=PEERS_BYE)
 def without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the peer ends the lingering."""
     monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", NEVER)
 
 
 def hung_up(peer: RawPeer) -> bool:
@@ -163,6 +165,19 @@ async def test_what_still_comes_is_dropped_and_holds_nothing(
         await stays(peer)
         peer.half_close()
         assert not await peer.resets()
+        await gone(engine)
+
+
+@pytest.mark.usefixtures("without_end")
+async def test_what_comes_in_one_breath_with_the_bye_changes_nothing(
+    group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
+) -> None:
+    """Nothing may follow a Bye, and by then this one has been answered."""
+    async with met(group, transport_address) as (peer, channel):
+        await peer.send(BYE + frame(body=b"more"))
+        await stays_until_answered(peer)
+        assert isinstance(channel.end, tofu.ChannelEnded)
+        peer.close()
         await gone(engine)
 
 
@@ -467,7 +482,8 @@ async def test_our_own_clients_hang_up_when_they_are_refused(
     async with await group.listen(transport_address) as listener:
         header = {tofu.CONNECT_TO: listener.address.to_header()}
         number = group.post(Message(OpCode.HELLO_REQUEST, headers=header)).channel_number
-        await (await listener.receive_hello()).reject("no")
+        async with asyncio.timeout(PATIENCE):
+            await (await listener.receive_hello()).reject("no")
         told = [await group.receive() for _ in range(3)]
         assert {message.channel_number for message in told} == {number}
         assert [message.status for message in told] == [

@@ -24,7 +24,7 @@ from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import SEND, State
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.op_code import OpCode, Origin
-from tofu_aio.protocol.pool import Pool
+from tofu_aio.protocol.pool import Account, Pool
 from tofu_aio.protocol.status import Status
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "zig_tofu_frames.json"
@@ -55,6 +55,20 @@ def pool_of(size: int) -> Pool:
     return Pool(size, lambda: None)
 
 
+def taken(pool: Pool) -> int:
+    """How many permits and reserves are in use: one for each short message that is alive."""
+    return pool.out + len(pool.reserves)
+
+
+def holding_one(pool: Pool) -> tuple[Decoder, Message]:
+    """A decoder whose reserve is in use, and the message that is alive."""
+    decoder = Decoder(pool, State.OPEN)
+    (message,) = decoder.feed(frame(body=b"first"))
+    assert decoder.account is not None
+    assert (decoder.account.held, decoder.account.reserved) == (0, True)
+    return decoder, message
+
+
 class Channel:
     """What the messaging half does with a decoder, and no more."""
 
@@ -70,8 +84,13 @@ class Channel:
     def feed(self, data: bytes) -> list[Message]:
         return self._take(self.decoder.feed(data))
 
-    def resume(self) -> None:
-        self._take(self.decoder.resume())
+    def resume(self, granted: int) -> None:
+        self._take(self.decoder.resume(granted=granted))
+
+    @property
+    def account(self) -> Account:
+        assert self.decoder.account is not None
+        return self.decoder.account
 
     @property
     def needs(self) -> int:
@@ -79,8 +98,7 @@ class Channel:
 
     @property
     def over_its_share(self) -> bool:
-        assert self.decoder.account is not None
-        return self.decoder.account.over_share(self.decoder.needs)
+        return self.account.over_share(self.decoder.needs)
 
     def reconcile_reading(self) -> None: ...
 
@@ -89,13 +107,21 @@ class Channel:
         self.held += batch
         if self.decoder.starved and self not in self.pool.waiters:
             self.pool.waiters.append(self)
+            if not self.account.reserved:
+                self.pool.restored.append(self.account)
         return batch
 
 
 def serve(pool: Pool) -> None:
-    """Give the free permits to those who wait, the longest first."""
-    while pool.waiters and pool.waiters[0].needs <= len(pool.free):
-        pool.waiters.popleft().resume()
+    """Let those go on whose reserve came back, and give permits to who has waited longest."""
+    while pool.restored:
+        account = pool.restored.popleft()
+        for waiter in [waiter for waiter in pool.waiters if waiter.account is account]:
+            pool.waiters.discard(waiter)
+            waiter.resume(0)
+    while pool.waiters and pool.waiters.first.needs <= len(pool.free):
+        waiter = pool.waiters.popleft()
+        waiter.resume(waiter.needs)
 
 
 # --- the Zig library's frames --------------------------------------------------------------
@@ -185,41 +211,48 @@ def test_a_bounded_pool_delays_messages_and_changes_nothing_else(
     while any(arriving) or pool.waiters:
         for channel, pieces in zip(channels, arriving, strict=True):
             if pieces and random.random() < 0.7:
-                waited, had = bool(pool.waiters), channel.decoder.promised
+                waited = bool(pool.waiters)
+                had = channel.decoder.promised + (not channel.account.reserved)
                 batch = channel.feed(pieces.pop())
-                # First come, first served: only a permit from before lets one pass who wait.
+                # First come, first served: only a permit from before, or its own reserve, lets
+                # one pass who wait.
                 assert not waited or sum(m._permit is not None for m in batch) <= had
             random.shuffle(channel.held)
             while channel.held and random.random() < 0.5:
                 channel.held.pop().release()
             if random.random() < 0.5:
                 serve(pool)
-            with_permit = sum(m._permit is not None for each in channels for m in each.held)
-            under_way = sum(each.decoder.promised for each in channels)
-            assert pool.out == with_permit + under_way <= size
+            for each in channels:
+                alive = sum(m._permit is not None for m in each.held) + each.decoder.promised
+                assert each.account.reserved == (alive > 0)
+                assert each.account.held == max(alive - 1, 0)
+            assert pool.out == sum(each.account.held for each in channels) <= size
             assert channel.decoder.starved == (channel in pool.waiters)
     for channel, (messages, _) in zip(channels, cases, strict=True):
         assert channel.said == plain(messages)
         assert channel.decoder.violation is None
         for message in channel.held:
             message.release()
-    assert (pool.out, len(pool.free)) == (0, size)
+    assert (taken(pool), len(pool.free)) == (0, size)
 
 
 # --- permits -------------------------------------------------------------------------------
 
 
-def test_a_permit_is_taken_when_the_header_is_complete() -> None:
+def test_the_reserve_or_a_permit_is_taken_when_the_header_is_complete() -> None:
     pool = pool_of(1)
     decoder = Decoder(pool, State.OPEN)
     data = frame(body=b"ab")
-    for end in range(1, len(data)):
-        assert decoder.feed(data[end - 1 : end]) == []
-        assert pool.out == (end >= 16)
-    (message,) = decoder.feed(data[-1:])
-    assert pool.out == 1
-    message.release()
-    assert pool.out == 0
+    messages = []
+    for before in (0, 1):
+        for end in range(1, len(data)):
+            assert decoder.feed(data[end - 1 : end]) == []
+            assert taken(pool) == before + (end >= 16)
+        messages += decoder.feed(data[-1:])
+        assert (len(pool.reserves), pool.out) == (1, before)
+    for message in messages:
+        message.release()
+    assert taken(pool) == 0
 
 
 @pytest.mark.parametrize(
@@ -245,20 +278,21 @@ def test_control_needs_no_permit(state: State, op_code: OpCode, free: int, at: i
     data = frame(op_code, b"body")
     (message,) = decoder.feed(data[:at]) + decoder.feed(data[at:])
     assert message.op_code is op_code
-    assert len(pool.free) == free
+    assert (len(pool.free), len(pool.reserves)) == (free, 0)
     del message
     gc.collect()
-    assert len(pool.free) == free
+    assert (len(pool.free), len(pool.reserves)) == (free, 0)
 
 
 def test_without_a_permit_it_starves_and_keeps_order_and_bytes() -> None:
     pool = pool_of(1)
-    decoder = Decoder(pool, State.OPEN)
+    decoder, _kept = holding_one(pool)
     one, two, bye = frame(body=b"1"), frame(body=b"2"), frame(OpCode.BYE_REQUEST)
+    before = decoder.offset
     (first,) = decoder.feed(one + two)
     assert decoder.starved
     assert decoder.feed(bye[:5]) == decoder.feed(bye[5:]) == []
-    assert (decoder.held, decoder.offset) == (len(two + bye), len(one))
+    assert (decoder.held, decoder.offset) == (len(two + bye), before + len(one))
     assert decoder.resume() == []
     assert (decoder.starved, decoder.held, pool.out) == (True, len(two + bye), 1)
     first.release()
@@ -277,42 +311,56 @@ class Raced(deque[None]):
 
 
 def test_what_another_thread_takes_meanwhile_is_waited_for() -> None:
+    """The reserve is there all the same: for the second message, as it was for the first."""
     pool = pool_of(3)
     pool.free = Raced(pool.free)
     decoder = Decoder(pool, State.OPEN)
-    (first,) = decoder.feed(frame(body=b"1") + frame(body=b"2") + frame(body=b"3"))
+    got = decoder.feed(b"".join(frame(body=body) for body in (b"1", b"2", b"3", b"4")))
     assert decoder.account is not None
-    assert (first.body, decoder.needs, decoder.account.settle()) == (b"1", 1, 1)
+    assert [message.body for message in got] == [b"1", b"2"]
+    assert (decoder.needs, decoder.account.held, decoder.account.reserved) == (1, 1, True)
     pool.free = deque([None, None])
     rest = decoder.resume()
-    assert [message.body for message in rest] == [b"2", b"3"]
-    assert (decoder.starved, decoder.held, decoder.account.settle()) == (False, 0, 3)
+    assert [message.body for message in rest] == [b"3", b"4"]
+    assert (decoder.starved, decoder.held, decoder.account.held) == (False, 0, 3)
 
 
 def test_nobody_overtakes_those_who_wait() -> None:
+    """But for the reserve, which is in nobody's way."""
     pool = pool_of(2)
     pool.waiters.append(Channel(pool))
     decoder = Decoder(pool, State.OPEN)
-    assert decoder.feed(frame()) == []
-    assert (decoder.starved, pool.out) == (True, 0)
+    (first,) = decoder.feed(frame(body=b"1") + frame(body=b"2"))
+    assert (first.body, decoder.starved, pool.out, len(pool.reserves)) == (b"1", True, 0, 1)
 
 
-def test_who_resumes_takes_one_permit_while_others_wait_and_more_when_none_does() -> None:
+def test_who_resumes_takes_what_it_was_granted_while_others_wait_and_more_when_none_does() -> None:
     pool = pool_of(3)
     pool.waiters.append(Channel(pool))
-    decoder = Decoder(pool, State.OPEN)
+    decoder, _kept = holding_one(pool)
     decoder.feed(frame() * 4)
-    one = decoder.resume()
+    assert decoder.resume() == []
+    one = decoder.resume(granted=1)
     assert (len(one), decoder.starved, pool.out) == (1, True, 1)
     pool.waiters.clear()
     rest = decoder.resume()
     assert (len(rest), decoder.starved, pool.out) == (2, True, 3)
 
 
+def test_who_resumes_with_its_reserve_takes_nothing_else_while_others_wait() -> None:
+    pool = pool_of(3)
+    pool.waiters.append(Channel(pool))
+    decoder, kept = holding_one(pool)
+    decoder.feed(frame(body=bytes(5000)) + frame())
+    kept.release()
+    (long,) = decoder.resume(granted=0)
+    assert (len(long.body), decoder.needs, pool.out, len(pool.reserves)) == (5000, 1, 0, 1)
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_frame_under_way_has_its_permit_and_the_next_one_waits_its_turn(size: int) -> None:
     pool = pool_of(size)
-    decoder = Decoder(pool, State.OPEN)
+    decoder, _kept = holding_one(pool)
     decoder.feed(frame(body=b"ab")[:17])
     pool.waiters.append(Channel(pool))
     (message,) = decoder.feed(frame(body=b"ab")[17:] + frame())
@@ -321,11 +369,14 @@ def test_a_frame_under_way_has_its_permit_and_the_next_one_waits_its_turn(size: 
 
 
 def test_the_many_readers_of_one_permit_are_served_in_order() -> None:
+    """Each keeps a message, and with it its reserve."""
     pool = pool_of(1)
     pool.free.pop()
     channels = [Channel(pool) for _ in range(3)]
+    kept = []
     for channel in channels:
-        channel.feed(frame() * 2)
+        channel.feed(frame() * 3)
+        kept.append(channel.held.pop())
     pool.release()
     serve(pool)
     order = []
@@ -341,34 +392,42 @@ def test_to_resume_without_starving_takes_nothing() -> None:
     pool = pool_of(2)
     decoder = Decoder(pool, State.OPEN)
     decoder.feed(frame(body=b"ab")[:17])
-    assert decoder.resume() == []
-    assert pool.out == 1
+    assert decoder.resume(granted=1) == []
+    assert taken(pool) == 1
     (message,) = decoder.feed(b"b")
     message.release()
-    assert pool.out == 0
+    assert taken(pool) == 0
 
 
 @pytest.mark.parametrize("end", [0, 5, 16, 17])
-def test_close_gives_the_permit_back_and_ends_decoding(end: int) -> None:
+@pytest.mark.parametrize("kept", [0, 1])
+def test_close_gives_back_what_a_part_of_a_message_has_and_ends_decoding(
+    end: int, kept: int
+) -> None:
+    """The reserve, or a permit where the reserve is another message's."""
     pool = pool_of(1)
     decoder = Decoder(pool, State.OPEN)
+    messages = decoder.feed(frame() * kept)
     decoder.feed(frame(body=b"ab")[:end])
+    assert taken(pool) == kept + (end >= 16)
     for _ in range(2):
         decoder.close()
-        assert (pool.out, decoder.held) == (0, 0)
+        assert (pool.out, len(pool.reserves), decoder.held) == (0, kept, 0)
     assert decoder.feed(frame(body=b"ab")[end:] + frame()) == []
-    assert (pool.out, decoder.held, decoder.violation) == (0, 0, None)
+    assert (taken(pool), decoder.held, decoder.violation) == (kept, 0, None)
+    assert len(messages) == kept
 
 
 def test_close_while_starving_leaves_nothing_to_resume() -> None:
     pool = pool_of(1)
-    decoder = Decoder(pool, State.OPEN)
+    decoder, kept = holding_one(pool)
     (message,) = decoder.feed(frame() * 2)
     decoder.close()
     message.release()
+    kept.release()
     assert (decoder.starved, decoder.held) == (False, 0)
     assert decoder.resume() == []
-    assert pool.out == 0
+    assert taken(pool) == 0
 
 
 def test_after_stop_counting_all_comes_without_permits() -> None:
@@ -377,21 +436,21 @@ def test_after_stop_counting_all_comes_without_permits() -> None:
     data = frame(body=b"ab") + frame() + frame(OpCode.BYE_REQUEST)
     decoder.feed(data[:17])
     decoder.stop_counting()
-    assert pool.out == 0
+    assert taken(pool) == 0
     pool.free.clear()
     assert len(decoder.feed(data[17:])) == 3
-    assert len(pool.free) == 0
+    assert (len(pool.free), len(pool.reserves)) == (0, 0)
     decoder.close()
-    assert len(pool.free) == 0
+    assert (len(pool.free), len(pool.reserves)) == (0, 0)
 
 
 def test_who_starves_when_counting_stops_can_resume_at_once() -> None:
     pool = pool_of(1)
-    decoder = Decoder(pool, State.OPEN)
+    decoder, _kept = holding_one(pool)
     (held,) = decoder.feed(frame() + frame(body=b"2") + frame(OpCode.BYE_REQUEST))
     decoder.stop_counting()
     assert [message.op_code for message in decoder.resume()] == [OpCode.REQUEST, OpCode.BYE_REQUEST]
-    assert (decoder.starved, pool.out) == (False, 1)
+    assert (decoder.starved, pool.out, len(pool.reserves)) == (False, 1, 1)
     assert held.body == b""
 
 
@@ -544,7 +603,7 @@ def test_a_violation_ends_decoding_and_says_where(
     assert decoder.violation is first
     for message in channel.held:
         message.release()
-    assert pool.out == 0
+    assert taken(pool) == 0
 
 
 def test_a_response_without_an_id_is_not_compared_with_what_a_bye_awaits() -> None:
@@ -570,7 +629,7 @@ def test_a_state_that_moves_under_a_frame_costs_no_permit(starved: bool) -> None
     decoder.state = State.CLOSED
     assert decoder.resume() + decoder.feed(b"b") == []
     assert isinstance(decoder.violation, errors.InvalidOpCode)
-    assert pool.out == 0
+    assert taken(pool) == 0
 
 
 alive = [state for state in State if state not in {State.CONNECTING, State.CLOSED}]
@@ -596,14 +655,14 @@ def test_no_bytes_raise_or_cost_a_permit(
         channel.feed(piece)
         serve(pool)
         held = sum(message._permit is not None for message in channel.held)
-        assert pool.out == held + channel.decoder.promised <= size
+        assert taken(pool) == held + channel.decoder.promised <= size + 1
         if channel.decoder.violation is not None:
             assert channel.feed(frame() + frame(OpCode.BYE_REQUEST)) == []
             assert (channel.decoder.held, channel.decoder.promised) == (0, 0)
     channel.decoder.close()
     for message in channel.held:
         message.release()
-    assert (pool.out, len(pool.free)) == (0, size)
+    assert (taken(pool), len(pool.free)) == (0, size)
 
 
 # --- memory and time -----------------------------------------------------------------------
@@ -672,7 +731,7 @@ def test_it_makes_a_portion_at_a_time() -> None:
     got = decoder.feed(frame() * 10, 3)
     sizes = [len(got)]
     while decoder.pending:
-        assert pool.out == sum(sizes)
+        assert taken(pool) == sum(sizes)
         batch = decoder.more(2 * sizes[-1])
         sizes.append(len(batch))
         got += batch
@@ -680,12 +739,16 @@ def test_it_makes_a_portion_at_a_time() -> None:
     assert (decoder.held, decoder.more(5)) == (0, [])
 
 
-def test_a_share_holds_for_long_and_short_messages_together() -> None:
+@pytest.mark.parametrize("on_reserve", [False, True])
+def test_a_share_holds_for_long_and_short_messages_together(on_reserve: bool) -> None:
+    """A long one, of 30 permits, and as many short ones as the share has left."""
     pool = Pool(64, lambda: None, unit=100, share=0.5)
     decoder = Decoder(pool, State.OPEN)
+    _kept = decoder.feed(b"" if on_reserve else frame())
     got = decoder.feed(frame(body=bytes(2984)) + frame() * 100, 40)
     assert decoder.account is not None
-    assert (decoder.account.settle(), len(got), decoder.needs) == (32, 3, 1)
+    assert (decoder.account.held, decoder.needs) == (32, 1)
+    assert len(got) == (33 if on_reserve else 3)
 
 
 def test_what_comes_while_a_portion_waits_comes_after_it() -> None:
@@ -700,7 +763,7 @@ def test_what_comes_while_a_portion_waits_comes_after_it() -> None:
 @pytest.mark.parametrize("how", ["resume", "close"])
 def test_a_chunk_that_waits_is_kept_as_it_is_until_it_need_not_be(how: str) -> None:
     pool = pool_of(1)
-    decoder = Decoder(pool, State.OPEN)
+    decoder, _kept = holding_one(pool)
     (held,) = decoder.feed(Chunk(frame() + frame(body=b"2")))
     assert Chunk.alive == 1
     held.release()

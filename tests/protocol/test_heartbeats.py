@@ -6,22 +6,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.protocol.test_decoder import frame, pool_of
+from tests.protocol.test_decoder import frame, pool_of, taken
 from tofu_aio.protocol import errors
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import RECEIVE, SEND, UNDECIDED, State
 from tofu_aio.protocol.op_code import MORE_BIT, OpCode
 from tofu_aio.protocol.pool import Pool
+from tofu_aio.protocol.status import Status
 
 BEAT = frame(OpCode.SIGNAL, id=0)
 
 
+class Hearing(Decoder):
+    """A decoder that expects heartbeats, and notes in which state it was at each."""
+
+    def __init__(self, pool: Pool | None, state: State = State.OPEN) -> None:
+        super().__init__(pool, state, 7)
+        self.heartbeats = False
+        self.heard: list[State] = []
+
+    def _beats(self, verdict: State | Status, proto: int) -> bool:
+        beats = super()._beats(verdict, proto)
+        if beats:
+            self.heard.append(self.state)
+        return beats
+
+
 def hearing(pool: Pool | None, state: State = State.OPEN) -> tuple[Decoder, list[State]]:
-    """A decoder that hears heartbeats, and in which state it was each time."""
-    decoder = Decoder(pool, state, 7)
-    heard: list[State] = []
-    decoder.on_heartbeat = lambda: heard.append(decoder.state)
-    return decoder, heard
+    """A decoder that expects heartbeats, and in which state it was at each."""
+    decoder = Hearing(pool, state)
+    return decoder, decoder.heard
 
 
 @given(kinds=st.lists(st.booleans(), max_size=12), size=st.integers(1, 40), data=st.data())
@@ -42,28 +56,29 @@ def test_any_mixture_and_any_split_gives_the_messages_and_the_heartbeats(
             batch = decoder.resume()
     assert ids == [n + 1 for n, beat in enumerate(kinds) if not beat]
     assert len(heard) == sum(kinds)
-    assert (decoder.offset, decoder.held, pool.out) == (len(stream), 0, 0)
+    assert (decoder.offset, decoder.held, taken(pool)) == (len(stream), 0, 0)
     assert decoder.violation is None
 
 
 def test_it_needs_no_permit() -> None:
     pool = pool_of(1)
     decoder, heard = hearing(pool)
-    (message,) = decoder.feed(frame())
-    assert pool.out == 1
+    messages = decoder.feed(frame() * 2)
+    assert (len(messages), taken(pool), len(pool.free)) == (2, 2, 0)
+    assert decoder.heartbeats is False
     assert decoder.feed(BEAT * 3) == []
-    assert (len(heard), decoder.starved) == (3, False)
-    message.release()
+    assert (len(heard), decoder.starved, decoder.heartbeats) == (3, False, True)
+    assert taken(pool) == 2
 
 
 def test_one_behind_a_message_without_a_permit_waits_with_it() -> None:
     pool = pool_of(1)
     decoder, heard = hearing(pool)
-    (first,) = decoder.feed(frame(id=1) + frame(id=2) + BEAT)
+    first, _second = decoder.feed(frame(id=1) + frame(id=2) + frame(id=3) + BEAT)
     assert (decoder.starved, heard) == (True, [])
     first.release()
-    (second,) = decoder.resume()
-    assert (second.message_id, len(heard), decoder.starved) == (2, 1, False)
+    (third,) = decoder.resume()
+    assert (third.message_id, len(heard), decoder.starved) == (3, 1, False)
 
 
 @pytest.mark.parametrize("state", [*SEND], ids=lambda state: state.name)

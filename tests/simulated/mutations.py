@@ -149,7 +149,7 @@ MUTATIONS = [
     ),
     Mutation(
         "heartbeats go on when the socket is gone",
-        "            self._heartbeat.stop()",
+        "            self._gate.heartbeats.leave(self, self.heartbeat)",
         "            pass",
     ),
     Mutation(

@@ -111,9 +111,10 @@ def test_accepting_may_fail_for_a_while() -> None:
 def test_a_link_can_be_reset_and_stalled_by_hand() -> None:
     async def main(world: World) -> None:
         async with tofu.Engine() as engine, engine.create_group() as group:
-            listener = await group.listen("tcp://127.0.0.1:0")
+            # With heartbeats the peer would be taken for lost in the meantime.
+            listener = await group.listen("tcp://127.0.0.1:0", heartbeat=None)
             serving = asyncio.create_task(listener.serve(echo))
-            channel = await group.connect(listener.address)
+            channel = await group.connect(listener.address, heartbeat=None)
             (link,) = world.links
             link.stall(100)
             began = world.time

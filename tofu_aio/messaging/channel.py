@@ -33,7 +33,7 @@ from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
-from .agreements import Extension
+from .agreements import Extension, shared
 from .answers import Answers
 from .attributes import Attributes, channel_attributes
 from .checks import checked_seconds
@@ -251,7 +251,10 @@ class Channel(ObjectStream[Message]):
         mailbox = self._mailbox
         while not mailbox.items:
             try:
-                await mailbox.arrival()
+                arrival = mailbox.arrival()
+                if self._connection.suspended_at is not None:
+                    self._connection.lend()
+                await arrival
             except ChannelEnded:
                 self._all_received()
                 raise
@@ -263,7 +266,10 @@ class Channel(ObjectStream[Message]):
         mailbox = self._mailbox
         while not mailbox.items:
             try:
-                await mailbox.arrival()
+                arrival = mailbox.arrival()
+                if self._connection.suspended_at is not None:
+                    self._connection.lend()
+                await arrival
             except ChannelEnded:
                 self._all_received()
                 raise StopAsyncIteration from None
@@ -485,7 +491,7 @@ class Channel(ObjectStream[Message]):
         if message_id in answers.posted:  # of the parts before this one: their answer is its own
             answers.posted.remove(message_id)
         if connection.suspended_at is not None:
-            connection.retry()  # the response in front may be one that needs no permit now
+            connection.reconsider()  # what waits may be the response
             self.suspended()
         try:
             return await response
@@ -730,7 +736,9 @@ class Channel(ObjectStream[Message]):
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
-            self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
+            self._hello.headers = headers = shared(self._hello.headers)
+            answer = self._hello.op_code is OpCode.HELLO_RESPONSE
+            self._connection.hello_passed(headers.encode(), answer=answer, by_peer=True)
             if self._connection.peer_supports & Extension.CANCEL:
                 self._connection.decoder.exempt = _TAKES_BACK
             self._introduced(self)
@@ -769,6 +777,11 @@ class Channel(ObjectStream[Message]):
             # only makes requests: the peer need not wait for that to look.
             self._answer_bye()
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for a message, or a part of an exchange."""
+        return self._mailbox.waits or any(exchange.waits for exchange in self._exchanges())
+
     def suspended(self) -> None:
         """Warn, once, if responses cannot come because nobody receives what is before them."""
         answers = self._answers
@@ -801,12 +814,14 @@ class Channel(ObjectStream[Message]):
 
     def _unread(self) -> list[Message]:
         """What has come, and nobody has received."""
-        exchanges: list[Exchange] = []
-        if self._answers is not None:
-            exchanges += self._answers.exchanges.values()
-        if self._incoming is not None:
-            exchanges += self._incoming.exchanges.values()
-        return [*self._mailbox.items, *(part for e in exchanges for part in e.unread)]
+        parts = (part for exchange in self._exchanges() for part in exchange.unread)
+        return [*self._mailbox.items, *parts]
+
+    def _exchanges(self) -> list[Exchange]:
+        """Those under way, whoever has asked."""
+        asked = self._answers.exchanges.values() if self._answers is not None else ()
+        heard = self._incoming.exchanges.values() if self._incoming is not None else ()
+        return [*asked, *heard]
 
     def accepted(self) -> None:
         """The peer's Hello was answered: it is open."""

@@ -30,9 +30,8 @@ from ..protocol.message import REJECTION, Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
 from ..protocol.status import Status
-from .agreements import NO_EXTENSION
+from .agreements import NO_EXTENSION, agreed
 from .flow import ReadGate
-from .heartbeat import Heartbeat, interval_asked
 from .joining import JoiningRoom
 from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER
 from .peer import Peer, peer_of
@@ -84,6 +83,10 @@ class Sink(Protocol):
     def ended(self, error: TofuError) -> None:
         """Nothing more will be received, and why. Told once, after all that was."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the next message."""
+
     def suspended(self) -> None:
         """It is not read for want of permits, since the end of this turn of the loop."""
 
@@ -104,9 +107,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         number: the local channel number.
 
     Attributes:
+        beat_after, beat_before: its neighbours among those that are looked at together.
+        beat_arrived, beat_sent, beat_sent_at, beat_silent: what the last look by ``Wheel`` found.
         carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
+        heartbeat: the shortest interval of heartbeats that a Hello has asked for; None if none has.
+        peer_supports: what the peer can do, by its Hello or its answer to ours.
         sink: who takes what is received. Set before the first byte.
         sent: messages accepted for sending.
         received: messages that arrived.
@@ -127,7 +134,6 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_done",
         "_flushing",
         "_gate",
-        "_heartbeat",
         "_high_water",
         "_lingering",
         "_loop",
@@ -135,9 +141,16 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_remains",
         "_told",
         "_transport",
+        "beat_after",
+        "beat_arrived",
+        "beat_before",
+        "beat_sent",
+        "beat_sent_at",
+        "beat_silent",
         "carried",
         "decoder",
         "end",
+        "heartbeat",
         "number",
         "peer_supports",
         "received",
@@ -177,8 +190,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._heartbeat: Heartbeat | None = None  # once a Hello has asked for it
+        self.heartbeat: float | None = None
         self.peer_supports = NO_EXTENSION
+        self.beat_after: Connection | None = None
+        self.beat_before: Connection | None = None
+        self.beat_arrived: int  # these are set when heartbeats begin
+        self.beat_sent: int
+        self.beat_sent_at: float
+        self.beat_silent: int
 
     @property
     def done(self) -> asyncio.Future[None]:
@@ -251,8 +270,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._release_carried()
         if self._deadline is not None:
             self._deadline.cancel()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        if self.heartbeat is not None:
+            self._gate.heartbeats.leave(self, self.heartbeat)
 
     def pause_writing(self) -> None:
         """The transport holds enough: keep the rest here."""
@@ -290,6 +309,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return self.suspended_for
         return self.suspended_for + self._loop.time() - self.suspended_at
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing."""
+        return not self.account.reserved or self.decoder.needs_none
+
     def resume(self, granted: int) -> None:
         """Go on with what waited for a permit: so many were granted, or its reserve came back."""
         self._receive(self.decoder.resume(PORTION, granted))
@@ -312,9 +336,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if self.suspended_at is not None:
             self.sink.suspended()
 
-    def retry(self) -> None:
-        """Look again, at the end of this turn, whether what waits needs permits at all."""
-        self._gate.retry(self)
+    def reconsider(self) -> None:
+        """Go on, at the end of this turn, if what waits has been asked for by now."""
+        if self.decoder.needs_none:
+            self._gate.retry(self)
+
+    def lend(self) -> None:
+        """Somebody waits for a message: let one come, whatever the application keeps."""
+        if self.account.lend():
+            self._gate.retry(self)
 
     @property
     def joining(self) -> JoiningRoom:
@@ -390,6 +420,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Nothing more can be decoded: why?"""
         decoder = self.decoder
         if decoder.needs:
+            if self.sink.waits:
+                self.account.lend()
             self._gate.starve(self)
         elif decoder.violation is not None and not self._told:
             violation = decoder.violation
@@ -625,11 +657,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     ) -> None:
         self.decoder.state = state
         if op_code == OpCode.HELLO_REQUEST:
-            self.hello_passed(headers, by_peer=False)
+            self.hello_passed(headers, answer=False, by_peer=False)
         elif op_code == OpCode.HELLO_RESPONSE and status:
             self._linger(ChannelClosed("the channel was refused on this side"))
         elif op_code == OpCode.HELLO_RESPONSE:
-            self.hello_passed(headers, by_peer=False)
+            self.hello_passed(headers, answer=True, by_peer=False)
             self.sink.accepted()
             if self.decoder.pending:
                 self._loop.call_soon(self._continue)
@@ -641,16 +673,29 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     # --- staying alive --------------------------------------------------------------------
 
-    def hello_passed(self, headers: bytes, *, by_peer: bool) -> None:
-        """Keep the heartbeats that a Hello asks for, whichever side it is from."""
-        interval = interval_asked(headers)
+    def hello_passed(self, headers: bytes, *, answer: bool, by_peer: bool) -> None:
+        """Note what a Hello agrees upon; after the answer, do it.
+
+        Args:
+            headers: encoded.
+            answer: whether it answers the other side's.
+            by_peer: whether the peer has sent it.
+        """
+        interval, supports = agreed(headers, answer=answer)
+        decoder = self.decoder
+        if by_peer:
+            self.peer_supports = supports
+        earlier = decoder.heartbeats is not None  # the Hello before this one has asked
         if interval is not None:
-            if self._heartbeat is None:
-                self._heartbeat = Heartbeat(self)
-            self._heartbeat.asked(interval, by_peer=by_peer)
-        if self._heartbeat is not None:
-            self._heartbeat.begin()
-        if by_peer and self.decoder.early:
+            self.heartbeat = min(self.heartbeat or interval, interval)
+            # The peer may send some from now on. If it asked, it takes part.
+            decoder.heartbeats = bool(decoder.heartbeats) or by_peer
+        if answer and self.heartbeat is not None and self.end is None:
+            self._gate.heartbeats.join(self, self.heartbeat)
+            we_asked = earlier if by_peer else interval is not None
+            if decoder.heartbeats and not we_asked and OpCode.SIGNAL in SEND[decoder.state]:
+                self.beat()  # only by this can the peer know that we take part
+        if by_peer and decoder.early:
             self.reconcile_reading()  # that may be as much as may wait
 
     def beat(self) -> None:

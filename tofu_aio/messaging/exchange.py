@@ -88,6 +88,11 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         return self._parts.end is None
 
     @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the next part."""
+        return self._parts.waits
+
+    @property
     def unread(self) -> Iterable[Message]:
         """Parts that have come, and nobody has received."""
         return self._parts.items
@@ -112,7 +117,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             ChannelClosed: the exchange was left, or its channel was closed, on this side.
             BusyResourceError: another task is receiving.
         """
-        return await self._parts.take()
+        parts = self._parts
+        while not parts.items:
+            arrival = parts.arrival()
+            if self._connection.suspended_at is not None:
+                self._connection.lend()
+            await arrival
+        return parts.items.popleft()
 
     # --- sending --------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..protocol.pool import Pool, Reader
+from .heartbeat import Heartbeats
 from .home import Home
 from .joining import JoiningRoom
 from .limits import Limits
@@ -36,6 +37,7 @@ class ReadGate:
         limits: as given.
         joining: where bodies are put together that are too long for one message.
         home: the loop that it belongs to.
+        heartbeats: of all channels.
         buffer: what all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
@@ -53,6 +55,7 @@ class ReadGate:
         )
         self.joining = JoiningRoom(limits.joining_bytes, limits.max_body)
         self.home = Home()
+        self.heartbeats = Heartbeats(self.home)
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
         self.longest_wait = 0.0
@@ -147,7 +150,7 @@ class ReadGate:
         for _ in range(len(restored)):
             account = restored.popleft()
             reader = self.pool.suspended.get(account)
-            if reader is not None:
+            if reader is not None and reader.may_go_on:
                 self._go_on(reader, 0, changed)
         if restored:
             self._schedule()

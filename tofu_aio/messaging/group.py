@@ -9,7 +9,7 @@ from functools import partial
 from ssl import SSLContext
 from threading import get_ident
 from types import TracebackType
-from typing import Final, Self, TypeAlias, Unpack
+from typing import Final, Self, TypeAlias, Unpack, cast
 from weakref import WeakSet
 
 from ..protocol.address import Address, parse_address
@@ -43,9 +43,9 @@ from .channel import Channel
 from .checks import checked_count, checked_seconds
 from .connecting import connecting
 from .connection import Connection
-from .dialling import attach, check_accepted, hello_headers
+from .dialling import attach, check_accepted, hello_headers, own_headers
 from .flow import ReadGate
-from .heartbeat import heartbeat_header
+from .heartbeat import HeartbeatOption
 from .holdings import Holdings, of_messages
 from .home import CallQueue
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
@@ -145,7 +145,7 @@ class ChannelGroup:
         keepalive: float | None = None,
         reuse_port: bool = False,
         hello_timeout: float = HELLO_TIMEOUT,
-        heartbeat: float | None = None,
+        heartbeat: HeartbeatOption = "auto",
         max_channels: int | None = None,
     ) -> Listener:
         """Listen for channels.
@@ -174,7 +174,7 @@ class ChannelGroup:
         """
         where = parse_address(address)
         layer = server_layer(where, ssl)
-        welcome = TextHeaders(heartbeat_header(heartbeat)).encode()
+        welcome = TextHeaders(own_headers(where, heartbeat)).encode()
         checked_seconds("hello_timeout", hello_timeout)
         if max_channels is not None:
             checked_count("max_channels", max_channels)
@@ -212,7 +212,7 @@ class ChannelGroup:
         server_hostname: str | None = None,
         keepalive: float | None = None,
         timeout: float = CONNECT_TIMEOUT,
-        heartbeat: float | None = None,
+        heartbeat: HeartbeatOption = "auto",
     ) -> Channel:
         """Connect to a listener and say Hello: a channel, once it has accepted.
 
@@ -221,7 +221,7 @@ class ChannelGroup:
 
         Args:
             address: as the listener has it.
-            headers: of the Hello, after its own ``~connect_to``.
+            headers: of the Hello, after the engine's own, whose names begin with ``~``.
             body: of the Hello.
             ssl: speak TLS (TCP only), with this context.
             server_hostname: whom the listener's certificate must name; by default the host.
@@ -233,6 +233,8 @@ class ChannelGroup:
                 nothing else for so long, and a peer that is silent for three times as long is
                 lost. It is enough that one end asks; if both do, the shorter interval counts. A
                 peer that does not know heartbeats, the Zig library say, is never sent any.
+                "auto" is 20 over TCP, and none over Unix sockets, whose kernel tells when the
+                peer's process has ended. None asks for none.
 
         Returns:
             Connecting: to be awaited or entered, once. Nothing is done or raised before that.
@@ -408,7 +410,15 @@ class ChannelGroup:
             ChannelClosed: the group was closed.
             BusyResourceError: another task is receiving.
         """
-        return await self._mailbox.take()
+        mailbox = self._mailbox
+        while not mailbox.items:
+            arrival = mailbox.arrival()
+            for reader in list(self._gate.pool.suspended.values()):
+                member = self._members.get(cast("Connection", reader).number)
+                if isinstance(member, PostedChannel):
+                    member._connection.lend()
+            await arrival
+        return mailbox.items.popleft()
 
     def pool_exhausted(self, number: int) -> bool:
         """Tell it, if the channel that found no permit belongs to the mailbox."""

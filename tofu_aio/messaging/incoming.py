@@ -160,7 +160,7 @@ class IncomingRequests:
             self._refuse(first.message_id, error)
             first.release()
             return []
-        self._connection.retry()  # what waits may be a part of it
+        self._connection.reconsider()  # what waits may be a part of it
         return self._add(first)
 
     def _add(self, part: Message) -> list[Message]:

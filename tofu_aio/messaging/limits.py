@@ -99,6 +99,10 @@ KEEPALIVE_MIN: Final = 0.01
 KEEPALIVE_MAX: Final = 32_767.0
 """Seconds; more the kernel does not take (Linux, ``MAX_TCP_KEEPIDLE``)."""
 
+HEARTBEAT: Final = 20.0
+"""Seconds between heartbeats over TCP, unless the user says other. A lost peer is noticed in about
+a minute; and many load balancers forget a connection that is silent for a minute."""
+
 HEARTBEAT_MIN: Final = 0.01
 """Seconds between heartbeats. Below it a loop's own hesitation would pass for silence."""
 

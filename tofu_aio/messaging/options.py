@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypedDict, TypeVar, cast
 from ..protocol.errors import TofuError
 from ..protocol.text_headers import HeadersLike
 from .backoff import Backoff
+from .heartbeat import HeartbeatOption
 from .limits import EngineOptions
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class AttemptOptions(TypedDict, total=False):
     server_hostname: str | None
     keepalive: float | None
     timeout: float
-    heartbeat: float | None
+    heartbeat: HeartbeatOption
 
 
 class ConnectOptions(AttemptOptions, total=False):
@@ -41,7 +42,8 @@ class ConnectOptions(AttemptOptions, total=False):
         keepalive: seconds of silence after which the kernel asks whether the peer is there; by
             default it never does.
         timeout: seconds to connect and be accepted; 10 by default.
-        heartbeat: seconds between signs of life; by default there are none.
+        heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
+            over Unix sockets.
     """
 
     headers: HeadersLike
@@ -76,7 +78,8 @@ class ListenOptions(TypedDict, total=False):
             default it never does.
         reuse_port: let several processes listen on this TCP port; by default only one may.
         hello_timeout: seconds that a connection may take to introduce itself; 10 by default.
-        heartbeat: seconds between signs of life; by default there are none.
+        heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
+            over Unix sockets.
         max_channels: how many may be open at once; any number by default.
     """
 
@@ -84,7 +87,7 @@ class ListenOptions(TypedDict, total=False):
     keepalive: float | None
     reuse_port: bool
     hello_timeout: float
-    heartbeat: float | None
+    heartbeat: HeartbeatOption
     max_channels: int | None
 
 

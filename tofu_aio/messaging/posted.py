@@ -103,7 +103,8 @@ class PostedChannel:
             self._silent = False
             self._known = True
             self._hello = None
-            self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
+            headers = batch[0].headers.encode()
+            self._connection.hello_passed(headers, answer=self._admission is None, by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
         self._mailbox.put(batch, answered)
@@ -130,6 +131,11 @@ class PostedChannel:
         if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
         self._tell(notices)
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the group's next message."""
+        return self._mailbox.waits
 
     def suspended(self) -> None:
         """The pool has told the mailbox already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, TypeAlias
 
 from .arriving import Arriving
@@ -51,6 +51,9 @@ Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
 class Exemptions:
     """Which regular messages take no permit, because somebody has made room for them.
 
+    What is exempt now may not be in a moment: after the last part of a request its id is any other
+    one. So no message is decoded after that until it was sorted.
+
     Attributes:
         awaited: ids of the requests whose responses take none: a ``request()`` waits for each.
         exchanges, posted: ids of other requests that were sent, whose responses take permits: in
@@ -63,11 +66,19 @@ class Exemptions:
 
     __slots__ = ("awaited", "exchanges", "parts", "posted", "withdrawals")
 
-    def __init__(self, *, withdrawals: bool = False) -> None:
-        self.awaited: Collection[int] = ()
-        self.exchanges: Collection[int] = ()
-        self.posted: Collection[int] = ()
-        self.parts: Collection[int] = ()
+    def __init__(
+        self,
+        *,
+        awaited: Collection[int] = (),
+        exchanges: Collection[int] = (),
+        posted: Collection[int] = (),
+        parts: Collection[int] = (),
+        withdrawals: bool = False,
+    ) -> None:
+        self.awaited = awaited
+        self.exchanges = exchanges
+        self.posted = posted
+        self.parts = parts
         self.withdrawals = withdrawals
 
     @property
@@ -157,7 +168,8 @@ class Decoder:
         needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
-        on_heartbeat: called for each heartbeat; None while none may come.
+        heartbeats: None while none may come; False while the peer is not known to take part; True
+            once it is, because it said so, or because one came.
         offset: how many bytes of the stream have become messages.
         waiting: what was fed and waits for a permit, for its portion, or for the answer to the
             peer's Hello, from ``_at`` on.
@@ -173,9 +185,9 @@ class Decoder:
         "asked_id",
         "awaited_id",
         "exempt",
+        "heartbeats",
         "needs",
         "offset",
-        "on_heartbeat",
         "special",
         "state",
         "violation",
@@ -197,7 +209,7 @@ class Decoder:
         self.awaited_id = 0
         self.asked_id = 0
         self.offset = 0
-        self.on_heartbeat: Callable[[], None] | None = None
+        self.heartbeats: bool | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
         # At most one of these three has something.
@@ -210,6 +222,18 @@ class Decoder:
     def starved(self) -> bool:
         """Whether it waits for permits."""
         return self.needs > 0
+
+    @property
+    def needs_none(self) -> bool:
+        """Whether what waits for permits needs none any more: it has been asked for meanwhile."""
+        exempt = self.exempt
+        if not self.needs or exempt is None:
+            return False
+        _, proto, status, message_id, headers_len, body_len = _unpack(self.waiting, self._at)
+        proto &= _PEER_BITS
+        asks = exempt.tables[self.state][proto] is None
+        length = HEADER_SIZE + headers_len + body_len
+        return asks and exempt.need(proto, message_id, status, length) != _PERMIT
 
     @property
     def pending(self) -> bool:
@@ -257,7 +281,10 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            self._parse(data, at, batch, portion)
+            if batch and self._ends_parts(batch[-1]):
+                self._keep(data, at)
+            else:
+                self._parse(data, at, batch, portion)
         return batch
 
     def more(self, portion: int) -> list[Message]:
@@ -375,6 +402,8 @@ class Decoder:
                     break  # so is that
                 gratis -= 1
                 need = exempt.need(proto, message_id, status, stop - at)
+                if need == _IF_FREE and not proto & MORE_BIT:
+                    gratis = 0  # its id is any other one from here on, once this was sorted
                 if need == _NOTHING or account is None:
                     permit = None
                 else:
@@ -432,6 +461,14 @@ class Decoder:
         if at < end:
             self._keep(data, at)
 
+    def _ends_parts(self, message: Message) -> bool:
+        """Whether it is the last part of a request, which nobody has sorted yet."""
+        return (
+            self.exempt is not None
+            and message._proto == _REQUEST
+            and message.message_id in self.exempt.parts
+        )
+
     def _take(self, length: int, budget: int) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
         account = self.account
@@ -468,9 +505,9 @@ class Decoder:
 
     def _beats(self, verdict: State | Status | None, proto: int) -> bool:
         """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
-        if self.on_heartbeat is None or proto != _SIGNAL or verdict is not self.state:
+        if self.heartbeats is None or proto != _SIGNAL or verdict is not self.state:
             return False
-        self.on_heartbeat()
+        self.heartbeats = True
         return True
 
     def _control(

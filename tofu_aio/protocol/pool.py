@@ -14,11 +14,13 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
-_PERMIT: Final = True
-_RESERVE: Final = False
-"""What one of a channel's messages gives back: a permit of the pool, or the channel's reserve."""
+_PERMIT: Final = 0
+_RESERVE: Final = 1
+_LENT: Final = 2
+"""What one of a channel's messages gives back: a permit of the pool, the channel's reserve, or what
+was lent to the application."""
 
-_NONE: Final[list[bool]] = []
+_NONE: Final[list[int]] = []
 """Where nothing was ever taken: a list of its own would be half of an idle channel's account."""
 
 
@@ -67,6 +69,10 @@ class Reader(Protocol):
     @property
     def over_its_share(self) -> bool:
         """Whether it is its own messages, not those of others, that it waits for."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing."""
 
     def resume(self, granted: int) -> None:
         """Take the permits that it was granted, which are free now, or its reserve, and go on."""
@@ -200,36 +206,42 @@ class Account:
     messages is released first. So of ``n`` short messages alive ``n - 1`` are in the pool, and an
     application that keeps the last message of each channel keeps nothing of it.
 
+    A loop ``async for message in channel`` keeps the last message until it has the next one. So
+    that it always gets that, what it keeps may be *lent*, which frees the reserve: once, while it
+    waits, so that one message on the reserve is in the engine's hands, and another in its own.
+
     Args:
         pool: where the permits come from.
 
     Attributes:
         pool: as given.
         reserved: whether the reserve is in use.
-        taken: an entry for each permit that its messages hold, and before them one for the
-            reserve. From its end ``release`` takes them, with ``pop``, which is atomic.
+        lent: whether a message was lent to the application.
+        taken: an entry for each permit that its messages hold, and before them those for the
+            reserve and for what was lent. ``release`` takes them from the end, with ``pop``, which
+            is atomic.
     """
 
-    __slots__ = ("pool", "reserved", "taken")
+    __slots__ = ("lent", "pool", "reserved", "taken")
 
     worth = 1
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.reserved = False
+        self.reserved = self.lent = False
         self.taken = _NONE  # a list of its own once something is taken
 
     @property
     def held(self) -> int:
         """How many permits of the pool its messages hold."""
-        return len(self.taken) - self.reserved
+        return len(self.taken) - self.reserved - self.lent
 
     def budget(self) -> int:
         """How many permits it may take now: not past those who wait."""
         pool = self.pool
         if pool.waiters:
             return 0
-        free, held = len(pool.free), len(self.taken) - self.reserved
+        free, held = len(pool.free), self.held
         if not held and free:
             return int(free * pool.share) or 1
         return int((free + held) * pool.share) - held
@@ -286,17 +298,38 @@ class Account:
     def release(self) -> None:
         """Give back what one of its messages holds."""
         pool = self.pool
-        if self.taken.pop():
+        kind = self.taken.pop()
+        if kind == _PERMIT:
             pool.free.append(None)
             # In this order, as in Pool.release; written out to spare a call for each message.
             if pool.suspended:
                 pool._on_release()
+            return
+        pool.reserves.pop()
+        if kind == _LENT:
+            self.lent = False
+            return
+        self.reserved = False
+        if pool.suspended:
+            pool.restored.append(self)
+            pool._on_release()
+
+    def lend(self) -> bool:
+        """Free the reserve for the message that the application waits for; once. Whether it did."""
+        if self.lent or not self.reserved:
+            return False
+        self.lent = True
+        self.pool.reserves.append(None)
+        self.taken.insert(0, _LENT)
+        try:
+            self.taken.remove(_RESERVE)
+        except ValueError:  # another thread was faster, and has freed it
+            self.taken.remove(_LENT)
+            self.lent = False
         else:
             self.reserved = False
-            pool.reserves.pop()
-            if pool.suspended:
-                pool.restored.append(self)
-                pool._on_release()
+        self.pool.reserves.pop()
+        return True
 
     def _use_reserve(self) -> None:
         taken = self.taken

@@ -20,9 +20,10 @@ EOF: Final = "~eof"
 HEARTBEAT: Final = "~heartbeat"
 """On a Hello: its sender understands heartbeats and wants one at least every so many ms, a whole
 number."""
-
 SUPPORTS: Final = "~supports"
-"""XX"""
+"""On a Hello or its answer: what its sender can do beyond the Zig library's protocol, as lower-case
+tokens with commas between them. Who does not know a token ignores it."""
+
 WHOLE: Final = "~whole"
 """On the first part of a request: it came in parts only because it is long, so many bytes, and its
 receiver is to put it together. Only to a peer that has said that it does."""

@@ -1,0 +1,374 @@
+"""Messages that take no permit, because somebody has made room for them."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.protocol.test_decoder import Channel, cut, frame, holding_one, pool_of, taken
+from tofu_aio.protocol.decoder import Decoder, Exemptions
+from tofu_aio.protocol.lifecycle import State
+from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.op_code import MORE_BIT, OpCode
+from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.status import LEFT, Status
+
+RESPONSE: Final = frame(OpCode.RESPONSE, id=5)
+PART: Final = frame(OpCode.REQUEST | MORE_BIT, id=5)
+LAST_PART: Final = frame(OpCode.REQUEST, id=5)
+WITHDRAWAL: Final = frame(OpCode.REQUEST, status=LEFT, id=5)
+
+AWAITED = 1 << 40
+"""The id of a request that somebody waits for."""
+
+
+def exempting(
+    pool: Pool,
+    *,
+    counted: tuple[int, ...] = (),
+    parts: tuple[int, ...] = (),
+    withdrawals: bool = False,
+) -> Decoder:
+    """A decoder some of whose messages take no permit."""
+    decoder = Decoder(pool, State.OPEN)
+    decoder.exempt = Exemptions(
+        awaited={AWAITED}, posted=set(counted), parts=set(parts), withdrawals=withdrawals
+    )
+    return decoder
+
+
+def full(size: int = 1) -> Pool:
+    """A pool that has nothing left, and for which others wait."""
+    pool = pool_of(size)
+    pool.free.clear()
+    pool.waiters.append(Channel(pool))
+    return pool
+
+
+def account_of(decoder: Decoder) -> Account:
+    assert decoder.account is not None
+    return decoder.account
+
+
+def worths(messages: list[Message]) -> list[int]:
+    """How many permits each of them holds."""
+    return [m._permit.worth if m._permit is not None else 0 for m in messages]
+
+
+# --- responses -------------------------------------------------------------------------------
+
+
+def test_a_response_takes_neither_a_permit_nor_the_reserve() -> None:
+    pool = full()
+    decoder = exempting(pool)
+    messages = decoder.feed(RESPONSE * 3)
+    assert worths(messages) == [0, 0, 0]
+    assert (len(pool.free), len(pool.reserves), decoder.starved) == (0, 0, False)
+    for message in messages:
+        message.release()
+    assert (len(pool.free), len(pool.reserves)) == (0, 0)
+
+
+def test_one_that_comes_in_pieces_takes_none_either() -> None:
+    pool = full()
+    decoder = exempting(pool)
+    data = frame(OpCode.RESPONSE, b"body", id=5)
+    messages = [
+        message for piece in cut(data, range(1, len(data))) for message in decoder.feed(piece)
+    ]
+    assert (worths(messages), decoder.promised, len(pool.reserves)) == ([0], 0, 0)
+
+
+@pytest.mark.parametrize("counts", ["its id", "no exemptions"])
+def test_a_response_that_is_counted_takes_what_any_message_takes(counts: str) -> None:
+    pool = pool_of(1)
+    decoder = exempting(pool, counted=(5,))
+    if counts == "no exemptions":
+        decoder.exempt = None
+    messages = decoder.feed(RESPONSE * 3)
+    assert (worths(messages), decoder.starved, taken(pool)) == ([1, 1], True, 2)
+
+
+def test_only_the_ids_that_are_counted_are() -> None:
+    pool = pool_of(8)
+    decoder = exempting(pool, counted=(6,))
+    messages = decoder.feed(RESPONSE + frame(OpCode.RESPONSE, id=6) + RESPONSE + frame())
+    assert worths(messages) == [0, 1, 0, 1]
+
+
+def test_what_is_counted_is_looked_up_at_each_message() -> None:
+    """Whoever has the collection adds to it, and takes away, while the decoder reads it."""
+    decoder = Decoder(pool_of(8), State.OPEN)
+    counted: dict[int, None] = {}
+    decoder.exempt = Exemptions(awaited={AWAITED}, exchanges=counted)
+    assert worths(decoder.feed(RESPONSE)) == [0]
+    counted[5] = None
+    assert worths(decoder.feed(RESPONSE)) == [1]
+    del counted[5]
+    assert worths(decoder.feed(RESPONSE)) == [0]
+
+
+def test_a_response_behind_a_request_that_waits_waits_with_it() -> None:
+    """What takes no permit passes nothing that came before it: order counts more."""
+    pool = full()
+    decoder, kept = holding_one(pool)
+    decoder.exempt = Exemptions()
+    assert decoder.feed(frame() + RESPONSE) == []
+    assert decoder.starved
+    kept.release()
+    assert [message.op_code for message in decoder.resume()] == [OpCode.REQUEST, OpCode.RESPONSE]
+
+
+@pytest.mark.parametrize("op_code", [OpCode.REQUEST, OpCode.SIGNAL])
+@pytest.mark.parametrize("more", [0, MORE_BIT])
+def test_nothing_else_is_exempt_because_of_its_id(op_code: OpCode, more: int) -> None:
+    decoder = exempting(pool_of(8), withdrawals=True)
+    assert worths(decoder.feed(frame(op_code | more, id=5) * 2)) == [1, 1]
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+def test_a_part_takes_a_permit_if_one_is_free_and_never_the_reserve() -> None:
+    pool = pool_of(2)
+    decoder = exempting(pool, parts=(5,))
+    messages = decoder.feed(PART * 4)
+    assert worths(messages) == [1, 1, 0, 0]
+    assert (decoder.starved, pool.out, len(pool.reserves)) == (False, 2, 0)
+
+
+def test_a_part_takes_no_permit_past_those_who_wait() -> None:
+    pool = pool_of(2)
+    pool.waiters.append(Channel(pool))
+    decoder = exempting(pool, parts=(5,))
+    assert worths(decoder.feed(PART * 2)) == [0, 0]
+    assert (decoder.starved, taken(pool)) == (False, 0)
+
+
+def test_parts_keep_to_their_channel_s_share() -> None:
+    pool = Pool(8, lambda: None, share=0.5)
+    decoder = exempting(pool, parts=(5,))
+    assert worths(decoder.feed(PART * 6)) == [1, 1, 1, 1, 0, 0]
+
+
+def test_parts_and_other_messages_share_one_budget() -> None:
+    pool = Pool(8, lambda: None, share=0.5)
+    decoder = exempting(pool, parts=(5,))
+    messages = decoder.feed(frame(id=1) + PART + frame(id=2) + PART * 3 + frame(id=3) * 2)
+    # Four of the pool, and the reserve for one of the others.
+    assert worths(messages) == [1, 1, 1, 1, 0, 0, 1]
+    assert (account_of(decoder).held, decoder.needs, len(pool.reserves)) == (4, 1, 1)
+
+
+def test_a_long_part_takes_all_of_its_permits_or_none() -> None:
+    pool = Pool(8, lambda: None, unit=100)
+    decoder = exempting(pool, parts=(5,))
+    long = frame(OpCode.REQUEST | MORE_BIT, bytes(480), id=5)
+    messages = decoder.feed(long * 2 + PART)
+    assert worths(messages) == [5, 0, 1]
+    assert (account_of(decoder).held, pool.out, len(pool.reserves)) == (6, 6, 0)
+
+
+def test_where_nothing_is_counted_any_more_parts_take_nothing() -> None:
+    pool = pool_of(2)
+    decoder = exempting(pool, parts=(5,))
+    decoder.stop_counting()
+    assert worths(decoder.feed(PART * 2)) == [0, 0]
+
+
+# After the last part its id is any other one; but who joins the parts does not know yet.
+ENDS: Final = {
+    "in one chunk": (0, b""),
+    "with its header cut": (7, b""),
+    "with its body cut": (17, b"body"),
+}
+
+
+@pytest.mark.parametrize(("at", "body"), ENDS.values(), ids=ENDS)
+def test_after_the_last_part_nothing_is_made_until_that_was_sorted(at: int, body: bytes) -> None:
+    """Else a peer that uses the id again at once would have as many messages as it likes for
+    nothing.
+    """
+    pool = full()
+    decoder = exempting(pool, parts=(5,))
+    last = frame(body=body, id=5)
+    messages = decoder.feed(last[:at])
+    messages += decoder.feed(last[at:] + LAST_PART * 20)
+    assert [message.body for message in messages] == [body]
+    assert decoder.pending
+    decoder.exempt = Exemptions()
+    again = decoder.more(32)
+    assert (worths(again), decoder.starved, len(pool.reserves)) == ([1], True, 1)
+
+
+# --- requests that are taken back ------------------------------------------------------------
+
+
+def test_a_withdrawal_takes_nothing_where_the_peer_makes_them() -> None:
+    pool = full()
+    assert worths(exempting(pool, withdrawals=True).feed(WITHDRAWAL)) == [0]
+    assert worths(exempting(pool).feed(WITHDRAWAL * 2)) == [1], "here it is a request as any"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        frame(OpCode.REQUEST, b"x", status=LEFT, id=5),
+        frame(OpCode.REQUEST, b"a:b\r\n", status=LEFT, id=5, headers_len=5, body_len=0),
+        frame(OpCode.REQUEST | MORE_BIT, status=LEFT, id=5),
+        frame(OpCode.REQUEST, status=Status.NOT_ALLOWED, id=5),
+        frame(OpCode.SIGNAL, status=LEFT, id=5),
+    ],
+    ids=["a body", "headers", "more", "another status", "a signal"],
+)
+def test_only_a_bare_request_of_that_status_is_one(other: bytes) -> None:
+    pool = full()
+    messages = exempting(pool, withdrawals=True).feed(other * 2)
+    assert (worths(messages), len(pool.reserves)) == ([1], 1)
+
+
+# --- what is to be sorted --------------------------------------------------------------------
+
+SPECIAL: Final = {
+    "a response": frame(OpCode.RESPONSE, b"x"),
+    "a response with more": frame(OpCode.RESPONSE | MORE_BIT, b"x"),
+    "a first part": frame(OpCode.REQUEST | MORE_BIT, b"x"),
+    "a request with a status": frame(OpCode.REQUEST, b"x", status=3),
+    "a part of a signal": frame(OpCode.SIGNAL | MORE_BIT, b"x"),
+}
+
+
+@pytest.mark.parametrize("data", SPECIAL.values(), ids=SPECIAL)
+@pytest.mark.parametrize("pieces", ["whole", "header cut", "body cut"])
+def test_what_is_to_be_sorted_is_noted(data: bytes, pieces: str) -> None:
+    decoder = exempting(pool_of(8))
+    cuts = {"whole": [], "header cut": [5], "body cut": [16]}
+    got = []
+    for piece in cut(data, cuts[pieces]):
+        decoder.special = False
+        got += decoder.feed(piece)
+    assert (len(got), decoder.special) == (1, True)
+
+
+@pytest.mark.parametrize("op_code", [OpCode.REQUEST, OpCode.SIGNAL])
+@pytest.mark.parametrize("at", [[], [5], [16]])
+def test_plain_requests_and_signals_need_not_be_sorted(op_code: OpCode, at: list[int]) -> None:
+    decoder = exempting(pool_of(8), counted=(6,))
+    for piece in cut(frame(op_code, b"x"), at):
+        decoder.feed(piece)
+    assert not decoder.special
+
+
+def test_a_plain_request_is_to_be_sorted_while_it_may_be_a_last_part() -> None:
+    decoder = exempting(pool_of(8), parts=(5,))
+    decoder.feed(frame(OpCode.SIGNAL, id=5))
+    assert not decoder.special
+    decoder.feed(LAST_PART)
+    assert decoder.special
+
+
+# --- portions --------------------------------------------------------------------------------
+
+
+def test_a_chunk_of_16000_responses_is_dealt_out_in_portions() -> None:
+    """So that one channel's responses, which no permit bounds, leave the others their turn."""
+    pool = full()
+    decoder = exempting(pool)
+    portion, sizes = 32, []
+    batch = decoder.feed(RESPONSE * 16_000, portion)
+    while batch:
+        assert len(batch) <= portion
+        assert decoder.pending == (sum(sizes) + len(batch) < 16_000)
+        sizes.append(len(batch))
+        portion *= 2
+        batch = decoder.more(portion)
+    assert sizes[:3] == [32, 64, 128]
+    assert (sum(sizes), decoder.held, taken(pool)) == (16_000, 0, 1)
+
+
+def test_a_portion_is_as_many_messages_with_a_permit_and_as_many_without() -> None:
+    decoder = exempting(pool_of(64))
+    sizes = [len(decoder.feed((RESPONSE + frame()) * 10 + RESPONSE * 10, 4))]
+    while decoder.pending:
+        sizes.append(len(decoder.more(4)))
+    assert sizes == [8, 8, 6, 4, 4]
+
+
+# --- whatever comes --------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """What may come, and whether it holds something as long as it is alive."""
+
+    op_code: int
+    id: int
+    holds: str  # "always", "never" or "if free"
+    status: int = 0
+
+
+KINDS: Final = [
+    Kind(OpCode.REQUEST, 1, "always"),
+    Kind(OpCode.SIGNAL, 5, "always"),
+    Kind(OpCode.SIGNAL | MORE_BIT, 5, "always"),
+    Kind(OpCode.RESPONSE, 2, "never"),
+    Kind(OpCode.RESPONSE | MORE_BIT, 2, "never"),
+    Kind(OpCode.RESPONSE, 3, "always"),
+    Kind(OpCode.REQUEST | MORE_BIT, 4, "always"),
+    Kind(OpCode.REQUEST | MORE_BIT, 5, "if free"),
+    Kind(OpCode.REQUEST, 5, "if free"),
+    Kind(OpCode.REQUEST, 6, "never", LEFT),
+]
+
+
+@given(
+    kinds=st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from([0, 3, 250])), max_size=25),
+    size=st.integers(1, 5),
+    share=st.sampled_from([1.0, 0.5]),
+    data=st.data(),
+)
+def test_whatever_comes_in_whatever_pieces_takes_what_it_should_and_in_order(
+    kinds: list[tuple[Kind, int]], size: int, share: float, data: st.DataObject
+) -> None:
+    pool = Pool(size, lambda: None, unit=100, share=share)
+    decoder = exempting(pool, counted=(3,), parts=(5,), withdrawals=True)
+    account = account_of(decoder)
+    lengths = [0 if kind.status else length for kind, length in kinds]
+    stream = b"".join(
+        frame(kind.op_code, bytes(length), id=kind.id, status=kind.status)
+        for (kind, _), length in zip(kinds, lengths, strict=True)
+    )
+    got: list[Message] = []
+    alive: list[Message] = []
+
+    def take(batch: list[Message]) -> None:
+        got.extend(batch)
+        alive.extend(batch)
+        worth = sum(worths(alive)) + decoder.promised
+        assert account.held == pool.out == worth - account.reserved
+        counted = [kinds[n][0].holds == "always" for n in range(len(got))]
+        holding = [m for m, holds in zip(got, counted, strict=True) if holds and m in alive]
+        assert all(message._permit is not None for message in holding)
+        assert account.reserved or not holding
+
+    for piece in cut(stream, data.draw(st.lists(st.integers(0, len(stream)), max_size=6))):
+        take(decoder.feed(piece, data.draw(st.integers(1, 4))))
+        while decoder.pending or decoder.starved:
+            if decoder.starved:
+                assert any(message._permit is not None for message in alive), "it has its reserve"
+                alive.pop(data.draw(st.integers(0, len(alive) - 1))).release()
+                take(decoder.resume(2))
+            else:
+                take(decoder.more(3))
+    assert [(m.op_code, m.message_id, len(m.body)) for m in got] == [
+        (OpCode(kind.op_code & 15), kind.id, length)
+        for (kind, _), length in zip(kinds, lengths, strict=True)
+    ]
+    assert {
+        worths([m])[0] for m, (kind, _) in zip(got, kinds, strict=True) if kind.holds == "never"
+    } <= {0}
+    for message in alive:
+        message.release()
+    assert (taken(pool), account.taken or []) == (0, [])
