@@ -174,13 +174,18 @@ class Channel(ObjectStream[Message]):
             suspended=connection.suspended_at is not None,
             suspended_for=connection.waited,
             suspensions=connection.suspensions,
-            late_responses=self._answers.late if self._answers is not None else 0,
+            late_responses=self._dropped(),
             triggers=self.triggers,
         )
 
     def _awaited(self) -> int:
         """Requests under way."""
         return len(self._answers.requests) if self._answers is not None else 0
+
+    def _dropped(self) -> int:
+        """What came for nobody."""
+        late = self._answers.late if self._answers is not None else 0
+        return late + self._incoming.dropped if self._incoming is not None else late
 
     def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the application and for the peer."""
@@ -560,9 +565,18 @@ class Channel(ObjectStream[Message]):
         tells this only if it runs this library. Each channel knows the last 1,024 requests that
         were taken back and not answered.
         """
-        if self._connection.end is not None:
+        incoming = self._incoming
+        taken_back = incoming is not None and incoming.is_taken_back(request.message_id)
+        return taken_back or self._deaf()
+
+    def _deaf(self) -> bool:
+        """Whether the peer takes no answer any more."""
+        connection = self._connection
+        if connection.end is not None:
             return True
-        return self._incoming is not None and self._incoming.is_taken_back(request.message_id)
+        # Channels that are streams drop what comes after their Bye; others may wait for it.
+        leaves = connection.decoder.state is _BYE_HEARD and not self._half_closed
+        return leaves and Extension.CANCEL in connection.peer_supports
 
     def cancel_scope(self, request: Message) -> AbstractContextManager[CancelScope]:
         """A block that is cancelled when the caller of a request gives up, or the peer is lost.
@@ -575,7 +589,8 @@ class Channel(ObjectStream[Message]):
         Args:
             request: one that was received here.
         """
-        return self._heard().cancel_scope(request.message_id)
+        cancelled = self.cancelled(request)
+        return self._heard().cancel_scope(request.message_id, cancelled=cancelled)
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None
@@ -712,7 +727,7 @@ class Channel(ObjectStream[Message]):
         if self._answers is not None:
             self._answers.fail(error)
         if self._incoming is not None:
-            self._incoming.fail(error)
+            self._incoming.fail(error, deaf=self._deaf())
 
     # --- what the connection tells --------------------------------------------------------
 
@@ -750,8 +765,8 @@ class Channel(ObjectStream[Message]):
 
     def _bye_heard(self, bye: Message) -> None:
         """Nothing but a Bye can follow a Bye, and no response."""
-        self._fail(_unanswerable())
         self._half_closed |= EOF in bye.headers
+        self._fail(_unanswerable())
         if self._mailbox.end is None:
             self._mailbox.finish(ChannelEnded("the peer said Bye"))
         if self._connection.decoder.state is not State.BYE_HEARD:

@@ -269,7 +269,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._forget(self)
 
     def lose(self, error: TofuError) -> None:
-        """No more parts come, and why. What has come can still be received."""
+        """No more parts come, and why, unless all have. What has come can still be received."""
+        if self.receives:
+            self._parts.finish(error)
+        self._wake_sender()
+
+    def taken_back(self, error: TofuError) -> None:
+        """The caller has given up: nothing needs to be sent, though all parts may have come."""
         self._parts.finish(error)
         self._wake_sender()
 

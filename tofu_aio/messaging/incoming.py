@@ -40,15 +40,25 @@ class IncomingRequests:
         parts: by message id, the requests whose further parts are joined; None for one whose parts
             are thrown away.
         exchanges: by message id, those of the peer's that are served here.
+        dropped: parts that came after their exchange had been left here, or their request refused.
     """
 
-    __slots__ = ("_connection", "_mailbox", "_scopes", "_taken_back", "exchanges", "parts")
+    __slots__ = (
+        "_connection",
+        "_mailbox",
+        "_scopes",
+        "_taken_back",
+        "dropped",
+        "exchanges",
+        "parts",
+    )
 
     def __init__(self, connection: Connection, mailbox: Mailbox[Message]) -> None:
         self._connection = connection
         self._mailbox = mailbox
         self.parts: dict[int, Join | None] = {}
         self.exchanges: dict[int, Exchange] = {}
+        self.dropped = 0
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         # Of requests that the application has. It may ask about one at any time, or never.
         self._taken_back: OrderedDict[int, None] = OrderedDict()
@@ -86,7 +96,7 @@ class IncomingRequests:
         """Give it the parts that come, and tell it if the request is taken back."""
         self.exchanges[exchange.message_id] = exchange
         if not self.answered(exchange.message_id):
-            exchange.lose(ExchangeFailed("the caller has given up"))
+            exchange.taken_back(ExchangeFailed("the caller has given up"))
 
     def forget(self, exchange: Exchange) -> None:
         """It was left: parts that still come are thrown away."""
@@ -102,11 +112,11 @@ class IncomingRequests:
         return self._taken_back.pop(message_id, self) is self
 
     @contextmanager
-    def cancel_scope(self, message_id: int) -> Iterator[CancelScope]:
-        """A scope that is cancelled when the request is taken back, or the channel ends."""
+    def cancel_scope(self, message_id: int, *, cancelled: bool) -> Iterator[CancelScope]:
+        """A scope that is cancelled when the request is taken back, or the peer hears no more."""
         with CancelScope() as scope:
             self._scopes[message_id].add(scope)
-            if message_id in self._taken_back or self._connection.end is not None:
+            if cancelled:
                 scope.cancel()
             try:
                 yield scope
@@ -120,10 +130,10 @@ class IncomingRequests:
         """This side closes: nothing more is received, not even what is here."""
         for exchange in self.exchanges.values():
             exchange.close(error)
-        self.fail(error)
+        self.fail(error, deaf=True)
 
-    def fail(self, error: TofuError) -> None:
-        """The peer sends no more, and hears nothing any more."""
+    def fail(self, error: TofuError, *, deaf: bool) -> None:
+        """The peer sends no more; and maybe hears nothing any more, so that no answer is wanted."""
         for join in self.parts.values():
             if join is not None:
                 join.drop()
@@ -132,7 +142,7 @@ class IncomingRequests:
         self.exchanges.clear()
         for exchange in exchanges:
             exchange.lose(error)
-        for scopes in self._scopes.values():
+        for scopes in self._scopes.values() if deaf else ():
             for scope in scopes:
                 scope.cancel()
 
@@ -160,6 +170,7 @@ class IncomingRequests:
         if last:
             del self.parts[message_id]
         if join is None:
+            self.dropped += 1
             part.release()
             return []
         if last and part.status is not Status.SUCCESS:
@@ -198,7 +209,6 @@ class IncomingRequests:
         rest = [message for message in rest if not _is_of(message, taken_back)]
         for message in unread:
             message.release()
-        known = {message.message_id for message in unread}
         for message_id, notice in taken_back.items():
             join = self.parts.pop(message_id, None)
             exchange = self.exchanges.get(message_id)
@@ -208,8 +218,9 @@ class IncomingRequests:
             if join is not None:
                 join.drop()
             elif exchange is not None:
-                exchange.lose(failed(notice))
-            elif message_id not in known:
+                exchange.taken_back(failed(notice))
+            else:
+                # Even if it was unread: the application may have its first parts.
                 self._taken_back[message_id] = None
                 if len(self._taken_back) > TAKEN_BACK:
                     self._taken_back.popitem(last=False)
