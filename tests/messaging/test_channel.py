@@ -980,9 +980,7 @@ async def test_a_channel_that_holds_nothing_reads_whatever_others_hold(
             await client.signal(b"%d" % number)
         for number in range(3):
             last = number == 2
-            await until(
-                lambda last=last: server._mailbox.items and transport.is_reading() is last
-            )
+            await until(lambda last=last: server._mailbox.items and transport.is_reading() is last)
             assert (server.statistics().held, server.triggers) == (
                 1,
                 Triggers.RECV if last else Triggers.POOL,

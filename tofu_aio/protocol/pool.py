@@ -304,13 +304,18 @@ class Account:
             # In this order, as in Pool.release; written out to spare a call for each message.
             if pool.suspended:
                 pool._on_release()
-            return
+        else:
+            self.restore(kind)
+
+    def restore(self, kind: int) -> None:
+        """Take back the reserve, or what was lent."""
+        pool = self.pool
         pool.reserves.pop()
         if kind == _LENT:
             self.lent = False
             return
         self.reserved = False
-        if pool.suspended:
+        if pool.suspended:  # in this order, as above
             pool.restored.append(self)
             pool._on_release()
 
@@ -359,11 +364,15 @@ class _Bundle:
     def release(self) -> None:
         """Give all of them back, and then look at who waits."""
         account = self._account
-        pool, taken = account.pool, account.taken
+        pool, pop = account.pool, account.taken.pop
         # One by one through the account it would take three times as long, more than half of what
-        # copying 64 KiB takes. The reserve is the last of a channel's to come back, so only the
-        # last one taken here can be it.
-        for _ in range(self.worth - 1):
-            taken.pop()
-        pool.free.extend((None,) * (self.worth - 1))
-        account.release()
+        # copying 64 KiB takes.
+        kinds = [pop() for _ in range(self.worth)]
+        permits = kinds.count(_PERMIT)
+        pool.free.extend((None,) * permits)
+        if permits < self.worth:  # the last that a channel gives back
+            for kind in kinds:
+                if kind != _PERMIT:
+                    account.restore(kind)
+        if pool.suspended:
+            pool._on_release()
