@@ -96,8 +96,8 @@ class Programs:
     async def _loop_variables(self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup) -> None:
         """More clients than permits, each of which asks and stays."""
         async with (
-            contextlib.AsyncExitStack() as stack,
             self._serving(host, echo) as address,
+            contextlib.AsyncExitStack() as stack,
         ):
             for _ in range(self._random.randint(2, 12)):
                 channel = await stack.enter_async_context(self._channel(guest, address))
@@ -114,8 +114,8 @@ class Programs:
                 await channel.reply(request, request.body)
 
         async with (
-            contextlib.AsyncExitStack() as stack,
             self._serving(host, handler) as address,
+            contextlib.AsyncExitStack() as stack,
             asyncio.TaskGroup() as tasks,
         ):
             for _ in range(self._random.randint(2, 12)):

@@ -141,7 +141,9 @@ class PoolCheck:
         self.waiting = max(self.waiting, len(waits))
         if waits:
             self.waited = max(self.waited, now - min(self._since.values()))
-        assert self.waited <= self._longest_wait, f"a channel has waited for {self.waited:g} s"
+        assert self.waited <= self._longest_wait, (
+            f"a channel has waited for {self.waited:g} s\n{self._who_waits()}"
+        )
 
     def check_end(self) -> None:
         """Hold that everything has come back, once all is closed.
