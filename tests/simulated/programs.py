@@ -182,9 +182,12 @@ class Programs:
     ) -> AsyncIterator[None]:
         """Channels whose messages the application keeps until all is over."""
 
+        keeping = True
+
         async def keep(channel: tofu.Channel) -> None:
             async for message in channel:
-                self._kept.append(message)
+                if keeping:
+                    self._kept.append(message)
 
         async with contextlib.AsyncExitStack() as stack:
             address = await stack.enter_async_context(self._serving(host, keep))
@@ -194,7 +197,8 @@ class Programs:
                     channel.post(tofu.Message(tofu.OpCode.SIGNAL, b"kept"))
             await asyncio.sleep(self._random.choice([0.0, 0.5]))
             yield
-            self._kept.clear()  # so that their Byes are heard
+            keeping = False  # so that their Byes are heard
+            self._kept.clear()
 
     def _gateway(self, upstream: tofu.Channel) -> Handler:
         async def pass_on(channel: tofu.Channel, request: tofu.Message) -> None:
