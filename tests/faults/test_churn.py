@@ -116,10 +116,11 @@ async def test_connects_and_disconnects_leave_nothing(
             await until(lambda: engine.statistics().channels == 1, "for the channels to close")
             await turns(5)  # the handlers that waited for that end
 
-        def counts() -> tuple[int, int, int]:
+        def counts() -> tuple[int, int, int, int]:
             gc.collect()
-            pool_free = engine.statistics().pool_free
-            return len(open_descriptors()), len(asyncio.all_tasks()), pool_free
+            now = engine.statistics()
+            tasks = len(asyncio.all_tasks())
+            return len(open_descriptors()), tasks, now.pool_free, now.reserves
 
         tracemalloc.start()
         try:

@@ -25,6 +25,7 @@ from tests.messaging.peers import (
     RawServer,
     connection_of,
     frame,
+    held_up,
     settled,
     transport_of,
     turns,
@@ -608,7 +609,7 @@ async def test_who_is_not_read_is_not_lost(group: tofu.ChannelGroup, engine: tof
     async with with_raw_client(group) as (peer, channel):
         for number in range(10):
             await peer.send(frame(message_id=number + 1))
-        await until(lambda: engine.statistics().waiting)
+        await until(lambda: held_up(engine))
         for _ in range(20):
             look(channel)
         assert channel.state is State.OPEN
@@ -635,10 +636,10 @@ async def test_who_does_not_receive_is_not_lost(
         async with closing_both(client, server):
             for _ in range(4):
                 await client.signal()
-            await until(lambda: busy.statistics().waiting)
+            await until(lambda: held_up(busy))
             await Ear(client).hears(10)
             assert (client.state, server.state) == (State.OPEN, State.OPEN)
-            assert busy.statistics().waiting == 1
+            assert held_up(busy) == 1
 
 
 async def test_a_long_sleep_of_our_own_is_one_look(group: tofu.ChannelGroup) -> None:
@@ -681,8 +682,8 @@ async def test_a_peer_that_has_gone_is_sent_none(
 ) -> None:
     """Though the channel is not at its end before all that came has been received."""
     async with with_raw_client(group) as (peer, channel):
-        await peer.send(b"".join(frame(message_id=number + 1) for number in range(10)))
-        await until(lambda: engine.statistics().waiting)
+        await peer.send(b"".join(frame(message_id=number + 1) for number in range(7)))
+        await until(lambda: held_up(engine))
         peer.half_close()
         for _ in range(2):  # what is not read cannot tell of its end
             (await channel.receive()).release()

@@ -15,7 +15,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
-from tests.messaging.peers import RawPeer, RawServer, frame, hello, turns, until
+from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, turns, until
 from tofu_aio import OpCode, Origin, Status
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import connection as connection_module
@@ -930,7 +930,7 @@ async def test_an_exhausted_pool_is_told_once(ends: Ends, engine: tofu.Engine) -
     for number in (c, other_c):
         for count in range(10):
             client.post(message(OpCode.SIGNAL, number, b"%d" % count))
-    await until(lambda: engine.statistics().waiting == 2)
+    await until(lambda: held_up(engine) == 2)
     await turns(10)
     told_empty = told(Status.POOL_EMPTY, 0)
     heard = await get_plain(server, 21)
@@ -941,17 +941,17 @@ async def test_an_exhausted_pool_is_told_once(ends: Ends, engine: tofu.Engine) -
     # And again once it has recovered.
     for _ in range(9):
         client.post(message(OpCode.SIGNAL, c))
-    await until(lambda: engine.statistics().waiting == 1)
+    await until(lambda: held_up(engine) == 1)
     assert (await get_plain(server, 10)).count(told_empty) == 1
 
 
 async def test_closing_goes_through_with_the_pool_empty(ends: Ends, engine: tofu.Engine) -> None:
     client, server, c, s, _, _ = ends
-    held = []
-    for _ in range(8):
-        client.post(message(OpCode.SIGNAL, c))
-        held.append(await get(server))
-    assert engine.statistics().pool_free == 0
+    client.post(message(OpCode.SIGNAL, c))
+    held = [await get(server), *(engine.get(tofu.Allocation.POOL_ONLY) for _ in range(8))]
+    assert all(held)
+    now = engine.statistics()
+    assert (now.pool_free, now.reserves) == (0, 1), "nothing is left that its channel might use"
     client.post(message(OpCode.BYE_REQUEST, c))
     assert await get_plain(server, 1) == [("peer", OpCode.BYE_REQUEST, s, Status.SUCCESS, b"")]
     server.post(message(OpCode.BYE_RESPONSE, s))
@@ -1002,7 +1002,7 @@ async def test_a_process_may_have_many_engines() -> None:
         c, s = await opened(client, server, where)
         for _ in range(3):
             client.post(message(OpCode.SIGNAL, c))
-        await until(lambda: other.statistics().waiting == 1)
+        await until(lambda: held_up(other) == 1)
         assert one.statistics().pool_free == 2
         server.post(message(OpCode.SIGNAL, s, b"unhindered"))
         assert (await get(client)).body == b"unhindered"
