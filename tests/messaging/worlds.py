@@ -15,7 +15,8 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.certificates import client_context, server_context
-from tests.messaging.peers import PATIENCE
+from tests.messaging.peers import PATIENCE, RawPeer, RawServer, frame
+from tofu_aio import OpCode
 
 Handler: TypeAlias = Callable[[tofu.Channel], Awaitable[object]]
 
@@ -143,3 +144,29 @@ async def ask_all(channel: tofu.Channel, count: int) -> None:
     """Ask so often, all at once, and compare."""
     answers = await asyncio.gather(*(channel.request(b"%d" % n) for n in range(count)))
     assert [answer.body for answer in answers] == [b"%d" % n for n in range(count)]
+
+
+async def modern_peer(address: tofu.Address) -> RawPeer:
+    """One that speaks by hand, and has said that it knows this library's extensions."""
+    peer = await RawPeer.connect(address)
+    where = address.to_header()
+    headers = f"~connect_to:{where}\r\n~supports:cancel,whole\r\n".encode()
+    await peer.send(frame(OpCode.HELLO_REQUEST, headers=headers))
+    assert (await peer.message()).op_code is OpCode.HELLO_RESPONSE
+    return peer
+
+
+async def modern_server(
+    group: tofu.ChannelGroup, server: RawServer
+) -> tuple[tofu.Channel, RawPeer]:
+    """The same as a server, and a channel to it."""
+
+    async def connect() -> tofu.Channel:
+        return await group.connect(server.address)
+
+    connecting = asyncio.create_task(connect())
+    peer = await server.accept()
+    hello = await peer.message()
+    headers = b"~supports:cancel,whole\r\n"
+    await peer.send(frame(OpCode.HELLO_RESPONSE, headers=headers, message_id=hello.message_id))
+    return await connecting, peer
