@@ -140,7 +140,7 @@ class Programs:
 
         async def answer(channel: tofu.Channel, request: tofu.Message) -> None:
             with channel.cancel_scope(request):
-                await asyncio.sleep(self._random.choice([0.001, 0.1, 1000.0]))
+                await asyncio.sleep(self._random.choice([0.001, 0.1, 10.0]))
                 await channel.reply(request, request.body)
 
         async def handler(channel: tofu.Channel) -> None:

@@ -804,7 +804,7 @@ class Channel(ObjectStream[Message]):
             return ""
         unread = self._unread()
         own = of_messages(unread, account.pool) + of_connection(connection, account.pool)
-        if len(account.taken) > own.inbox + own.outgoing:
+        if not unread or len(account.taken) > own.inbox + own.outgoing:
             return ""  # somebody works on a message, and will receive the next one
         return (
             f": the channel is not read, because {len(unread)} messages before it were not "
