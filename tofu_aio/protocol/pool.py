@@ -70,9 +70,11 @@ class Reader(Protocol):
     def over_its_share(self) -> bool:
         """Whether it is its own messages, not those of others, that it waits for."""
 
-    @property
     def may_go_on(self) -> bool:
-        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing."""
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+
+        The reserve is freed if the application waits for the next message, see ``Account.lend``.
+        """
 
     def resume(self, granted: int) -> None:
         """Take the permits that it was granted, which are free now, or its reserve, and go on."""
@@ -128,7 +130,7 @@ class Pool:
             them.
         parked: those that wait until they hold less than their share; in nobody's way.
         reserves: an entry for each channel whose reserve is in use.
-        restored: accounts whose reserve came back while somebody waited.
+        restored: accounts whose reserve, or what was lent, came back while somebody waited.
 
     Raises:
         ValueError: ``size`` is less than 1.
@@ -313,8 +315,8 @@ class Account:
         pool.reserves.pop()
         if kind == _LENT:
             self.lent = False
-            return
-        self.reserved = False
+        else:
+            self.reserved = False
         if pool.suspended:  # in this order, as above
             pool.restored.append(self)
             pool._on_release()
