@@ -260,7 +260,7 @@ async def test_a_slow_handler_makes_none_of_its_client_s_requests_fail(pool: int
             await channel.reply(request, b"%d" % len(request.body))
 
     async with world_of("tcp", pool) as world:
-        group = await world.group(joining_bytes=3 * MIB, max_body=MIB)
+        group = await world.group(max_body=MIB, joining_bytes=(3 if pool else 16) * MIB)
         client = await world.connect(await world.serve(slow, group))
         responses = await asyncio.gather(*(client.request(LONG) for _ in range(16)))
         assert {(r.status, r.body) for r in responses} == {(Status.SUCCESS, b"%d" % len(LONG))}
