@@ -192,14 +192,16 @@ class Programs:
 
         async with contextlib.AsyncExitStack() as stack:
             address = await stack.enter_async_context(self._serving(host, keep))
-            for _ in range(self._random.randint(1, 6)):
-                channel = await stack.enter_async_context(self._channel(guest, address))
-                for _ in range(self._random.randint(1, 8)):
-                    channel.post(tofu.Message(tofu.OpCode.SIGNAL, b"kept"))
-            await asyncio.sleep(self._random.choice([0.0, 0.5]))
-            yield
-            keeping = False  # so that their Byes are heard
-            self._kept.clear()
+            try:
+                for _ in range(self._random.randint(1, 6)):
+                    channel = await stack.enter_async_context(self._channel(guest, address))
+                    for _ in range(self._random.randint(1, 8)):
+                        channel.post(tofu.Message(tofu.OpCode.SIGNAL, b"kept"))
+                await asyncio.sleep(self._random.choice([0.0, 0.5]))
+                yield
+            finally:
+                keeping = False  # so that their Byes are heard
+                self._kept.clear()
 
     def _gateway(self, upstream: tofu.Channel) -> Handler:
         async def pass_on(channel: tofu.Channel, request: tofu.Message) -> None:
