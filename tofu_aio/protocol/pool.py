@@ -280,10 +280,6 @@ class Account:
         if not self.reserved:
             self._use_reserve()
             return self
-        return self.take_permits(price, budget)
-
-    def take_permits(self, price: int, budget: int) -> Permit | None:
-        """So many permits of the pool at once, if they are free, and within the budget."""
         if price > budget:
             return None
         free = self.pool.free
