@@ -12,7 +12,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tofu_aio.protocol.lifecycle import POST, RECEIVE, SEND, WELCOMED, ListenerState, State
+from tofu_aio.protocol.lifecycle import (
+    HUNG_UP,
+    POST,
+    RECEIVE,
+    SEND,
+    WELCOMED,
+    ListenerState,
+    State,
+)
 from tofu_aio.protocol.op_code import MessageType, OpCode
 
 PAGE: Final = Path(__file__).parent / "design" / "lifecycle.md"
@@ -26,12 +34,20 @@ def channel_steps(start: State) -> Iterator[Step]:
     seen, todo = {start}, [start]
     while todo:
         state = todo.pop(0)
-        for verb, table in (("send", SEND), ("receive", RECEIVE)):
-            for after, names in _targets(table[state]).items():
-                yield state, f"{verb} {names}", after
-                if after not in seen:
-                    seen.add(after)
-                    todo.append(after)
+        for label, after in _moves(state):
+            yield state, label, after
+            if after not in seen:
+                seen.add(after)
+                todo.append(after)
+
+
+def _moves(state: State) -> Iterator[tuple[str, State]]:
+    """What leads out of a state, and where to."""
+    for verb, table in (("send", SEND), ("receive", RECEIVE)):
+        for after, names in _targets(table[state]).items():
+            yield f"{verb} {names}", after
+    if state in HUNG_UP:
+        yield "the peer hangs up", HUNG_UP[state]
 
 
 def _targets(moves: Mapping[OpCode, State]) -> dict[State, str]:

@@ -7,7 +7,7 @@ import tofu_aio as tofu
 
 async def echo(channel: tofu.Channel) -> None:
     async for request in channel:
-        with request:  # its place in the engine's pool is free again at the end
+        with request:  # its room in the engine's memory is free again at the end
             await channel.reply(request, request.body)
 
 

@@ -33,7 +33,7 @@ async def main() -> None:
     async with tofu.Engine() as engine, engine.create_group() as group:
         listener = await group.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(listener.serve(collect))
-        async with await group.connect(listener.address) as channel:
+        async with group.connect(listener.address) as channel:
             names = [f"sensor {number}" for number in range(THREADS)]
             await asyncio.gather(
                 *(asyncio.to_thread(measure, group, channel.number, name) for name in names)

@@ -15,7 +15,7 @@ async def count_letters(channel: tofu.Channel) -> None:
 
 
 async def client(group: tofu.ChannelGroup, address: tofu.Address, number: int) -> int:
-    async with await group.connect(address) as channel:
+    async with group.connect(address) as channel:
         total = 0
         for _ in range(REQUESTS):
             with await channel.request(b"x" * number, timeout=30) as response:

@@ -19,7 +19,7 @@ async def client(address: tofu.Address) -> None:
                     print(response.body.decode())
                 waiting.popleft()  # what was not answered is asked again
             break  # says Bye, and ends it
-        except tofu.TofuError:
+        except (tofu.TofuError, TimeoutError):  # the channel has ended, or no answer came
             print("lost")
 
 

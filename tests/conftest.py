@@ -110,7 +110,8 @@ async def engine() -> AsyncIterator[tofu.Engine]:
     gc.collect()
     left = engine.statistics()
     assert left.pool_free == left.pool_size, "permits left behind"
-    assert (left.channels, left.waiting) == (0, 0), "channels left behind"
+    assert (left.reserves, left.joining_bytes) == (0, 0), "reserves or bodies left behind"
+    assert (left.channels, left.waiting, left.over_share) == (0, 0, 0), "channels left behind"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocol.test_lifecycle import LIFE, RECEIVED_MOVES, REGULAR, SENT_MOVES
+from tests.protocol.test_lifecycle import HUNG_UP_MOVES, LIFE, RECEIVED_MOVES, REGULAR, SENT_MOVES
 from tofu_aio.protocol.lifecycle import State
 from tofu_aio.protocol.op_code import OpCode
 
@@ -41,7 +41,11 @@ def test_a_channel_s_diagram_has_every_move_of_its_side_and_no_other(
     side: str, others: set[State]
 ) -> None:
     shown = Counter[tuple[str, int, State, State]]()
+    hung_up = {}
     for before, after, label in edges(side):
+        if label == "the peer hangs up":
+            hung_up[State[before]] = State[after]
+            continue
         verb, _, names = label.partition(" ")
         for name in names.split(", "):
             op_codes = REGULAR if name == "regular" else (OpCode[name],)
@@ -53,6 +57,7 @@ def test_a_channel_s_diagram_has_every_move_of_its_side_and_no_other(
         if state in LIFE and state not in others
     )
     assert shown == expected
+    assert hung_up == HUNG_UP_MOVES
 
 
 def test_a_listener_s_diagram() -> None:

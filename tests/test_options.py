@@ -1,16 +1,18 @@
-"""The options of connecting and of listening are the same wherever they are given."""
+"""The options of an engine, of connecting and of listening are the same wherever they are given."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, NamedTuple, get_type_hints, is_typeddict
 
 import pytest
 
 import tofu_aio as tofu
 from tofu_aio import blocking
+from tofu_aio.messaging.limits import Limits, OtherLimits
 
 Function = Callable[..., object]
 
@@ -22,90 +24,120 @@ class Option(NamedTuple):
     default: object
 
 
-def options(function: Function, *own: str) -> dict[str, Option]:
-    """The keyword-only parameters of a function, but for some of its own."""
-    kinds = get_type_hints(function.__init__ if isinstance(function, type) else function)
+def kinds(where: Function) -> dict[str, object]:
+    return get_type_hints(where.__init__ if isinstance(where, type) else where)
+
+
+def options(function: Function) -> dict[str, Option]:
+    """The keyword-only parameters of a function."""
+    kind = kinds(function)
     return {
-        name: Option(kinds[name], parameter.default)
+        name: Option(kind[name], parameter.default)
         for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in own
+        if parameter.kind is parameter.KEYWORD_ONLY
     }
 
 
-def all_options(function: Function) -> Any:
+def unpacked(function: Function) -> Any:
     """The TypedDict that stands for the rest of a function's options."""
-    (unpacked,) = get_type_hints(function)["options"].__args__
-    return unpacked
+    (name,) = (
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.VAR_KEYWORD
+    )
+    (typed_dict,) = kinds(function)[name].__args__  # type: ignore[attr-defined]
+    return typed_dict
 
 
+LIMITS = {f.name: Option(get_type_hints(Limits)[f.name], f.default) for f in fields(Limits)}
 CONNECT = options(tofu.ChannelGroup.connect)
 LISTEN = options(tofu.ChannelGroup.listen)
+DESCRIBED = [
+    (tofu.EngineOptions, LIMITS),
+    (tofu.ConnectOptions, CONNECT),
+    (tofu.ListenOptions, LISTEN),
+]
 
 
-def test_both_engines_have_the_same_limits() -> None:
-    assert options(blocking.Engine, "loop_factory") == options(tofu.Engine)
-
-
-def test_the_shortcuts_have_the_options_of_the_group() -> None:
-    assert options(tofu.connect, "pool_messages") == CONNECT
-    assert options(tofu.serve, "decide", "pool_messages", "task_status") == LISTEN
-
-
-@pytest.mark.parametrize(
-    ("which", "there"), [(tofu.ConnectOptions, CONNECT), (blocking.ListenOptions, LISTEN)]
-)
-def test_the_dictionaries_have_the_options_of_the_group(
-    which: type, there: dict[str, Option]
-) -> None:
+@pytest.mark.parametrize(("which", "there"), DESCRIBED)
+def test_the_dictionaries_have_the_options_there_are(which: type, there: dict[str, Option]) -> None:
     assert get_type_hints(which) == {name: option.kind for name, option in there.items()}
-    assert list(get_type_hints(which)) == list(there), "in the same order"
+    assert which.__required_keys__ == frozenset()  # type: ignore[attr-defined]
+
+
+def test_connecting_again_has_those_of_connecting_and_its_own() -> None:
+    again = get_type_hints(tofu.ReconnectOptions)
+    for name, kind in get_type_hints(tofu.ConnectOptions).items():
+        assert again.pop(name) == kind or name in {"headers", "body"}, "those may be functions"
+    assert set(again) == {"backoff", "on_failure"}
 
 
 @pytest.mark.parametrize(
-    ("functions", "which"),
+    ("which", "of"),
     [
-        (
-            [
-                tofu.reconnecting,
-                tofu.ChannelGroup.reconnecting,
-                blocking.connect,
-                blocking.reconnecting,
-                blocking.ChannelGroup.connect,
-                blocking.ChannelGroup.reconnecting,
-            ],
-            tofu.ConnectOptions,
-        ),
-        ([blocking.serve, blocking.ChannelGroup.listen], blocking.ListenOptions),
+        (tofu.ClientOptions, tofu.ConnectOptions),
+        (tofu.ReconnectingClientOptions, tofu.ReconnectOptions),
+        (tofu.ServerOptions, tofu.ListenOptions),
     ],
 )
-def test_all_else_takes_the_dictionaries(functions: list[Function], which: type) -> None:
-    for function in functions:
-        assert all_options(function) is which, function
-        assert not set(options(function)) & set(get_type_hints(which)), "none stands twice"
+def test_with_an_engine_of_its_own_there_are_those_of_the_engine(which: type, of: type) -> None:
+    assert not set(get_type_hints(of)) & set(LIMITS), "or one would be the other's"
+    assert get_type_hints(which) == get_type_hints(of) | get_type_hints(tofu.EngineOptions)
+
+
+@pytest.mark.parametrize(
+    ("function", "which"),
+    [
+        (tofu.Engine, OtherLimits),
+        (blocking.Engine, OtherLimits),
+        (blocking.ChannelGroup.connect, tofu.ConnectOptions),
+        (blocking.ChannelGroup.listen, tofu.ListenOptions),
+        (tofu.ChannelGroup.reconnecting, tofu.ReconnectOptions),
+        (blocking.ChannelGroup.reconnecting, tofu.ReconnectOptions),
+        (tofu.connect, tofu.ClientOptions),
+        (blocking.connect, tofu.ClientOptions),
+        (tofu.reconnecting, tofu.ReconnectingClientOptions),
+        (blocking.reconnecting, tofu.ReconnectingClientOptions),
+        (tofu.serve, tofu.ServerOptions),
+        (blocking.serve, tofu.ServerOptions),
+    ],
+)
+def test_all_else_takes_the_dictionaries(function: Function, which: type) -> None:
+    assert unpacked(function) is which
+    assert not set(options(function)) & set(get_type_hints(which)), "none stands twice"
+
+
+def test_both_engines_take_the_size_of_the_pool_without_its_name() -> None:
+    for engine in (tofu.Engine, blocking.Engine):
+        first = next(iter(inspect.signature(engine).parameters.values()))
+        assert (first.name, first.default) == ("pool_messages", LIMITS["pool_messages"].default)
+        assert first.kind is first.POSITIONAL_OR_KEYWORD
+
+
+def described(where: Any) -> set[str]:
+    return set(re.findall(r"^ +(\w+): ", inspect.getdoc(where) or "", re.MULTILINE))
 
 
 @pytest.mark.parametrize(
     "where",
-    [
-        tofu.ChannelGroup.connect,
-        tofu.ChannelGroup.listen,
-        tofu.connect,
-        tofu.serve,
-        tofu.Engine,
-        blocking.Engine,
-        tofu.ConnectOptions,
-        blocking.ListenOptions,
-    ],
+    [tofu.ChannelGroup.connect, tofu.ChannelGroup.listen, *(which for which, _ in DESCRIBED)],
 )
 def test_each_option_is_described_where_it_is_given(where: Any) -> None:
-    described = set(re.findall(r"^ +(\w+): ", inspect.getdoc(where) or "", re.MULTILINE))
-    named = get_type_hints(where) if is_typeddict(where) else options(where)
-    assert set(named) <= described
+    assert set(get_type_hints(where) if is_typeddict(where) else options(where)) <= described(where)
 
 
-def test_a_described_default_is_the_default() -> None:
-    for which, there in ((tofu.ConnectOptions, CONNECT), (blocking.ListenOptions, LISTEN)):
-        for name, number in re.findall(
-            r"^ +(\w+): .*; (\d+) by default", which.__doc__ or "", re.MULTILINE
-        ):
-            assert there[name].default == int(number)
+def test_those_of_connecting_again_are_described_where_they_differ() -> None:
+    assert described(tofu.ReconnectOptions) == {"headers", "body", "backoff", "on_failure"}
+
+
+@pytest.mark.parametrize(("which", "there"), DESCRIBED)
+def test_a_described_default_is_the_default(which: type, there: dict[str, Option]) -> None:
+    entry = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)  # a name, and what it is
+    named = {
+        name: number[1]
+        for name, words in entry.findall(inspect.getdoc(which) or "")
+        if (number := re.search(r"; (\d+)\s+by\s+default", words))
+    }
+    assert named
+    for name, number in named.items():
+        assert there[name].default == int(number), name

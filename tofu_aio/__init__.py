@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING
 from . import reactor
 from .messaging.backoff import Backoff
 from .messaging.channel import Channel
+from .messaging.connecting import Connecting
 from .messaging.deciding import Decide
 from .messaging.engine import Engine
 from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
+from .messaging.limits import EngineOptions
 from .messaging.listener import Listener
+from .messaging.options import (
+    ClientOptions,
+    ConnectOptions,
+    ListenOptions,
+    ReconnectingClientOptions,
+    ReconnectOptions,
+    ServerOptions,
+)
 from .messaging.peer import Certificate, Credentials, Peer
-from .messaging.reconnecting import ConnectOptions, Reconnecting
+from .messaging.reconnecting import Reconnecting
 from .messaging.shortcuts import connect, reconnecting, serve
 from .messaging.statistics import ChannelStatistics, EngineStatistics
 from .messaging.triggers import Triggers
@@ -89,12 +99,15 @@ __all__ = [
     "ChannelEnded",
     "ChannelGroup",
     "ChannelStatistics",
+    "ClientOptions",
     "CommunicationFailed",
     "ConnectFailed",
     "ConnectOptions",
+    "Connecting",
     "Credentials",
     "Decide",
     "Engine",
+    "EngineOptions",
     "EngineStatistics",
     "Exchange",
     "ExchangeFailed",
@@ -108,6 +121,7 @@ __all__ = [
     "InvalidMoreUsage",
     "InvalidOpCode",
     "ListenFailed",
+    "ListenOptions",
     "Listener",
     "ListenerState",
     "Loop",
@@ -126,10 +140,13 @@ __all__ = [
     "ProcessingFailed",
     "ProtocolViolation",
     "ReceiverUpdate",
+    "ReconnectOptions",
     "Reconnecting",
+    "ReconnectingClientOptions",
     "RecvFailed",
     "Role",
     "SendFailed",
+    "ServerOptions",
     "SetsockoptFailed",
     "ShutdownStarted",
     "State",

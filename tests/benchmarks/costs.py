@@ -72,11 +72,17 @@ async def measure() -> dict[str, float]:
     """All steps."""
     gate = ReadGate(Limits(), lambda _: False, lambda _: None)
     gate.open()
-    connection = Connection(gate, State.HELLO_AWAITED, 1)
-    channel = Channel(connection, lambda _: None, lambda _: None)
-    connection.connection_made(Sink())
-    connection.data_received(tofu.Message(tofu.OpCode.HELLO_REQUEST, message_id=1).encode())
-    channel.accept()
+
+    def open_channel(number: int) -> tuple[Connection, Channel]:
+        connection = Connection(gate, State.HELLO_AWAITED, number)
+        channel = Channel(connection, lambda _: None, lambda _: None)
+        connection.connection_made(Sink())
+        connection.data_received(tofu.Message(tofu.OpCode.HELLO_REQUEST, message_id=1).encode())
+        channel.accept()
+        return connection, channel
+
+    _, channel = open_channel(1)
+    connection, served = open_channel(2)  # one that has asked nothing, as a server's
     request = tofu.Message(tofu.OpCode.REQUEST, BODY, message_id=2)
     frame = request.encode()
     chunk = frame * 64
@@ -105,6 +111,7 @@ async def measure() -> dict[str, float]:
     def reply(count: int) -> None:
         async def run() -> None:
             for _ in range(count):
+                request._proto = 0  # a request is answered once: so it is a new one each time
                 await channel.reply(request, BODY)
 
         drive(run())
@@ -117,8 +124,8 @@ async def measure() -> dict[str, float]:
         drive(run())
 
     async def serve() -> None:
-        async for message in channel:
-            await channel.reply(message, message.body)
+        async for message in served:
+            await served.reply(message, message.body)
 
     def fed(protocol: asyncio.BufferedProtocol, messages: int) -> Callable[[int], None]:
         chunk = frame * messages

@@ -37,8 +37,9 @@ def nothing_left_behind(made_once: None) -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
-    # Those of names being looked up end by themselves, in their own time.
-    left = {t for t in set(threading.enumerate()) - threads if not t.name.startswith("asyncio_")}
+    # A loop's own, for looking up names and whatever else blocks, end in their own time.
+    own = ("asyncio_", "uvloop_")
+    left = {t for t in set(threading.enumerate()) - threads if not t.name.startswith(own)}
     assert not left, f"threads left behind: {left}"
     found = open_descriptors()
     assert len(found) <= len(descriptors), f"left behind: {found.items() - descriptors.items()}"
@@ -52,7 +53,8 @@ def engine(loop_factory: LoopFactory) -> Iterator[blocking.Engine]:
     gc.collect()
     left = engine.statistics()
     assert left.pool_free == left.pool_size, "permits left behind"
-    assert (left.channels, left.waiting) == (0, 0), "channels left behind"
+    assert (left.reserves, left.joining_bytes) == (0, 0), "reserves or bodies left behind"
+    assert (left.channels, left.waiting, left.over_share) == (0, 0, 0), "channels left behind"
 
 
 @pytest.fixture

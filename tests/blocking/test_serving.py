@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.test_faces import Pair
 from tofu_aio import State, Status, blocking
+from tofu_aio.messaging.limits import Limits
 from tofu_aio.reactor import LoopFactory
 
 
@@ -100,6 +102,59 @@ def test_reconnecting_brings_one_channel_after_another(
         serving.result()
     with pytest.raises(tofu.InvalidAddress):
         blocking.reconnecting("there")
+
+
+def test_what_reconnecting_sends_is_made_where_it_may_take_its_time(
+    engine: blocking.Engine, group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    """In no event loop's thread, unless it is asynchronous."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    made = iter(range(100))
+
+    def headers() -> dict[str, str]:
+        engine.create_group().close()  # refused in the engine's own thread
+        return {"Number": str(next(made))}
+
+    async def body() -> bytes:
+        return threading.current_thread().name.encode()
+
+    accepting = Beside(lambda: listener.accept(PATIENCE))
+    channels = group.reconnecting(nobody, listener.address, headers=headers, body=body)
+    with next(channels), accepting.result() as accepted:
+        assert accepted.hello.headers["Number"] == "1", "0 was for the first address"
+        assert accepted.hello.body == b"tofu_aio"
+    channels.close()
+
+
+def test_what_fails_to_be_made_is_raised_here(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    def fail() -> bytes:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        next(group.reconnecting(listener.address, body=fail))
+
+
+def test_each_shortcut_takes_the_limits_of_an_engine(loop_factory: LoopFactory) -> None:
+    limits: Any = {"pool_messages": 3, "channel_share": 0.5, "write_high_water": 1000}
+
+    def limits_of(engine: blocking.Engine) -> Limits:
+        return engine._engine._gate.limits
+
+    server = blocking.serve(echo, "tcp://127.0.0.1:0", loop_factory=loop_factory, **limits)
+    with server:
+        serving = Beside(server.serve_forever)
+        assert limits_of(server._engine) == Limits(**limits)
+        with blocking.connect(server.address, loop_factory=loop_factory, **limits) as channel:
+            assert channel._channel._connection._gate.limits == Limits(**limits)
+        channels = blocking.reconnecting(server.address, loop_factory=loop_factory, **limits)
+        with next(channels) as channel:
+            assert channel._channel._connection._gate.limits == Limits(**limits)
+        channels.close()
+        server.close()
+        serving.result()
 
 
 def test_a_server_handles_each_channel_in_a_thread(

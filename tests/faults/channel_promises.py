@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import tofu_aio as tofu
 from tests.faults.promises import Case, Promise, World, all_of, bodies_of, echo, finished, item
-from tests.messaging.peers import Pair, answers_of, connection_of, settled, turns, until
+from tests.messaging.peers import Pair, connection_of, held_up, remembered, settled, turns, until
 from tofu_aio import OpCode, State
 
 
@@ -45,7 +45,7 @@ async def receiving_without_a_permit(world: World) -> Promise:
     for number in range(7):
         theirs.post(item(b"%d" % number))
     held = [await mine.receive() for _ in range(4)]
-    await until(lambda: world.engine.statistics().waiting)
+    await until(lambda: held_up(world.engine))
     asyncio.get_running_loop().call_soon(held[0].release)
     outcome = yield mine.receive()
     for message in held:
@@ -109,16 +109,17 @@ async def requesting(world: World, **options: Any) -> Promise:
     mine, theirs = await world.pair()
     serving = asyncio.create_task(echo(theirs))
     outcome = yield mine.request(b"1", **options)
-    assert not answers_of(mine).requests
+    assert remembered(mine) == 0
     if outcome.completed:
         assert outcome.result.body == b"1"
         outcome.result.release()
     with await mine.request(b"2") as response:
         assert response.body == b"2"
     assert mine.statistics().late_responses == (1 if outcome.cancelled else 0)
-    assert not answers_of(mine)._abandoned
+    assert remembered(mine) == 0
     assert not mine._mailbox.items
-    assert world.engine.statistics().pool_free == 4
+    now = world.engine.statistics()
+    assert (now.pool_free, now.reserves) == (4, 0)
     await mine.aclose()
     await finished(serving)
 
@@ -128,8 +129,7 @@ async def requesting_in_vain(world: World) -> Promise:
     mine, theirs = await world.pair()
     outcome = yield mine.request(b"1", timeout=0.02)
     assert outcome.cancelled or isinstance(outcome.error, TimeoutError)
-    assert not answers_of(mine).requests
-    assert len(answers_of(mine)._abandoned) == 1
+    assert remembered(mine) == 0
     theirs.abort()
 
 
@@ -153,11 +153,11 @@ async def closing_while_starved(world: World) -> Promise:
     mine, theirs = await world.pair()
     for _ in range(9):
         theirs.post(item(b"unread"))
-    await until(lambda: world.engine.statistics().waiting)
+    await until(lambda: held_up(world.engine))
     receiving = asyncio.create_task(all_of(theirs))
     yield mine.aclose()
     await until(connection_of(mine).done.done)
-    assert world.engine.statistics().waiting == 0
+    assert held_up(world.engine) == 0
     await finished(receiving)
     await theirs.aclose()
 

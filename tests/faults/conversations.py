@@ -41,10 +41,11 @@ async def peers(kind: str) -> AsyncIterator[Peers]:
                 yield Peers(*(engine.create_group() for engine in engines), where)
     for engine in engines:
         left = engine.statistics()
-        if left.pool_free != left.pool_size:
+        if (left.pool_free, left.reserves) != (left.pool_size, 0):
             gc.collect()
             left = engine.statistics()
-        assert (left.pool_free, left.waiting, left.channels) == (left.pool_size, 0, 0), left
+        assert (left.pool_free, left.reserves, left.joining_bytes) == (left.pool_size, 0, 0), left
+        assert (left.waiting, left.over_share, left.channels) == (0, 0, 0), left
 
 
 async def follow(relay: Relay, flow: Flow | Posted, cut: Cut | None) -> None:

@@ -41,7 +41,7 @@ async def sending(world: World, step: Step) -> Promise:
     ((bodies, ended),) = await finished(hearing)
     assert bodies[0] == b"first"
     assert not ended or whole
-    assert not answers_of(mine)._exchanges
+    assert not answers_of(mine).exchanges
     await asyncio.gather(mine.aclose(), theirs.aclose())
 
 

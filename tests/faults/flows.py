@@ -303,8 +303,8 @@ STREAMS: Final = [
         "crossed byes",
         close_together,
         close_together,
-        ("", "hello/PeerDisconnected", "hello/PeerDisconnected", "hello/ChannelEnded"),
-        ("", "hello/PeerDisconnected", "hello/PeerDisconnected", "hello/ChannelEnded"),
+        ("", "hello/PeerDisconnected", "hello/ChannelEnded", "hello/ChannelEnded"),
+        ("", "hello/PeerDisconnected", "hello/ChannelEnded", "hello/ChannelEnded"),
         crossing=_CROSSED_BYES,
     ),
     Flow(
@@ -314,13 +314,13 @@ STREAMS: Final = [
         (
             "",
             _LOST,
-            "hello ChannelEnded/PeerDisconnected",
+            "hello ChannelEnded/ChannelEnded",
             "hello ChannelEnded/ChannelEnded",
         ),
         (
             "",
             _LOST,
-            "hello ChannelEnded/PeerDisconnected",
+            "hello ChannelEnded/ChannelEnded",
             "hello ChannelEnded/ChannelEnded",
         ),
         crossing=_CROSSED_BYES,

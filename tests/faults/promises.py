@@ -51,7 +51,8 @@ async def world() -> AsyncIterator[World]:
             await asyncio.gather(engine.aclose(), there.aclose())
     for each in (engine, there):
         left = each.statistics()
-        assert (left.pool_free, left.waiting, left.channels) == (left.pool_size, 0, 0), left
+        assert (left.pool_free, left.reserves, left.joining_bytes) == (left.pool_size, 0, 0), left
+        assert (left.waiting, left.over_share, left.channels) == (0, 0, 0), left
 
 
 def item(body: bytes = b"", *, op_code: OpCode = OpCode.SIGNAL) -> tofu.Message:

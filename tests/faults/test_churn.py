@@ -13,7 +13,7 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import open_descriptors
 from tests.faults.counting import COUNTS, FULL
-from tests.messaging.peers import RawPeer, hello, until
+from tests.messaging.peers import RawPeer, hello, turns, until
 from tofu_aio import OpCode
 from tofu_aio.messaging.numbers import RESTING
 
@@ -114,11 +114,13 @@ async def test_connects_and_disconnects_leave_nothing(
                 visits = [VISITS[number % len(VISITS)] for number in some]
                 await asyncio.gather(*(visit(group, listener.address) for visit in visits))
             await until(lambda: engine.statistics().channels == 1, "for the channels to close")
+            await turns(5)  # the handlers that waited for that end
 
-        def counts() -> tuple[int, int, int]:
+        def counts() -> tuple[int, int, int, int]:
             gc.collect()
-            pool_free = engine.statistics().pool_free
-            return len(open_descriptors()), len(asyncio.all_tasks()), pool_free
+            now = engine.statistics()
+            tasks = len(asyncio.all_tasks())
+            return len(open_descriptors()), tasks, now.pool_free, now.reserves
 
         tracemalloc.start()
         try:

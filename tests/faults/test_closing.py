@@ -104,10 +104,11 @@ async def test_an_engine_may_close_in_the_middle_of_everything(
                 tasks = await bustle(engine, raw_server, random, stack)
                 await turns(random.randrange(60))
             left = engine.statistics()
-            assert (left.channels, left.waiting) == (0, 0), seed
+            assert (left.channels, left.waiting, left.over_share) == (0, 0, 0), seed
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, ENDINGS), (seed, result)
         del tasks, result  # they keep what they were given
         gc.collect()
-        assert engine.statistics().pool_free == 4, seed
+        now = engine.statistics()
+        assert (now.pool_free, now.reserves, now.joining_bytes) == (4, 0, 0), seed
         COUNTS["engines closed in the middle of everything"] += 1

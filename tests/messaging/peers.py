@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import sys
@@ -15,6 +16,7 @@ import tofu_aio as tofu
 from tofu_aio.messaging.admission import Admission
 from tofu_aio.messaging.answers import Answers
 from tofu_aio.messaging.connection import Connection
+from tofu_aio.messaging.incoming import IncomingRequests
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
@@ -71,7 +73,35 @@ def connection_of(channel: tofu.Channel) -> Connection:
 
 def answers_of(channel: tofu.Channel) -> Answers:
     """What it has asked."""
-    return channel._answers or Answers()
+    return channel._answers or Answers(connection_of(channel))
+
+
+def heard_by(channel: tofu.Channel) -> IncomingRequests:
+    """What it knows of its peer's requests."""
+    return channel._incoming or IncomingRequests(connection_of(channel), channel._mailbox)
+
+
+def remembered(channel: tofu.Channel) -> int:
+    """How many requests, exchanges, and bodies in parts it knows, of either side's."""
+    asked, heard = answers_of(channel), heard_by(channel)
+    known = (asked.requests, asked.posted, asked.exchanges, asked._joins)
+    return sum(map(len, (*known, heard.parts, heard.exchanges, heard._scopes)))
+
+
+def held_up(engine: tofu.Engine) -> int:
+    """How many of its channels wait for room, because of others or of their own messages."""
+    now = engine.statistics()
+    return now.waiting + now.over_share
+
+
+def check_nothing_is_held(engine: tofu.Engine) -> None:
+    """All permits and reserves are back, and nobody waits for any, or for a response."""
+    gc.collect()
+    left = engine.statistics()
+    assert left.pool_free == left.pool_size, f"permits left behind: {left}"
+    held = (left.reserves, left.inbox, left.application, left.outgoing, left.joining_bytes)
+    assert held == (0, 0, 0, 0, 0), f"left behind: {left}"
+    assert (left.awaited, left.waiting, left.over_share) == (0, 0, 0), f"left behind: {left}"
 
 
 def transport_of(channel: tofu.Channel) -> asyncio.Transport:

@@ -134,6 +134,7 @@ async def test_a_group_listens_on_tcp_and_unix_sockets_at_once(
         (back,) = await get_plain(client, 1)
         assert back[:3] == ("engine", OpCode.HELLO_REQUEST, number)
         assert back[3] in {Status.CONNECT_FAILED, Status.UDS_PATH_NOT_FOUND}
+        assert await get_plain(client, 1) == [told(Status.CHANNEL_CLOSED, number)]
     await asyncio.gather(client.aclose(), server.aclose())
 
 
@@ -267,6 +268,7 @@ async def test_closing_sends_what_was_posted_then_byes_and_lets_nobody_in(what: 
         assert await get_plain(client, 1) == [
             ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi")
         ]
+        assert await get_plain(client, 1) == [told(Status.CHANNEL_CLOSED, number)]
         with pytest.raises(tofu.ChannelClosed):
             await server.receive()
 

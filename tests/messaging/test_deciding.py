@@ -12,10 +12,20 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, admission_of, frame, hello, settled, turns, until
-from tofu_aio import OpCode, State, Status
+from tests.messaging.peers import (
+    RawPeer,
+    RawServer,
+    admission_of,
+    frame,
+    hello,
+    settled,
+    turns,
+    until,
+)
+from tofu_aio import OpCode, Origin, State, Status
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import connection as connection_module
+from tofu_aio.protocol.op_code import pack_proto
 
 
 async def echo(channel: tofu.Channel) -> None:
@@ -217,16 +227,16 @@ async def test_a_rejection_is_read_by_whoever_talks_on(
                 Status.NOT_ALLOWED,
             )
             assert (answer.body, answer.message_id) == (b"no", 1)
-            assert not await peer.resets(), "it ends in order"
             assert not rejecting.done(), "the peer has not left"
-            peer.close()
+            peer.half_close()
             await rejecting
+            assert not await peer.resets(), "it ends in order"
 
 
-async def test_a_rejected_peer_that_stays_is_reset_in_time(
+async def test_a_rejected_peer_that_stays_is_closed_in_time(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "LINGER", 0.05)
     with await RawPeer.connect(listener.address) as peer:
         await peer.send(hello())
         server = await listener.receive_hello()
@@ -251,6 +261,47 @@ async def test_rejecting_may_be_cancelled(
         server.abort()  # it may have been cancelled before it began
         await peer.end()
     await until(lambda: engine.statistics().channels == 1)
+
+
+async def test_a_rejection_travels_with_the_engines_origin(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    """Where the Zig library looks for what failed; an acceptance is the application's."""
+    async with await group.listen(address) as listener:
+        for accepted in (True, False):
+            with await RawPeer.connect(listener.address) as peer:
+                await peer.send(hello(listener.address))
+                server = await listener.receive_hello()
+                rejecting = None
+                if accepted:
+                    server.accept()
+                else:
+                    rejecting = asyncio.create_task(server.reject("no"))
+                answer = await peer.message()
+                assert answer.op_code is OpCode.HELLO_RESPONSE
+                assert (answer.origin, answer.status) == (
+                    (Origin.APPLICATION, Status.SUCCESS)
+                    if accepted
+                    else (Origin.ENGINE, Status.NOT_ALLOWED)
+                )
+            if rejecting is not None:
+                await rejecting
+            server.abort()
+
+
+@pytest.mark.parametrize("origin", Origin)
+async def test_a_rejection_is_understood_whatever_its_origin(
+    group: tofu.ChannelGroup, raw_server: RawServer, origin: Origin
+) -> None:
+    connecting = asyncio.create_task(group.connect(raw_server.address))
+    with await raw_server.accept() as peer:
+        asked = await peer.message()
+        proto = pack_proto(OpCode.HELLO_RESPONSE, origin=origin)
+        await peer.send(
+            frame(proto, b"full", message_id=asked.message_id, status=Status.NOT_ALLOWED)
+        )
+        with pytest.raises(tofu.ConnectFailed, match=r"refused the channel: full \(not_allowed\)"):
+            await connecting
 
 
 async def test_a_plain_rejection_is_understood_by_messages(

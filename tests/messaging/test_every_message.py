@@ -20,8 +20,9 @@ from tests.messaging.peers import RawPeer, RawServer, frame, hello, until
 from tests.protocol.test_lifecycle import RECEIVED_MOVES, REGULAR, SENT_MOVES
 from tofu_aio import Message, OpCode, Origin, State, Status
 from tofu_aio.messaging import sockets
+from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.posted import PostedChannel
-from tofu_aio.protocol.lifecycle import BYE_SAID
+from tofu_aio.protocol.lifecycle import BYE_SAID, UNDECIDED
 from tofu_aio.protocol.op_code import MORE_BIT, ORIGIN_BIT
 
 AFTER_HELLO = [
@@ -67,6 +68,13 @@ class Life(NamedTuple):
             return None
         connection = member._connection
         return State.CLOSED if connection.end is not None else connection.decoder.state
+
+    @property
+    def connection(self) -> Connection:
+        """What is beneath it."""
+        member = self.group._members[self.number]
+        assert isinstance(member, PostedChannel)
+        return member._connection
 
     async def end(self) -> None:
         """Reset the channel. The application hears of that, unless it has not heard of it yet."""
@@ -219,6 +227,10 @@ async def came(life: Life, state: State, value: int, more: bool, data: bytes) ->
     if state is State.CLOSED:
         assert await life.peer.end() == b""  # and the fixtures see that nobody was told
         return
+    if state in UNDECIDED:
+        await until(lambda: life.connection.decoder.early)
+        assert life.state is state
+        return
     wrong_more = more and value < len(OpCode) and value not in REGULAR
     after = None if wrong_more else RECEIVED_MOVES.get((state, value))
     if after is not None:
@@ -291,6 +303,7 @@ async def posted(life: Life, state: State, op_code: OpCode, more: bool) -> None:
         sent = await life.peer.message()
         assert (sent.op_code, sent.more) == (op_code, more)
         if after is State.CLOSED:
+            life.peer.half_close()  # which said Bye, and is the first to go
             assert [notice.status for notice in await life.told()] == [Status.CHANNEL_CLOSED]
             assert await life.peer.end() == b""
         else:

@@ -16,16 +16,16 @@ from tests.messaging.conftest import Connect
 from tests.messaging.peers import (
     Pair,
     RawPeer,
-    answers_of,
     connection_of,
     frame,
+    held_up,
+    remembered,
     settled,
     transport_of,
     turns,
     until,
 )
 from tofu_aio import Message, OpCode, State, Status
-from tofu_aio.messaging import answers as answers_module
 from tofu_aio.messaging.exchange import Exchange
 from tofu_aio.protocol.op_code import MORE_BIT
 
@@ -45,10 +45,7 @@ async def answering(channel: tofu.Channel) -> Exchange:
 
 def under_way(*channels: tofu.Channel) -> int:
     """How many exchanges, and remains of such, the channels still know."""
-    return sum(
-        len(answers_of(channel)._exchanges) + len(answers_of(channel)._abandoned)
-        for channel in channels
-    )
+    return sum(remembered(channel) for channel in channels)
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +99,9 @@ async def test_an_upload_may_be_answered_by_a_plain_reply(tcp_pair: Pair) -> Non
     async with client.stream() as exchange:
         await exchange.finish(LONG)
         parts = [await server.receive() for _ in range(5)]
-        await server.reply(parts[0], b"thanks")
+        with pytest.raises(tofu.InvalidMoreUsage):
+            await server.reply(parts[0], b"too soon")
+        await server.reply(parts[-1], b"thanks")
         assert [part.body async for part in exchange] == [b"thanks"]
     assert b"".join(part.body for part in parts) == LONG
     assert [part.more for part in parts] == [True] * 4 + [False]
@@ -371,7 +370,8 @@ async def test_a_last_part_with_a_status_fails_the_other_side(
             assert failed.value.status is Status.ALLOCATION_FAILED
             assert failed.value.part is not None
             assert failed.value.part.headers == {"Free": "0"}
-        assert engine.statistics().pool_free == 7  # one is here still: the part "some"
+        held = engine.statistics()  # one is here still: the part "some", on its channel's reserve
+        assert (held.pool_free, held.reserves) == (8, 1)
         with pytest.raises(BrokenResourceError, match="disk full"):
             await asking.send(b"more")
         with pytest.raises(tofu.ExchangeFailed):
@@ -397,8 +397,8 @@ async def test_a_sender_learns_that_no_more_is_needed(
     ):
         async with client.stream() as asking:
             sender = await stuffed(asking, client)
-            first = await server.receive()
-            await server.reply(first, b"enough", status=Status.NOT_ALLOWED)
+            async with await answering(server) as answer:
+                await answer.finish(b"enough", status=Status.NOT_ALLOWED)
             with pytest.raises(tofu.ExchangeFailed, match="enough"):
                 await sender
         client.abort()
@@ -481,6 +481,7 @@ async def test_a_finished_exchange_may_be_left_and_used_no_more(tcp_pair: Pair) 
         with pytest.raises(ClosedResourceError, match="last part was sent"):
             await asking.finish()
         await answer.finish()
+        await settled(*tcp_pair)
         sent = [channel.statistics().sent for channel in tcp_pair]
         for exchange in (asking, answer):
             for _ in range(2):
@@ -497,24 +498,28 @@ async def test_what_was_received_but_not_looked_at_gives_its_permits_back(
     tcp_pair: Pair, engine: tofu.Engine
 ) -> None:
     async with both(tcp_pair) as (asking, answer):
-        for _ in range(5):
+        for _ in range(3):
             await asking.send(b"x")
         await settled(*tcp_pair)
-        assert engine.statistics().pool_free == 2
+        held = engine.statistics()
+        assert (held.pool_free, held.reserves) == (5, 1)
         await answer.aclose()
-        assert engine.statistics().pool_free == 8
+        held = engine.statistics()
+        assert (held.pool_free, held.reserves) == (8, 0)
 
 
-async def test_only_so_many_left_exchanges_are_remembered(
-    tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answers_module, "ABANDONED", 3)
+async def test_left_exchanges_are_not_remembered(tcp_pair: Pair) -> None:
     client, server = tcp_pair
-    for _ in range(5):
+    for _ in range(1500):
         async with client.stream() as asking:
             await asking.finish()
-        (await server.receive()).release()
-    assert len(answers_of(client)._abandoned) == 3
+            with await server.receive() as asked:
+                late = Message(OpCode.RESPONSE, b"late", message_id=asked.message_id)
+        server.post(late)  # not a reply: who gave up has said so
+    await server.signal(b"next")
+    assert (await client.receive()).body == b"next"
+    assert client.statistics().late_responses == 1500
+    assert under_way(client) == 0
 
 
 # --- the channel ends ----------------------------------------------------------------------
@@ -599,11 +604,11 @@ async def test_what_is_here_of_an_answer_goes_with_the_channel_that_is_closed_he
         await answer.send(b"1")
         await settled(*tcp_pair)
         await answer.aclose()
-        assert engine.statistics().pool_free == 7
+        assert engine.statistics().reserves == 1
         await end(tcp_pair)
         with pytest.raises(ClosedResourceError):
             await asking.receive()
-        assert engine.statistics().pool_free == 8
+        assert engine.statistics().reserves == 0
 
 
 async def test_an_answer_that_is_cut_off_is_delivered_as_far_as_it_came(tcp_pair: Pair) -> None:
@@ -811,13 +816,14 @@ async def test_an_exchange_that_nobody_reads_holds_its_sender_up_but_no_control(
     async with both(tcp_pair) as (asking, answer):
         sender = await stuffed(asking, client)
         stuck = engine.statistics()
-        assert (stuck.pool_free, stuck.waiting) == (0, 1)
-        assert len(answer._parts.items) <= stuck.pool_size
+        assert (stuck.pool_free, stuck.over_share) == (4, 1)  # it has its half, and its reserve
+        assert len(answer._parts.items) <= 5
         closing = [asyncio.create_task(channel.aclose()) for channel in tcp_pair]
         with pytest.raises(ClosedResourceError):
             await sender
         await asyncio.gather(*closing)
-    assert engine.statistics().pool_free == 8
+    left = engine.statistics()
+    assert (left.pool_free, left.reserves) == (8, 0)
 
 
 async def test_leaving_an_exchange_that_nobody_reads_lets_all_others_go_on(
@@ -878,7 +884,7 @@ async def test_parts_of_a_lost_peer_that_wait_for_permits_belong_to_their_exchan
         channel = await accepting
         parts = [frame(OpCode.REQUEST | MORE_BIT, b"%d" % n) for n in range(20)]
         await peer.send(b"".join(parts))
-        await until(lambda: engine.statistics().waiting)
+        await until(lambda: held_up(engine))
         await peer.reset()
         while channel.end is None:  # noticed by sending, while parts still wait for permits
             with contextlib.suppress(tofu.PeerDisconnected):

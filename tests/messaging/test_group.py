@@ -14,7 +14,7 @@ import pytest
 from anyio import BusyResourceError, ClosedResourceError
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, RawServer, frame, hello, settled, turns, until
+from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, settled, turns, until
 from tofu_aio import OpCode, State, Status
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import sockets
@@ -299,7 +299,7 @@ async def test_a_tofu_process_killed_while_it_sends(
     assert isinstance(listener.address, tofu.TcpAddress)
     with peer_process(FLOOD, listener.address.port) as process:
         channel = await listener.accept()
-        await until(lambda: engine.statistics().waiting == 1)
+        await until(lambda: held_up(engine) == 1)
         await settled(channel)
         process.kill()
     number = 0
@@ -390,7 +390,7 @@ async def test_messages_left_in_the_mailbox_give_their_permits_back(
     client = await connecting
     for _ in range(12):
         await client.signal()
-    await until(lambda: engine.statistics().waiting == 1)
+    await until(lambda: held_up(engine) == 1)
     await asyncio.gather(server.aclose(), client.aclose())
     await nothing_left(engine)
     with pytest.raises(tofu.ChannelClosed):

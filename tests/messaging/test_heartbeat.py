@@ -1,7 +1,7 @@
 """Heartbeats: who is alive is not lost, however silent; who is lost is not waited for.
 
-Where a test must know what a tick does, it ticks by hand, on channels whose own timer is an hour
-away. Where time must really pass, heartbeats that were heard are the clock.
+Where a test must know what a look does, it drives the engine's clock, on channels with heartbeats
+an hour apart. Where time must really pass, heartbeats that were heard are the clock.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -23,51 +25,72 @@ from tests.messaging.peers import (
     RawServer,
     connection_of,
     frame,
+    held_up,
     settled,
     transport_of,
     turns,
     until,
 )
 from tofu_aio import Message, OpCode, State, Status
+from tofu_aio.messaging.agreements import NO_EXTENSION
 from tofu_aio.messaging.connection import Connection
-from tofu_aio.messaging.heartbeat import Heartbeat, heartbeat_header, interval_asked
-from tofu_aio.protocol.text_headers import TextHeaders
+from tofu_aio.messaging.heartbeat import Heartbeats, Slot, Wheel
+from tofu_aio.messaging.home import Call, Home
 
 HOUR = 3600.0
 BEAT = frame(OpCode.SIGNAL, message_id=0)
 
 
-def heartbeat_of(channel: tofu.Channel) -> Heartbeat:
-    heartbeat = connection_of(channel)._heartbeat
-    assert heartbeat is not None
-    return heartbeat
+def heartbeats_of(channel: tofu.Channel) -> Heartbeats:
+    return connection_of(channel)._gate.heartbeats
 
 
-def tick(channel: tofu.Channel) -> None:
-    """What the timer would do, now."""
-    heartbeat = heartbeat_of(channel)
-    heartbeat.stop()
-    heartbeat._tick()
+def wheel_of(channel: tofu.Channel) -> Wheel:
+    """What has its heartbeats sent."""
+    interval = connection_of(channel).heartbeat
+    assert interval is not None
+    return heartbeats_of(channel)._wheels[interval]
+
+
+def slot_of(channel: tofu.Channel) -> Slot:
+    """Those that are looked at together with it."""
+    wheel = wheel_of(channel)
+    return wheel.slots[channel.number % wheel._size]
+
+
+def takes_part(channel: tofu.Channel) -> bool:
+    """Whether its peer is known to send heartbeats, and to want some."""
+    return connection_of(channel).decoder.heartbeats is True
+
+
+def time_passes(channel: tofu.Channel, at: float) -> None:
+    """Set the engine's clock to a time, and have the timer run out if it is due then."""
+    wheel, home = wheel_of(channel), connection_of(channel)._gate.home
+    home.time = lambda: at  # type: ignore[method-assign]
+    assert wheel._timer is not None
+    if wheel._at <= at:
+        wheel._timer.cancel()
+        wheel._tick()
+
+
+def look(channel: tofu.Channel) -> None:
+    """Let time pass until the channel has been looked at once more."""
+    wheel, slot = wheel_of(channel), slot_of(channel)
+    before = slot.looked
+    while slot.looked == before:
+        time_passes(channel, wheel._at)
 
 
 class Ear:
-    """Counts the heartbeats that a channel hears."""
+    """Counts the heartbeats that a channel hears, while its peer sends nothing else."""
 
     def __init__(self, channel: tofu.Channel) -> None:
-        self.heard = 0
-        decoder = connection_of(channel).decoder
-        assert decoder.on_heartbeat is not None
-        self._told = decoder.on_heartbeat
-        decoder.on_heartbeat = self._hear
-
-    def _hear(self) -> None:
-        self.heard += 1
-        self._told()
+        self._decoder = connection_of(channel).decoder
 
     async def hears(self, count: int) -> None:
         """Wait for so many more."""
-        enough = self.heard + count
-        await until(lambda: self.heard >= enough, f"for {count} heartbeats")
+        enough = self._decoder.offset + count * len(BEAT)
+        await until(lambda: self._decoder.offset >= enough, f"for {count} heartbeats")
 
 
 @asynccontextmanager
@@ -81,14 +104,13 @@ async def beating(
         )
     async with closing_both(*ends) as pair:
         if client or server:
-            await until(lambda: all(heartbeat_of(end)._timer for end in pair))
-            await settled(*pair)  # the first ones have been heard
+            await until(lambda: all(takes_part(end) for end in pair))
         yield pair
 
 
 @pytest.fixture
 async def slow_pair(group: tofu.ChannelGroup) -> AsyncIterator[Pair]:
-    """A channel with heartbeats, whose timers do not run out in a test."""
+    """A channel with heartbeats, whose timer does not run out in a test."""
     async with beating(group, client=HOUR) as pair:
         yield pair
 
@@ -104,11 +126,25 @@ async def with_raw_client(
         )
     with peer:
         await peer.send(BEAT)
-        assert (await peer.message()).message_id == 0
+        await until(lambda: takes_part(channel))
         try:
             yield peer, channel
         finally:
             channel.abort()
+
+
+@pytest.fixture
+def beats(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """Who sends a heartbeat, each time."""
+    told: list[Connection] = []
+    send = Connection.beat
+
+    def beat(connection: Connection) -> None:
+        told.append(connection)
+        send(connection)
+
+    monkeypatch.setattr(Connection, "beat", beat)
+    return told
 
 
 # --- agreeing --------------------------------------------------------------------------------
@@ -138,8 +174,9 @@ async def test_it_is_enough_that_one_end_asks_and_the_shorter_interval_counts(
 async def test_who_does_not_ask_has_none(group: tofu.ChannelGroup) -> None:
     async with beating(group, client=None) as pair:
         for end in pair:
-            assert connection_of(end)._heartbeat is None
+            assert connection_of(end).heartbeat is None
             assert "~heartbeat" not in end.hello.headers
+        assert not heartbeats_of(pair.client)._wheels
 
 
 async def test_a_plain_client_is_sent_none_and_may_be_silent(group: tofu.ChannelGroup) -> None:
@@ -172,10 +209,53 @@ async def test_a_plain_server_is_sent_none_and_may_be_silent(
     await channel.aclose()
 
 
-async def test_a_heartbeat_that_nobody_asked_for_breaks_the_protocol(
-    group: tofu.ChannelGroup, listener: tofu.Listener
+@pytest.mark.parametrize("heartbeat", [0.01, HOUR])
+async def test_a_server_that_sends_our_hello_back_has_agreed_to_nothing(
+    group: tofu.ChannelGroup, raw_server: RawServer, heartbeat: float
 ) -> None:
-    peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
+    """A Zig server may make the answer of the Hello, whose headers stay in it."""
+    connecting = asyncio.create_task(group.connect(raw_server.address, heartbeat=heartbeat))
+    with await raw_server.accept() as peer:
+        hello = await peer.message()
+        assert {"~connect_to", "~heartbeat", "~supports"} <= set(hello.headers)
+        back = hello.headers.encode()
+        await peer.send(frame(OpCode.HELLO_RESPONSE, b"", back, message_id=hello.message_id))
+        channel = await connecting
+        assert connection_of(channel).peer_supports == NO_EXTENSION
+        if heartbeat == HOUR:
+            for _ in range(20):
+                look(channel)
+        else:
+            async with beating(group, client=0.01) as clock:
+                await Ear(clock.client).hears(10)
+        assert channel.state is State.OPEN
+        await peer.send(frame(OpCode.BYE_REQUEST, message_id=2))
+        assert (await peer.message()).op_code is OpCode.BYE_RESPONSE, "no heartbeat was before it"
+    await channel.aclose()
+
+
+async def test_an_application_that_sends_the_hello_back_is_known_by_its_heartbeats(
+    group: tofu.ChannelGroup,
+) -> None:
+    """Its answer says nothing, but its engine does."""
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=None) as listener:
+        connecting = asyncio.create_task(group.connect(listener.address, heartbeat=0.01))
+        server = await listener.receive_hello()
+        server.accept(headers=server.hello.headers)
+        client = await connecting
+    async with closing_both(client, server):
+        await until(lambda: takes_part(client))
+        await Ear(client).hears(4)
+        await Ear(server).hears(4)
+
+
+async def test_a_heartbeat_that_nobody_asked_for_breaks_the_protocol(
+    group: tofu.ChannelGroup,
+) -> None:
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=None) as listener:
+        peer, channel = await asyncio.gather(
+            RawPeer.introduced(listener.address), listener.accept()
+        )
     with peer:
         await peer.send(BEAT)
         with pytest.raises(tofu.ProtocolViolation, match="SIGNAL has message id 0"):
@@ -196,83 +276,233 @@ async def test_an_interval_that_cannot_be_kept_is_refused(
     assert engine.statistics().channels == 0
 
 
-@pytest.mark.parametrize(
-    ("headers", "interval"),
-    [
-        ({}, None),
-        ({"~heartbeat": "5000"}, 5.0),
-        ([("a", "b"), ("~heartbeat", "10"), ("c", "d")], 0.01),
-        ({" ~heartbeat ": " 86400000 "}, 86400.0),
-        ([("~heartbeat", "20"), ("~heartbeat", "30")], 0.02),
-        ({"~heartbeat": "9"}, None),
-        ({"~heartbeat": "0"}, None),
-        ({"~heartbeat": "-5000"}, None),
-        ({"~heartbeat": "5e3"}, None),
-        ({"~heartbeat": "86400001"}, None),
-        ({"~heartbeat": "9" * 60000}, None),
-        ({"~heartbeat": "\u0665"}, None),
-        ({"x~heartbeat": "5000"}, None),
-        ({"a": "~heartbeat:5000"}, None),
-    ],
-)
-def test_what_a_hello_asks_for(
-    headers: dict[str, str] | list[tuple[str, str]], interval: float | None
+@pytest.mark.parametrize("word", ["", "fast", "AUTO"])
+async def test_a_word_that_is_no_interval_is_refused(group: tofu.ChannelGroup, word: str) -> None:
+    with pytest.raises(TypeError, match=f"^heartbeat is '{word}', no number: give .* seconds"):
+        await group.listen("tcp://127.0.0.1:0", heartbeat=word)  # type: ignore[arg-type]
+
+
+# --- by default ------------------------------------------------------------------------------
+
+
+def asked_in(hello: Message) -> tuple[str | None, str | None]:
+    """What a Hello, or an answer, says about itself."""
+    return hello.headers.get("~heartbeat"), hello.headers.get("~supports")
+
+
+async def test_by_default_tcp_has_them_and_unix_sockets_have_none(
+    group: tofu.ChannelGroup, transport_address: str
 ) -> None:
-    assert interval_asked(TextHeaders(headers).encode()) == interval
+    async with await group.listen(transport_address) as listener:
+        ends = await asyncio.gather(group.connect(listener.address), listener.accept())
+    tcp = transport_address.startswith("tcp")
+    async with closing_both(*ends) as pair:
+        for end in pair:
+            assert asked_in(end.hello) == ("20000" if tcp else None, "cancel,whole")
+            assert connection_of(end).heartbeat == (20.0 if tcp else None)
+            assert connection_of(end).decoder.heartbeats is (True if tcp else None)
 
 
-@pytest.mark.parametrize("seconds", [0.01, 0.0149, 1, 2.5, 86400])
-def test_what_is_asked_for_is_understood(seconds: float) -> None:
-    understood = interval_asked(TextHeaders(heartbeat_header(seconds)).encode())
-    assert understood == pytest.approx(seconds, abs=0.0005)
+async def test_unix_sockets_have_them_if_they_are_wanted(
+    group: tofu.ChannelGroup, socket_path: str
+) -> None:
+    async with await group.listen(f"uds://{socket_path}", heartbeat=7) as listener:
+        ends = await asyncio.gather(group.connect(listener.address), listener.accept())
+    async with closing_both(*ends) as pair:
+        assert asked_in(pair.client.hello) == ("7000", "cancel,whole")
+        assert [connection_of(end).heartbeat for end in pair] == [7.0, 7.0]
 
 
-# --- sending ---------------------------------------------------------------------------------
+async def test_of_two_defaults_neither_has_to_begin(
+    group: tofu.ChannelGroup, beats: list[Connection]
+) -> None:
+    """Both know by the Hellos: a channel that lives for a second costs no heartbeat."""
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        ends = await asyncio.gather(group.connect(listener.address), listener.accept())
+    async with closing_both(*ends) as pair:
+        await settled(*pair)
+        assert not beats
+        for end in pair:
+            look(end)
+            look(end)
+        assert set(beats) == {connection_of(end) for end in pair}
+
+
+# --- one timer for all -----------------------------------------------------------------------
 
 
 @pytest.fixture
-def beats(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
-    """Who sends a heartbeat, each time."""
-    told: list[Connection] = []
-    send = Connection.beat
+def timers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many timers of the wheels have not run out."""
+    handles: list[asyncio.TimerHandle] = []
+    begin = Home.call_later
 
-    def beat(connection: Connection) -> None:
-        told.append(connection)
-        send(connection)
+    def call_later(home: Home, seconds: float, call: Call) -> asyncio.TimerHandle:
+        handle = begin(home, seconds, call)
+        if isinstance(getattr(call, "__self__", None), Wheel):
+            handles.append(handle)
+        return handle
 
-    monkeypatch.setattr(Connection, "beat", beat)
-    return told
+    monkeypatch.setattr(Home, "call_later", call_later)
+    return lambda: sum(not handle.cancelled() for handle in handles)
+
+
+async def test_many_channels_have_one_timer_and_none_have_none(
+    group: tofu.ChannelGroup, timers: Callable[[], int]
+) -> None:
+    loop = asyncio.get_running_loop()
+    scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled", [])  # uvloop has another
+    before = sum(not handle.cancelled() for handle in scheduled)
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=HOUR) as listener:
+        pairs = [
+            await asyncio.gather(group.connect(listener.address, heartbeat=None), listener.accept())
+            for _ in range(40)
+        ]
+    ends = [end for pair in pairs for end in pair]
+    assert timers() == 1
+    assert sum(not handle.cancelled() for handle in scheduled) == before + bool(scheduled)
+    wheel = wheel_of(ends[0])
+    assert wheel._at == min(slot.due for slot in wheel.slots.values())
+    assert {id(connection_of(end).heartbeat) for end in ends} == {id(wheel.interval)}
+    await asyncio.gather(*(end.aclose() for end in ends))
+    await until(lambda: not group._members)
+    assert timers() == 0
+    assert not group._gate.heartbeats._wheels
+
+
+async def test_each_interval_has_a_timer(
+    group: tofu.ChannelGroup, timers: Callable[[], int]
+) -> None:
+    async with beating(group, client=HOUR) as first, beating(group, client=2 * HOUR) as second:
+        assert timers() == 2
+        assert wheel_of(first.client) is wheel_of(first.server)
+        assert wheel_of(first.client) is not wheel_of(second.client)
+
+
+async def test_a_look_is_at_a_part_of_many_channels(
+    group: tofu.ChannelGroup, beats: list[Connection]
+) -> None:
+    """So the heartbeats of all are not sent in one turn; nor after the loop was held up."""
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=HOUR) as listener:
+        pairs = [
+            await asyncio.gather(group.connect(listener.address, heartbeat=None), listener.accept())
+            for _ in range(40)
+        ]
+    ends = [end for pair in pairs for end in pair]
+    channel = ends[0]
+    wheel = wheel_of(channel)
+
+    def most_at_once() -> int:
+        """Of the heartbeats of two intervals; and each channel sends two, at least."""
+        beats.clear()
+        for end in ends:
+            connection_of(end).decoder.offset += 1  # a sign of life
+        most, until_then = 0, wheel._at + 2 * HOUR
+        while wheel._at < until_then:
+            before = len(beats)
+            time_passes(channel, wheel._at)
+            most = max(most, len(beats) - before)
+        counts = [beats.count(connection_of(end)) for end in ends]
+        assert 2 <= min(counts) <= max(counts) <= 3
+        return most
+
+    assert most_at_once() < len(ends) // 2
+    time_passes(channel, wheel._at + 10 * HOUR)
+    assert len({slot.looked for slot in wheel.slots.values()}) == 1
+    assert most_at_once() < len(ends) // 2
+    for end in ends:
+        end.abort()
+
+
+async def test_a_timer_that_runs_out_a_little_early_is_on_time(
+    group: tofu.ChannelGroup, beats: list[Connection]
+) -> None:
+    """As uvloop's do, which count milliseconds. Else it would be set again and again until then."""
+    async with with_raw_client(group) as (_, channel):
+        wheel = wheel_of(channel)
+        for _ in range(2):
+            connection_of(channel)._gate.home.time = lambda: wheel._at - 0.0005  # type: ignore[method-assign]
+            assert wheel._timer is not None
+            wheel._timer.cancel()
+            wheel._tick()
+        assert beats == [connection_of(channel)]
+
+
+def test_a_slot_gives_up_whoever_leaves_it_in_any_order() -> None:
+    class Link:
+        beat_after = beat_before = None
+
+    for order in permutations(range(4)):
+        slot = Slot(0.0, 1.0)
+        links: list[Any] = [Link() for _ in order]
+        for link in links:
+            slot.discard(link)
+            slot.add(link)
+        left = list(links)
+        for index in order:
+            assert list(slot) == left
+            assert slot
+            for _ in range(2):
+                slot.discard(links[index])
+            left.remove(links[index])
+        assert not slot
+        assert all(link.beat_after is link.beat_before is None for link in links)
+
+
+# --- sending ---------------------------------------------------------------------------------
 
 
 async def test_one_is_sent_when_nothing_else_was_for_an_interval(
     slow_pair: Pair, beats: list[Connection]
 ) -> None:
     channel = slow_pair.client
-    beats.clear()
-    tick(channel)
-    assert not beats, "half an interval after the first one"
-    for count in (1, 2):
-        tick(channel)
-        assert len(beats) == count
-        tick(channel)
-        assert len(beats) == count
+
+    def count() -> int:
+        return beats.count(connection_of(channel))
+
+    assert count() == 0
+    for expected in (1, 2):
+        look(channel)
+        assert count() == expected - 1, "half an interval after the last"
+        look(channel)
+        assert count() == expected
     await channel.signal()
-    tick(channel)
+    look(channel)
     await turns(2)  # the message is written
-    assert len(beats) == 2
+    assert count() == 2
     connection_of(channel).decoder.offset += 1  # the peer shows a sign of life
-    tick(channel)
-    assert len(beats) == 3, "the message may have been sent just after the tick before"
+    look(channel)
+    assert count() == 3, "the message may have been sent just after the look before"
 
 
 async def test_none_is_sent_while_messages_are(slow_pair: Pair, beats: list[Connection]) -> None:
     channel = slow_pair.client
-    beats.clear()
     for _ in range(5):
         await channel.signal()
         await turns(2)
-        tick(channel)
-    assert not beats
+        look(channel)
+    assert connection_of(channel) not in beats
+
+
+@pytest.mark.parametrize("intervals", [0.8, 1.7, 2.4])
+async def test_a_loop_whose_callbacks_take_long_sends_it_all_the_same(
+    group: tofu.ChannelGroup, beats: list[Connection], intervals: float
+) -> None:
+    """Its timer runs out once after each, and that is the time to send."""
+    async with beating(group, client=HOUR) as pair:
+        wheel = wheel_of(pair.client)
+        now = wheel._at
+        sent_at = dict.fromkeys(map(connection_of, pair), now)
+        for _ in range(8):
+            now += intervals * HOUR
+            beats.clear()
+            time_passes(pair.client, now)
+            sent_at.update(dict.fromkeys(beats, now))
+            assert max(now - at for at in sent_at.values()) < 3 * HOUR, "the peer's patience"
+            if intervals > 1.5:
+                assert len(beats) == 2, "each time"
+            for end in pair:
+                connection_of(end).decoder.offset += 1  # the other shows a sign of life
 
 
 async def test_none_waits_behind_what_cannot_be_sent(group: tofu.ChannelGroup) -> None:
@@ -284,7 +514,7 @@ async def test_none_waits_behind_what_cannot_be_sent(group: tofu.ChannelGroup) -
         queued = connection.queued_bytes
         for _ in range(20):
             connection.decoder.offset += 1  # the peer shows signs of life
-            tick(channel)
+            look(channel)
         assert connection.queued_bytes == queued
 
 
@@ -305,8 +535,8 @@ async def test_it_answers_nothing(slow_pair: Pair) -> None:
     """A chunk of requests and a heartbeat is answered as the requests alone would be."""
     client, server = slow_pair
     requests = asyncio.gather(*(client.request(b"%d" % n) for n in range(3)))
-    tick(client)
-    tick(client)
+    look(client)
+    look(client)
     for _ in range(3):
         with await server.receive() as message:
             await server.reply(message, message.body)
@@ -349,17 +579,17 @@ async def test_it_takes_three_intervals_at_least(group: tofu.ChannelGroup) -> No
     async with with_raw_client(group) as (peer, channel):
         decoder = connection_of(channel).decoder
         for _ in range(2):
-            tick(channel)  # this one sees that something has come since the last
+            look(channel)  # this one sees that something has come since the last
             for _ in range(5):
-                tick(channel)
+                look(channel)
             assert channel.state is State.OPEN
             before = decoder.offset
             await peer.send(BEAT)
             await until(lambda before=before: decoder.offset > before)  # type: ignore[misc]
         for _ in range(6):
-            tick(channel)
+            look(channel)
         assert channel.state is State.OPEN
-        tick(channel)
+        look(channel)
         assert channel.state is State.CLOSED
 
 
@@ -369,7 +599,7 @@ async def test_a_byte_is_a_sign_of_life(group: tofu.ChannelGroup) -> None:
         await peer.send(frame(body=bytes(1000))[:17])
         for held in range(17, 40):
             await until(lambda held=held: connection.decoder.held == held)  # type: ignore[misc]
-            tick(channel)
+            look(channel)
             await peer.send(b"\0")
         assert channel.state is State.OPEN
 
@@ -379,18 +609,18 @@ async def test_who_is_not_read_is_not_lost(group: tofu.ChannelGroup, engine: tof
     async with with_raw_client(group) as (peer, channel):
         for number in range(10):
             await peer.send(frame(message_id=number + 1))
-        await until(lambda: engine.statistics().waiting)
+        await until(lambda: held_up(engine))
         for _ in range(20):
-            tick(channel)
+            look(channel)
         assert channel.state is State.OPEN
         for _ in range(10):
             (await channel.receive()).release()
         await until(lambda: transport_of(channel).is_reading())
-        tick(channel)
+        look(channel)
         for _ in range(5):
-            tick(channel)
+            look(channel)
         assert channel.state is State.OPEN
-        tick(channel)
+        look(channel)
         assert channel.state is State.CLOSED
 
 
@@ -406,10 +636,20 @@ async def test_who_does_not_receive_is_not_lost(
         async with closing_both(client, server):
             for _ in range(4):
                 await client.signal()
-            await until(lambda: busy.statistics().waiting)
+            await until(lambda: held_up(busy))
             await Ear(client).hears(10)
             assert (client.state, server.state) == (State.OPEN, State.OPEN)
-            assert busy.statistics().waiting == 1
+            assert held_up(busy) == 1
+
+
+async def test_a_long_sleep_of_our_own_is_one_look(group: tofu.ChannelGroup) -> None:
+    async with with_raw_client(group) as (_, channel):
+        look(channel)
+        for _ in range(5):
+            time_passes(channel, slot_of(channel).due + 100 * HOUR)
+        assert channel.state is State.OPEN
+        look(channel)
+        assert channel.state is State.CLOSED
 
 
 async def test_a_loop_that_was_held_up_does_not_blame_the_peer(group: tofu.ChannelGroup) -> None:
@@ -437,19 +677,35 @@ async def test_who_said_bye_sends_none_and_still_hears(group: tofu.ChannelGroup)
             assert message.body == b"a last word"
 
 
+async def test_a_peer_that_has_gone_is_sent_none(
+    group: tofu.ChannelGroup, engine: tofu.Engine, beats: list[Connection]
+) -> None:
+    """Though the channel is not at its end before all that came has been received."""
+    async with with_raw_client(group) as (peer, channel):
+        await peer.send(b"".join(frame(message_id=number + 1) for number in range(7)))
+        await until(lambda: held_up(engine))
+        peer.half_close()
+        for _ in range(2):  # what is not read cannot tell of its end
+            (await channel.receive()).release()
+        await until(lambda: connection_of(channel).end)
+        for _ in range(4):
+            look(channel)
+        assert not beats
+
+
 async def test_a_peer_lost_after_our_half_close_is_lost(group: tofu.ChannelGroup) -> None:
     async with with_raw_client(group) as (peer, channel):
         await channel.send_eof()
         assert (await peer.message()).op_code is OpCode.BYE_REQUEST
         for _ in range(7):
-            tick(channel)
+            look(channel)
         with pytest.raises(tofu.PeerDisconnected, match="nothing came"):
             await channel.receive()
 
 
 @pytest.mark.parametrize("end", ["close", "abort", "lost", "bye"])
 async def test_its_timer_ends_with_the_channel(
-    group: tofu.ChannelGroup, slow_pair: Pair, end: str
+    group: tofu.ChannelGroup, timers: Callable[[], int], slow_pair: Pair, end: str
 ) -> None:
     client, server = slow_pair
     if end == "close":
@@ -458,17 +714,15 @@ async def test_its_timer_ends_with_the_channel(
         client.abort()
     elif end == "lost":
         for _ in range(7):
-            tick(client)
+            look(client)
     else:
         await client.send_eof()
         with pytest.raises(tofu.ChannelEnded):
             await server.receive()
         await server.aclose()
     await until(lambda: not group._members)
-    for channel in slow_pair:
-        timer = heartbeat_of(channel)._timer
-        assert timer is not None
-        assert timer.cancelled()
+    assert not group._gate.heartbeats._wheels
+    assert timers() == 0
 
 
 # --- as messages -----------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import random
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,12 +15,14 @@ import pytest
 
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
-from tests.messaging.peers import RawPeer, RawServer, frame, hello, turns, until
+from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, turns, until
 from tofu_aio import OpCode, Origin, Status
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import group as group_module
 from tofu_aio.messaging import sockets
+from tofu_aio.messaging.posted import PostedChannel
+from tofu_aio.protocol.op_code import pack_proto
 
 PATIENCE = 20
 
@@ -355,7 +359,7 @@ async def test_welcome_fails_with_a_status_and_the_reason(
     with socket.create_server(("127.0.0.1", 0)) as server:
         cases = [
             (f"tcp|127.0.0.1|{server.getsockname()[1]}", Status.LISTEN_FAILED, b"in use"),
-            ("tcp|no.such.host.invalid|1", Status.INVALID_ADDRESS, b"has no address"),
+            ("tcp|no.such.host.invalid|1", Status.LISTEN_FAILED, b"has no address"),
             ("tcp|203.0.113.1|0", Status.LISTEN_FAILED, b"not an address of this machine"),
         ]
         if HAS_UDS:
@@ -386,7 +390,7 @@ async def test_hello_fails_by_coming_back(
     cases = [
         (f"tcp|127.0.0.1|{free}", Status.CONNECT_FAILED),
         ("tcp|127.0.0.1|0", Status.WRONG_ADDRESS),
-        ("tcp|no.such.host.invalid|1", Status.INVALID_ADDRESS),
+        ("tcp|no.such.host.invalid|1", Status.CONNECT_FAILED),
     ]
     if HAS_UDS:
         cases += [
@@ -405,8 +409,43 @@ async def test_hello_fails_by_coming_back(
         )
         assert (back.message_id, back.channel_number) == (header.message_id, header.channel_number)
         assert (back.headers, back.body) == ({"~connect_to": where, "User": "Ada"}, b"hi")
-        await until(lambda: engine.statistics().channels == 0)
+        last = await get(group)
+        assert (last.op_code, last.origin, last.status) == (
+            OpCode.SIGNAL,
+            Origin.ENGINE,
+            Status.CHANNEL_CLOSED,
+        )
+        assert (last.message_id, last.channel_number) == (header.message_id, header.channel_number)
+        assert engine.statistics().channels == 0
+        with pytest.raises(tofu.InvalidChannelNumber):
+            group.post(message(OpCode.BYE_SIGNAL, header.channel_number))
     await nothing_more(group)
+
+
+async def test_channel_closed_has_the_id_of_what_made_the_channel(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    """Of one's own Hello or Welcome, however the channel ends; one that a peer made has none."""
+    server = engine.create_group()
+    welcomed = server.post(welcome("tcp://127.0.0.1:0"))
+    where = (await get(server)).headers["~listen_on"]
+    greeted = group.post(message(OpCode.HELLO_REQUEST, headers={"~connect_to": where}))
+    s = (await get(server)).channel_number
+    server.post(message(OpCode.HELLO_RESPONSE, s))
+    assert (await get(group)).op_code is OpCode.HELLO_RESPONSE
+    group.post(message(OpCode.BYE_REQUEST, greeted.channel_number))
+    await get(server)
+    server.post(message(OpCode.BYE_RESPONSE, s))
+    server.post(message(OpCode.BYE_REQUEST, welcomed.channel_number))
+    assert (await get(group)).op_code is OpCode.BYE_RESPONSE
+    last = await get(group)
+    assert (last.status, last.message_id) == (Status.CHANNEL_CLOSED, greeted.message_id)
+    ids = {}
+    for _ in range(2):
+        last = await get(server)
+        assert last.status is Status.CHANNEL_CLOSED
+        ids[last.channel_number] = last.message_id
+    assert ids == {s: 0, welcomed.channel_number: welcomed.message_id}
 
 
 async def test_a_hello_that_takes_too_long_comes_back(
@@ -421,6 +460,7 @@ async def test_a_hello_that_takes_too_long_comes_back(
     assert await get_plain(group, 1) == [
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi")
     ]
+    assert await get_plain(group, 1) == [told(Status.CHANNEL_CLOSED, number)]
     await nothing_more(group)
 
 
@@ -504,6 +544,93 @@ async def test_an_opening_can_be_given_up_before_it_is_connected(
     with await raw_server.accept() as peer:
         assert await peer.end() == b""
     await until(lambda: not group._opening)
+    await nothing_more(group)
+
+
+@pytest.mark.parametrize("outcome", ["fails", "is cancelled", "breaks"])
+async def test_an_opening_that_was_given_up_and_fails_then_is_told_once(
+    group: tofu.ChannelGroup,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_goes_unheard: list[dict[str, object]],
+    outcome: str,
+) -> None:
+    connected: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+
+    async def connect(*_: object) -> socket.socket:
+        return await connected
+
+    monkeypatch.setattr(sockets, "connect", connect)
+    number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
+    await turns(3)
+    group.post(message(OpCode.BYE_SIGNAL, number))
+    if outcome == "fails":
+        connected.set_exception(tofu.ConnectFailed("nobody is there"))
+    elif outcome == "is cancelled":
+        connected.cancel()
+    else:
+        connected.set_exception(RuntimeError("a fault of ours"))
+    assert await get_plain(group, 2) == [
+        ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
+        told(Status.CHANNEL_CLOSED, number),
+    ]
+    await until(lambda: not group._opening)
+    await nothing_more(group)
+    if outcome == "breaks":
+        gc.collect()
+        assert "a fault of ours" in str(nothing_goes_unheard.pop())
+
+
+async def test_an_opening_that_breaks_is_told_as_well(
+    group: tofu.ChannelGroup,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_goes_unheard: list[dict[str, object]],
+) -> None:
+    """By a fault of ours, which the loop is told of: the application waits for the Hello."""
+
+    async def connect(*_: object) -> socket.socket:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(sockets, "connect", connect)
+    number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
+    assert await get_plain(group, 2) == [
+        ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
+        told(Status.CHANNEL_CLOSED, number),
+    ]
+    await until(lambda: not group._opening)
+    gc.collect()
+    assert "a fault of ours" in str(nothing_goes_unheard.pop())
+
+
+async def test_an_opening_whose_number_is_anothers_by_now_ends_quietly(
+    group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was given up may go on connecting while a thousand channels come and go."""
+    loop = asyncio.get_running_loop()
+    connected: asyncio.Future[socket.socket] = loop.create_future()
+    listening: asyncio.Future[socket.socket] = loop.create_future()
+
+    async def connect(*_: object) -> socket.socket:
+        return await connected
+
+    async def listen(*_: object) -> socket.socket:
+        return await listening
+
+    monkeypatch.setattr(sockets, "connect", connect)
+    monkeypatch.setattr(sockets, "listen", listen)
+    number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
+    await turns(1)
+    group.post(message(OpCode.BYE_SIGNAL, number))
+    await get_plain(group, 2)
+    group._numbers._resting.clear()
+    monkeypatch.setattr(random, "randint", lambda *_: number)
+    assert group.post(welcome("tcp://127.0.0.1:1")).channel_number == number
+    connected.set_exception(tofu.ConnectFailed("nobody is there"))
+    await turns(5)
+    assert list(group._opening) == [number]
+    assert engine.statistics().channels == 1
+    listening.set_exception(tofu.ListenFailed("somebody is there"))
+    assert (await get(group)).status is Status.LISTEN_FAILED
+    await until(lambda: engine.statistics().channels == 0)
     await nothing_more(group)
 
 
@@ -602,7 +729,7 @@ async def test_who_is_not_answered_is_a_stranger(
 async def test_a_refused_peer_that_stays_is_closed_in_time(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "LINGER", 0.05)
     _, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as peer:
         await peer.send(hello())
@@ -667,6 +794,133 @@ async def test_messages_never_sent_come_back_in_order(
     ]
 
 
+def cut(group: tofu.ChannelGroup, number: int) -> None:
+    """Break a connection as a failed write does: what is posted now, this turn, cannot leave."""
+    channel = group._members[number]
+    assert isinstance(channel, PostedChannel)
+    transport = channel._connection._transport
+    assert transport is not None
+    transport.abort()
+
+
+async def test_what_is_posted_in_the_turn_of_the_loss_comes_back_before_the_end(
+    ends: Ends,
+) -> None:
+    _, server, _, _, _, where = ends
+    peer, s = await said_hello(where, server)
+    server.post(message(OpCode.HELLO_RESPONSE, s))
+    await peer.message()
+    cut(server, s)
+    for body in (b"1", b"2"):
+        server.post(message(OpCode.REQUEST, s, body))
+    assert await get_plain(server, 4) == [
+        ("engine", OpCode.REQUEST, s, Status.PEER_DISCONNECTED, b"1"),
+        ("engine", OpCode.REQUEST, s, Status.PEER_DISCONNECTED, b"2"),
+        told(Status.PEER_DISCONNECTED, s),
+        told(Status.CHANNEL_CLOSED, s),
+    ]
+    peer.close()
+
+
+async def test_a_byes_answer_that_cannot_leave_comes_back_before_the_end(ends: Ends) -> None:
+    """Both have said Bye, so the channel has ended; and of that only one notice may tell."""
+    _, server, _, _, _, where = ends
+    peer, s = await said_hello(where, server)
+    server.post(message(OpCode.HELLO_RESPONSE, s))
+    await peer.message()
+    await peer.send(frame(OpCode.BYE_REQUEST))
+    await get(server)
+    cut(server, s)
+    server.post(message(OpCode.SIGNAL, s, b"last words"))
+    server.post(message(OpCode.BYE_RESPONSE, s, b"bye"))
+    assert await get_plain(server, 3) == [
+        ("engine", OpCode.SIGNAL, s, Status.SEND_FAILED, b"last words"),
+        ("engine", OpCode.BYE_RESPONSE, s, Status.SEND_FAILED, b"bye"),
+        told(Status.CHANNEL_CLOSED, s),
+    ]
+    peer.close()
+
+
+async def test_a_rejection_that_cannot_leave_comes_back_before_the_end(ends: Ends) -> None:
+    _, server, _, _, _, where = ends
+    peer, s = await said_hello(where, server)
+    cut(server, s)
+    server.post(message(OpCode.HELLO_RESPONSE, s, b"no", status=Status.NOT_ALLOWED))
+    assert await get_plain(server, 2) == [
+        ("engine", OpCode.HELLO_RESPONSE, s, Status.SEND_FAILED, b"no"),
+        told(Status.CHANNEL_CLOSED, s),
+    ]
+    peer.close()
+
+
+# --- rejections, as the Zig library reads them -------------------------------------------------
+
+
+async def said_hello(
+    where: tofu.Address, server: tofu.ChannelGroup, message_id: int = 1
+) -> tuple[RawPeer, int]:
+    """A peer by hand that waits for the answer to its Hello, and its channel's number."""
+    peer = await RawPeer.connect(where)
+    await peer.send(hello(where, message_id))
+    return peer, (await get(server)).channel_number
+
+
+@pytest.mark.parametrize("status", [Status.SUCCESS, Status.NOT_ALLOWED, Status.SHUTDOWN_STARTED])
+async def test_a_rejection_travels_with_the_engines_origin(ends: Ends, status: Status) -> None:
+    """A Zig client looks for a failure among what its engine says; a yes is an application's."""
+    _, server, _, _, _, where = ends
+    peer, s = await said_hello(where, server)
+    header = server.post(message(OpCode.HELLO_RESPONSE, s, b"words", status=status))
+    origin = Origin.ENGINE if status else Origin.APPLICATION
+    assert (header.op_code, header.status, header.origin) == (
+        OpCode.HELLO_RESPONSE,
+        status,
+        origin,
+    )
+    answer = await peer.message()
+    assert (answer.op_code, answer.status, answer.origin) == (
+        OpCode.HELLO_RESPONSE,
+        status,
+        origin,
+    )
+    assert (answer.message_id, answer.body) == (1, b"words")
+    peer.close()
+    if not status:
+        assert await get_plain(server, 1) == [told(Status.PEER_DISCONNECTED, s)]
+    assert await get_plain(server, 1) == [told(Status.CHANNEL_CLOSED, s)]
+
+
+@pytest.mark.parametrize("op_code", [OpCode.REQUEST, OpCode.RESPONSE, OpCode.SIGNAL])
+async def test_nothing_else_that_has_a_status_does(ends: Ends, op_code: OpCode) -> None:
+    _, server, _, _, _, where = ends
+    peer, s = await said_hello(where, server)
+    server.post(message(OpCode.HELLO_RESPONSE, s))
+    await peer.message()
+    server.post(message(op_code, s, message_id=7, more=True, status=Status.PROCESSING_FAILED))
+    sent = await peer.message()
+    assert (sent.op_code, sent.more, sent.origin) == (op_code, True, Origin.APPLICATION)
+    peer.close()
+    await get_plain(server, 2)
+
+
+@pytest.mark.parametrize("origin", Origin)
+async def test_a_rejection_is_the_peers_whatever_its_origin(
+    group: tofu.ChannelGroup, raw_server: RawServer, origin: Origin
+) -> None:
+    """It is the answer of another program: what our own engine has to say it cannot say."""
+    number = group.post(greeting(raw_server.address)).channel_number
+    with await raw_server.accept() as peer:
+        asked = await peer.message()
+        proto = pack_proto(OpCode.HELLO_RESPONSE, origin=origin)
+        status = Status.CHANNEL_CLOSED
+        await peer.send(frame(proto, b"no", message_id=asked.message_id, status=status))
+    assert await get_plain(group, 3) == [
+        ("peer", OpCode.HELLO_RESPONSE, number, Status.CHANNEL_CLOSED, b"no"),
+        told(Status.PEER_DISCONNECTED, number),
+        told(Status.CHANNEL_CLOSED, number),
+    ]
+
+
 # --- the pool ----------------------------------------------------------------------------------
 
 
@@ -676,7 +930,7 @@ async def test_an_exhausted_pool_is_told_once(ends: Ends, engine: tofu.Engine) -
     for number in (c, other_c):
         for count in range(10):
             client.post(message(OpCode.SIGNAL, number, b"%d" % count))
-    await until(lambda: engine.statistics().waiting == 2)
+    await until(lambda: held_up(engine) == 2)
     await turns(10)
     told_empty = told(Status.POOL_EMPTY, 0)
     heard = await get_plain(server, 21)
@@ -687,17 +941,17 @@ async def test_an_exhausted_pool_is_told_once(ends: Ends, engine: tofu.Engine) -
     # And again once it has recovered.
     for _ in range(9):
         client.post(message(OpCode.SIGNAL, c))
-    await until(lambda: engine.statistics().waiting == 1)
+    await until(lambda: held_up(engine) == 1)
     assert (await get_plain(server, 10)).count(told_empty) == 1
 
 
 async def test_closing_goes_through_with_the_pool_empty(ends: Ends, engine: tofu.Engine) -> None:
     client, server, c, s, _, _ = ends
-    held = []
-    for _ in range(8):
-        client.post(message(OpCode.SIGNAL, c))
-        held.append(await get(server))
-    assert engine.statistics().pool_free == 0
+    client.post(message(OpCode.SIGNAL, c))
+    held = [await get(server), *(engine.get(tofu.Allocation.POOL_ONLY) for _ in range(8))]
+    assert all(held)
+    now = engine.statistics()
+    assert (now.pool_free, now.reserves) == (0, 1), "nothing is left that its channel might use"
     client.post(message(OpCode.BYE_REQUEST, c))
     assert await get_plain(server, 1) == [("peer", OpCode.BYE_REQUEST, s, Status.SUCCESS, b"")]
     server.post(message(OpCode.BYE_RESPONSE, s))
@@ -748,7 +1002,7 @@ async def test_a_process_may_have_many_engines() -> None:
         c, s = await opened(client, server, where)
         for _ in range(3):
             client.post(message(OpCode.SIGNAL, c))
-        await until(lambda: other.statistics().waiting == 1)
+        await until(lambda: held_up(other) == 1)
         assert one.statistics().pool_free == 2
         server.post(message(OpCode.SIGNAL, s, b"unhindered"))
         assert (await get(client)).body == b"unhindered"

@@ -30,7 +30,7 @@ Reconnect = Callable[..., tofu.Reconnecting]
 def reconnect(request: pytest.FixtureRequest, group: tofu.ChannelGroup) -> Reconnect:
     """Both ways to get one, without long waits."""
     make = tofu.reconnecting if request.param == "own engine" else group.reconnecting
-    return lambda address, **options: make(address, **{"backoff": SOON, **options})
+    return lambda *addresses, **options: make(*addresses, **{"backoff": SOON, **options})
 
 
 @asynccontextmanager
@@ -47,6 +47,22 @@ async def serving(
         t.start_soon(listener.serve, handler or say_number)
         yield listener
         t.cancel_scope.cancel()
+
+
+def nobody_there() -> tofu.Address:
+    """An address at which nobody listens."""
+    with RawServer() as server:
+        return tofu.parse_address(server.address)
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What the log was told, but for asyncio's complaints about a slow machine."""
+    return [record for record in caplog.records if record.name.startswith("tofu_aio")]
+
+
+def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """What it was told at one level."""
+    return [record.getMessage() for record in ours(caplog) if record.levelno == level]
 
 
 async def wait_for_end(channel: tofu.Channel) -> None:
@@ -118,14 +134,169 @@ async def test_the_pool_can_be_chosen(group: tofu.ChannelGroup) -> None:
         tofu.reconnecting(listener.address, pool_messages=0)
 
 
+# --- made for each attempt -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_functions_make_headers_and_body_for_each_attempt(
+    reconnect: Reconnect, raw_server: RawServer, kind: str
+) -> None:
+    """Also for one that fails: the token of the next one is as fresh."""
+    made = iter(range(100))
+
+    def body() -> bytes:
+        return b"%d" % next(made)
+
+    async def headers() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return {"Token": str(next(made))}
+
+    async def body_later() -> bytes:
+        return body()
+
+    channels = reconnect(
+        raw_server.address,
+        headers=headers if kind == "async" else lambda: {"Token": str(next(made))},
+        body=body_later if kind == "async" else body,
+    )
+    connecting = asyncio.create_task(anext(channels))
+    for attempt in range(3):
+        with await raw_server.accept() as peer:
+            hello = await peer.message()
+            assert hello.headers["Token"] == str(2 * attempt)
+            assert hello.body == b"%d" % (2 * attempt + 1)
+            if attempt == 2:
+                await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=hello.message_id))
+                (await connecting).abort()
+
+
+class EnoughError(Exception):
+    """What a program gives up with."""
+
+
+@pytest.mark.parametrize("error", [EnoughError, tofu.ConnectFailed, tofu.ChannelClosed])
+@pytest.mark.parametrize("which", ["headers", "body"])
+async def test_what_such_a_function_raises_ends_it(
+    reconnect: Reconnect, raw_server: RawServer, error: type[Exception], which: str
+) -> None:
+    """Even what would be retried, and what would end it quietly, if connecting raised it."""
+    failures: list[tofu.TofuError] = []
+
+    def give_up() -> bytes:
+        raise error("no token")
+
+    options = {which: give_up, "on_failure": failures.append}
+    with pytest.raises(error, match="no token"):
+        await anext(reconnect(raw_server.address, **options))
+    assert not failures
+
+
+async def test_what_such_a_function_makes_must_fit(
+    reconnect: Reconnect, raw_server: RawServer
+) -> None:
+    with pytest.raises(tofu.InvalidMessage):
+        await anext(reconnect(raw_server.address, headers=lambda: {"a": "b\r\nc"}))
+    with pytest.raises(TypeError, match="body"):
+        await anext(reconnect(raw_server.address, body=lambda: "text"))
+
+
+# --- several addresses -----------------------------------------------------------------------
+
+
+async def test_addresses_are_tried_in_turn_and_the_wait_is_for_all_of_them(
+    reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits, failures = Waits(), list[str]()
+    addresses = [nobody_there(), nobody_there(), nobody_there()]
+
+    def failed(error: tofu.TofuError) -> None:
+        failures.append(str(error))
+        if len(failures) == 9:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        await anext(reconnect(*addresses, backoff=waits.backoff(), on_failure=failed))
+    tried = [next(a for a in addresses if f"{a}:" in failure) for failure in failures]
+    assert tried == addresses * 3
+    assert waits.bounds == [1, 2], "between the rounds"
+    (warning,) = said(caplog, logging.WARNING)
+    assert all(str(address) in warning for address in addresses)
+
+
+async def test_the_one_that_works_is_the_first_from_then_on(
+    reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tofu_aio.messaging.reconnecting")
+    failures: list[tofu.TofuError] = []
+    down = nobody_there()
+    async with serving(group) as one, serving(group) as other:
+        channels = reconnect(down, one.address, other.address, on_failure=failures.append)
+        for _ in range(3):
+            channel = await anext(channels)
+            assert channel.peer.address == one.address
+            await wait_for_end(channel)
+        assert len(failures) == 1
+        await one.aclose()
+        channel = await anext(channels)
+        assert channel.peer.address == other.address
+        await wait_for_end(channel)
+        assert len(failures) == 2, "it began with the one that had worked"
+        await channels.aclose()
+    assert not ours(caplog), "somebody was there all the time"
+
+
+async def test_after_the_last_comes_the_first(
+    reconnect: Reconnect, group: tofu.ChannelGroup
+) -> None:
+    async with serving(group) as one, serving(group) as other:
+        channels = reconnect(one.address, other.address)
+        for listener, leaves in ((one, True), (other, False), (other, True)):
+            channel = await anext(channels)
+            assert channel.peer.address == listener.address
+            await wait_for_end(channel)
+            if leaves:
+                await listener.aclose()
+        async with await group.listen(one.address) as back:
+            connecting = asyncio.create_task(anext(channels))
+            server = await back.accept()
+            client = await connecting
+            await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_one_that_accepts_and_drops_is_no_longer_the_first(
+    reconnect: Reconnect, group: tofu.ChannelGroup
+) -> None:
+    async def drop(channel: tofu.Channel) -> None:
+        channel.abort()
+
+    async with serving(group, drop) as bad, serving(group) as good:
+        channels = reconnect(bad.address, good.address, backoff=Waits().backoff())
+        channel = await anext(channels)
+        with pytest.raises(tofu.PeerDisconnected):
+            await channel.receive()
+        for _ in range(2):
+            channel = await anext(channels)
+            assert channel.peer.address == good.address
+            await wait_for_end(channel)
+        await channels.aclose()
+
+
+async def test_each_address_is_looked_at_before_any_is_tried(reconnect: Reconnect) -> None:
+    with pytest.raises(tofu.InvalidAddress, match="port is missing"):
+        reconnect("tcp://127.0.0.1:1", "tcp://localhost")
+    with pytest.raises(TypeError, match=r"text or an Address, not \['tcp"):
+        reconnect(["tcp://127.0.0.1:1"])
+
+
 # --- failing ---------------------------------------------------------------------------------
 
 
 async def test_it_goes_on_until_somebody_listens_and_tells_why_it_could_not(
     reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with RawServer() as nobody:
-        where = nobody.address
+    """To on_failure each time; to the log once when it begins and once when it is over."""
+    caplog.set_level(logging.DEBUG, "tofu_aio.messaging.reconnecting")
+    where = nobody_there()
     failures: list[tofu.TofuError] = []
     starting: list[asyncio.Task[tofu.Listener]] = []
 
@@ -144,9 +315,35 @@ async def test_it_goes_on_until_somebody_listens_and_tells_why_it_could_not(
     assert len(failures) >= 3
     assert all(isinstance(error, tofu.ConnectFailed) for error in failures)
     assert "nobody is listening there" in str(failures[0])
-    logged = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert logged[:3] == [f"attempt {n + 1} to connect failed: {failures[n]}" for n in range(3)]
-    assert len(logged) == len(failures)
+    (warning,) = said(caplog, logging.WARNING)
+    assert warning == f"no connection, trying until there is one: {failures[0]}"
+    (over,) = said(caplog, logging.INFO)
+    assert over.startswith(f"connected to {where} after ")
+    assert over.endswith(f" s, at attempt {len(failures) + 1}")
+    assert said(caplog, logging.DEBUG) == [
+        f"attempt {number} to connect failed: {error}" for number, error in enumerate(failures, 1)
+    ]
+
+
+async def test_each_outage_is_told_of_and_no_channel_that_came_at_once(
+    reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tofu_aio.messaging.reconnecting")
+    failed = asyncio.Event()
+    listener = await group.listen("tcp://127.0.0.1:0")
+    channels = reconnect(listener.address, on_failure=lambda _: failed.set())
+    for outages in (0, 1, 2):
+        failed.clear()
+        connecting = asyncio.create_task(anext(channels))
+        if outages:
+            await failed.wait()
+            listener = await group.listen(listener.address)
+        server = await listener.accept()
+        await listener.aclose()
+        client = await connecting
+        await asyncio.gather(client.aclose(), server.aclose())
+        levels = [record.levelno for record in ours(caplog)]
+        assert levels == [logging.WARNING, logging.INFO] * outages
 
 
 @pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets on this system")
@@ -167,7 +364,7 @@ async def test_a_host_without_an_address_may_get_one(
     reconnect: Reconnect, group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons: list[tofu.TofuError] = []
-    with pytest.raises(tofu.InvalidAddress) as unresolved:
+    with pytest.raises(tofu.ConnectFailed) as unresolved:
         await group.connect("tcp://no.such.host.invalid:1")
     connect = sockets.connect
 
@@ -245,10 +442,6 @@ async def test_what_no_other_attempt_would_cure_is_raised_at_once(
     assert not failures
 
 
-class EnoughError(Exception):
-    """What a program gives up with."""
-
-
 @pytest.mark.parametrize("enough", [EnoughError, tofu.ChannelClosed])
 async def test_what_on_failure_raises_ends_it(
     reconnect: Reconnect, enough: type[Exception]
@@ -256,10 +449,8 @@ async def test_what_on_failure_raises_ends_it(
     def give_up(error: tofu.TofuError) -> None:
         raise enough("enough") from error
 
-    with RawServer() as nobody:
-        where = nobody.address
     with pytest.raises(enough) as raised:
-        await anext(reconnect(where, on_failure=give_up))
+        await anext(reconnect(nobody_there(), on_failure=give_up))
     assert isinstance(raised.value.__cause__, tofu.ConnectFailed)
 
 
@@ -296,8 +487,7 @@ class Waits:
 
 async def test_the_waits_grow_while_attempts_fail(reconnect: Reconnect) -> None:
     waits, failures = Waits(), asyncio.Semaphore(0)
-    with RawServer() as nobody:
-        where = nobody.address
+    where = nobody_there()
     connecting = asyncio.create_task(
         anext(reconnect(where, backoff=waits.backoff(), on_failure=lambda _: failures.release()))
     )

@@ -6,13 +6,17 @@ import asyncio
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import aclosing
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import until
+from tests.messaging.peers import connection_of, until
 from tofu_aio import OpCode, State
+from tofu_aio.messaging.limits import Limits
 
 
 async def echo(channel: tofu.Channel) -> None:
@@ -111,6 +115,40 @@ async def test_the_pool_can_be_chosen() -> None:
             assert (await channel.receive()).body == b"two"
             channel.abort()
         tasks.cancel_scope.cancel()
+
+
+async def test_each_takes_the_limits_of_an_engine() -> None:
+    limits: Any = {
+        "pool_messages": 3,
+        "pool_bytes": 400_000,
+        "channel_share": 0.5,
+        "write_high_water": 1000,
+        "write_low_water": 10,
+    }
+    seen: list[tofu.Channel] = []
+
+    async def handler(channel: tofu.Channel) -> None:
+        seen.append(channel)
+        await echo(channel)
+
+    async with anyio.create_task_group() as tasks:
+        where = await tasks.start(partial(tofu.serve, handler, "tcp://127.0.0.1:0", **limits))
+        async with tofu.connect(where, **limits) as channel:
+            seen.append(channel)
+        async with aclosing(tofu.reconnecting(where, **limits)) as channels:
+            seen.append(await anext(channels))
+        tasks.cancel_scope.cancel()
+    assert len(seen) == 4
+    assert all(connection_of(channel)._gate.limits == Limits(**limits) for channel in seen)
+
+
+async def test_a_limit_that_makes_no_sense_is_told(address: str) -> None:
+    with pytest.raises(ValueError, match="channel_share"):
+        await tofu.connect(address, channel_share=2)
+    with pytest.raises(ValueError, match="channel_share"):
+        tofu.reconnecting(address, channel_share=2)
+    with pytest.raises(ValueError, match="channel_share"):
+        await tofu.serve(echo, address, channel_share=2)
 
 
 async def test_a_service_on_the_loop_of_another_thread() -> None:

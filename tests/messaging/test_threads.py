@@ -57,6 +57,12 @@ def blocking_the_loop(function: Callable[[], object]) -> None:
         raise failed[0]
 
 
+def alive(engine: tofu.Engine) -> int:
+    """Permits and reserves that messages hold."""
+    now = engine.statistics()
+    return now.pool_size - now.pool_free + now.reserves
+
+
 @contextmanager
 def threads(function: Callable[[int], None], count: int = THREADS) -> Iterator[None]:
     """Run function(n) in so many threads at once, beside the body; at the end, wait for them."""
@@ -368,7 +374,7 @@ async def test_what_fails_by_the_time_comes_back_before_the_end_of_its_channel(e
     for number in range(3):
         back = await get(client)
         assert (back.origin, back.op_code) == (Origin.ENGINE, OpCode.SIGNAL)
-        assert (back.status, back.channel_number) == (Status.CHANNEL_CLOSED, c)
+        assert (back.status, back.channel_number) == (Status.SEND_FAILED, c)
         assert (back.body, back.headers) == (b"%d" % number, {"a": "b"})
         assert back.message_id == headers[number].message_id
     assert await get_plain(client, 1) == [told(Status.CHANNEL_CLOSED, c)]
@@ -393,11 +399,56 @@ async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_en
     (number,) = numbers
     assert await get_plain(group, 3) == [
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
-        ("engine", OpCode.SIGNAL, number, Status.CHANNEL_CLOSED, b"too late"),
+        ("engine", OpCode.SIGNAL, number, Status.SEND_FAILED, b"too late"),
         told(Status.CHANNEL_CLOSED, number),
     ]
     await until(lambda: not group._opening)
     await nothing_more(group)
+
+
+async def test_nothing_can_be_posted_behind_channel_closed(
+    group: tofu.ChannelGroup, raw_server: RawServer
+) -> None:
+    """It waits for what threads have posted before; a BYE_SIGNAL too, right in any state."""
+    number = group.post(greeting(raw_server.address)).channel_number
+    reset = message(OpCode.BYE_SIGNAL, number)
+    blocking_the_loop(lambda: group.post(reset))
+    group.post(reset)  # not connected, it ends at once; channel_closed is behind the thread's reset
+    with pytest.raises(tofu.InvalidChannelNumber, match="no channel"):
+        blocking_the_loop(lambda: group.post(reset))
+    assert await get_plain(group, 2) == [
+        ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
+        told(Status.CHANNEL_CLOSED, number),
+    ]
+    await until(lambda: not group._opening)
+    await nothing_more(group)
+
+
+async def test_nothing_can_be_posted_while_a_channel_is_forgotten(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that looks in that very moment does not take it for one that is being opened."""
+    client, server, c, s, _, _ = ends
+    reset = message(OpCode.BYE_SIGNAL, c)
+    client.post(reset)
+    blocking_the_loop(lambda: client.post(reset))  # so that channel_closed is told behind it
+    refused = []
+    remove = NumberedTable.remove
+
+    def removed(self: NumberedTable[tofu.ChannelGroup], number: int) -> None:
+        if number == c:
+            with pytest.raises(tofu.InvalidChannelNumber):
+                blocking_the_loop(lambda: client.post(reset))
+            refused.append(number)
+        remove(self, number)
+
+    monkeypatch.setattr(NumberedTable, "remove", removed)
+    assert await get_plain(client, 1) == [told(Status.CHANNEL_CLOSED, c)]
+    assert refused == [c]
+    assert await get_plain(server, 2) == [
+        told(Status.PEER_DISCONNECTED, s),
+        told(Status.CHANNEL_CLOSED, s),
+    ]
 
 
 async def test_what_a_thread_posts_after_its_own_bye_comes_back(ends: Ends) -> None:
@@ -409,7 +460,7 @@ async def test_what_a_thread_posts_after_its_own_bye_comes_back(ends: Ends) -> N
 
     blocking_the_loop(post)
     assert await get_plain(client, 1) == [
-        ("engine", OpCode.SIGNAL, c, Status.CHANNEL_CLOSED, b"too late")
+        ("engine", OpCode.SIGNAL, c, Status.SEND_FAILED, b"too late")
     ]
     assert await get_plain(server, 1) == [("peer", OpCode.BYE_REQUEST, s, Status.SUCCESS, b"")]
     server.post(message(OpCode.BYE_RESPONSE, s))
@@ -452,10 +503,10 @@ async def test_a_received_message_sent_on_by_a_thread_takes_its_permit_along(
         held.release()  # it has none to give back
 
     blocking_the_loop(forward)
-    assert engine.statistics().pool_free == POOL - 1
+    assert alive(engine) == 1
     with await get(client) as m:
         assert m.body == b"there and back"
-    await until(lambda: engine.statistics().pool_free == POOL)
+    await until(lambda: alive(engine) == 0)
 
 
 async def test_a_message_that_is_refused_keeps_its_permit(ends: Ends, engine: tofu.Engine) -> None:
@@ -470,9 +521,9 @@ async def test_a_message_that_is_refused_keeps_its_permit(ends: Ends, engine: to
 
     blocking_the_loop(forward)
     forward()
-    assert engine.statistics().pool_free == POOL - 1
+    assert alive(engine) == 1
     held.release()
-    assert engine.statistics().pool_free == POOL
+    assert alive(engine) == 0
 
 
 # --- closing meanwhile -------------------------------------------------------------------------
@@ -545,11 +596,11 @@ async def test_a_channel_that_closes_while_threads_post_loses_nothing(ends: Ends
     async def hear() -> None:
         while True:
             with await get(client) as m:
-                if m.status is Status.CHANNEL_CLOSED and not m.body:
+                if m.status is Status.CHANNEL_CLOSED:
                     return
                 if m.op_code is not OpCode.BYE_RESPONSE:
                     assert m.origin is Origin.ENGINE
-                    assert m.status in {Status.CHANNEL_CLOSED, Status.PEER_DISCONNECTED}
+                    assert m.status in {Status.SEND_FAILED, Status.PEER_DISCONNECTED}
                     returned.append(m.body)
 
     serving, hearing = asyncio.create_task(serve()), asyncio.create_task(hear())
@@ -690,9 +741,9 @@ async def test_updates_left_when_a_group_closes_give_their_permits_back(
     client.post(message(OpCode.SIGNAL, c))
     held = [await get(server)]
     blocking_the_loop(lambda: other.update_receiver(held.pop()))
-    assert engine.statistics().pool_free == POOL - 2
+    assert alive(engine) == 2
     await other.aclose()
-    assert engine.statistics().pool_free == POOL
+    assert alive(engine) == 0
 
 
 # --- messages of the pool ----------------------------------------------------------------------
@@ -765,6 +816,8 @@ async def test_a_message_of_the_pool_is_never_got_past_a_channel_that_waits(
     ends: Ends, engine: tofu.Engine
 ) -> None:
     client, server, c, s, _, _ = ends
+    client.post(message(OpCode.SIGNAL, c, b"has the reserve"))
+    first = await get(server)
     held = [engine.get(tofu.Allocation.POOL_ONLY) for _ in range(POOL)]
     client.post(message(OpCode.SIGNAL, c, b"waits"))
     await until(lambda: engine.statistics().waiting == 1)
@@ -775,6 +828,7 @@ async def test_a_message_of_the_pool_is_never_got_past_a_channel_that_waits(
         told(Status.POOL_EMPTY, 0),
         ("peer", OpCode.SIGNAL, s, Status.SUCCESS, b"waits"),
     ]
+    first.release()
     assert engine.get(tofu.Allocation.POOL_ONLY) is not None
 
 

@@ -1,4 +1,4 @@
-"""The models of the reactor, checked exhaustively: all rules kept, and with one removed at a time.
+"""The models, checked exhaustively: all rules kept, and with one removed at a time.
 
 The models are the Promela files beside this one; ``docs/design/reactor.md`` says what they stand
 for. Each case is one run of ``spin``: a model with some macros, and one of two kinds of property.
@@ -29,11 +29,15 @@ Kind = Literal["safety", "liveness"]
 
 # Assertions and invalid end states; or the ltl formula, under weak fairness and whatever the
 # assertions say.
-COMPILE: dict[Kind, list[str]] = {"safety": ["-DSAFETY", "-DNOCLAIM"], "liveness": []}
+COMPILE: dict[Kind, list[str]] = {
+    "safety": ["-DSAFETY", "-DNOCLAIM"],
+    "liveness": ["-DNFAIR=4"],  # room for the processes of the largest model
+}
 CHECK: dict[Kind, list[str]] = {"safety": [], "liveness": ["-a", "-f", "-A"]}
 
 WRONG_CHANNEL = "assertion violated (about[fd]==c)"
 FOR_NOTHING = "assertion violated (useless<=2)"
+WHOLE_POOL = "assertion violated (held[e]<2)"
 STARVES = "acceptance cycle"
 
 REPLAYED = "Error: assertion violated|START OF CYCLE"
@@ -62,10 +66,19 @@ CASES = [
     # The long ones first, so that the short ones fill the gaps.
     Case("every rule, served", "reactor", "liveness"),
     Case("every rule, no permit lost", "permits", "liveness"),
+    Case("every rule, a chain goes on", "progress", "liveness", ("LEVELS=3",)),
+    Case("every rule, two permits", "progress", "liveness", ("PERMITS=2",)),
+    Case("no share", "progress", "liveness", ("PERMITS=2", "NO_SHARE")),
+    Case("long messages", "progress", "liveness", ("PERMITS=2", "LONG")),
+    Case("three calls at once", "progress", "liveness", ("CALLS=3", "ALONE")),
+    Case("every rule, reserve noticed", "reserves", "liveness"),
     Case("one-shot, re-armed", "reactor", "liveness", ("ONE_SHOT",)),
     Case("ADD may wait", "reactor", "liveness", ("DEFERRED_ADD",)),
     Case("every rule, no wrong event", "reactor", "safety"),
     Case("every rule, no deadlock", "permits", "safety"),
+    Case("every rule, accounts right", "reserves", "safety"),
+    Case("every rule, nothing stuck", "progress", "safety", ("LEVELS=3",)),
+    Case("every rule, nobody has all", "progress", "safety", ("PERMITS=2",)),
     Case("DEL may wait", "reactor", "liveness", ("DEFERRED_DEL",), STARVES),
     Case("events of older generations", "reactor", "safety", ("OLD_EVENTS",), WRONG_CHANNEL),
     Case("empty mask kept", "reactor", "safety", ("EMPTY_MASK",), FOR_NOTHING),
@@ -84,6 +97,23 @@ CASES = [
     Case("queues, never looks again", "permits", "liveness", ("NO_SECOND_LOOK",), STARVES),
     Case("looks, then lowers the flag", "permits", "liveness", ("LOWER_LATE",), STARVES),
     Case("clears, then empties the pipe", "permits", "liveness", ("CLEAR_FIRST",), STARVES),
+    Case("looks, then frees the reserve", "reserves", "liveness", ("LOOK_FIRST",), STARVES),
+    Case("looks in two places", "reserves", "liveness", ("TWO_PLACES",), STARVES),
+    Case("waits, reserve already back", "reserves", "liveness", ("NO_SECOND_LOOK",), STARVES),
+    Case("no reserve", "progress", "liveness", ("NO_RESERVE",), STARVES),
+    Case("no reserve, no neighbour", "progress", "liveness", ("NO_RESERVE", "ALONE"), STARVES),
+    Case(
+        "responses need permits",
+        "progress",
+        "liveness",
+        ("RESPONSES_NEED_PERMITS", "CALLS=3", "ALONE"),
+        STARVES,
+    ),
+    Case("reserve behind the queue", "progress", "liveness", ("RESERVE_BEHIND_QUEUE",), STARVES),
+    Case("no share, one has all", "progress", "safety", ("PERMITS=2", "NO_SHARE"), WHOLE_POOL),
+    Case("calls in a cycle", "progress", "liveness", ("CYCLE", "CALLS=3", "ALONE"), STARVES),
+    Case("signals unread", "progress", "liveness", ("UNREAD",), STARVES),
+    Case("request kept until the next", "progress", "liveness", ("LOOP_VARIABLE",), STARVES),
 ]
 
 

@@ -522,7 +522,24 @@ VIOLATIONS = [
     (State.OPEN, frame(OpCode.HELLO_REQUEST), errors.InvalidOpCode, "in state open"),
     (State.OPEN, frame(OpCode.BYE_RESPONSE), errors.InvalidOpCode, "in state open"),
     (State.HELLO_AWAITED, frame(), errors.InvalidOpCode, "REQUEST may not come in state hello_aw"),
-    (State.HELLO_SENT, frame(), errors.InvalidOpCode, "in state hello_sent"),
+    (
+        State.HELLO_SENT,
+        frame(),
+        errors.InvalidOpCode,
+        "the peer sent a REQUEST before it answered the Hello; it must answer with HELLO_RESPONSE",
+    ),
+    (
+        State.HELLO_SENT,
+        frame(OpCode.BYE_REQUEST),
+        errors.InvalidOpCode,
+        "sent a BYE_REQUEST before",
+    ),
+    (
+        State.HELLO_SENT,
+        frame(0x20 | OpCode.HELLO_RESPONSE),
+        errors.InvalidMoreUsage,
+        "HELLO_RESPONSE with more may not come in state hello_sent",
+    ),
     (State.BYE_HEARD, frame(), errors.InvalidOpCode, "in state bye_heard"),
     (State.CLOSED, frame(), errors.InvalidOpCode, "in state closed"),
     (

@@ -21,6 +21,9 @@ PART: Final = frame(OpCode.REQUEST | MORE_BIT, id=5)
 LAST_PART: Final = frame(OpCode.REQUEST, id=5)
 WITHDRAWAL: Final = frame(OpCode.REQUEST, status=LEFT, id=5)
 
+AWAITED = 1 << 40
+"""The id of a request that somebody waits for."""
+
 
 def exempting(
     pool: Pool,
@@ -31,7 +34,9 @@ def exempting(
 ) -> Decoder:
     """A decoder some of whose messages take no permit."""
     decoder = Decoder(pool, State.OPEN)
-    decoder.exempt = Exemptions(set(counted), set(parts), withdrawals)
+    decoder.exempt = Exemptions(
+        awaited={AWAITED}, posted=set(counted), parts=set(parts), withdrawals=withdrawals
+    )
     return decoder
 
 
@@ -98,7 +103,7 @@ def test_what_is_counted_is_looked_up_at_each_message() -> None:
     """Whoever has the collection adds to it, and takes away, while the decoder reads it."""
     decoder = Decoder(pool_of(8), State.OPEN)
     counted: dict[int, None] = {}
-    decoder.exempt = Exemptions(counted)
+    decoder.exempt = Exemptions(awaited={AWAITED}, exchanges=counted)
     assert worths(decoder.feed(RESPONSE)) == [0]
     counted[5] = None
     assert worths(decoder.feed(RESPONSE)) == [1]

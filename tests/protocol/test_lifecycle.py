@@ -9,9 +9,11 @@ import pytest
 
 from tofu_aio.protocol.lifecycle import (
     BYE_SAID,
+    HUNG_UP,
     POST,
     RECEIVE,
     SEND,
+    UNDECIDED,
     VERDICTS,
     WELCOMED,
     ListenerState,
@@ -67,6 +69,13 @@ def moves(table: str) -> dict[tuple[State, int], State]:
         found[State[state.strip()], int(OpCode[message.strip()])] = State[after.strip()]
     return found
 
+
+HUNG_UP_MOVES = {
+    State.BYE_CROSSED: State.CLOSED,
+    State.BYE_OWED: State.CLOSED,
+    State.BYE_ANSWERED: State.CLOSED,
+}
+"""Where the end of the peer's stream is no loss."""
 
 SENT_MOVES, RECEIVED_MOVES = moves(SENT), moves(RECEIVED)
 LIFE = [state for state in State if state is not State.OVERHEARD]
@@ -130,6 +139,22 @@ def test_what_follows_our_own_bye() -> None:
         reached.add(now)
         todo += {*SEND[now].values(), *RECEIVE[now].values()} - reached
     assert reached - {State.CLOSED} == BYE_SAID
+
+
+def test_a_bye_is_finished_by_hanging_up_exactly_where_both_sides_have_said_it() -> None:
+    assert HUNG_UP == HUNG_UP_MOVES
+    reached, todo = set(), [RECEIVE[State.BYE_SENT][OpCode.BYE_REQUEST]]
+    while todo:
+        now = todo.pop()
+        reached.add(now)
+        todo += {*SEND[now].values(), *RECEIVE[now].values()} - reached
+    assert reached - {State.CLOSED} == set(HUNG_UP)
+
+
+def test_only_who_has_heard_a_hello_and_not_answered_lets_what_comes_wait() -> None:
+    waiting = {state for state, moves in SEND.items() if OpCode.HELLO_RESPONSE in moves}
+    assert waiting == UNDECIDED
+    assert not any(RECEIVE[state] for state in UNDECIDED)
 
 
 def test_a_listener_s_life() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tofu_aio.protocol.pool import Account, Permit, Pool, Waiters
+from tofu_aio.protocol.pool import _PERMIT, _RESERVE, Account, Permit, Pool, Waiters
 
 SHARES = [1.0, 0.5, 0.001]
 
@@ -192,7 +192,7 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
     account = using_its_reserve(pool)
     account.taken = Interrupted(account.taken, lambda: account.take(1, 4))
     account.release()
-    assert (account.taken, account.reserved, account.held) == ([True], False, 1)
+    assert (account.taken, account.reserved, account.held) == ([_PERMIT], False, 1)
     assert account.take(4, 0) is account
     assert (account.taken, account.held, len(pool.reserves)) == ([False, True], 1, 1)
     long = account.take(2, 3)
@@ -200,7 +200,7 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
     long.release()  # two permits, though the reserve was taken after the first
     assert (account.taken, pool.out) == ([False, True], 1)
     account.release()
-    assert (account.taken, pool.out, account.reserved) == ([False], 0, True)
+    assert (account.taken, pool.out, account.reserved) == ([_RESERVE], 0, True)
     account.release()
     assert (account.taken, pool.out, account.reserved) == ([], 0, False)
     assert not pool.reserves

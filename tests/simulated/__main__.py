@@ -1,4 +1,4 @@
-"""``python -m tests.simulated --seeds 2000``, or one: ``--seed 7``."""
+"""``python -m tests.simulated --drawn``, or ``--from 0 --seeds 2000``, or one: ``--seed 7``."""
 
 import sys
 

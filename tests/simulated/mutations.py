@@ -118,8 +118,29 @@ MUTATIONS = [
     ),
     Mutation(
         "channel_closed is posted twice",
-        "[notification(Status.CHANNEL_CLOSED, number)]",
-        "[notification(Status.CHANNEL_CLOSED, number) for _ in 'ab']",
+        "[notification(Status.CHANNEL_CLOSED, number, self._hello_id)]",
+        "[notification(Status.CHANNEL_CLOSED, number, self._hello_id) for _ in 'ab']",
+    ),
+    Mutation(
+        "what comes back may have the status channel_closed",
+        "Status.SEND_FAILED if closed else error.status",
+        "error.status",
+    ),
+    Mutation(
+        "a Hello that was given up comes back again when connecting fails",
+        "            channel.give_up(error)\n",
+        "            channel.give_up(error)\n"
+        "            self._mailbox.put([returned(hello, error.status, connection.number)])\n",
+    ),
+    Mutation(
+        "channel_closed does not wait for what other threads have posted",
+        "what it waits for\n        self._follow(self._say_last)",
+        "what it waits for\n        self._say_last()",
+    ),
+    Mutation(
+        "another thread may post behind channel_closed",
+        "        if self._over:\n",
+        "        if False:\n",
     ),
     Mutation(
         "a Bye that nobody answers is waited for without end",
@@ -128,7 +149,7 @@ MUTATIONS = [
     ),
     Mutation(
         "heartbeats go on when the socket is gone",
-        "            self._heartbeat.stop()",
+        "            self._gate.heartbeats.leave(self, self.heartbeat)",
         "            pass",
     ),
     Mutation(

@@ -4,41 +4,75 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from random import Random
 
 import tofu_aio as tofu
 from tests.simulated.talk import CONVERSATION, Conversation, body_of, ended
 from tofu_aio.testing import World
 
-_OPENING = {tofu.OpCode.HELLO_REQUEST, tofu.OpCode.WELCOME_REQUEST}
+_NEVER_BACK = {tofu.OpCode.WELCOME_REQUEST, tofu.OpCode.BYE_SIGNAL}
+
+_NOBODY = "tcp|127.0.0.1|9"
 
 
 class Correspondent:
-    """A group that is used by messages alone, as a listener or as a client of several channels."""
+    """A group that is used by messages alone, as a listener or as a client of several channels.
+
+    Some post as another thread would: checked at once, and done in a later turn. Some of what they
+    connect to is not there, and some channels are given up in the middle of connecting.
+    """
 
     def __init__(
-        self, world: World, group: tofu.ChannelGroup, conversations: dict[str, Conversation]
+        self,
+        world: World,
+        name: str,
+        group: tofu.ChannelGroup,
+        conversations: dict[str, Conversation],
     ) -> None:
         self._world = world
+        # Of its own, so that it draws nothing that others would have drawn.
+        self._random = Random(f"{world.seed} {name}")
         self._group = group
+        elsewhere = self._random.random() < 0.25
+        self._hand_over = group._post_from_elsewhere if elsewhere else group.post
         self._conversations = conversations
         self._talks: dict[int, tuple[Conversation, int]] = {}
         self._open: set[int] = set()
         self._closed: set[int] = set()
         self._sent: dict[int, int] = {}  # message id to number of what may come back
+        self._accepted: set[tuple[int, tofu.OpCode, int]] = set()  # all that was posted, likewise
         self._tasks: list[asyncio.Task[None]] = []
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.idle = asyncio.Event()
         self.idle.set()
 
     def listen(self, address: str) -> None:
-        self._group.post(
+        self._post(
             tofu.Message(tofu.OpCode.WELCOME_REQUEST, headers={tofu.LISTEN_ON: _header(address)})
         )
 
     def connect(self, address: str, conversation: Conversation) -> None:
-        headers = {tofu.CONNECT_TO: _header(address), CONVERSATION: conversation.name}
-        header = self._group.post(tofu.Message(tofu.OpCode.HELLO_REQUEST, headers=headers))
+        where = _NOBODY if self._random.random() < 0.1 else _header(address)
+        headers = {tofu.CONNECT_TO: where, CONVERSATION: conversation.name}
+        header = self._post(tofu.Message(tofu.OpCode.HELLO_REQUEST, headers=headers))
         self._meet(header.channel_number, conversation, 0)
+        if self._random.random() < 0.15:
+            self._tasks.append(asyncio.create_task(self._give_up(header.channel_number)))
+
+    async def _give_up(self, number: int) -> None:
+        await asyncio.sleep(self._random.choice([0, 0, 0.0003, 0.001, 0.01]))
+        self._talks[number][0].disturbed = True
+        with contextlib.suppress(tofu.InvalidChannelNumber, tofu.ChannelClosed):
+            # Maybe by several threads, the loop's among them, before it turns.
+            for _ in range(self._random.choice([1, 1, 3])):
+                post = self._random.choice([self._group.post, self._group._post_from_elsewhere])
+                post(_to(number, tofu.Message(tofu.OpCode.BYE_SIGNAL)))
+
+    def _post(self, message: tofu.Message) -> tofu.BinaryHeader:
+        header = self._hand_over(message)
+        if message.op_code not in _NEVER_BACK:
+            self._accepted.add((header.channel_number, message.op_code, header.message_id))
+        return header
 
     def _meet(self, number: int, conversation: Conversation, who: int) -> None:
         self._talks[number] = conversation, who
@@ -62,20 +96,33 @@ class Correspondent:
         await ended(self._tasks)
 
     def _engine_says(self, message: tofu.Message) -> None:
-        number, status = message.channel_number, message.status
-        if message.op_code is tofu.OpCode.WELCOME_RESPONSE:
+        number, status, op_code = message.channel_number, message.status, message.op_code
+        if op_code is tofu.OpCode.WELCOME_RESPONSE:
             assert status is tofu.Status.SUCCESS, message.body
             self.address.set_result(message.headers[tofu.LISTEN_ON])
-        elif message.op_code is tofu.OpCode.HELLO_REQUEST:
-            self._world.note(number, "Hello came back", status.name)
-            if status is not tofu.Status.SUCCESS and number not in self._closed:
-                self._finished(number)  # of a channel that was there its channel_closed follows
         elif status is tofu.Status.CHANNEL_CLOSED:
+            # Whoever looks at nothing but the status must find just this one.
+            own = (number, op_code, message.message_id) in self._accepted
+            assert op_code is tofu.OpCode.SIGNAL, f"{message} passes for channel_closed"
+            assert not own, f"{message} passes for channel_closed"
             self._world.note(number, "is closed")
             self._closed.add(number)
             self._finished(number)
-        elif message.message_id in self._sent:
-            conversation, who = self._talks[number]
+        elif op_code is tofu.OpCode.SIGNAL and not message.message_id:
+            pass  # that the pool is empty, or why a channel ends
+        else:
+            self._came_back(message)
+
+    def _came_back(self, message: tofu.Message) -> None:
+        """What was posted, once."""
+        key = message.channel_number, message.op_code, message.message_id
+        assert key in self._accepted, (
+            f"{message} came back, and was not posted, or came back before"
+        )
+        self._accepted.remove(key)
+        self._world.note(message.channel_number, f"{key[1].name} came back", message.status.name)
+        if message.message_id in self._sent:
+            conversation, who = self._talks[message.channel_number]
             conversation.deliveries[who].withdraw(self._sent.pop(message.message_id))
 
     def _finished(self, number: int) -> None:
@@ -107,9 +154,8 @@ class Correspondent:
 
     def _answer(self, message: tofu.Message, op_code: tofu.OpCode) -> None:
         answer = tofu.Message(op_code, message_id=message.message_id)
-        answer.channel_number = message.channel_number
         with contextlib.suppress(tofu.TofuError):  # it has gone meanwhile
-            self._group.post(answer)
+            self._post(_to(message.channel_number, answer))
 
     def _begin(self, number: int) -> None:
         self._tasks.append(asyncio.create_task(self._script(number)))
@@ -119,26 +165,28 @@ class Correspondent:
         random = conversation.random
         try:
             for _ in range(random.randint(0, 10)):
-                self._post(number, conversation, who)
+                self._say(number, conversation, who)
                 if random.random() < 0.3:
                     await asyncio.sleep(random.choice([0, 0.001, 0.1]))
             bye = random.choice([tofu.OpCode.BYE_REQUEST] * 4 + [tofu.OpCode.BYE_SIGNAL])
-            last = tofu.Message(bye)
-            last.channel_number = number
-            self._group.post(last)
+            self._post(_to(number, tofu.Message(bye)))
         except (tofu.ChannelClosed, tofu.PeerDisconnected, tofu.NotAllowed):
             pass  # the other side was faster
         except tofu.InvalidChannelNumber:
             pass
 
-    def _post(self, number: int, conversation: Conversation, who: int) -> None:
+    def _say(self, number: int, conversation: Conversation, who: int) -> None:
         op_code = conversation.random.choice([tofu.OpCode.SIGNAL, tofu.OpCode.REQUEST])
         item = len(self._sent) + 1 + 10_000 * number
-        message = tofu.Message(op_code, body_of(item, conversation.random, 3000))
-        message.channel_number = number
+        message = _to(number, tofu.Message(op_code, body_of(item, conversation.random, 3000)))
         with conversation.deliveries[who].sending(item):
-            header = self._group.post(message)
+            header = self._post(message)
         self._sent[header.message_id] = item
+
+
+def _to(number: int, message: tofu.Message) -> tofu.Message:
+    message.channel_number = number
+    return message
 
 
 def _header(address: str) -> str:

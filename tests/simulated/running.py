@@ -6,43 +6,75 @@ import argparse
 import gc
 import logging
 import os
+import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+from tests.simulated.failed_once import FAILED_ONCE
 from tests.simulated.scenario import network_of, scenario
 from tofu_aio.testing import World
 
 _CHUNK = 20
 """Seeds that a process is given at a time."""
 
+_ROOT = Path(__file__).parents[2]
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run them; the exit code is 1 if one has failed."""
     parser = argparse.ArgumentParser(prog="nox -s simulate --", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many, 2000 if not given")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--from", type=int, default=0, dest="first", help="the first of them")
+    begin.add_argument(
+        "--drawn",
+        action="store_true",
+        help="the first is drawn from the commit's hash; those that have failed once run before it",
+    )
     parser.add_argument("--seed", type=int, help="this one alone, with its whole trace")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _show(options.seed, whole=True)
+    if not options.drawn:
+        return _run_all(range(options.first, options.first + options.seeds), options.first)
+    first, why = drawn()
+    print(
+        f"{options.seeds} seeds from {first}, {why}, after {len(FAILED_ONCE)} that have failed once"
+    )
+    return _run_all([*FAILED_ONCE, *range(first, first + options.seeds)], first)
+
+
+def drawn(root: Path = _ROOT) -> tuple[int, str]:
+    """The first seed that the commit stands for, and where it is from."""
+    try:
+        asked = ["git", "rev-parse", "HEAD"]
+        git = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return 0, "for no commit is known here"
+    commit = git.stdout.strip()
+    return int(commit[:8], 16), f"drawn from the commit {commit}"
+
+
+def _run_all(seeds: Sequence[int], first: int) -> int:
     began, lived, ran = time.monotonic(), 0.0, 0
-    for seeds, virtual, failed in _runs(range(options.first, options.first + options.seeds)):
+    for count, virtual, failed in _runs(seeds):
         if failed is not None:
             return _show(failed, whole=False)
         lived += virtual
-        ran += len(seeds)
+        ran += count
     spent = time.monotonic() - began
     print(
-        f"{ran} seeds from {options.first}: all well, {lived:.0f} s of virtual time "
+        f"{ran} seeds from {first}: all well, {lived:.0f} s of virtual time "
         f"in {spent:.1f} s, {ran * 60 / spent:.0f} runs a minute"
     )
     return 0
 
 
-def _runs(seeds: range) -> Iterator[tuple[range, float, int | None]]:
+def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, float, int | None]]:
     chunks = [seeds[at : at + _CHUNK] for at in range(0, len(seeds), _CHUNK)]
     if len(chunks) == 1:
         yield _run_chunk(chunks[0])
@@ -60,17 +92,17 @@ def _prepare() -> None:
     gc.freeze()  # what is alive now is not looked through in each run
 
 
-def _run_chunk(seeds: range) -> tuple[range, float, int | None]:
-    """The virtual seconds of these runs, and the seed of the first that has failed."""
+def _run_chunk(seeds: Sequence[int]) -> tuple[int, float, int | None]:
+    """How many these are, their virtual seconds, and the seed of the first that has failed."""
     lived = 0.0
     for seed in seeds:
         world = World(seed, network_of)
         try:
             world.run(scenario(world))
         except Exception:
-            return seeds, lived, seed
+            return len(seeds), lived, seed
         lived += world.time
-    return seeds, lived, None
+    return len(seeds), lived, None
 
 
 def _show(seed: int, *, whole: bool) -> int:

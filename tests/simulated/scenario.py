@@ -10,6 +10,7 @@ from random import Random
 import tofu_aio as tofu
 from tests.simulated.invariants import Invariants
 from tests.simulated.posted import Correspondent
+from tests.simulated.programs import Programs
 from tests.simulated.talk import CONVERSATION, Conversation, Side, ended
 from tofu_aio.messaging.limits import LARGEST_MESSAGE, POOL_BYTES
 from tofu_aio.testing import Network, PoolCheck, World
@@ -45,6 +46,8 @@ class Scenario:
                 self._random.choice([1, 1, 2, 3, 5, 8, 200]),
                 pool_bytes=self._random.choice([LARGEST_MESSAGE, POOL_BYTES]),
                 channel_share=self._random.choice([1.0, 1.0, 0.5, 0.25]),
+                max_body=self._random.choice([100_000, 1_000_000]),
+                joining_bytes=self._random.choice([200_000, 10_000_000]),
             )
             for _ in range(2)
         ]
@@ -85,7 +88,10 @@ class Scenario:
                 if self._random.random() < 0.5:
                     talks.create_task(self._posted(server, client))
                 if self._random.random() < 0.1:
-                    talks.create_task(self._close_early(guest))
+                    talks.create_task(self._close_early(guest, self._random))
+                if self._random.random() < 0.5:
+                    random = Random(f"{self._world.seed} what people write")
+                    talks.create_task(Programs(self._world, random, self._engines).run())
             trouble.cancel()
             await ended([trouble])
             await listener.aclose()
@@ -148,19 +154,25 @@ class Scenario:
 
     async def _posted(self, server: tofu.Engine, client: tofu.Engine) -> None:
         async with server.create_group() as host, client.create_group() as guest:
-            there = Correspondent(self._world, host, self._conversations)
-            here = Correspondent(self._world, guest, self._conversations)
+            there = Correspondent(self._world, "there", host, self._conversations)
+            here = Correspondent(self._world, "here", guest, self._conversations)
             running = [asyncio.create_task(each.run()) for each in (there, here)]
             there.listen("tcp://127.0.0.1:0")
             waiting = asyncio.ensure_future(there.address)
             await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
             for number in range(self._random.randint(1, 4)):
                 here.connect(there.address.result(), self._conversation(f"post {number}"))
+            early = Random(f"{self._world.seed} early")
+            closing = [
+                asyncio.create_task(self._close_early(group, early))
+                for group in (host, guest)
+                if early.random() < 0.1
+            ]
             for each in (here, there):
                 idle = asyncio.create_task(each.idle.wait())
                 await asyncio.wait([idle, *running], return_when=asyncio.FIRST_COMPLETED)
                 idle.cancel()
-        await asyncio.gather(*running)
+        await asyncio.gather(*running, *closing)
 
     # --- trouble --------------------------------------------------------------------------
 
@@ -191,7 +203,7 @@ class Scenario:
                     self._world.note("trouble", "closes one")
                     await self._random.choice(channels).aclose()
 
-    async def _close_early(self, group: tofu.ChannelGroup) -> None:
-        await asyncio.sleep(self._random.choice([0.01, 0.3]))
-        self._world.note("trouble", "closes the clients' group")
+    async def _close_early(self, group: tofu.ChannelGroup, random: Random) -> None:
+        await asyncio.sleep(random.choice([0.01, 0.3]))
+        self._world.note("trouble", "closes a group")
         await group.aclose()

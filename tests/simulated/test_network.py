@@ -69,7 +69,7 @@ def test_names_are_those_of_the_network() -> None:
         return body
 
     assert testing.run(main(), network=network) == b"named"
-    with pytest.raises(tofu.InvalidAddress, match="knows no 'server'"):
+    with pytest.raises(tofu.ConnectFailed, match="knows no 'server'"):
         testing.run(main())
 
 
@@ -111,9 +111,10 @@ def test_accepting_may_fail_for_a_while() -> None:
 def test_a_link_can_be_reset_and_stalled_by_hand() -> None:
     async def main(world: World) -> None:
         async with tofu.Engine() as engine, engine.create_group() as group:
-            listener = await group.listen("tcp://127.0.0.1:0")
+            # With heartbeats the peer would be taken for lost in the meantime.
+            listener = await group.listen("tcp://127.0.0.1:0", heartbeat=None)
             serving = asyncio.create_task(listener.serve(echo))
-            channel = await group.connect(listener.address)
+            channel = await group.connect(listener.address, heartbeat=None)
             (link,) = world.links
             link.stall(100)
             began = world.time
@@ -128,6 +129,23 @@ def test_a_link_can_be_reset_and_stalled_by_hand() -> None:
 
     world = World()
     world.run(main(world))
+
+
+def test_a_socket_is_watched_under_its_number_and_as_an_object() -> None:
+    """By the socket, the acceptor tells the loop to accept no more before it closes its server."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, start_serving=False)
+        (sock,) = server.sockets
+        for registered, removed in ((sock, sock.fileno()), (sock.fileno(), sock)):
+            assert not loop.remove_reader(removed)
+            loop.add_reader(registered, print)
+            assert loop.remove_reader(removed)
+            assert not loop.remove_reader(removed)
+        server.close()
+
+    testing.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract socket names")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.breaking import Mutation, places
+from tests.simulated.failed_once import FAILED_ONCE
 from tests.simulated.mutations import MUTATIONS, tried
-from tests.simulated.running import main
+from tests.simulated.running import drawn, main
 from tests.simulated.scenario import network_of, scenario
 from tofu_aio.testing import World
 
@@ -43,6 +45,11 @@ def run(seed: int) -> World:
 def test_every_promise_holds_in_each_of_ten_worlds(tens: int) -> None:
     for seed in range(10 * tens, 10 * tens + 10):
         run(seed)
+
+
+@pytest.mark.parametrize("seed", FAILED_ONCE)
+def test_what_has_failed_once_does_not_fail_again(seed: int) -> None:
+    run(seed)
 
 
 def test_the_same_seed_is_the_same_run() -> None:
@@ -120,3 +127,71 @@ def test_a_seed_that_fails_is_told_with_the_command_to_repeat_it(
     assert "somebody     does something" in printed
     assert "AssertionError: it is the twelfth" in printed
     assert "nox -s simulate -- --seed 12" in printed
+
+
+@pytest.fixture
+def no_git_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within one, git would look at that repository from wherever it is called."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+
+
+def repository(path: Path, *, commit: str) -> int:
+    """Make one with a commit, and return the seed that is drawn from it."""
+
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=path, check=True, capture_output=True)
+
+    git("init")
+    git("commit", "--allow-empty", "--message", commit)
+    first, why = drawn(path)
+    assert "drawn from the commit" in why
+    assert why.split()[-1].startswith(f"{first:08x}")
+    return first
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.usefixtures("no_git_hook")
+def test_each_commit_has_seeds_of_its_own(tmp_path: Path) -> None:
+    first = repository(tmp_path, commit="one")
+    assert drawn(tmp_path)[0] == first
+    assert repository(tmp_path, commit="another") != first
+
+
+@pytest.mark.usefixtures("no_git_hook")
+def test_without_a_commit_the_start_is_fixed_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert drawn(tmp_path) == (0, "for no commit is known here")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert drawn() == (0, "for no commit is known here")
+
+
+def test_those_that_failed_once_run_before_what_is_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.simulated.running.drawn", lambda: (4711, "by lot"))
+    ran: list[int] = []
+
+    async def noted(world: World) -> None:
+        ran.append(world.seed)
+
+    monkeypatch.setattr("tests.simulated.running.scenario", noted)
+    assert main(["--drawn", "--seeds", "2"]) == 0
+    assert ran == [*FAILED_ONCE, 4711, 4712]
+    told, result = capsys.readouterr().out.splitlines()
+    assert told == f"2 seeds from 4711, by lot, after {len(FAILED_ONCE)} that have failed once"
+    assert result.startswith(f"{len(ran)} seeds from 4711: all well, ")
+
+
+def test_a_drawn_seed_that_fails_is_told_with_the_command_to_repeat_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(world: World) -> None:
+        assert world.seed != first, "the first that was drawn"
+
+    first, _ = drawn()
+    monkeypatch.setattr("tests.simulated.running.scenario", broken)
+    assert main(["--drawn", "--seeds", "2"]) == 1
+    assert f"nox -s simulate -- --seed {first}\n" in capsys.readouterr().out

@@ -113,7 +113,7 @@ class Watch:
         now = self._engine.statistics()
         if now.channels != self._listeners:
             blame("channels", f"left when all were closed: {now}")
-        elif (now.pool_free, now.waiting) != (now.pool_size, 0):
+        elif (now.pool_free, *_beside(now)) != (now.pool_size, 0, 0, 0):
             blame("permits", f"not all came back: {now}")
         tasks = len(asyncio.all_tasks())
         if tasks > self._tasks:
@@ -143,8 +143,13 @@ async def watched(pool: int) -> AsyncIterator[tofu.Engine]:
         yield engine
     gc.collect()
     left = engine.statistics()
-    if (left.pool_free, left.waiting, left.channels) != (left.pool_size, 0, 0):
+    if (left.pool_free, left.channels, *_beside(left)) != (left.pool_size, 0, 0, 0, 0):
         blame("permits", f"after the engine was closed: {left}")
+
+
+def _beside(now: tofu.EngineStatistics) -> tuple[int, int, int]:
+    """What is held beside the pool, and who waits."""
+    return now.reserves, now.joining_bytes, now.waiting + now.over_share
 
 
 def count_descriptors() -> int:

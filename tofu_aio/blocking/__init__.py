@@ -10,11 +10,12 @@ Any number of threads may use it at once. Names are those of ``tofu_aio``, witho
         print(channel.request(b"hello", timeout=5).body)
 """
 
+from ..messaging.options import ListenOptions
 from .channel import Channel
 from .engine import Engine
 from .exchange import Exchange
 from .group import ChannelGroup
-from .listener import Listener, ListenOptions
+from .listener import Listener
 from .shortcuts import Server, connect, reconnecting, serve
 
 __all__ = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, overload
+from typing import Literal, Self, Unpack, overload
 
 from ..messaging import engine as messaging
-from ..messaging.limits import CHANNEL_SHARE, POOL_BYTES, POOL_MESSAGES, WRITE_HIGH_WATER
+from ..messaging.limits import POOL_MESSAGES, OtherLimits
 from ..messaging.statistics import EngineStatistics
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
@@ -28,34 +28,21 @@ class Engine(Closing):
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels.
-        pool_bytes: how many bytes they may have together.
-        channel_share: the part of what others leave of the pool that one channel may hold.
-        write_high_water: bytes that wait to be sent on a channel before ``send`` waits too.
-        write_low_water: bytes at which it goes on; a quarter of that, unless given.
         loop_factory: makes the loop; ``tofu_aio.loop_factory("auto")`` is the fastest installed.
+        limits: the other limits, by name; ``tofu_aio.EngineOptions`` describes each.
 
     Raises:
-        TypeError, ValueError: a limit makes no sense: the message says which, and
-            ``tofu_aio.Engine`` what each may be.
+        TypeError, ValueError: a limit makes no sense: the message says which.
     """
 
     def __init__(
         self,
         pool_messages: int = POOL_MESSAGES,
         *,
-        pool_bytes: int = POOL_BYTES,
-        channel_share: float = CHANNEL_SHARE,
-        write_high_water: int = WRITE_HIGH_WATER,
-        write_low_water: int | None = None,
         loop_factory: LoopFactory = new_event_loop,
+        **limits: Unpack[OtherLimits],
     ) -> None:
-        self._engine = messaging.Engine(
-            pool_messages,
-            pool_bytes=pool_bytes,
-            channel_share=channel_share,
-            write_high_water=write_high_water,
-            write_low_water=write_low_water,
-        )
+        self._engine = messaging.Engine(pool_messages, **limits)
         self._thread = LoopThread(loop_factory, self._engine)
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ class Exchange(Closing):
 
         Raises:
             TimeoutError: none came within so many seconds. 0 asks for what is here already.
-            As ``tofu_aio.Exchange.receive``.
+            TofuError: as ``tofu_aio.Exchange.receive``.
         """
         return self._thread.take(self._exchange.receive, timeout, self._kept)
 

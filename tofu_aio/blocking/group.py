@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from typing import Unpack
 
 from ..messaging import group as messaging
-from ..messaging.backoff import Backoff
 from ..messaging.channel import Channel as AsyncChannel
 from ..messaging.listener import Listener as AsyncListener
-from ..messaging.reconnecting import ConnectOptions
+from ..messaging.options import ConnectOptions, ListenOptions, ReconnectOptions
 from ..protocol.address import Address
 from ..protocol.binary_header import BinaryHeader
-from ..protocol.errors import TofuError
 from ..protocol.message import Message
 from .channel import Channel
 from .closing import Closing
-from .listener import Listener, ListenOptions
+from .listener import Listener
 from .loop_thread import LoopThread
-from .turns import turns
+from .turns import in_a_thread, turns
 
 
 class ChannelGroup(Closing):
@@ -61,21 +59,25 @@ class ChannelGroup(Closing):
     def reconnecting(
         self,
         address: str | Address,
-        *,
-        backoff: Backoff | None = None,
-        on_failure: Callable[[TofuError], object] | None = None,
-        **options: Unpack[ConnectOptions],
+        *others: str | Address,
+        **options: Unpack[ReconnectOptions],
     ) -> Generator[Channel, None, None]:
         """Channels to a listener, one after another: ``for channel in ...``.
 
-        As ``tofu_aio.ChannelGroup.reconnecting``. The last channel is closed, and its Bye waited
-        for, when the loop is left. ``on_failure`` is called in the engine's thread, so it may not
-        use the engine; and what it raises, it raises here.
+        As ``tofu_aio.ChannelGroup.reconnecting``, with all its options:
+        ``tofu_aio.ReconnectOptions``. The last channel is closed, and its Bye waited for, when the
+        loop is left.
+
+        ``on_failure`` is called in the engine's thread, so it may not use the engine. Functions
+        that make ``headers`` or ``body`` are called in a thread of their own, and may take their
+        time. What any of them raises is raised here.
         """
-        return turns(
-            self._thread,
-            self._group.reconnecting(address, backoff=backoff, on_failure=on_failure, **options),
-        )
+        headers, body = options.get("headers"), options.get("body")
+        if callable(headers):
+            options["headers"] = in_a_thread(headers)
+        if callable(body):
+            options["body"] = in_a_thread(body)
+        return turns(self._thread, self._group.reconnecting(address, *others, **options))
 
     def post(self, message: Message) -> BinaryHeader:
         """Do what the message says, and return its header. As ``tofu_aio.ChannelGroup.post``.
@@ -94,7 +96,7 @@ class ChannelGroup(Closing):
         Raises:
             TimeoutError: none came within so many seconds. 0 asks for what is here already.
             BusyResourceError: another thread is waiting here.
-            As ``tofu_aio.ChannelGroup.receive``.
+            TofuError: as ``tofu_aio.ChannelGroup.receive``.
         """
         return self._thread.take(self._group.receive, timeout, self._kept)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from ssl import SSLContext
-from typing import Self, TypedDict
+from typing import Self
 
 from ..messaging import listener as messaging
 from ..messaging.channel import Channel as AsyncChannel
@@ -16,27 +15,6 @@ from .channel import Channel
 from .closing import Closing
 from .loop_thread import LoopThread
 from .serving import MAX_THREADS, serve
-
-
-class ListenOptions(TypedDict, total=False):
-    """The options of ``ChannelGroup.listen``; ``tofu_aio.ChannelGroup.listen`` says more of each.
-
-    Attributes:
-        ssl: speak TLS (TCP only), with this context.
-        keepalive: seconds of silence after which the kernel asks whether a peer is there; by
-            default it never does.
-        reuse_port: let several processes listen on this TCP port; by default only one may.
-        hello_timeout: seconds that a connection may take to introduce itself; 10 by default.
-        heartbeat: seconds between signs of life; by default there are none.
-        max_channels: how many may be open at once; any number by default.
-    """
-
-    ssl: SSLContext | None
-    keepalive: float | None
-    reuse_port: bool
-    hello_timeout: float
-    heartbeat: float | None
-    max_channels: int | None
 
 
 class Listener(Closing):
@@ -86,7 +64,7 @@ class Listener(Closing):
         ``tofu_aio.Listener.receive_hello``.
 
         Raises:
-            As ``accept``.
+            TimeoutError, TofuError, BusyResourceError: as ``accept``.
         """
         channel = self._thread.take(self._listener.receive_hello, timeout, self._heard)
         return Channel(self._thread, channel)

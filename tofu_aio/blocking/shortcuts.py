@@ -6,67 +6,77 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from typing import Unpack
 
-from ..messaging.backoff import Backoff
-from ..messaging.limits import POOL_MESSAGES
-from ..messaging.reconnecting import ConnectOptions
+from ..messaging.options import (
+    ClientOptions,
+    ConnectOptions,
+    ListenOptions,
+    ReconnectingClientOptions,
+    ReconnectOptions,
+    ServerOptions,
+    split,
+)
 from ..protocol.address import Address, parse_address
-from ..protocol.errors import TofuError
 from ..reactor import LoopFactory, new_event_loop
 from .channel import Channel
 from .closing import Closing
 from .engine import Engine
-from .listener import Listener, ListenOptions
+from .listener import Listener
 from .serving import MAX_THREADS, Handler, check
 
 
 def connect(
     address: str | Address,
     *,
-    pool_messages: int = POOL_MESSAGES,
     loop_factory: LoopFactory = new_event_loop,
-    **options: Unpack[ConnectOptions],
+    **options: Unpack[ClientOptions],
 ) -> Channel:
     """A channel to a listener; to close it closes its engine as well.
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
-        pool_messages: how many received messages may be alive at once.
         loop_factory: as ``Engine`` has it.
-        options: headers, body, ssl, timeout and so on: ``tofu_aio.ConnectOptions``.
+        options: those of connecting and of the engine: see ``tofu_aio.ClientOptions``.
 
     Raises:
-        As ``tofu_aio.ChannelGroup.connect``.
+        TofuError, TypeError, ValueError: as ``tofu_aio.connect``.
     """
+    limits, rest = split(options, ConnectOptions)
     with ExitStack() as stack:
-        engine = stack.enter_context(Engine(pool_messages, loop_factory=loop_factory))
-        channel = engine.create_group().connect(address, **options)
+        engine = stack.enter_context(Engine(loop_factory=loop_factory, **limits))
+        channel = engine.create_group().connect(address, **rest)
         channel._closed = stack.pop_all().close
     return channel
 
 
 def reconnecting(
     address: str | Address,
-    *,
-    backoff: Backoff | None = None,
-    on_failure: Callable[[TofuError], object] | None = None,
-    pool_messages: int = POOL_MESSAGES,
+    *others: str | Address,
     loop_factory: LoopFactory = new_event_loop,
-    **options: Unpack[ConnectOptions],
+    **options: Unpack[ReconnectingClientOptions],
 ) -> Generator[Channel, None, None]:
     """Channels to a listener, one after another, with an engine of their own.
 
     ``for channel in blocking.reconnecting(address): ...``; see ``ChannelGroup.reconnecting``.
     Leaving the loop closes the engine; so does ``close()`` of what is returned.
 
+    Args:
+        address: ``tcp://host:port`` or ``uds:///path``.
+        others: more of them, in order of preference.
+        loop_factory: as ``Engine`` has it.
+        options: those of connecting again and of the engine: see
+            ``tofu_aio.ReconnectingClientOptions``.
+
     Raises:
-        InvalidAddress: it cannot be parsed. All else is raised by the first turn.
+        InvalidAddress: one cannot be parsed.
+        TypeError, ValueError: as ``Engine``. All else is raised by the first turn.
     """
-    where = parse_address(address)
-    engine = Engine(pool_messages, loop_factory=loop_factory)
+    limits, rest = split(options, ReconnectOptions)
+    addresses = [parse_address(each) for each in (address, *others)]
+    engine = Engine(loop_factory=loop_factory, **limits)
 
     def run() -> Generator[Channel, None, None]:
         with engine, engine.create_group() as group:
-            yield from group.reconnecting(where, backoff=backoff, on_failure=on_failure, **options)
+            yield from group.reconnecting(*addresses, **rest)
 
     return run()
 
@@ -117,9 +127,8 @@ def serve(
     *,
     decide: Callable[[Channel], object] | None = None,
     max_threads: int = MAX_THREADS,
-    pool_messages: int = POOL_MESSAGES,
     loop_factory: LoopFactory = new_event_loop,
-    **options: Unpack[ListenOptions],
+    **options: Unpack[ServerOptions],
 ) -> Server:
     """A server that listens already, and handles channels once it is told to.
 
@@ -131,16 +140,16 @@ def serve(
         address: ``tcp://host:port`` or ``uds:///path``.
         decide: accepts by returning, refuses by raising a ``TofuError``; see ``Listener.serve``.
         max_threads: how many handlers there may be at once.
-        pool_messages: how many received messages may be alive at once, over all channels.
         loop_factory: as ``Engine`` has it.
-        options: ssl, heartbeat, max_channels and so on: ``ListenOptions``.
+        options: those of listening and of the engine: see ``tofu_aio.ServerOptions``.
 
     Raises:
-        As ``tofu_aio.ChannelGroup.listen``, and as ``Listener.serve``.
+        TofuError, TypeError, ValueError: as ``tofu_aio.serve`` and ``Listener.serve``.
     """
     check(handler, decide, max_threads)
+    limits, rest = split(options, ListenOptions)
     with ExitStack() as stack:
-        engine = stack.enter_context(Engine(pool_messages, loop_factory=loop_factory))
-        listener = engine.create_group().listen(address, **options)
+        engine = stack.enter_context(Engine(loop_factory=loop_factory, **limits))
+        listener = engine.create_group().listen(address, **rest)
         stack.pop_all()
     return Server(engine, listener, handler, decide, max_threads)

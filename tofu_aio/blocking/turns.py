@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from inspect import isawaitable
+from typing import TypeVar
 
 from ..messaging import reconnecting as messaging
 from ..messaging.channel import Channel as AsyncChannel
 from ..protocol.errors import ShutdownStarted
 from .channel import Channel
 from .loop_thread import LoopThread
+
+T = TypeVar("T")
 
 
 def turns(
@@ -28,3 +33,13 @@ def turns(
             yield Channel(thread, channel)
     finally:
         thread.leave(reconnecting.aclose)
+
+
+def in_a_thread(make: Callable[[], T | Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """Have a function called where it may block: the loop has other channels to look after."""
+
+    async def made() -> T:
+        value = await asyncio.to_thread(make)
+        return await value if isawaitable(value) else value
+
+    return made

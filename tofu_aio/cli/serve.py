@@ -9,6 +9,7 @@ import click
 from ..messaging.channel import Channel
 from ..messaging.engine import Engine
 from ..protocol.address import Address
+from ..protocol.message import Message
 from ..protocol.op_code import OpCode
 from .parameters import address_argument, pool_option
 from .running import loop_option, run
@@ -50,5 +51,12 @@ async def echo(channel: Channel) -> None:
     """Answer requests, part by part; what needs no answer gets none."""
     async for message in channel:
         with message:
-            if message.op_code is OpCode.REQUEST:
-                await channel.reply(message, message.body, message.headers, more=message.more)
+            if message.op_code is not OpCode.REQUEST:
+                continue
+            if message.more:  # of a stream, or of a long request of a peer that is no tofu_aio
+                part = Message(
+                    OpCode.RESPONSE, message.body, message.headers, message.message_id, more=True
+                )
+                await channel.send(part)
+            else:
+                await channel.reply(message, message.body, message.headers)

@@ -234,13 +234,16 @@ async def confirm(channel: Channel, first: Message, sha256: str) -> None:
     """Tell the sender that its file has arrived."""
     # Should it have gone meanwhile, the file is whole all the same.
     with contextlib.suppress(TofuError):
-        await channel.reply(first, headers={_RECEIVED: first.headers[_SIZE], _SHA256: sha256})
+        headers = {_RECEIVED: first.headers[_SIZE], _SHA256: sha256}
+        await channel.send(Message(OpCode.RESPONSE, b"", headers, first.message_id))
 
 
 async def refuse(channel: Channel, first: Message, reason: str) -> None:
     """Tell the sender why its file is not taken. Should it have gone, there is no need to."""
     with contextlib.suppress(TofuError):
-        await channel.reply(first, reason.encode(errors="replace"), status=Status.PROCESSING_FAILED)
+        answer = Message(OpCode.RESPONSE, reason.encode(errors="replace"), (), first.message_id)
+        answer.status = Status.PROCESSING_FAILED
+        await channel.send(answer)
 
 
 class _Reports:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Final
 
+from ..protocol.decoder import WITHDRAWAL
 from ..protocol.errors import TofuError, again
 from ..protocol.message import Message
 from ..protocol.op_code import OP_CODE_MASK, OpCode
@@ -16,9 +17,9 @@ from .exchange import Exchange
 from .joining import Join
 from .waking import Answered, answer
 
-_REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
-_MISSING: Final = object()
+_FEW: Final = 4
+"""Messages for which it takes longer to make a set than to look at each."""
 
 
 class Answers:
@@ -32,40 +33,58 @@ class Answers:
 
     Attributes:
         requests: who waits for the response, by message id.
-        counted: by message id, whose responses take permits: exchanges, and None for a request that
-            the application posted, and whose response goes to the mailbox.
+        exchanges: who takes the parts of the response, likewise.
+        posted: ids of requests that the application posted: the mailbox gets their responses. One
+            that is never answered stays here until the channel ends.
         late: responses that came after whoever asked had gone.
         warned: the log says already that responses wait behind unread messages.
     """
 
-    __slots__ = ("_connection", "_joins", "counted", "late", "requests", "warned")
+    __slots__ = ("_connection", "_joins", "exchanges", "late", "posted", "requests", "warned")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.requests: dict[int, asyncio.Future[Message]] = {}
-        self.counted: dict[int, Exchange | None] = {}
+        self.exchanges: dict[int, Exchange] = {}
+        self.posted: set[int] = set()
         self._joins: dict[int, Join] = {}
         self.late = 0
         self.warned = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a response may be for something else than ``requests``."""
+        return bool(self.posted or self.exchanges)
+
     def sort(self, batch: list[Message], answered: Answered) -> None:
         """Give responses to those who asked, and leave the rest in the batch."""
-        requests, joins = self.requests, self._joins
+        requests, joins, posted = self.requests, self._joins, self.posted
+        if len(batch) > _FEW and not requests and not self.exchanges:
+            # The same as below, for programs that post requests and receive what comes.
+            ids = {message.message_id for message in batch if message._proto == _RESPONSE}
+            if len(ids) == len(batch) and ids <= posted:
+                posted -= ids
+                return
         rest = []
         for message in batch:
             proto, message_id = message._proto, message.message_id
-            if proto & OP_CODE_MASK != _RESPONSE:
-                rest.append(message)
-                continue
-            whole = proto == _RESPONSE and message_id not in joins
-            response = requests.pop(message_id, None) if whole else None
-            if response is None:
-                if self._goes_to_mailbox(message, answered):
+            if proto != _RESPONSE or message_id in joins:
+                if proto & OP_CODE_MASK != _RESPONSE or self._takes_part(message, answered):
                     rest.append(message)
-            elif response.done():  # cancelled, and the task has not run since
-                self._drop(message)
+                continue
+            response = requests.pop(message_id, None)
+            if response is not None:
+                if response.done():  # cancelled, and the task has not run since
+                    self._drop(message)
+                else:
+                    answer(response, message, answered)
+            elif message_id in posted:
+                posted.remove(message_id)
+                rest.append(message)
+            elif message_id in self.exchanges:
+                self.exchanges.pop(message_id).received(message)
             else:
-                answer(response, message, answered)
+                self._drop(message)
         batch[:] = rest
 
     def give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
@@ -79,48 +98,48 @@ class Answers:
 
     def begin(self, exchange: Exchange) -> None:
         """Give it the parts that come."""
-        self.counted[exchange.message_id] = exchange
+        self.exchanges[exchange.message_id] = exchange
 
     def forget(self, exchange: Exchange) -> None:
         """Nobody takes the parts of an exchange any more."""
-        self.counted.pop(exchange.message_id, None)
+        self.exchanges.pop(exchange.message_id, None)
 
     def close(self, error: TofuError) -> None:
         """This side closes: nothing more is received, not even what is here."""
-        for exchange in self.counted.values():
-            if exchange is not None:
-                exchange.close(error)
+        for exchange in self.exchanges.values():
+            exchange.close(error)
         self.fail(error)
 
     def fail(self, error: TofuError) -> None:
         """No answer will come any more."""
-        requests, self.requests = self.requests, {}
-        for response in requests.values():
+        requests = list(self.requests.values())
+        self.requests.clear()
+        for response in requests:
             if not response.done():
                 response.set_exception(again(error))
         for message_id in list(self._joins):
             self._end_join(message_id)
-        exchanges = [exchange for exchange in self.counted.values() if exchange is not None]
-        self.counted.clear()
+        self.posted.clear()
+        exchanges = list(self.exchanges.values())
+        self.exchanges.clear()
         for exchange in exchanges:
             exchange.lose(error)
 
-    def _goes_to_mailbox(self, message: Message, answered: Answered) -> bool:
-        """Whether this answers a posted request; else it is given to whoever waits, or dropped."""
-        message_id = message.message_id
+    def _takes_part(self, part: Message, answered: Answered) -> bool:
+        """Whether the mailbox takes this part of a response; else it went to who waits for it.
+
+        The last part comes here only if it is to be joined.
+        """
+        message_id = part.message_id
         response = self.requests.get(message_id)
         if response is not None:
-            self._join(message, response, answered)
-            return False
-        exchange = self.counted.get(message_id, _MISSING)
-        if exchange is not _MISSING and not message.more:
-            del self.counted[message_id]
-        if isinstance(exchange, Exchange):
-            exchange.received(message)
-        elif exchange is None:
+            self._join(part, response, answered)
+        elif message_id in self.posted:
             return True
+        elif message_id in self.exchanges:
+            self.exchanges[message_id].received(part)
         else:
-            self._drop(message)
+            self._drop(part)
         return False
 
     def _join(self, part: Message, response: asyncio.Future[Message], answered: Answered) -> None:
@@ -162,7 +181,7 @@ class Answers:
         """Tell the peer, if it wants to know, that nobody waits for this response any more."""
         if self._connection.peer_supports & Extension.CANCEL:
             with contextlib.suppress(TofuError):  # it cannot answer any more
-                self._connection.put(_REQUEST, message_id, status=LEFT)
+                self._connection.put(WITHDRAWAL, message_id, status=LEFT)
 
     def _drop(self, message: Message) -> None:
         self.late += 1

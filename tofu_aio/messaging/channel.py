@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 from weakref import ref
 
@@ -34,7 +34,7 @@ from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
-from .agreements import Extension
+from .agreements import Extension, shared
 from .answers import Answers
 from .attributes import Attributes, channel_attributes
 from .checks import checked_seconds
@@ -67,10 +67,6 @@ _NOTHING_ASKED: Final = Exemptions()
 _TAKES_BACK: Final = Exemptions(withdrawals=True)
 
 _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
-
-
-def _always() -> bool:
-    return True
 
 
 class Channel(ObjectStream[Message]):
@@ -175,13 +171,18 @@ class Channel(ObjectStream[Message]):
             suspended=connection.suspended_at is not None,
             suspended_for=connection.waited,
             suspensions=connection.suspensions,
-            late_responses=self._answers.late if self._answers is not None else 0,
+            late_responses=self._dropped(),
             triggers=self.triggers,
         )
 
     def _awaited(self) -> int:
         """Requests under way."""
         return len(self._answers.requests) if self._answers is not None else 0
+
+    def _dropped(self) -> int:
+        """What came for nobody."""
+        late = self._answers.late if self._answers is not None else 0
+        return late + self._incoming.dropped if self._incoming is not None else late
 
     def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the application and for the peer."""
@@ -209,10 +210,10 @@ class Channel(ObjectStream[Message]):
         self._connection.put(OpCode.HELLO_RESPONSE, headers=self._welcome + text, body=body)
 
     async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
-        """Tell the peer why it is not accepted, and close once it has read that.
+        """Tell the peer why it is not accepted, and close once it has hung up.
 
-        There its ``connect`` raises ``ConnectFailed`` with the reason. Takes 5 seconds at most;
-        then, or when cancelled, it aborts.
+        There its ``connect`` raises ``ConnectFailed`` with the reason. The peer has a second to
+        hang up, so that it can read that; then, or when cancelled, this side closes.
 
         Args:
             reason: for people; at most 65,535 bytes of UTF-8.
@@ -247,7 +248,10 @@ class Channel(ObjectStream[Message]):
         mailbox = self._mailbox
         while not mailbox.items:
             try:
-                await mailbox.arrival()
+                arrival = mailbox.arrival()
+                if self._connection.suspended_at is not None:
+                    self._connection.lend()
+                await arrival
             except ChannelEnded:
                 self._all_received()
                 raise
@@ -259,7 +263,10 @@ class Channel(ObjectStream[Message]):
         mailbox = self._mailbox
         while not mailbox.items:
             try:
-                await mailbox.arrival()
+                arrival = mailbox.arrival()
+                if self._connection.suspended_at is not None:
+                    self._connection.lend()
+                await arrival
             except ChannelEnded:
                 self._all_received()
                 raise StopAsyncIteration from None
@@ -290,8 +297,8 @@ class Channel(ObjectStream[Message]):
             PeerDisconnected, ProtocolViolation, ChannelClosed: there is nobody to send to.
         """
         message_id = self._connection.post(message)
-        if message._proto & OP_CODE_MASK == _REQUEST:
-            self._expect(message_id)
+        if not message._proto & OP_CODE_MASK:  # a REQUEST: the mailbox gets the response
+            (self._answers or self._asking()).posted.add(message_id)
         return message.header_as(self.number, message_id)
 
     def check(self, message: Message) -> int:
@@ -302,14 +309,14 @@ class Channel(ObjectStream[Message]):
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 
         Raises:
-            As ``post``.
+            TofuError: as ``post``.
         """
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
         message_id = connection.post(item)
-        if item._proto & OP_CODE_MASK == _REQUEST:
-            self._expect(message_id)
+        if not item._proto & OP_CODE_MASK:  # as ``post``
+            (self._answers or self._asking()).posted.add(message_id)
 
     async def signal(
         self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
@@ -317,7 +324,7 @@ class Channel(ObjectStream[Message]):
         """Send a message that needs no answer: ``await channel.signal(body)``.
 
         Raises:
-            As ``post``, and as ``Message`` for what does not fit in one.
+            TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         text = TextHeaders(headers).encode() if headers else b""
@@ -351,7 +358,7 @@ class Channel(ObjectStream[Message]):
             InvalidMoreUsage: this is only a part of a request: answer with ``stream(request)``.
             InvalidOpCode: it is no request.
             NotAllowed: it was answered already.
-            As ``post``, and as ``Message`` for what does not fit in one.
+            TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
         connection = self._connection
         try:
@@ -369,15 +376,19 @@ class Channel(ObjectStream[Message]):
             return
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
         if not (connection.write_paused or connection.senders):
-            with contextlib.suppress(InvalidBodyLen):  # of one that does not fit in one message
+            try:
                 connection.put(proto, message_id, text, body, status)
+            except InvalidBodyLen:
+                pass  # it takes several messages
+            else:
                 if not more:
                     request._proto = _ANSWERED
                 return
         claim = None if more else _Claim(request)
         del request  # who waits for room, or was cancelled there, does not keep it alive
         try:
-            await self._send_later(proto, message_id, text, body, status)
+            wanted = partial(self._is_awaited, message_id)
+            await self._send_later(proto, message_id, text, body, status, wanted=wanted)
         except BaseException:
             if claim is not None:
                 claim.withdraw()
@@ -393,6 +404,10 @@ class Channel(ObjectStream[Message]):
         request._proto = _ANSWERED
         return False
 
+    def _is_awaited(self, message_id: int) -> bool:
+        """Whether the caller still waits, as far as is known, while the answer is being sent."""
+        return self._incoming is None or not self._incoming.is_taken_back(message_id)
+
     async def _send_later(
         self,
         proto: int,
@@ -401,13 +416,17 @@ class Channel(ObjectStream[Message]):
         body: Body,
         status: Status = _SUCCESS,
         *,
-        wanted: Callable[[], bool] = _always,
+        wanted: Callable[[], bool],
     ) -> None:
-        """Send what has to wait: for room, or, if it takes several messages, for its turn."""
+        """Send what has to wait: for room, or, if it takes several messages, for its turn.
+
+        Of what is not ``wanted`` any more by then, nothing more is sent.
+        """
         connection = self._connection
         if length_of(body) <= MAX_PART:
             await connection.room()
-            connection.put(proto, message_id, text, body, status)
+            if wanted():
+                connection.put(proto, message_id, text, body, status)
             return
         if self._long_sends is None:
             self._long_sends = asyncio.Lock()
@@ -456,42 +475,44 @@ class Channel(ObjectStream[Message]):
             return await self._request_within(timeout, body, headers, message_id)
         answers = self._answers or self._asking()
         if not message_id:
-            own_id = next_message_id()
-        elif answers.counted.get(message_id) is None:
-            own_id = message_id
-        else:
+            message_id = next_message_id()
+        elif message_id in answers.exchanges:
             raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
         # Nothing is awaited from here to the future's: no answer can come in between.
-        if own_id in answers.requests:
-            raise InvalidMessageId(f"request {own_id} is under way already")
+        if message_id in answers.requests:
+            raise InvalidMessageId(f"request {message_id} is under way already")
         if connection.decoder.state is _BYE_HEARD:
             raise _unanswerable()
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         try:
-            connection.put(_REQUEST, own_id, text, body)
+            connection.put(_REQUEST, message_id, text, body)
         except InvalidBodyLen:
-            if not message_id and connection.peer_supports & Extension.WHOLE:
-                text = TextHeaders({WHOLE: str(length_of(body))}).encode() + text
-            await self._request_in_parts(own_id, text, body, response)
+            await self._request_in_parts(message_id, text, body, response)
         else:
-            answers.requests[own_id] = response
+            answers.requests[message_id] = response
+        if message_id in answers.posted:  # of the parts before this one: their answer is its own
+            answers.posted.remove(message_id)
         if connection.suspended_at is not None:
+            connection.reconsider()  # what waits may be the response
             self.suspended()
         try:
             return await response
         except asyncio.CancelledError:
-            answers.give_up(own_id, response)
+            answers.give_up(message_id, response)
             raise
 
     async def _request_in_parts(
         self, message_id: int, text: bytes, body: Body, response: asyncio.Future[Message]
     ) -> None:
         """Send a long request; the response may come before its end, if it is refused."""
-        requests = self._asking().requests
+        requests, posted = self._asking().requests, self._asking().posted
+        if message_id not in posted and self._connection.peer_supports & Extension.WHOLE:
+            text = TextHeaders({WHOLE: str(length_of(body))}).encode() + text
+        posted.discard(message_id)
         requests[message_id] = response
         try:
             await self._send_later(
@@ -507,22 +528,23 @@ class Channel(ObjectStream[Message]):
         self, timeout: float, body: Body, headers: HeadersLike | None, message_id: int
     ) -> Message:
         checked_seconds("timeout", timeout)
+        message_id = message_id or next_message_id()
         try:
             async with asyncio.timeout(timeout):
                 return await self.request(body, headers, message_id=message_id)
         except TimeoutError:
-            raise TimeoutError(f"no response within {timeout:g} s{self._backlog()}") from None
+            raise TimeoutError(
+                f"no response to request {message_id} within {timeout:g} s{self._backlog()}"
+            ) from None
 
     # --- what was asked, and heard --------------------------------------------------------
-
-    def _expect(self, message_id: int) -> None:
-        """The mailbox gets the response to this request."""
-        (self._answers or self._asking()).counted[message_id] = None
 
     def _asking(self) -> Answers:
         if self._answers is None:
             self._answers = Answers(self._connection)
-            self._exemptions().counted = self._answers.counted
+            exempt = self._exemptions()
+            exempt.awaited = self._answers.requests
+            exempt.exchanges, exempt.posted = self._answers.exchanges, self._answers.posted
         return self._answers
 
     def _heard(self) -> IncomingRequests:
@@ -549,9 +571,18 @@ class Channel(ObjectStream[Message]):
         tells this only if it runs this library. Each channel knows the last 1,024 requests that
         were taken back and not answered.
         """
-        if self._connection.end is not None:
+        incoming = self._incoming
+        taken_back = incoming is not None and incoming.is_taken_back(request.message_id)
+        return taken_back or self._deaf()
+
+    def _deaf(self) -> bool:
+        """Whether the peer takes no answer any more."""
+        connection = self._connection
+        if connection.end is not None:
             return True
-        return self._incoming is not None and self._incoming.is_taken_back(request.message_id)
+        # Channels that are streams drop what comes after their Bye; others may wait for it.
+        leaves = connection.decoder.state is _BYE_HEARD and not self._half_closed
+        return leaves and Extension.CANCEL in connection.peer_supports
 
     def cancel_scope(self, request: Message) -> AbstractContextManager[CancelScope]:
         """A block that is cancelled when the caller of a request gives up, or the peer is lost.
@@ -564,7 +595,8 @@ class Channel(ObjectStream[Message]):
         Args:
             request: one that was received here.
         """
-        return self._heard().cancel_scope(request.message_id)
+        cancelled = self.cancelled(request)
+        return self._heard().cancel_scope(request.message_id, cancelled=cancelled)
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None
@@ -662,10 +694,12 @@ class Channel(ObjectStream[Message]):
     async def aclose(self, timeout: float | None = None) -> None:
         """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
 
+        If the peer has said Bye, answer it, and wait until the peer has hung up, a second at most.
         What the peer still sends is dropped. Safe from any task, and to repeat.
 
         Args:
             timeout: seconds that it may take, 5 unless given; then, or when cancelled, it aborts.
+                Where nothing is left to be sent after the peer's Bye, it closes in order instead.
 
         Raises:
             TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
@@ -699,7 +733,7 @@ class Channel(ObjectStream[Message]):
         if self._answers is not None:
             self._answers.fail(error)
         if self._incoming is not None:
-            self._incoming.fail(error)
+            self._incoming.fail(error, deaf=self._deaf())
 
     # --- what the connection tells --------------------------------------------------------
 
@@ -708,29 +742,37 @@ class Channel(ObjectStream[Message]):
         if self._hello is None:
             self._hello = batch.pop(0)
             self._peer = self._connection.peer()
-            self._connection.hello_passed(self._hello.headers.encode(), by_peer=True)
+            self._hello.headers = headers = shared(self._hello.headers)
+            answer = self._hello.op_code is OpCode.HELLO_RESPONSE
+            self._connection.hello_passed(headers.encode(), answer=answer, by_peer=True)
             if self._connection.peer_supports & Extension.CANCEL:
                 self._connection.decoder.exempt = _TAKES_BACK
             self._introduced(self)
-        decoder = self._connection.decoder
-        if decoder.special or (self._incoming is not None and self._incoming.busy):
-            decoder.special = False
+        decoder, answers, incoming = self._connection.decoder, self._answers, self._incoming
+        special, decoder.special = decoder.special, False
+        if special or (answers is not None and answers.busy):
             self._asking().sort(batch, answered)
-            if batch:
-                self._heard().sort(batch)
+        if batch and (special or (incoming is not None and incoming.busy)):
+            self._heard().sort(batch)
+        if not batch:
+            return
+        if batch[-1]._proto & OP_CODE_MASK <= _LAST_REGULAR:
+            self._mailbox.put(batch, answered)
+            batch.clear()  # who drops a message that it has received has dropped it
+            return
         byes = []
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
             byes.append(batch.pop())
         if batch:
             self._mailbox.put(batch, answered)
-            batch.clear()  # who drops a message that it has received has dropped it
+            batch.clear()
         while byes:
             self._bye_heard(byes.pop())
 
     def _bye_heard(self, bye: Message) -> None:
         """Nothing but a Bye can follow a Bye, and no response."""
-        self._fail(_unanswerable())
         self._half_closed |= EOF in bye.headers
+        self._fail(_unanswerable())
         if self._mailbox.end is None:
             self._mailbox.finish(ChannelEnded("the peer said Bye"))
         if self._connection.decoder.state is not State.BYE_HEARD:
@@ -740,6 +782,11 @@ class Channel(ObjectStream[Message]):
             # All before it has been received, maybe by a program that does not receive at all but
             # only makes requests: the peer need not wait for that to look.
             self._answer_bye()
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for a message, or a part of an exchange."""
+        return self._mailbox.waits or any(exchange.waits for exchange in self._exchanges())
 
     def suspended(self) -> None:
         """Warn, once, if responses cannot come because nobody receives what is before them."""
@@ -763,7 +810,7 @@ class Channel(ObjectStream[Message]):
             return ""
         unread = self._unread()
         own = of_messages(unread, account.pool) + of_connection(connection, account.pool)
-        if len(account.taken) > own.inbox + own.outgoing:
+        if not unread or len(account.taken) > own.inbox + own.outgoing:
             return ""  # somebody works on a message, and will receive the next one
         return (
             f": the channel is not read, because {len(unread)} messages before it were not "
@@ -773,12 +820,14 @@ class Channel(ObjectStream[Message]):
 
     def _unread(self) -> list[Message]:
         """What has come, and nobody has received."""
-        exchanges: list[Exchange] = []
-        if self._answers is not None:
-            exchanges += [e for e in self._answers.counted.values() if e is not None]
-        if self._incoming is not None:
-            exchanges += self._incoming.exchanges.values()
-        return [*self._mailbox.items, *(part for e in exchanges for part in e.unread)]
+        parts = (part for exchange in self._exchanges() for part in exchange.unread)
+        return [*self._mailbox.items, *parts]
+
+    def _exchanges(self) -> list[Exchange]:
+        """Those under way, whoever has asked."""
+        asked = self._answers.exchanges.values() if self._answers is not None else ()
+        heard = self._incoming.exchanges.values() if self._incoming is not None else ()
+        return [*asked, *heard]
 
     def accepted(self) -> None:
         """The peer's Hello was answered: it is open."""

@@ -8,6 +8,8 @@ import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, cast
 
 from ..protocol.binary_header import HEADER, MAX_PART
@@ -23,17 +25,15 @@ from ..protocol.errors import (
     TofuError,
     again,
 )
-from ..protocol.lifecycle import BYE_SAID, SEND, State
-from ..protocol.message import Message, checked_body, next_message_id
+from ..protocol.lifecycle import BYE_SAID, HUNG_UP, SEND, State
+from ..protocol.message import REJECTION, Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
 from ..protocol.status import Status
-from .agreements import NO_EXTENSION
-from .farewell import Farewell
+from .agreements import NO_EXTENSION, agreed
 from .flow import ReadGate
-from .heartbeat import Heartbeat, interval_asked
 from .joining import JoiningRoom
-from .limits import BYE_TIMEOUT
+from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER
 from .peer import Peer, peer_of
 from .remains import Remains
 from .upper import UpperProtocol
@@ -46,6 +46,7 @@ _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
 _LAST_REGULAR: Final = _SIGNAL
 _SENT_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
+_LAST_OP_CODE: Final = int(OP_CODES[-1])
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
 
@@ -82,6 +83,10 @@ class Sink(Protocol):
     def ended(self, error: TofuError) -> None:
         """Nothing more will be received, and why. Told once, after all that was."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the next message."""
+
     def suspended(self) -> None:
         """It is not read for want of permits, since the end of this turn of the loop."""
 
@@ -102,9 +107,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         number: the local channel number.
 
     Attributes:
+        beat_after, beat_before: its neighbours among those that are looked at together.
+        beat_arrived, beat_sent, beat_sent_at, beat_silent: what the last look by ``Wheel`` found.
         carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
+        heartbeat: the shortest interval of heartbeats that a Hello has asked for; None if none has.
+        peer_supports: what the peer can do, by its Hello or its answer to ours.
         sink: who takes what is received. Set before the first byte.
         sent: messages accepted for sending.
         received: messages that arrived.
@@ -125,16 +134,23 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_done",
         "_flushing",
         "_gate",
-        "_heartbeat",
         "_high_water",
+        "_lingering",
         "_loop",
         "_out",
         "_remains",
         "_told",
         "_transport",
+        "beat_after",
+        "beat_arrived",
+        "beat_before",
+        "beat_sent",
+        "beat_sent_at",
+        "beat_silent",
         "carried",
         "decoder",
         "end",
+        "heartbeat",
         "number",
         "peer_supports",
         "received",
@@ -163,6 +179,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._remains: Remains | None = None  # of a socket that failed, to be read first
         self._told = False  # the sink knows the end
+        self._lingering = False  # our last word is said, and the peer is to hang up first
         self._discarding = False  # closing: what comes is thrown away
         # Long bodies, and what goes before each.
         self._apart: list[bytes | bytearray] | tuple[()] = ()
@@ -173,8 +190,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.write_paused = False
         self.senders: deque[asyncio.Future[None]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._heartbeat: Heartbeat | None = None  # once a Hello has asked for it
+        self.heartbeat: float | None = None
         self.peer_supports = NO_EXTENSION
+        self.beat_after: Connection | None = None
+        self.beat_before: Connection | None = None
+        self.beat_arrived: int  # these are set when heartbeats begin
+        self.beat_sent: int
+        self.beat_sent_at: float
+        self.beat_silent: int
 
     @property
     def done(self) -> asyncio.Future[None]:
@@ -214,13 +237,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         decoder = self.decoder
         if decoder.waiting:
             # More came before the turn's end: at this rate it may not wait for that.
-            self._reading(wanted=False)
             decoder.feed(data)
+            self.reconcile_reading()
             return
         self._receive(decoder.feed(data, PORTION))
 
     def eof_received(self) -> bool:
         """The peer will send no more. The transport stays, for what we still have to send."""
+        self._lingering = False
         self._finish(PeerDisconnected("the peer closed the connection without a Bye"))
         return True
 
@@ -246,8 +270,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._release_carried()
         if self._deadline is not None:
             self._deadline.cancel()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
+        if self.heartbeat is not None:
+            self._gate.heartbeats.leave(self, self.heartbeat)
 
     def pause_writing(self) -> None:
         """The transport holds enough: keep the rest here."""
@@ -285,6 +309,16 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return self.suspended_for
         return self.suspended_for + self._loop.time() - self.suspended_at
 
+    def may_go_on(self) -> bool:
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+
+        The reserve is freed if the application waits for the next message.
+        """
+        account = self.account
+        if account.reserved and self.sink.waits:
+            account.lend()
+        return not account.reserved or self.decoder.needs_none
+
     def resume(self, granted: int) -> None:
         """Go on with what waited for a permit: so many were granted, or its reserve came back."""
         self._receive(self.decoder.resume(PORTION, granted))
@@ -303,13 +337,19 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=self._idle)
+        self._reading(wanted=self._idle or self._undecided)
         if self.suspended_at is not None:
             self.sink.suspended()
 
-    def retry(self) -> None:
-        """Look again, at the end of this turn, whether what waits needs permits at all."""
-        self._gate.retry(self)
+    def reconsider(self) -> None:
+        """Go on, at the end of this turn, if what waits has been asked for by now."""
+        if self.decoder.needs_none:
+            self._gate.retry(self)
+
+    def lend(self) -> None:
+        """Somebody begins to wait for a message: let one come, whatever the application keeps."""
+        if not self.account.lent:
+            self._gate.retry(self)
 
     @property
     def joining(self) -> JoiningRoom:
@@ -320,6 +360,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def _idle(self) -> bool:
         """Whether all that has arrived has been handed on."""
         return not self.decoder.waiting
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether it is read although something waits: a stranger's leaving is to be noticed."""
+        return self.decoder.early and self.decoder.held < EARLY_BYTES
 
     def _reading(self, *, wanted: bool) -> None:
         transport = self._transport
@@ -345,8 +390,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                         self._discard(batch)
                     else:
                         self.sink.received(batch, answered)
-                pending = decoder.pending
-                if not pending:
+                pending = decoder.waiting and decoder.pending  # mostly without a call
+                if not pending and (
+                    decoder.needs
+                    or decoder.violation is not None
+                    or decoder.state is not _OPEN
+                    or self.end is not None
+                ):
                     self._conclude()
                 if answered:
                     go_on(answered)
@@ -375,13 +425,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Nothing more can be decoded: why?"""
         decoder = self.decoder
         if decoder.needs:
+            if self.sink.waits:
+                self.account.lend()
             self._gate.starve(self)
-        elif decoder.violation is not None:
+        elif decoder.violation is not None and not self._told:
             violation = decoder.violation
             error = ProtocolViolation(str(violation), violation.status)
             error.__cause__ = violation
             self.hang_up(error)
-        elif decoder.state is State.CLOSED:
+        elif decoder.state is State.CLOSED and not self._told:
             self.hang_up(ChannelEnded("both sides said Bye"))
         elif self.end is not None:
             self._settle()
@@ -421,9 +473,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 f"a Message can be sent, not {type(message).__name__}: make one, "
                 "Message(OpCode.SIGNAL, body) say, or use signal(body)"
             ) from None
-        if proto == _BYE_SIGNAL:
-            self.abort(ChannelClosed("the channel was reset on this side"))
-            return message.message_id or next_message_id()
+        if _LAST_REGULAR < proto <= _LAST_OP_CODE:
+            if proto == _BYE_SIGNAL:
+                self.abort(ChannelClosed("the channel was reset on this side"))
+                return message.message_id or next_message_id()
+            proto = message._wire_proto
         headers = message.headers.encode()
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
         permit = message._permit
@@ -507,12 +561,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # takes, and drops, all there is: who sends without a pause would never let it come.
             self.write_paused = True
             return
-        apart, data = self._apart, self._out
-        self._forget_queue()
-        # It is the transport's now, which may keep it as it is.
+        apart, data = self._apart, self._out  # the transport's now, which may keep it as it is
         if not apart:
+            self._out = bytearray()
+            if self.carried:
+                self._release_carried()
             transport.write(data)
             return
+        self._forget_queue()
         if data:
             apart.append(data)
         transport.writelines(apart)
@@ -606,29 +662,46 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     ) -> None:
         self.decoder.state = state
         if op_code == OpCode.HELLO_REQUEST:
-            self.hello_passed(headers, by_peer=False)
+            self.hello_passed(headers, answer=False, by_peer=False)
         elif op_code == OpCode.HELLO_RESPONSE and status:
-            self._bid_farewell()
+            self._linger(ChannelClosed("the channel was refused on this side"))
         elif op_code == OpCode.HELLO_RESPONSE:
-            self.hello_passed(headers, by_peer=False)
+            self.hello_passed(headers, answer=True, by_peer=False)
             self.sink.accepted()
+            if self.decoder.pending:
+                self._loop.call_soon(self._continue)
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
             self.decoder.awaited_id = message_id
             self._turn_away_senders()  # after a Bye; before a Hello's answer there are none
         if state is State.CLOSED:
-            self.hang_up(ChannelEnded("both sides said Bye"))
+            self._linger(ChannelEnded("both sides said Bye"))
 
     # --- staying alive --------------------------------------------------------------------
 
-    def hello_passed(self, headers: bytes, *, by_peer: bool) -> None:
-        """Keep the heartbeats that a Hello asks for, whichever side it is from."""
-        interval = interval_asked(headers)
+    def hello_passed(self, headers: bytes, *, answer: bool, by_peer: bool) -> None:
+        """Note what a Hello agrees upon; after the answer, do it.
+
+        Args:
+            headers: encoded.
+            answer: whether it answers the other side's.
+            by_peer: whether the peer has sent it.
+        """
+        interval, supports = agreed(headers, answer=answer)
+        decoder = self.decoder
+        if by_peer:
+            self.peer_supports = supports
+        earlier = decoder.heartbeats is not None  # the Hello before this one has asked
         if interval is not None:
-            if self._heartbeat is None:
-                self._heartbeat = Heartbeat(self)
-            self._heartbeat.asked(interval, by_peer=by_peer)
-        if self._heartbeat is not None:
-            self._heartbeat.begin()
+            self.heartbeat = min(self.heartbeat or interval, interval)
+            # The peer may send some from now on. If it asked, it takes part.
+            decoder.heartbeats = bool(decoder.heartbeats) or by_peer
+        if answer and self.heartbeat is not None and self.end is None:
+            self._gate.heartbeats.join(self, self.heartbeat)
+            we_asked = earlier if by_peer else interval is not None
+            if decoder.heartbeats and not we_asked and OpCode.SIGNAL in SEND[decoder.state]:
+                self.beat()  # only by this can the peer know that we take part
+        if by_peer and decoder.early:
+            self.reconcile_reading()  # that may be as much as may wait
 
     def beat(self) -> None:
         """Send a heartbeat: no message, so it has no id and is not counted."""
@@ -639,9 +712,43 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def hang_up(self, error: TofuError) -> None:
         """Send what is queued and close the socket; reset it if the peer takes too long."""
+        self._lingering = False
+        self._send_all()
+        self._finish(error)
+
+    def _linger(self, error: TofuError) -> None:
+        """End after our last word, and let the peer, which has none left, hang up first.
+
+        What still comes is read and dropped: a socket that is closed while something is unread in
+        it is reset (tcp(7)), and a reset takes from the peer what it has not read.
+        """
+        self._lingering = True
+        self._send_all()
+        self._wait(LINGER, partial(self._linger_on, self._loop.time()))
+        self.decoder.close()
+        self._finish(error)
+        self.reconcile_reading()
+
+    def _linger_on(self, since: float) -> None:
+        """The peer has had its time, if our last word left that long ago."""
+        if not self.queued_bytes:
+            self._lingering = False
+            self._settle()
+        elif self._loop.time() < since + BYE_TIMEOUT:
+            self._wait(LINGER, partial(self._linger_on, since))
+        else:
+            self._reset()
+
+    def _send_all(self) -> None:
+        """Give the transport what is queued, whatever it holds."""
         self.write_paused = False
         self.flush()
-        self._finish(error)
+
+    def _wait(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back in so many seconds, and nobody else: there is one deadline at a time."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, callback)
 
     def abort(self, error: TofuError) -> None:
         """Drop what is queued and reset the connection, at once."""
@@ -688,7 +795,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if self._closed:
             return
         if waiting.cancelled():
-            self.hang_up(ChannelClosed("closing was cancelled"))  # the Bye is on its way, at least
+            self.hang_up(ChannelClosed("closing was cancelled"))  # our Bye is on its way, at least
         else:
             self._give_up(BYE_TIMEOUT, "answer Bye")
 
@@ -704,26 +811,18 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
 
     async def refuse(self, status: Status, body: bytes) -> None:
-        """Answer the Hello with what is wrong, and close once the peer has read it.
+        """Answer the Hello with what is wrong, and close when the peer does, or after a second.
 
-        Takes as long as ``aclose`` at most. Cancelled, it aborts.
+        Takes as long as ``aclose`` at most. Cancelled, it waits no longer.
 
         Raises:
             InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
         """
-        self.put(OpCode.HELLO_RESPONSE, body=body, status=status)
+        self.put(REJECTION, body=body, status=status)
         await self._gone(BYE_TIMEOUT, "leave")
 
-    def _bid_farewell(self) -> None:
-        """The peer was refused: the channel ends once it has read that, or after a while."""
-        self.flush()
-        self.end = ChannelClosed("the channel was refused on this side")
-        if self._transport is not None:
-            Farewell(self._transport, self)
-            self._deadline = self._loop.call_later(BYE_TIMEOUT, self._give_up, BYE_TIMEOUT, "leave")
-
     async def _gone(self, timeout: float, awaited: str) -> None:
-        """Wait until the socket is gone; abort if it takes too long."""
+        """Wait until the socket is gone; break off if it takes too long."""
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self.done)
@@ -731,17 +830,26 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._give_up(timeout, awaited)
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
-            self.abort(ChannelClosed("closing was cancelled"))
+            self._break_off(ChannelClosed("closing was cancelled"))
             raise
 
     def _give_up(self, timeout: float, awaited: str) -> None:
-        self.abort(ChannelClosed(f"the peer did not {awaited} within {timeout:g} s"))
+        self._break_off(ChannelClosed(f"the peer did not {awaited} within {timeout:g} s"))
+
+    def _break_off(self, error: TofuError) -> None:
+        """Close at once: in order if all has left that was to be said, else by a reset."""
+        if self._lingering and not self.queued_bytes:
+            self.hang_up(error)
+        else:
+            self.abort(error)
 
     def _finish(self, error: TofuError) -> None:
         # A loss is noticed before what waits for a permit has been read: that came first, and if
         # it is an end as well, a finished Bye say, it counts.
         if self.end is None or (not self._told and isinstance(self.end, PeerDisconnected)):
             self.end = error
+        if self.decoder.early:
+            self.decoder.close()  # who leaves, or is left, undecided is given up
         self._turn_away_senders()
         self._settle()
 
@@ -751,6 +859,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return
         if not self._told:
             self._told = True
+            if self.decoder.state in HUNG_UP and isinstance(self.end, PeerDisconnected):
+                self.decoder.state = HUNG_UP[self.decoder.state]
+                self.end = ChannelEnded("both sides said Bye, and the peer hung up")
             self._gate.forget(self)
             self.decoder.close()
             self.sink.ended(self.end)
@@ -762,9 +873,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     self._done.set_result(None)
                 self.sink.closed()
                 self._forget_queue()
-        elif not transport.is_closing():
+        elif not self._lingering and not transport.is_closing():
             transport.close()
-            self._deadline = self._loop.call_later(BYE_TIMEOUT, self._reset)
+            self._wait(BYE_TIMEOUT, self._reset)
 
     def _reset(self) -> None:
         transport = self._transport

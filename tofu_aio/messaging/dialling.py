@@ -9,9 +9,10 @@ from ..protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolV
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, HeadersLike, TextHeaders
 from . import sockets
+from .agreements import SUPPORTED
 from .channel import Channel
 from .connection import Connection
-from .heartbeat import heartbeat_header
+from .heartbeat import HeartbeatOption, heartbeat_header
 
 
 async def attach(
@@ -37,10 +38,19 @@ async def attach(
         connection.abort(connection.end)
 
 
-def hello_headers(where: Address, headers: HeadersLike, heartbeat: float | None) -> TextHeaders:
-    """The headers of a Hello: where it goes, the heartbeats it asks for, and the application's."""
-    own = {CONNECT_TO: where.to_header(), **heartbeat_header(heartbeat)}
+def hello_headers(where: Address, headers: HeadersLike, heartbeat: HeartbeatOption) -> TextHeaders:
+    """The headers of a Hello: where it goes, the engine's, and then the application's."""
+    own = {CONNECT_TO: where.to_header(), **own_headers(where, heartbeat)}
     return TextHeaders([*own.items(), *TextHeaders(headers).pairs])
+
+
+def own_headers(where: Address, heartbeat: HeartbeatOption) -> dict[str, str]:
+    """The headers that every Hello and answer of a stream channel has: what this side can do.
+
+    Raises:
+        TypeError, ValueError: as ``heartbeat_header``.
+    """
+    return {**heartbeat_header(heartbeat, where), **SUPPORTED}
 
 
 def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import TracebackType
-from typing import Literal, Self, cast, overload
+from typing import Literal, Self, Unpack, cast, overload
 
 from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
@@ -16,15 +16,7 @@ from .flow import ReadGate
 from .group import ChannelGroup
 from .holders import held_by_application, in_words
 from .holdings import Holdings
-from .limits import (
-    CHANNEL_SHARE,
-    JOINING_BYTES,
-    MAX_BODY,
-    POOL_BYTES,
-    POOL_MESSAGES,
-    WRITE_HIGH_WATER,
-    Limits,
-)
+from .limits import POOL_MESSAGES, Limits, OtherLimits
 from .numbers import NumberedTable
 from .statistics import EngineStatistics
 
@@ -39,49 +31,16 @@ class Engine:
     thread.
 
     Args:
-        pool_messages: how many received messages may be alive at once, over all channels. While
-            they are, channels are not read, and their peers feel it. At least 1.
-        pool_bytes: how many bytes they may have together, headers included; at least 131,086, which
-            the longest message has. A message that is longer than ``pool_bytes / pool_messages``
-            counts as several, so that neither bound is ever passed. ``docs/design/messaging.md``
-            has the whole bound of the memory.
-        channel_share: the part of the pool, as far as other channels leave it, that the messages of
-            one channel may hold; up to 1, all of it. With 0.5 a channel that never gives anything
-            back takes half of what is there, the next one half of the rest, and so on. Beside the
-            pool each channel has a reserve, room for one message, which nobody else can take.
-        write_high_water: bytes that wait to be sent on a channel before ``send`` waits too.
-        write_low_water: bytes at which it goes on; a quarter of that, unless given.
-        max_body: bytes of the longest body that ``request`` and ``reply`` of a peer may send here;
-            at least 65,535. A longer one fails, with the status INVALID_BODY_LEN.
-        joining_bytes: bytes of all bodies that take more than one message, while their parts are
-            put together, and of such requests until they are released; at least 65,535. Beyond it
-            the newest fails at once, with the status ALLOCATION_FAILED: waiting could stop all.
+        pool_messages: how many received messages may be alive at once, over all channels.
+        limits: the other limits, by name: ``pool_bytes``, ``channel_share`` and so on.
+            ``EngineOptions`` describes each.
 
     Raises:
         TypeError, ValueError: one of them makes no sense: the message says which.
     """
 
-    def __init__(
-        self,
-        pool_messages: int = POOL_MESSAGES,
-        *,
-        pool_bytes: int = POOL_BYTES,
-        channel_share: float = CHANNEL_SHARE,
-        write_high_water: int = WRITE_HIGH_WATER,
-        write_low_water: int | None = None,
-        max_body: int = MAX_BODY,
-        joining_bytes: int = JOINING_BYTES,
-    ) -> None:
-        limits = Limits(
-            pool_messages,
-            pool_bytes,
-            channel_share,
-            write_high_water,
-            write_low_water,
-            max_body,
-            joining_bytes,
-        )
-        self._gate = ReadGate(limits, self._exhausted, self._accuse)
+    def __init__(self, pool_messages: int = POOL_MESSAGES, **limits: Unpack[OtherLimits]) -> None:
+        self._gate = ReadGate(Limits(pool_messages, **limits), self._exhausted, self._accuse)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
         self._open = False
@@ -164,6 +123,11 @@ class Engine:
         async with asyncio.TaskGroup() as closing:
             for group in list(self._groups):
                 closing.create_task(group.aclose())
+        self._end()
+
+    def _end(self) -> None:
+        """Nothing of it is open any more, and nothing will be."""
+        self._open = False
         self._gate.close()
 
     def statistics(self) -> EngineStatistics:

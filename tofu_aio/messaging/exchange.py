@@ -10,6 +10,7 @@ from anyio import BusyResourceError, CancelScope
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from ..protocol.binary_header import HEADER_SIZE, MAX_PART
+from ..protocol.decoder import WITHDRAWAL
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
@@ -87,6 +88,11 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         return self._parts.end is None
 
     @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the next part."""
+        return self._parts.waits
+
+    @property
     def unread(self) -> Iterable[Message]:
         """Parts that have come, and nobody has received."""
         return self._parts.items
@@ -111,7 +117,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             ChannelClosed: the exchange was left, or its channel was closed, on this side.
             BusyResourceError: another task is receiving.
         """
-        return await self._parts.take()
+        parts = self._parts
+        while not parts.items:
+            arrival = parts.arrival()
+            if self._connection.suspended_at is not None:
+                self._connection.lend()
+            await arrival
+        return parts.items.popleft()
 
     # --- sending --------------------------------------------------------------------------
 
@@ -153,7 +165,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             status: SUCCESS, or why all of it is void; ``body`` is then a text for people.
 
         Raises:
-            As ``send``.
+            TofuError: as ``send``.
         """
         await self._send(body, headers, 0, status)
 
@@ -161,7 +173,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         """Finish, if that was not done yet.
 
         Raises:
-            As ``send``.
+            TofuError: as ``send``.
         """
         if not self._finished:
             await self.finish()
@@ -233,8 +245,9 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self.close(ChannelClosed("the exchange was left on this side"))
         if self.begun and (tells or not self._finished):
             self._finished = True
+            proto = WITHDRAWAL if tells else self._op_code
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
-                self._connection.put(self._op_code, self.message_id, status=LEFT)
+                self._connection.put(proto, self.message_id, status=LEFT)
 
     # --- what the channel tells -----------------------------------------------------------
 
@@ -256,7 +269,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._forget(self)
 
     def lose(self, error: TofuError) -> None:
-        """No more parts come, and why. What has come can still be received."""
+        """No more parts come, and why, unless all have. What has come can still be received."""
+        if self.receives:
+            self._parts.finish(error)
+        self._wake_sender()
+
+    def taken_back(self, error: TofuError) -> None:
+        """The caller has given up: nothing needs to be sent, though all parts may have come."""
         self._parts.finish(error)
         self._wake_sender()
 

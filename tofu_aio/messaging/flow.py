@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from ..protocol.pool import Account, Pool, Reader
+from ..protocol.pool import Pool, Reader
+from .heartbeat import Heartbeats
 from .home import Home
 from .joining import JoiningRoom
 from .limits import Limits
@@ -36,6 +37,7 @@ class ReadGate:
         limits: as given.
         joining: where bodies are put together that are too long for one message.
         home: the loop that it belongs to.
+        heartbeats: of all channels.
         buffer: what all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
@@ -53,6 +55,7 @@ class ReadGate:
         )
         self.joining = JoiningRoom(limits.joining_bytes, limits.max_body)
         self.home = Home()
+        self.heartbeats = Heartbeats(self.home)
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
         self.longest_wait = 0.0
@@ -60,7 +63,6 @@ class ReadGate:
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.home, self._unserved_since, on_stall)
         self._told = False
-        self._suspended: dict[Account, Reader] = {}
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
 
@@ -79,7 +81,7 @@ class ReadGate:
         reader.suspensions += 1
         reader.suspended_at = self.home.time()
         self._changed[reader] = None
-        self._suspended[account] = reader
+        self.pool.suspended[account] = reader
         if reader.over_its_share:
             self.pool.parked.append(reader)
             self._tell(reader)
@@ -98,7 +100,7 @@ class ReadGate:
         """Take a channel that closes out of the queue."""
         if reader.suspended_at is not None:
             self._end_suspension(reader)
-            self._told = self._told and bool(self._suspended)
+            self._told = self._told and bool(self.pool.suspended)
             self._schedule()  # it may have been in the way of one that needs less
 
     def longest_wait_by_now(self) -> float:
@@ -106,7 +108,7 @@ class ReadGate:
         now = self.home.time() if self.suspensions else 0.0
         waits = [
             now - reader.suspended_at
-            for reader in self._suspended.values()
+            for reader in self.pool.suspended.values()
             if reader.suspended_at is not None
         ]
         return max(self.longest_wait, *waits, 0.0)
@@ -139,7 +141,7 @@ class ReadGate:
         self._use_reserves(changed)
         self._deal_out(changed)
         # Not before: who goes on with one permit, and waits again at once, has not stopped waiting.
-        self._told = self._told and bool(self._suspended)
+        self._told = self._told and bool(self.pool.suspended)
         for reader in changed:
             if reader not in self._changed:  # else it waits since this very turn: see the next
                 reader.reconcile_reading()
@@ -150,8 +152,8 @@ class ReadGate:
         # Those of now, each once: who goes on may give it back, and wait again.
         for _ in range(len(restored)):
             account = restored.popleft()
-            reader = self._suspended.get(account)
-            if reader is not None:
+            reader = self.pool.suspended.get(account)
+            if reader is not None and reader.may_go_on():
                 self._go_on(reader, 0, changed)
         if restored:
             self._schedule()
@@ -168,9 +170,8 @@ class ReadGate:
             reader = pool.waiters.first
             # Its share first: those behind it do not wait for what it would need beyond that.
             if reader.over_its_share:
-                # In this order: what another thread releases meanwhile finds somebody to tell.
-                pool.parked.append(reader)
                 pool.waiters.discard(reader)
+                pool.parked.append(reader)
                 continue
             if reader.needs > len(pool.free):
                 break
@@ -198,7 +199,7 @@ class ReadGate:
         pool = self.pool
         pool.waiters.discard(reader)
         pool.parked.discard(reader)
-        del self._suspended[reader.account]
+        del pool.suspended[reader.account]
         waited = self.home.time() - reader.suspended_at
         reader.suspended_for += waited
         reader.suspended_at = None

@@ -9,7 +9,7 @@ from functools import partial
 from ssl import SSLContext
 from threading import get_ident
 from types import TracebackType
-from typing import Final, Self, TypeAlias, Unpack
+from typing import Final, Self, TypeAlias, Unpack, cast
 from weakref import WeakSet
 
 from ..protocol.address import Address, parse_address
@@ -39,22 +39,23 @@ from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHead
 from . import sockets
 from .acceptor import Acceptor
 from .admission import Admission
-from .backoff import Backoff
 from .channel import Channel
 from .checks import checked_count, checked_seconds
+from .connecting import connecting
 from .connection import Connection
-from .dialling import attach, check_accepted, hello_headers
+from .dialling import attach, check_accepted, hello_headers, own_headers
 from .flow import ReadGate
-from .heartbeat import heartbeat_header
+from .heartbeat import HeartbeatOption
 from .holdings import Holdings, of_messages
 from .home import CallQueue
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
 from .mailbox import Mailbox
 from .numbers import NumberedTable
-from .posted import PostedChannel, PostedListener
+from .options import ReconnectOptions
+from .posted import PostedChannel, PostedListener, come_back, no_channel
 from .receipts import inbox
-from .reconnecting import ConnectOptions, Reconnecting
+from .reconnecting import Reconnecting
 from .tls import as_it_is, client_layer, server_layer
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
@@ -144,7 +145,7 @@ class ChannelGroup:
         keepalive: float | None = None,
         reuse_port: bool = False,
         hello_timeout: float = HELLO_TIMEOUT,
-        heartbeat: float | None = None,
+        heartbeat: HeartbeatOption = "auto",
         max_channels: int | None = None,
     ) -> Listener:
         """Listen for channels.
@@ -166,14 +167,14 @@ class ChannelGroup:
                 number.
 
         Raises:
-            InvalidAddress: it cannot be parsed or resolved, or is too long for a socket.
-            ListenFailed: the system refuses it; the message says why.
+            InvalidAddress: it cannot be parsed, or is too long for a socket.
+            ListenFailed: the host has no address, or the system refuses it; the message says why.
             WrongAddress: this system has no such sockets, or they have no such option.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
         where = parse_address(address)
         layer = server_layer(where, ssl)
-        welcome = TextHeaders(heartbeat_header(heartbeat)).encode()
+        welcome = TextHeaders(own_headers(where, heartbeat)).encode()
         checked_seconds("hello_timeout", hello_timeout)
         if max_channels is not None:
             checked_count("max_channels", max_channels)
@@ -200,6 +201,7 @@ class ChannelGroup:
             raise _group_closed()
         return listener
 
+    @connecting
     async def connect(
         self,
         address: str | Address,
@@ -210,13 +212,16 @@ class ChannelGroup:
         server_hostname: str | None = None,
         keepalive: float | None = None,
         timeout: float = CONNECT_TIMEOUT,
-        heartbeat: float | None = None,
+        heartbeat: HeartbeatOption = "auto",
     ) -> Channel:
-        """Connect to a listener and say Hello; return once it has accepted.
+        """Connect to a listener and say Hello: a channel, once it has accepted.
+
+        ``channel = await group.connect(address)``, or ``async with group.connect(address) as
+        channel:``, which closes it at the end with a Bye. Cancelled, it leaves nothing open.
 
         Args:
             address: as the listener has it.
-            headers: of the Hello, after its own ``~connect_to``.
+            headers: of the Hello, after the engine's own, whose names begin with ``~``.
             body: of the Hello.
             ssl: speak TLS (TCP only), with this context.
             server_hostname: whom the listener's certificate must name; by default the host.
@@ -228,13 +233,18 @@ class ChannelGroup:
                 nothing else for so long, and a peer that is silent for three times as long is
                 lost. It is enough that one end asks; if both do, the shorter interval counts. A
                 peer that does not know heartbeats, the Zig library say, is never sent any.
+                "auto" is 20 over TCP, and none over Unix sockets, whose kernel tells when the
+                peer's process has ended. None asks for none.
+
+        Returns:
+            Connecting: to be awaited or entered, once. Nothing is done or raised before that.
 
         Raises:
-            InvalidAddress: the address cannot be parsed or resolved, or is too long for a socket.
+            InvalidAddress: the address cannot be parsed, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
-            ConnectFailed: nobody is there, refuses, does not answer in time, or does not speak
-                the protocol; or TLS fails. What the listener gave as the reason of a refusal is
-                in the text, and its status in that of ``__cause__``.
+            ConnectFailed: the host has no address; or nobody is there, refuses, does not answer in
+                time, or does not speak the protocol; or TLS fails. What the listener gave as the
+                reason of a refusal is in the text, and its status in that of ``__cause__``.
             WrongAddress: the address is only good for listening, or has no TLS.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
@@ -281,10 +291,8 @@ class ChannelGroup:
     def reconnecting(
         self,
         address: str | Address,
-        *,
-        backoff: Backoff | None = None,
-        on_failure: Callable[[TofuError], object] | None = None,
-        **options: Unpack[ConnectOptions],
+        *others: str | Address,
+        **options: Unpack[ReconnectOptions],
     ) -> Reconnecting:
         """Channels to a listener, one after another: ``async for channel in ...``.
 
@@ -294,22 +302,28 @@ class ChannelGroup:
         seconds, and starts anew when a turn has taken longer than that. A channel is closed at the
         end of its turn, however that comes; leave the loop to end it all.
 
+        Several addresses are tried one after another, and a wait follows only when all have failed.
+        The next turn begins with the one that worked, unless its channel was lost soon.
+
+        The log has one warning when none of them can be reached, and one line when one can again;
+        each attempt that fails is at the level DEBUG.
+
         Args:
             address: as for ``connect``.
-            backoff: other bounds for the waits.
-            on_failure: called with the reason of each failed attempt, which is logged as a
-                warning as well. What it raises ends the loop.
-            options: as for ``connect``.
+            others: more of them, in order of preference: ``reconnecting(*addresses)``.
+            options: ``backoff``, ``on_failure``, and those of ``connect``; ``headers`` and ``body``
+                may be functions, called for each attempt. See ``ReconnectOptions``.
 
         Raises:
             InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed. What is
                 wrong otherwise, and no other attempt would cure, is raised by the first one.
+            TypeError: ``backoff`` or ``on_failure`` is something else.
         """
 
         async def here() -> ChannelGroup:
             return self
 
-        return Reconnecting(here, address, backoff, on_failure, **options)
+        return Reconnecting(here, [address, *others], **options)
 
     # --- messages -------------------------------------------------------------------------
 
@@ -323,7 +337,7 @@ class ChannelGroup:
         From any thread. Each thread's messages go out in the order in which it posted them. In
         another thread than the loop's the message is checked at once as well, and sent a moment
         later; what fails by then, because the channel has ended meanwhile say, comes back through
-        ``receive`` with the status that says why.
+        ``receive`` with the status that says why, before the channel's channel_closed.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -388,13 +402,23 @@ class ChannelGroup:
         Peers' messages, and what the engine has to say: ``origin`` tells which. The engine's are
         the answer to WELCOME_REQUEST; one's own messages that failed, ``status`` saying why;
         pool_empty; receiver_update; a lost peer's status; and channel_closed, the last of each
-        channel.
+        channel, one that could not connect among them. No other message has that status, and its
+        message id is that of the HELLO_REQUEST or WELCOME_REQUEST that made the channel, or 0 for
+        a channel that a peer has made.
 
         Raises:
             ChannelClosed: the group was closed.
             BusyResourceError: another task is receiving.
         """
-        return await self._mailbox.take()
+        mailbox = self._mailbox
+        while not mailbox.items:
+            arrival = mailbox.arrival()
+            for reader in list(self._gate.pool.suspended.values()):
+                member = self._members.get(cast("Connection", reader).number)
+                if isinstance(member, PostedChannel):
+                    member._connection.lend()
+            await arrival
+        return mailbox.items.popleft()
 
     def pool_exhausted(self, number: int) -> bool:
         """Tell it, if the channel that found no permit belongs to the mailbox."""
@@ -451,10 +475,12 @@ class ChannelGroup:
         return Connection(self._gate, state, self._new_number())
 
     def _remove(self, number: int) -> None:
+        # The number first: with a number and no member it would look, to another thread, like a
+        # channel that is being opened.
+        self._numbers.remove(number)
         member = self._members.pop(number, None)
         if isinstance(member, Channel) and member._mailbox.items:
             self._ended.add(member)
-        self._numbers.remove(number)
 
     def _no_peer(self, number: int) -> TofuError:
         """Why nothing can be posted to this number."""
@@ -465,7 +491,7 @@ class ChannelGroup:
         owner = self._numbers.get(number)
         opening = self._opening.get(number)
         if owner is None or (opening is not None and opening.done()):
-            return InvalidChannelNumber(f"there is no channel {number} (any more)")
+            return no_channel(number)
         if owner is not self:
             return InvalidChannelGroup(f"channel {number} belongs to another group")
         return NotAllowed(f"channel {number} is not open yet: wait for the answer that it is")
@@ -509,7 +535,7 @@ class ChannelGroup:
         try:
             self.post(message)
         except TofuError as error:
-            self._mailbox.put([returned(message, error.status, message.channel_number)])
+            self._mailbox.put([come_back(message, error, message.channel_number)])
 
     # --- openings -------------------------------------------------------------------------
 
@@ -538,37 +564,38 @@ class ChannelGroup:
         if message.op_code is OpCode.HELLO_REQUEST:
             # At once, so that it can be given up from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
-            self._members[number] = PostedChannel(
+            channel = PostedChannel(
                 connection, self._mailbox, self._forget, self._calls.follow, hello=message
             )
-        task = asyncio.create_task(self._open(number, message, where), name=f"tofu open {where}")
+            self._members[number] = channel
+            opening = self._open_channel(channel, connection, message, where)
+        else:
+            opening = self._open_listener(number, message, where)
+        task = asyncio.create_task(opening, name=f"tofu open {where}")
         self._opening[number] = task
-        task.add_done_callback(lambda _: self._opened(number))
+        task.add_done_callback(partial(self._opened, number))
 
-    def _opened(self, number: int) -> None:
+    def _opened(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._opening.get(number) is not task:
+            return  # a reset channel went on connecting until its number was given out again
         del self._opening[number]
         # A channel gives its number back itself, maybe before this; where there is none yet, the
         # task may not even have begun.
         if number not in self._members and self._numbers.get(number) is self:
             self._forget(number)
 
-    async def _open(self, number: int, message: Message, where: Address) -> None:
-        """Make what was asked for; if that fails, the answer says why."""
-        welcome = message.op_code is OpCode.WELCOME_REQUEST
+    async def _open_listener(self, number: int, welcome: Message, where: Address) -> None:
+        """Listen, and answer; if it fails, the answer says why."""
         try:
-            if welcome:
-                headers: HeadersLike = await self._open_listener(number, where)
-            else:
-                await self._open_channel(number, message, where)
-                return
-            status, body = Status.SUCCESS, b""
+            address = await self._listen_for_messages(number, welcome.message_id, where)
+            headers: HeadersLike = {LISTEN_ON: address.to_header()}
+            status, reason = Status.SUCCESS, b""
         except TofuError as error:
-            headers, status, body = message.headers, error.status, str(error).encode()
-        if welcome:
-            message = Message(OpCode.WELCOME_RESPONSE, body, headers, message.message_id)
-        self._mailbox.put([returned(message, status, number)])
+            headers, status, reason = welcome.headers, error.status, str(error).encode()
+        answer = Message(OpCode.WELCOME_RESPONSE, reason, headers, welcome.message_id)
+        self._mailbox.put([returned(answer, status, number)])
 
-    async def _open_listener(self, number: int, where: Address) -> HeadersLike:
+    async def _listen_for_messages(self, number: int, welcome_id: int, where: Address) -> Address:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
@@ -582,26 +609,34 @@ class ChannelGroup:
         acceptor = Acceptor(sock, local, admission)
         await acceptor.start()
         self._members[number] = PostedListener(
-            number, acceptor, self._mailbox, self._forget, self._calls.follow
+            number,
+            acceptor,
+            self._mailbox,
+            self._forget,
+            self._calls.follow,
+            welcome_id=welcome_id,
         )
-        return {LISTEN_ON: acceptor.address.to_header()}
+        return acceptor.address
 
-    async def _open_channel(self, number: int, hello: Message, where: Address) -> None:
-        channel = self._members.get(number)
-        if not isinstance(channel, PostedChannel):
+    async def _open_channel(
+        self, channel: PostedChannel, connection: Connection, hello: Message, where: Address
+    ) -> None:
+        """Connect and say Hello; if it fails, the channel ends and says why."""
+        if connection.end is not None:
             return  # it was given up already
-        connection = channel._connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await attach(connection, where, connection)
-        except BaseException as error:
-            channel.give_up()
-            if isinstance(error, TimeoutError):
-                text = f"{where} did not answer within {CONNECT_TIMEOUT:g} s"
-                raise ConnectFailed(text) from None
+            if connection.end is None:
+                connection.post(hello)
+        except TofuError as error:
+            channel.give_up(error)
+        except TimeoutError:
+            text = f"{where} did not answer within {CONNECT_TIMEOUT:g} s"
+            channel.give_up(ConnectFailed(text))
+        except BaseException:
+            channel.give_up(ConnectFailed("connecting was cancelled"))
             raise
-        if connection.end is None:
-            connection.post(hello)
 
 
 def _nobody(_: Channel) -> None:

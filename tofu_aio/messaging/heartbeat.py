@@ -3,152 +3,263 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from ..protocol import text_headers
+from ..protocol.address import Address, TcpAddress
 from ..protocol.errors import PeerDisconnected
 from ..protocol.lifecycle import RECEIVE, SEND
 from ..protocol.op_code import OpCode
-from ..protocol.text_headers import HEARTBEAT
 from .checks import checked_seconds
-from .limits import HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
+from .home import Home
+from .limits import HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-_TICKS: Final = 2
-"""How often in each interval the channel is looked at."""
+HeartbeatOption: TypeAlias = float | Literal["auto"] | None
+"""What ``heartbeat=`` may be."""
 
-# Read from the encoded form: to take the headers of every Hello apart would let strangers choose
-# how much memory that costs. Possessive throughout, so that each byte is looked at once.
-_ASKED: Final = re.compile(
-    rb"^[ \t]*+%s[ \t]*+:[ \t]*+([0-9]{1,9})[ \t]*+\r" % HEARTBEAT.encode(), re.MULTILINE
-)
+_LOOKS: Final = 2
+"""How often in each interval a channel is looked at."""
+
+_SILENT_LOOKS: Final = HEARTBEATS_MISSED * _LOOKS
+"""Looks in a row that find nothing new, after which the peer is lost."""
+
+_DUE: Final = 0.75
+"""The part of an interval after which a heartbeat is due: at the look after that it would be late.
+It lies between two looks, so it does not matter if the loop calls us a little early or late."""
+
+_MOST_SLOTS: Final = 16
+"""How many groups a wheel divides its channels into, at most."""
+
+_SHORTEST_STEP: Final = 0.05
+"""Seconds between the looks at two groups, at least: with more wake-ups there would be less in each
+than a wake-up costs."""
 
 
-def heartbeat_header(seconds: float | None) -> dict[str, str]:
+def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, str]:
     """The header of a Hello that asks for heartbeats; none if none are wanted.
+
+    Args:
+        heartbeat: seconds; None for none; "auto" for the default of this kind of address.
+        where: the channel's, or the listener's.
 
     Raises:
         TypeError, ValueError: as ``checked_seconds``: it is not 0.01 to 86,400 seconds.
     """
-    if seconds is None:
+    if heartbeat == "auto":
+        # The kernel tells the end of a Unix socket's other process, whatever ends it.
+        heartbeat = HEARTBEAT if isinstance(where, TcpAddress) else None
+    if heartbeat is None:
         return {}
-    checked_seconds("heartbeat", seconds, HEARTBEAT_MIN, HEARTBEAT_MAX)
-    return {HEARTBEAT: str(round(seconds * 1000))}
+    checked_seconds("heartbeat", heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX)
+    return {text_headers.HEARTBEAT: str(round(heartbeat * 1000))}
 
 
-def interval_asked(headers: bytes) -> float | None:
-    """The interval, in seconds, that a Hello asks for; None if none, or one that cannot be."""
-    asked = _ASKED.search(headers)
-    seconds = int(asked[1]) / 1000 if asked is not None else 0.0
-    return seconds if HEARTBEAT_MIN <= seconds <= HEARTBEAT_MAX else None
+class Heartbeats:
+    """The heartbeats of all channels of an engine.
 
-
-class Heartbeat:
-    """One end's heartbeats on one channel, and its ear for the other's.
-
-    Either Hello may ask for them. Who asks does not know yet whether the peer understands, and
-    waits; who is asked begins, with a heartbeat, and that is the answer. A plain tofu peer does
-    neither and is never sent any.
-
-    What travels anyway is as good as a heartbeat: one is sent only where nothing else was for an
-    interval, and any byte that arrives is a sign of life. All of that is compared once a tick, so
-    a message costs nothing more. Silence is counted in ticks, not in seconds: a loop that was held
-    up ticks late, and must not take its own sleep for the peer's.
-
-    Args:
-        connection: the channel's.
+    There is one timer for all channels that have the same interval, and none without channels.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_connection",
-        "_interval",
-        "_loop",
-        "_quiet",
-        "_sent",
-        "_silent",
-        "_takes_part",
-        "_timer",
-    )
+    __slots__ = ("_home", "_wheels")
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._loop = asyncio.get_running_loop()
-        self._interval = HEARTBEAT_MAX  # the shortest that was asked for, in seconds
-        self._takes_part = False  # the peer does
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._wheels: dict[float, Wheel] = {}
+
+    def join(self, connection: Connection, interval: float) -> None:
+        """Send and expect heartbeats from now on, once the peer is known to take part."""
+        wheel = self._wheels.get(interval)
+        if wheel is None:
+            wheel = self._wheels[interval] = Wheel(self._home, interval)
+        wheel.add(connection)
+
+    def leave(self, connection: Connection, interval: float) -> None:
+        """The socket is gone. Does nothing for a channel that has not joined."""
+        wheel = self._wheels.get(interval)
+        if wheel is not None:
+            wheel.remove(connection)
+            if not wheel.slots:
+                del self._wheels[interval]
+
+
+class Slot:
+    """Some channels of a wheel, looked at together.
+
+    They are a linked list, and are the links themselves: in a set each would take three to six
+    times the memory.
+
+    Attributes:
+        due: when they are looked at next, by the loop's clock.
+        looked: when they were last. For a new one it is as long before ``due`` as ever.
+    """
+
+    __slots__ = ("_first", "_last", "due", "looked")
+
+    def __init__(self, looked: float, due: float) -> None:
+        self.looked = looked
+        self.due = due
+        self._first: Connection | None = None
+        self._last: Connection | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is a channel."""
+        return self._first is not None
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The channels, in the order in which they came."""
+        connection = self._first
+        while connection is not None:
+            yield connection
+            connection = connection.beat_after
+
+    def add(self, connection: Connection) -> None:
+        """Put it at the end."""
+        connection.beat_before = self._last
+        if self._last is None:
+            self._first = connection
+        else:
+            self._last.beat_after = connection
+        self._last = connection
+
+    def discard(self, connection: Connection) -> None:
+        """Take it out, if it is here."""
+        before, after = connection.beat_before, connection.beat_after
+        if before is not None:
+            before.beat_after = after
+        elif self._first is connection:
+            self._first = after
+        else:
+            return
+        if after is not None:
+            after.beat_before = before
+        else:
+            self._last = before
+        connection.beat_before = connection.beat_after = None
+
+
+class Wheel:
+    """The channels that have one interval, and one timer for them.
+
+    It looks at each channel twice an interval. What travels anyway is as good as a heartbeat: one
+    is sent only where nothing else was for an interval, and any byte that arrives is a sign of
+    life. A look compares counters that are kept anyway, so a message costs nothing more.
+
+    *Sending goes by the clock*: a loop whose callbacks take long looks seldom, and must send all
+    the same. *Listening goes by looks*, which are never closer than half an interval: a loop that
+    was held up for long looks once afterwards, and does not take its own sleep for its peers'
+    silence.
+
+    The channels are spread over slots by their numbers, which are random. The looks at two slots
+    are some time apart, so that the heartbeats of 10,000 channels are not all sent in one turn.
+
+    Args:
+        home: whose clock and timers it uses.
+        interval: seconds.
+    """
+
+    __slots__ = ("_at", "_home", "_period", "_size", "_step", "_timer", "interval", "slots")
+
+    def __init__(self, home: Home, interval: float) -> None:
+        self._home = home
+        self.interval = interval
+        self._period = interval / _LOOKS
+        self._size = max(1, min(_MOST_SLOTS, int(self._period / _SHORTEST_STEP)))
+        self._step = self._period / self._size
+        self.slots: dict[int, Slot] = {}  # those that have members
         self._timer: asyncio.TimerHandle | None = None
-        self._sent = 0  # messages, at the last tick
-        self._quiet = 0  # ticks since the last one may have been sent
-        self._arrived = 0  # bytes, at the last tick
-        self._silent = 0  # ticks since some arrived, or could not
-        connection.decoder.on_heartbeat = self._heard
+        self._at = 0.0  # when the timer runs out
 
-    def asked(self, interval: float, *, by_peer: bool) -> None:
-        """A Hello asks for them."""
-        self._interval = min(self._interval, interval)
-        self._takes_part |= by_peer
-        if self._timer is not None:  # its first heartbeat was decoded together with its Hello
+    def add(self, connection: Connection) -> None:
+        """Look at this channel too, for the first time within half an interval."""
+        now = self._home.time()
+        connection.heartbeat = self.interval  # one object for all channels
+        key = connection.number % self._size
+        slot = self.slots.get(key)
+        if slot is None:
+            due = now + (key + 1) * self._step
+            slot = self.slots[key] = Slot(due - self._period, due)
+            self._set_timer(now)
+        slot.add(connection)
+        connection.beat_sent, connection.beat_sent_at = connection.sent, slot.looked
+        connection.beat_arrived = -1  # so the first look finds something new
+
+    def remove(self, connection: Connection) -> None:
+        """Look at it no more."""
+        key = connection.number % self._size
+        slot = self.slots.get(key)
+        if slot is None:
+            return
+        slot.discard(connection)
+        if not slot:
+            del self.slots[key]
+        if not self.slots and self._timer is not None:
             self._timer.cancel()
-            self._next_tick()
+            self._timer = None
 
-    def begin(self) -> None:
-        """Send and expect heartbeats, if the peer takes part and the channel is that far."""
-        if self._takes_part and self._timer is None and self._connection.end is None:
-            state = self._connection.decoder.state
-            if OpCode.SIGNAL in SEND[state]:
-                self._connection.beat()
-                self._next_tick()
-
-    def stop(self) -> None:
-        """The socket is gone."""
+    def _set_timer(self, now: float) -> None:
+        at = min(slot.due for slot in self.slots.values())
         if self._timer is not None:
+            if at >= self._at:
+                return
             self._timer.cancel()
-
-    def _heard(self) -> None:
-        self._takes_part = True
-        self.begin()
-
-    def _next_tick(self) -> None:
-        self._timer = self._loop.call_later(self._interval / _TICKS, self._tick)
+        self._at = at
+        self._timer = self._home.call_later(at - now, self._tick)
 
     def _tick(self) -> None:
-        connection = self._connection
-        state = connection.decoder.state
-        sends = OpCode.SIGNAL in SEND[state]
-        hears = OpCode.SIGNAL in RECEIVE[state]
-        if connection.end is not None or not (sends or hears):
-            return
-        if sends:
-            self._beat_if_quiet()
-        if hears and self._is_lost():
-            silence = self._silent * self._interval / _TICKS
+        now = self._home.time()
+        # Some loops' timers run out a little early.
+        late = max(now, self._at)
+        due = [(key, slot) for key, slot in self.slots.items() if slot.due <= late]
+        for key, slot in due:
+            # After a long hold-up all are due at once. They are spread again.
+            held_up = now - slot.due > self._step
+            slot.due = now + self._period + (key * self._step if held_up else 0.0)
+        self._timer = None
+        self._set_timer(now)
+        for _, slot in due:
+            before, slot.looked = slot.looked, now
+            for connection in list(slot):
+                self._look(connection, now, before)
+
+    def _look(self, connection: Connection, now: float, before: float) -> None:
+        decoder = connection.decoder
+        if connection.end is not None or not decoder.heartbeats:
+            return  # it is over, or the peer is not known to take part
+        state = decoder.state
+        if OpCode.SIGNAL in SEND[state]:
+            self._beat_if_quiet(connection, now, before)
+        if OpCode.SIGNAL in RECEIVE[state] and self._is_lost(connection):
             connection.lose(
                 PeerDisconnected(
-                    f"nothing came from the peer for {silence:g} s, and a heartbeat was due every "
-                    f"{self._interval:g} s"
+                    f"nothing came from the peer for {HEARTBEATS_MISSED * self.interval:g} s, and "
+                    f"a heartbeat was due every {self.interval:g} s"
                 )
             )
-        else:
-            self._next_tick()
 
-    def _beat_if_quiet(self) -> None:
-        connection = self._connection
-        if connection.sent != self._sent:
-            self._sent = connection.sent
-            self._quiet = 1  # for all we know it was just after the last tick
-            return
-        self._quiet += 1
+    def _beat_if_quiet(self, connection: Connection, now: float, before: float) -> None:
+        if connection.sent != connection.beat_sent:
+            connection.beat_sent = connection.sent
+            connection.beat_sent_at = before  # for all we know it was just after that look
         # What still waits to be sent says as much, and another would only wait behind it.
-        if self._quiet >= _TICKS and not connection.queued_bytes:
+        if now - connection.beat_sent_at >= _DUE * self.interval and not connection.queued_bytes:
             connection.beat()
-            self._quiet = 0
+            connection.beat_sent_at = now
 
-    def _is_lost(self) -> bool:
-        decoder = self._connection.decoder
-        arrived = decoder.offset + decoder.held
-        self._silent = self._silent + 1 if arrived == self._arrived else 0
-        # Not read for want of a permit: the silence is ours, and begins anew when that is over.
-        self._arrived = -1 if decoder.starved else arrived
-        return self._silent >= HEARTBEATS_MISSED * _TICKS
+    def _is_lost(self, connection: Connection) -> bool:
+        decoder = connection.decoder
+        held = decoder.held
+        arrived = decoder.offset + held if held else decoder.offset
+        if decoder.starved:
+            # Not read for want of a permit: the silence is ours, and begins anew after that.
+            connection.beat_arrived = -1
+        elif arrived != connection.beat_arrived:
+            connection.beat_arrived = arrived
+        else:
+            connection.beat_silent += 1
+            return connection.beat_silent >= _SILENT_LOOKS
+        connection.beat_silent = 0
+        return False

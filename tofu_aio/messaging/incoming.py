@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final
 
 from anyio import CancelScope
@@ -16,6 +16,7 @@ from ..protocol.decoder import is_withdrawal
 from ..protocol.errors import ExchangeFailed, NotAllowed, TofuError
 from ..protocol.message import Message
 from ..protocol.op_code import OP_CODE_MASK, OpCode
+from ..protocol.status import Status
 from .agreements import Extension
 from .connection import Connection
 from .exchange import Exchange, failed
@@ -39,15 +40,25 @@ class IncomingRequests:
         parts: by message id, the requests whose further parts are joined; None for one whose parts
             are thrown away.
         exchanges: by message id, those of the peer's that are served here.
+        dropped: parts that came after their exchange had been left here, or their request refused.
     """
 
-    __slots__ = ("_connection", "_mailbox", "_scopes", "_taken_back", "exchanges", "parts")
+    __slots__ = (
+        "_connection",
+        "_mailbox",
+        "_scopes",
+        "_taken_back",
+        "dropped",
+        "exchanges",
+        "parts",
+    )
 
     def __init__(self, connection: Connection, mailbox: Mailbox[Message]) -> None:
         self._connection = connection
         self._mailbox = mailbox
         self.parts: dict[int, Join | None] = {}
         self.exchanges: dict[int, Exchange] = {}
+        self.dropped = 0
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         # Of requests that the application has. It may ask about one at any time, or never.
         self._taken_back: OrderedDict[int, None] = OrderedDict()
@@ -85,7 +96,7 @@ class IncomingRequests:
         """Give it the parts that come, and tell it if the request is taken back."""
         self.exchanges[exchange.message_id] = exchange
         if not self.answered(exchange.message_id):
-            exchange.lose(ExchangeFailed("the caller has given up"))
+            exchange.taken_back(ExchangeFailed("the caller has given up"))
 
     def forget(self, exchange: Exchange) -> None:
         """It was left: parts that still come are thrown away."""
@@ -100,29 +111,20 @@ class IncomingRequests:
         """Forget a request; return whether an answer would still be wanted."""
         return self._taken_back.pop(message_id, self) is self
 
-    @contextmanager
-    def cancel_scope(self, message_id: int) -> Iterator[CancelScope]:
-        """A scope that is cancelled when the request is taken back, or the channel ends."""
-        with CancelScope() as scope:
-            self._scopes[message_id].add(scope)
-            if message_id in self._taken_back or self._connection.end is not None:
-                scope.cancel()
-            try:
-                yield scope
-            finally:
-                scopes = self._scopes[message_id]
-                scopes.discard(scope)
-                if not scopes:
-                    del self._scopes[message_id]
+    def cancel_scope(
+        self, message_id: int, *, cancelled: bool
+    ) -> AbstractContextManager[CancelScope]:
+        """A scope that is cancelled when the request is taken back, or the peer hears no more."""
+        return _RequestScope(self._scopes, message_id, cancelled=cancelled)
 
     def close(self, error: TofuError) -> None:
         """This side closes: nothing more is received, not even what is here."""
         for exchange in self.exchanges.values():
             exchange.close(error)
-        self.fail(error)
+        self.fail(error, deaf=True)
 
-    def fail(self, error: TofuError) -> None:
-        """The peer sends no more, and hears nothing any more."""
+    def fail(self, error: TofuError, *, deaf: bool) -> None:
+        """The peer sends no more; and maybe hears nothing any more, so that no answer is wanted."""
         for join in self.parts.values():
             if join is not None:
                 join.drop()
@@ -131,7 +133,7 @@ class IncomingRequests:
         self.exchanges.clear()
         for exchange in exchanges:
             exchange.lose(error)
-        for scopes in self._scopes.values():
+        for scopes in self._scopes.values() if deaf else ():
             for scope in scopes:
                 scope.cancel()
 
@@ -149,7 +151,7 @@ class IncomingRequests:
             self._refuse(first.message_id, error)
             first.release()
             return []
-        self._connection.retry()  # what waits may be a part of it
+        self._connection.reconsider()  # what waits may be a part of it
         return self._add(first)
 
     def _add(self, part: Message) -> list[Message]:
@@ -159,6 +161,11 @@ class IncomingRequests:
         if last:
             del self.parts[message_id]
         if join is None:
+            self.dropped += 1
+            part.release()
+            return []
+        if last and part.status is not Status.SUCCESS:
+            join.drop()  # it was not sent to its end
             part.release()
             return []
         error = join.add(part)
@@ -193,7 +200,6 @@ class IncomingRequests:
         rest = [message for message in rest if not _is_of(message, taken_back)]
         for message in unread:
             message.release()
-        known = {message.message_id for message in unread}
         for message_id, notice in taken_back.items():
             join = self.parts.pop(message_id, None)
             exchange = self.exchanges.get(message_id)
@@ -203,12 +209,49 @@ class IncomingRequests:
             if join is not None:
                 join.drop()
             elif exchange is not None:
-                exchange.lose(failed(notice))
-            elif message_id not in known:
+                exchange.taken_back(failed(notice))
+            else:
+                # Even if it was unread: the application may have its first parts.
                 self._taken_back[message_id] = None
                 if len(self._taken_back) > TAKEN_BACK:
                     self._taken_back.popitem(last=False)
         return rest
+
+
+class _RequestScope(AbstractContextManager[CancelScope]):
+    """A cancel scope that is entered among those of its request.
+
+    It is no generator: the frame of one would stay in the traceback of what cancels it, and both,
+    with the request, until garbage is collected. In a program that waits for the request's release
+    it never may be.
+    """
+
+    def __init__(
+        self, scopes: dict[int, set[CancelScope]], message_id: int, *, cancelled: bool
+    ) -> None:
+        self._scopes = scopes
+        self._message_id = message_id
+        self._cancelled = cancelled
+        self._scope = CancelScope()
+
+    def __enter__(self) -> CancelScope:
+        self._scope.__enter__()
+        self._scopes[self._message_id].add(self._scope)
+        if self._cancelled:
+            self._scope.cancel()
+        return self._scope
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        scopes = self._scopes[self._message_id]
+        scopes.discard(self._scope)
+        if not scopes:
+            del self._scopes[self._message_id]
+        return bool(self._scope.__exit__(exc_type, exc_value, traceback))
 
 
 def _takes_back(message: Message) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from ..protocol.binary_header import HEADER_SIZE, MAX_PART
 from .checks import checked_count, checked_number
@@ -58,6 +58,11 @@ DECISION_TIMEOUT: Final = CONNECT_TIMEOUT
 BYE_TIMEOUT: Final = 5.0
 """Seconds that closing waits for the peer before it resets the connection."""
 
+LINGER: Final = 1.0
+"""Seconds that the peer has to hang up first, once our last word has left: the answer to its Bye,
+or that it is refused. A reader of the Zig library that sees a hang-up before it has read drops what
+is still in its socket, our last word and the messages before it."""
+
 ATTEMPT_DELAY: Final = 0.25
 """Seconds that the addresses of a host get before the next one is tried too (RFC 8305, 8)."""
 
@@ -81,8 +86,9 @@ WAITING_CONNECTIONS: Final = 1024
 """Connections of one listener that are silent, or wait for a place. Each has a descriptor."""
 
 EARLY_BYTES: Final = 4096
-"""What is read of a connection that waits for a place: enough for a Hello without a large body, so
-that its peer's leaving is noticed. More stays in the kernel."""
+"""What is read of a connection that waits for a place, and after its Hello while that is undecided:
+enough for a Hello without a large body, so that its peer's leaving is noticed. When that much is
+here, more stays in the kernel."""
 
 SILENCE: Final = 1.0
 """Seconds that a Hello may take while others wait: several round trips of a slow line."""
@@ -92,6 +98,10 @@ KEEPALIVE_MIN: Final = 0.01
 
 KEEPALIVE_MAX: Final = 32_767.0
 """Seconds; more the kernel does not take (Linux, ``MAX_TCP_KEEPIDLE``)."""
+
+HEARTBEAT: Final = 20.0
+"""Seconds between heartbeats over TCP, unless the user says other. A lost peer is noticed in about
+a minute; and many load balancers forget a connection that is silent for a minute."""
 
 HEARTBEAT_MIN: Final = 0.01
 """Seconds between heartbeats. Below it a loop's own hesitation would pass for silence."""
@@ -111,9 +121,53 @@ BACKOFF_MAX: Final = 86_400.0
 """A day, in seconds: who tries more seldom has given up."""
 
 
+class OtherLimits(TypedDict, total=False):
+    """``EngineOptions`` but for ``pool_messages``, which ``Engine`` takes without its name too."""
+
+    pool_bytes: int
+    channel_share: float
+    write_high_water: int
+    write_low_water: int | None
+    max_body: int
+    joining_bytes: int
+
+
+class EngineOptions(OtherLimits, total=False):
+    """What an engine may hold.
+
+    ``Engine`` takes them, and so do ``connect``, ``reconnecting`` and ``serve``, which make an
+    engine of their own.
+
+    Attributes:
+        pool_messages: how many received messages may be alive at once, over all channels; 1024 by
+            default. While they are, channels are not read, and their peers feel it. At least 1.
+        pool_bytes: how many bytes they may have together, headers included; 8389504 by default,
+            and at least 131,086, which the longest message has. A message that is longer than
+            ``pool_bytes / pool_messages`` counts as several, so that neither bound is ever passed.
+            ``docs/design/messaging.md`` has the whole bound of the memory.
+        channel_share: the part of the pool, as far as other channels leave it, that the messages of
+            one channel may hold; up to 1, all of it, and 0.5 by default. With 0.5 a channel that
+            never gives anything back takes half of what is there, the next one half of the rest,
+            and so on. Beside the pool each channel has a reserve, room for one message, which
+            nobody else can take.
+        write_high_water: bytes that wait to be sent on a channel before ``send`` waits too; 131072
+            by default.
+        write_low_water: bytes at which it goes on; by default a quarter of that.
+        max_body: bytes of the longest body that a peer's ``request`` or ``reply`` may send here;
+            16777216 by default, and at least 65,535. A longer one fails with the status
+            INVALID_BODY_LEN.
+        joining_bytes: bytes of all bodies that take more than one message, while their parts are
+            put together, and of such requests until they are released; 67108864 by default, and
+            at least 65,535. Beyond it the newest fails at once with the status ALLOCATION_FAILED:
+            waiting could stop all of them.
+    """
+
+    pool_messages: int
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an engine may hold, as its user wants it; ``Engine`` says what each is.
+    """The same, checked, with the defaults.
 
     Raises:
         TypeError, ValueError: one makes no sense: the message says which.

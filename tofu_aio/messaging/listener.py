@@ -82,7 +82,7 @@ class Listener(AnyioListener[Channel]):
         outlives the listener. Cancelled, this loses none.
 
         Raises:
-            As ``accept``.
+            ChannelClosed, BusyResourceError: as ``accept``.
         """
         while True:
             channel = await self._ready.take()

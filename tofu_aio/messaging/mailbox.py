@@ -63,6 +63,11 @@ class Mailbox(Generic[T]):
         self.finish(error)
         return left
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the next item."""
+        return not self.items and self._receiver is not None and not self._receiver.done()
+
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Take out what nobody is to receive."""
         removed = [item for item in self.items if unwanted(item)]

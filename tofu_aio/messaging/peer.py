@@ -9,6 +9,7 @@ import ssl
 import struct
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, TypeAlias, TypedDict, cast
 
@@ -90,10 +91,19 @@ def peer_of(transport: asyncio.Transport | None) -> Peer:
     name = sock = None
     with contextlib.suppress(OSError):  # it has gone, and uvloop asks only now
         name = transport.get_extra_info("peername")
+    tls = transport.get_extra_info("ssl_object")
     if not isinstance(name, tuple):  # who comes over the network has no credentials to ask for
         sock = transport.get_extra_info("socket")
-    certificate, der = _certificates(transport.get_extra_info("ssl_object"))
+    elif tls is None:
+        return _over_tcp(name)
+    certificate, der = _certificates(tls)
     return Peer(_address(name), _credentials(sock), certificate, der)
+
+
+@lru_cache(maxsize=16)
+def _over_tcp(name: tuple[object, ...]) -> Peer:
+    """A peer without TLS. All channels of a client to one listener share it."""
+    return Peer(_address(name), None, None, None)
 
 
 def _certificates(found: object) -> tuple[Certificate | None, bytes | None]:

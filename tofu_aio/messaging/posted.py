@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..protocol.binary_header import BinaryHeader
-from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError
+from ..protocol.errors import (
+    ChannelClosed,
+    ChannelEnded,
+    InvalidChannelNumber,
+    NotAllowed,
+    PeerDisconnected,
+    TofuError,
+)
 from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
+from ..protocol.op_code import OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from .acceptor import Acceptor
@@ -47,9 +55,11 @@ class PostedChannel:
         self._forget = forget
         self._follow = follow
         self._hello = hello
+        self._hello_id = 0 if hello is None else hello.message_id
         self._admission = admission
         self._silent = True  # nothing was received yet
         self._known = admission is None  # to the application: who has not said Hello is not
+        self._over = False  # channel_closed was told, or waits for what other threads have posted
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -57,12 +67,24 @@ class PostedChannel:
         return message.header_as(self._connection.number, message_id)
 
     def check(self, message: Message) -> int:
-        """The id under which ``post`` would send the message now; raises as it. From any thread."""
+        """The id under which ``post`` would send the message now. From any thread.
+
+        Raises:
+            InvalidChannelNumber: channel_closed is on its way, and nothing may follow it.
+            TofuError: as ``post``.
+        """
+        if self._over:
+            raise no_channel(self._connection.number)
         return self._connection.check(message)
 
-    def give_up(self) -> None:
-        """Connecting failed, which whoever tried will tell: nothing is heard from here."""
-        self._known = False
+    def give_up(self, error: TofuError) -> None:
+        """Connecting failed: the Hello comes back with the error's status, and the channel ends.
+
+        Does nothing if the application has reset the channel meanwhile.
+        """
+        hello, self._hello = self._hello, None
+        if hello is not None:
+            self._tell([returned(hello, error.status, self._connection.number)])
         self._connection.abort(ChannelClosed("connecting failed"))
 
     def _holdings(self, pool: Pool) -> Holdings:
@@ -75,15 +97,20 @@ class PostedChannel:
 
     def received(self, batch: list[Message], answered: Answered) -> None:
         """Everything is the application's business."""
+        refused = False
         if self._silent:
+            refused = batch[0].op_code is OpCode.HELLO_RESPONSE and bool(batch[0].status)
             self._silent = False
             self._known = True
             self._hello = None
-            self._connection.hello_passed(batch[0].headers.encode(), by_peer=True)
+            headers = batch[0].headers.encode()
+            self._connection.hello_passed(headers, answer=self._admission is None, by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
         self._mailbox.put(batch, answered)
         batch.clear()  # who drops a message that it has received has dropped it
+        if refused:  # who has refused waits for that
+            self._connection.hang_up(PeerDisconnected("the peer refused the channel"))
 
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""
@@ -97,12 +124,18 @@ class PostedChannel:
         number = self._connection.number
         unsent = self._connection.unsent()
         if self._hello is None:
-            notices = [returned(message, error.status, number) for message in unsent]
+            notices = [come_back(message, error, number) for message in unsent]
         else:  # sent or not, it is the only one so far
             notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
+            self._hello = None
         if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
         self._tell(notices)
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for the group's next message."""
+        return self._mailbox.waits
 
     def suspended(self) -> None:
         """The pool has told the mailbox already."""
@@ -111,12 +144,13 @@ class PostedChannel:
         """The socket is gone."""
         if self._admission is not None:
             self._admission.left(self._connection)
+        self._over = True  # before follow(): from here on no thread can add to what it waits for
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
-        """The last that is heard of this channel."""
+        """Tell channel_closed, and give the number back."""
         number = self._connection.number
-        self._tell([notification(Status.CHANNEL_CLOSED, number)])
+        self._tell([notification(Status.CHANNEL_CLOSED, number, self._hello_id)])
         self._forget(number)
 
     def _tell(self, notices: list[Message]) -> None:
@@ -134,8 +168,11 @@ class PostedListener:
         mailbox: Mailbox[Message],
         forget: Callable[[int], None],
         follow: Callable[[Call], None],
+        *,
+        welcome_id: int,
     ) -> None:
         self._number = number
+        self._welcome_id = welcome_id
         self._acceptor = acceptor
         self._mailbox = mailbox
         self._forget = forget
@@ -176,5 +213,21 @@ class PostedListener:
         self._follow(self._say_last)
 
     def _say_last(self) -> None:
-        self._mailbox.put([notification(Status.CHANNEL_CLOSED, self._number)])
+        last = notification(Status.CHANNEL_CLOSED, self._number, self._welcome_id)
+        self._mailbox.put([last])
         self._forget(self._number)
+
+
+def come_back(message: Message, error: TofuError, number: int) -> Message:
+    """Mark a message that could not be sent, with the reason as its status.
+
+    The status channel_closed is reserved for the notification that ends a channel, so that an
+    application can rely on it; a message that came too late for its channel has send_failed.
+    """
+    closed = error.status is Status.CHANNEL_CLOSED
+    return returned(message, Status.SEND_FAILED if closed else error.status, number)
+
+
+def no_channel(number: int) -> InvalidChannelNumber:
+    """What posting to a number that belongs to no channel raises."""
+    return InvalidChannelNumber(f"there is no channel {number} (any more)")

@@ -1,22 +1,22 @@
-"""One channel after another to the same listener, for as long as the caller wants them."""
+"""One channel after another to a listener, for as long as the caller wants them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from ssl import SSLCertVerificationError, SSLContext
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from inspect import isawaitable
+from ssl import SSLCertVerificationError
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
 from anyio import BusyResourceError
 
 from ..protocol.address import Address, parse_address
 from ..protocol.errors import (
     ChannelClosed,
+    ChannelEnded,
     ConnectFailed,
-    InvalidAddress,
-    TofuError,
     UdsPathNotFound,
 )
 from ..protocol.lifecycle import State
@@ -24,34 +24,14 @@ from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
 from .checks import checked_function
+from .options import AttemptOptions, BodyMaker, HeadersMaker, ReconnectOptions
 
 if TYPE_CHECKING:
     from .group import ChannelGroup
 
 logger = logging.getLogger(__name__)
 
-
-class ConnectOptions(TypedDict, total=False):
-    """The options of ``ChannelGroup.connect``, which says more of each.
-
-    Attributes:
-        headers: of the Hello; none by default.
-        body: of the Hello; empty by default.
-        ssl: speak TLS (TCP only), with this context.
-        server_hostname: whom the listener's certificate must name; by default the host.
-        keepalive: seconds of silence after which the kernel asks whether the peer is there; by
-            default it never does.
-        timeout: seconds to connect and be accepted, for each attempt; 10 by default.
-        heartbeat: seconds between signs of life; by default there are none.
-    """
-
-    headers: HeadersLike
-    body: bytes
-    ssl: SSLContext | None
-    server_hostname: str | None
-    keepalive: float | None
-    timeout: float
-    heartbeat: float | None
+T = TypeVar("T")
 
 
 class Reconnecting(AsyncIterator[Channel]):
@@ -69,10 +49,8 @@ class Reconnecting(AsyncIterator[Channel]):
 
     Args:
         group: brings the group that the channels are made in.
-        address: of the listener.
-        backoff: how long to wait between attempts.
-        on_failure: told why an attempt failed.
-        options: for each attempt.
+        addresses: of the listener, in order of preference.
+        options: for each attempt, and between them.
 
     Raises:
         InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed.
@@ -82,26 +60,28 @@ class Reconnecting(AsyncIterator[Channel]):
     def __init__(
         self,
         group: Callable[[], Awaitable[ChannelGroup]],
-        address: str | Address,
-        backoff: Backoff | None,
-        on_failure: Callable[[TofuError], object] | None,
-        **options: Unpack[ConnectOptions],
+        addresses: Sequence[str | Address],
+        **options: Unpack[ReconnectOptions],
     ) -> None:
         self._channel: Channel | None = None  # of the current turn
         self._open_group = group
         self._group: ChannelGroup | None = None
-        self._address = parse_address(address)
-        self._backoff = _checked_backoff(backoff)
-        if on_failure is not None:
-            checked_function("on_failure", on_failure)
-        self._on_failure = on_failure
-        # Taken now, for headers that can be iterated only once would be gone at the next attempt.
-        self._options: ConnectOptions = {
-            **options,
-            "headers": TextHeaders(options.get("headers", ())),
-        }
-        self._attempts = 0  # since the last channel that lived
+        self._addresses = [parse_address(address) for address in addresses]
+        self._first = 0  # the one that the next round begins with
+        self._backoff = _checked_backoff(options.pop("backoff", None))
+        self._on_failure = options.pop("on_failure", None)
+        if self._on_failure is not None:
+            checked_function("on_failure", self._on_failure)
+        headers = options.pop("headers", ())
+        # Taken now: what can be iterated only once would be gone at the next attempt.
+        self._headers: HeadersLike | HeadersMaker = (
+            headers if callable(headers) else TextHeaders(headers)
+        )
+        self._body: bytes | BodyMaker = options.pop("body", b"")
+        self._options = cast("AttemptOptions", options)  # what is left of them
+        self._rounds = 0  # begun since the last channel that lived
         self._opened = 0.0  # when the current turn began, by the loop's clock
+        self._outage = _Outage()
         self._busy = False
 
     def __aiter__(self) -> Self:
@@ -129,31 +109,57 @@ class Reconnecting(AsyncIterator[Channel]):
     async def aclose(self) -> None:
         """End the turn: close its channel, with a Bye, in 5 seconds at most."""
         channel, self._channel = self._channel, None
-        if channel is not None:
-            if asyncio.get_running_loop().time() - self._opened > self._backoff.maximum:
-                self._attempts = 1  # it lived: the attempt that made it was a good one
-            await channel.aclose()
+        if channel is None:
+            return
+        if asyncio.get_running_loop().time() - self._opened > self._backoff.maximum:
+            self._rounds = 1  # it lived: the round that made it was a good one
+        elif not isinstance(channel.end, ChannelEnded | ChannelClosed | None):
+            self._turn_to_next()  # whoever accepts and drops is as good as nobody
+        await channel.aclose()
 
     async def _connect(self) -> Channel:
         if self._group is None:
             self._group = await self._open_group()
-        group = self._group
         while True:
-            try:
-                if self._attempts:
-                    await group._pause(self._backoff.wait(self._attempts - 1))
-                self._attempts += 1
-                return await group.connect(self._address, **self._options)
-            except ChannelClosed:
-                raise StopAsyncIteration from None
-            except (ConnectFailed, UdsPathNotFound, InvalidAddress) as error:
-                if not _may_pass(error):
-                    raise
-                # As text: a handler that keeps the error keeps, by its traceback, this iterator,
-                # and the channel of a loop that was left would never be closed.
-                logger.warning("attempt %d to connect failed: %s", self._attempts, str(error))
-                if self._on_failure is not None:
-                    self._on_failure(error)
+            if self._rounds:
+                await self._group._pause(self._backoff.wait(self._rounds - 1))
+            self._rounds += 1
+            reasons: list[str] = []
+            for _ in self._addresses:
+                channel = await self._attempt(self._group, reasons)
+                if channel is not None:
+                    return channel
+                self._turn_to_next()
+            self._outage.round_failed(reasons)
+
+    async def _attempt(self, group: ChannelGroup, reasons: list[str]) -> Channel | None:
+        """A channel to the address whose turn it is, or one more reason why there is none."""
+        # Outside of what is caught below: whatever these raise ends the loop.
+        headers: HeadersLike = await _made(self._headers)
+        body = await _made(self._body)
+        address = self._addresses[self._first]
+        outage = self._outage
+        outage.begin_attempt()
+        try:
+            channel = await group.connect(address, headers=headers, body=body, **self._options)
+        except ChannelClosed:
+            raise StopAsyncIteration from None
+        except (ConnectFailed, UdsPathNotFound) as error:
+            if _distrusts(error):
+                raise
+            # As text: a handler that keeps the error keeps, by its traceback, this iterator, and
+            # the channel of a loop that was left would never be closed.
+            reasons.append(str(error))
+            logger.debug("attempt %d to connect failed: %s", outage.attempts, reasons[-1])
+            if self._on_failure is not None:
+                self._on_failure(error)
+            return None
+        outage.end(address)
+        self._outage = _Outage()
+        return channel
+
+    def _turn_to_next(self) -> None:
+        self._first = (self._first + 1) % len(self._addresses)
 
     def __del__(self) -> None:
         # Also for what __init__ refused, and in whatever thread collects garbage.
@@ -161,6 +167,47 @@ class Reconnecting(AsyncIterator[Channel]):
         if channel is not None and channel.state is not State.CLOSED:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and all is over
                 channel._connection.done.get_loop().call_soon_threadsafe(channel._leave)
+
+
+class _Outage:
+    """The attempts since the last channel, and what the log is told of them.
+
+    Attributes:
+        attempts: how many have begun.
+    """
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self._since = 0.0
+        self._warned = False
+
+    def begin_attempt(self) -> None:
+        """Count it."""
+        if not self.attempts:
+            self._since = asyncio.get_running_loop().time()
+        self.attempts += 1
+
+    def round_failed(self, reasons: Sequence[str]) -> None:
+        """No address could be reached: the first time that is worth a warning."""
+        if not self._warned:
+            self._warned = True
+            logger.warning("no connection, trying until there is one: %s", "; ".join(reasons))
+
+    def end(self, address: Address) -> None:
+        """There is a channel again."""
+        if self._warned:
+            seconds = asyncio.get_running_loop().time() - self._since
+            logger.info(
+                "connected to %s after %.1f s, at attempt %d", address, seconds, self.attempts
+            )
+
+
+async def _made(given: T | Callable[[], T | Awaitable[T]]) -> T:
+    """What is given, or what it makes."""
+    if not callable(given):
+        return given
+    made = given()
+    return await made if isawaitable(made) else made
 
 
 def _checked_backoff(backoff: Backoff | None) -> Backoff:
@@ -171,19 +218,7 @@ def _checked_backoff(backoff: Backoff | None) -> Backoff:
     return backoff
 
 
-def _may_pass(error: TofuError) -> bool:
-    """Whether another attempt may succeed.
-
-    A malformed address stays so; but a host that has no address now, which the resolver says with
-    an OSError, may have one once the network is back. Whom we do not trust, we do not trust later.
-    """
-    causes = list(_causes(error))
-    if any(isinstance(cause, SSLCertVerificationError) for cause in causes):
-        return False
-    return not isinstance(error, InvalidAddress) or any(isinstance(c, OSError) for c in causes)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    while error.__cause__ is not None:
-        error = error.__cause__
-        yield error
+def _distrusts(error: BaseException) -> bool:
+    """Whether the peer's certificate was refused, as it would be at any later attempt."""
+    cause = error.__cause__
+    return cause is not None and (isinstance(cause, SSLCertVerificationError) or _distrusts(cause))

@@ -2,77 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from ssl import SSLContext
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Unpack
 
 import anyio
 from anyio.abc import TaskStatus
 
 from ..protocol.address import Address
-from ..protocol.errors import TofuError
-from ..protocol.text_headers import HeadersLike
-from .backoff import Backoff
 from .channel import Channel
+from .connecting import connecting
 from .deciding import Decide
 from .engine import Engine
 from .group import ChannelGroup
-from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, POOL_MESSAGES
-from .reconnecting import ConnectOptions, Reconnecting
+from .options import (
+    ClientOptions,
+    ConnectOptions,
+    ListenOptions,
+    ReconnectingClientOptions,
+    ReconnectOptions,
+    ServerOptions,
+    split,
+)
+from .reconnecting import Reconnecting
 
 
-@asynccontextmanager
-async def connect(
-    address: str | Address,
-    *,
-    headers: HeadersLike = (),
-    body: bytes = b"",
-    ssl: SSLContext | None = None,
-    server_hostname: str | None = None,
-    keepalive: float | None = None,
-    timeout: float = CONNECT_TIMEOUT,
-    heartbeat: float | None = None,
-    pool_messages: int = POOL_MESSAGES,
-) -> AsyncIterator[Channel]:
-    """A channel to a listener, for an ``async with``; closed with a Bye at its end.
+@connecting
+async def connect(address: str | Address, **options: Unpack[ClientOptions]) -> Channel:
+    """A channel to a listener, with an engine of its own.
+
+    ``async with tofu.connect(address) as channel:`` closes it at the end, with a Bye. After
+    ``channel = await tofu.connect(address)`` that is the caller's to do: ``await
+    channel.aclose()``, or ``async with channel:``. The engine ends with the channel, whichever
+    side closes it, so there is nothing else to close.
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
-        headers: of the Hello.
-        body: of the Hello.
-        ssl: speak TLS (TCP only), with this context.
-        server_hostname: whom the listener's certificate must name; by default the host.
-        keepalive: seconds of silence after which the kernel asks whether the peer is there.
-        timeout: seconds to connect and be accepted.
-        heartbeat: seconds between signs of life; see ``ChannelGroup.connect``.
-        pool_messages: how many received messages may be alive at once.
+        options: those of ``ChannelGroup.connect`` and of ``Engine``: see ``ClientOptions``.
+
+    Returns:
+        Connecting: to be awaited or entered, once. Nothing is done or raised before that.
 
     Raises:
-        As ``ChannelGroup.connect``.
+        TofuError, TypeError, ValueError: as ``ChannelGroup.connect`` and ``Engine``.
     """
-    async with Engine(pool_messages) as engine, engine.create_group() as group:
-        channel = await group.connect(
-            address,
-            headers=headers,
-            body=body,
-            ssl=ssl,
-            server_hostname=server_hostname,
-            keepalive=keepalive,
-            timeout=timeout,
-            heartbeat=heartbeat,
-        )
-        async with channel:
-            yield channel
+    limits, rest = split(options, ConnectOptions)
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Engine(**limits))
+        channel = await engine.create_group().connect(address, **rest)
+        stack.pop_all()
+    channel._connection.done.add_done_callback(lambda _: engine._end())
+    return channel
 
 
 def reconnecting(
     address: str | Address,
-    *,
-    backoff: Backoff | None = None,
-    on_failure: Callable[[TofuError], object] | None = None,
-    pool_messages: int = POOL_MESSAGES,
-    **options: Unpack[ConnectOptions],
+    *others: str | Address,
+    **options: Unpack[ReconnectingClientOptions],
 ) -> Reconnecting:
     """Channels to a listener, one after another, with an engine of their own.
 
@@ -80,21 +66,21 @@ def reconnecting(
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
-        backoff: bounds for the waits between attempts.
-        on_failure: called with the reason of each failed attempt.
-        pool_messages: how many received messages may be alive at once.
-        options: as for ``connect``, see ``ConnectOptions``.
+        others: more of them, in order of preference.
+        options: those of ``ChannelGroup.reconnecting`` and of ``Engine``: see
+            ``ReconnectingClientOptions``.
 
     Raises:
-        As ``ChannelGroup.reconnecting``.
+        TofuError, TypeError, ValueError: as ``ChannelGroup.reconnecting`` and ``Engine``.
     """
-    engine = Engine(pool_messages)
+    limits, rest = split(options, ReconnectOptions)
+    engine = Engine(**limits)
 
     async def start() -> ChannelGroup:
         # Nobody needs to close it: an engine has nothing but its channels.
         return (await engine.__aenter__()).create_group()
 
-    return Reconnecting(start, address, backoff, on_failure, **options)
+    return Reconnecting(start, [address, *others], **rest)
 
 
 async def serve(
@@ -102,14 +88,8 @@ async def serve(
     address: str | Address,
     *,
     decide: Decide | None = None,
-    ssl: SSLContext | None = None,
-    keepalive: float | None = None,
-    reuse_port: bool = False,
-    hello_timeout: float = HELLO_TIMEOUT,
-    heartbeat: float | None = None,
-    max_channels: int | None = None,
-    pool_messages: int = POOL_MESSAGES,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
+    **options: Unpack[ServerOptions],
 ) -> None:
     """Listen, and run ``handler(channel)`` for each channel, until cancelled.
 
@@ -118,28 +98,15 @@ async def serve(
         address: ``tcp://host:port`` or ``uds:///path``.
         decide: an async function that takes the channel before it is accepted, and refuses it by
             raising a ``TofuError``; see ``Listener.serve``.
-        ssl: speak TLS (TCP only), with this context.
-        keepalive: seconds of silence after which the kernel asks whether a peer is there.
-        reuse_port: let several processes listen on this TCP port.
-        hello_timeout: seconds that a connection may take to introduce itself.
-        heartbeat: seconds between signs of life; see ``ChannelGroup.connect``.
-        max_channels: how many may be open at once; see ``ChannelGroup.listen``.
-        pool_messages: how many received messages may be alive at once, over all channels.
         task_status: told the address, with the port the system chose, once it listens; that is
             what ``await task_group.start(serve, ...)`` of anyio returns.
+        options: those of ``ChannelGroup.listen`` and of ``Engine``: see ``ServerOptions``.
 
     Raises:
-        As ``ChannelGroup.listen``.
+        TofuError, TypeError, ValueError: as ``ChannelGroup.listen`` and ``Engine``.
     """
-    async with Engine(pool_messages) as engine, engine.create_group() as group:
-        listener = await group.listen(
-            address,
-            ssl=ssl,
-            keepalive=keepalive,
-            reuse_port=reuse_port,
-            hello_timeout=hello_timeout,
-            heartbeat=heartbeat,
-            max_channels=max_channels,
-        )
+    limits, rest = split(options, ListenOptions)
+    async with Engine(**limits) as engine, engine.create_group() as group:
+        listener = await group.listen(address, **rest)
         task_status.started(listener.address)
         await listener.serve(handler, decide=decide)

@@ -113,7 +113,10 @@ async def connect(address: Address, keepalive: float | None = None) -> socket.so
         return await _connected_tcp(place, options)
 
     pauses = iter(CHURN_PAUSES)
-    places = await _resolve(address)
+    try:
+        places = await _resolve(address)
+    except OSError as error:
+        raise ConnectFailed(_unresolved(address, error)) from error
     while True:
         try:
             return await first_connected(places, attempt)
@@ -148,9 +151,13 @@ async def listen(
         if reuse_port:
             raise WrongAddress(f"{address}: only TCP ports can be shared, by reuse_port")
         return _listen_uds(address)
-    family, name = (
-        _any_address(address.port) if address.host == ANY_HOST else (await _resolve(address))[0]
-    )
+    if address.host == ANY_HOST:
+        family, name = _any_address(address.port)
+    else:
+        try:
+            family, name = (await _resolve(address))[0]
+        except OSError as error:
+            raise ListenFailed(_unresolved(address, error)) from error
     if reuse_port:
         options.append((socket.SOL_SOCKET, _reuse_port_option(address), 1))
     if sys.platform != "win32":
@@ -190,6 +197,12 @@ def file_identity(address: Address) -> os.stat_result | None:
 
 
 async def _resolve(address: TcpAddress) -> list[Place]:
+    """The addresses of a host.
+
+    Raises:
+        OSError: it has none now, and may have one later.
+        InvalidAddress: no host can have this name.
+    """
     try:
         if "%" in address.host:  # a number, which needs no waiting; uvloop would drop its scope
             found = socket.getaddrinfo(
@@ -202,13 +215,14 @@ async def _resolve(address: TcpAddress) -> list[Place]:
             found = await asyncio.get_running_loop().getaddrinfo(
                 address.host, address.port, type=socket.SOCK_STREAM
             )
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidAddress(
-            f"{address.host!r} has no address ({reason}): check the name"
-        ) from error
+    except UnicodeError as error:
+        raise InvalidAddress(f"{address.host!r} is not a host ({error}): check the name") from error
     # The stubs allow for a raw address of an unknown family, which this query cannot bring.
     return [(family, cast("SocketName", name)) for family, _, _, _, name in found]
+
+
+def _unresolved(address: TcpAddress, error: OSError) -> str:
+    return f"{address.host!r} has no address ({error.strerror}): check the name"
 
 
 async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.socket:

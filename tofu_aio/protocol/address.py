@@ -121,7 +121,10 @@ def parse_address(text: str | Address) -> Address:
 
 
 def _split_url(rest: str) -> tuple[str, str]:
-    host, _, port = rest.removesuffix("/").rpartition(":")
+    rest = rest.removesuffix("/")
+    host, colon, port = rest.rpartition(":")
+    if not colon or rest.endswith("]"):
+        host, port = rest, ""  # the last colon, if any, belongs to an IPv6 address
     if host.startswith("[") and host.endswith("]") and ":" in host:
         host = host[1:-1]
     elif ":" in host:
@@ -131,6 +134,8 @@ def _split_url(rest: str) -> tuple[str, str]:
 
 def _parse(text: str, scheme: str, *parts: str) -> Address:
     match scheme, parts:
+        case "tcp", (_, "") | (_,):
+            raise InvalidAddress(f"{text!r}: the port is missing, 0 to {MAX_PORT}: {_FORMS}")
         case "tcp", (host, port):
             # isdecimal is true of other scripts' digits, which int() takes too.
             # And int() refuses thousands of them in its own words.

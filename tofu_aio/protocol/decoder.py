@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, TypeAlias
 
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
-from .lifecycle import VERDICTS, State
+from .lifecycle import UNDECIDED, VERDICTS, State
 from .message import Message
 from .op_code import (
     MORE_BIT,
@@ -32,7 +31,9 @@ _REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
 _PLAIN: Final = frozenset({_REQUEST, _SIGNAL})
-_LEFT: Final = int(LEFT)
+
+WITHDRAWAL: Final = int(OpCode.REQUEST) | MORE_BIT
+"""The proto of a request that takes another one back."""
 
 # What a regular message must be drawn from: the first is true of most.
 _PERMIT: Final = 0
@@ -43,7 +44,10 @@ _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
 
 
-@dataclass(slots=True)
+Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
+"""The verdict on each proto byte in each state."""
+
+
 class Exemptions:
     """Which regular messages take no permit, because somebody has made room for them.
 
@@ -51,25 +55,79 @@ class Exemptions:
     one. So no message is decoded after that until it was sorted.
 
     Attributes:
-        counted: ids of the responses that take permits all the same: parts of exchanges, and
-            answers to requests that the application posted. All others are awaited by a
-            ``request()``, or by nobody, and dropped.
+        awaited: ids of the requests whose responses take none: a ``request()`` waits for each.
+        exchanges, posted: ids of other requests that were sent, whose responses take permits: in
+            parts, or to be received with all other messages. A response that belongs to nothing
+            here takes none, and is dropped.
         parts: ids of the peer's requests whose parts are being joined, or thrown away. A part takes
             permits if they are free, and does not wait for them.
         withdrawals: the peer takes requests back, see ``is_withdrawal``.
     """
 
-    counted: Collection[int] = ()
-    parts: Collection[int] = ()
-    withdrawals: bool = False
+    __slots__ = ("awaited", "exchanges", "parts", "posted", "withdrawals")
+
+    def __init__(
+        self,
+        *,
+        awaited: Collection[int] = (),
+        exchanges: Collection[int] = (),
+        posted: Collection[int] = (),
+        parts: Collection[int] = (),
+        withdrawals: bool = False,
+    ) -> None:
+        self.awaited = awaited
+        self.exchanges = exchanges
+        self.posted = posted
+        self.parts = parts
+        self.withdrawals = withdrawals
+
+    @property
+    def tables(self) -> Tables:
+        """Verdicts, with None for what ``need`` must be asked about: little of what comes."""
+        if self.parts:
+            return _ASK_ALL
+        if self.awaited:
+            return _ASK_RESPONSES
+        return _ASK_PARTS if self.posted or self.exchanges else _ASK_RESPONSES
+
+    def need(self, proto: int, message_id: int, status: int, length: int) -> int:
+        """What a message must be drawn from."""
+        if proto & OP_CODE_MASK == _RESPONSE:
+            counted = message_id in self.posted or message_id in self.exchanges
+            return _PERMIT if counted else _NOTHING
+        if message_id in self.parts:
+            return _IF_FREE
+        taken_back = self.withdrawals and is_withdrawal(proto, status, length)
+        return _NOTHING if taken_back else _PERMIT
 
 
 def is_withdrawal(proto: int, status: int, length: int) -> bool:
     """Whether a request, of so many bytes, takes back the one that was sent under its id.
 
-    It is also how a request ends that was left in the middle of its parts.
+    It is sent only to peers that have said that they understand it.
     """
-    return proto == _REQUEST and status == _LEFT and length == HEADER_SIZE
+    return proto == WITHDRAWAL and status == LEFT and length == HEADER_SIZE
+
+
+def _asking(*asked: int) -> Tables:
+    """Verdicts, with None for what there is more to ask about than whether it may come.
+
+    Args:
+        asked: of these proto bytes: all of them are those of regular messages.
+    """
+    return {
+        state: tuple(
+            None if verdict is state and proto in asked else verdict
+            for proto, verdict in enumerate(verdicts)
+        )
+        for state, verdicts in VERDICTS.items()
+    }
+
+
+_ASK_PARTS: Final = _asking(WITHDRAWAL)
+"""Most of our own posted requests are answered in one message, which takes a permit."""
+_ASK_RESPONSES: Final = _asking(WITHDRAWAL, _RESPONSE, _RESPONSE | MORE_BIT)
+_ASK_ALL: Final = _asking(WITHDRAWAL, _RESPONSE, _RESPONSE | MORE_BIT, _REQUEST)
 
 
 class Decoder:
@@ -86,6 +144,9 @@ class Decoder:
 
     The first frame that breaks a rule ends decoding: it and all after it never become messages,
     ``violation`` says why.
+
+    What follows the peer's Hello waits, undecoded, until the owner has moved ``state`` on: it is
+    ``early``. Then it is ``pending``.
 
     A heartbeat is a signal of 16 bytes with the id 0, which no message has. It needs no permit
     and becomes no message.
@@ -107,9 +168,11 @@ class Decoder:
         needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
-        on_heartbeat: called for each heartbeat; None while none may come.
+        heartbeats: None while none may come; False while the peer is not known to take part; True
+            once it is, because it said so, or because one came.
         offset: how many bytes of the stream have become messages.
-        waiting: what was fed and waits for a permit or for its portion, from ``_at`` on.
+        waiting: what was fed and waits for a permit, for its portion, or for the answer to the
+            peer's Hello, from ``_at`` on.
     """
 
     __slots__ = (
@@ -122,9 +185,9 @@ class Decoder:
         "asked_id",
         "awaited_id",
         "exempt",
+        "heartbeats",
         "needs",
         "offset",
-        "on_heartbeat",
         "special",
         "state",
         "violation",
@@ -146,7 +209,7 @@ class Decoder:
         self.awaited_id = 0
         self.asked_id = 0
         self.offset = 0
-        self.on_heartbeat: Callable[[], None] | None = None
+        self.heartbeats: bool | None = None
         self._ended = False  # by a violation or close: no byte becomes a message any more
         self._number = channel_number
         # At most one of these three has something.
@@ -161,9 +224,26 @@ class Decoder:
         return self.needs > 0
 
     @property
+    def needs_none(self) -> bool:
+        """Whether what waits for permits needs none any more: it has been asked for meanwhile."""
+        exempt = self.exempt
+        if not self.needs or exempt is None:
+            return False
+        _, proto, status, message_id, headers_len, body_len = _unpack(self.waiting, self._at)
+        proto &= _PEER_BITS
+        asks = exempt.tables[self.state][proto] is None
+        length = HEADER_SIZE + headers_len + body_len
+        return asks and exempt.need(proto, message_id, status, length) != _PERMIT
+
+    @property
     def pending(self) -> bool:
         """Whether ``more`` would go on."""
-        return not self.needs and bool(self.waiting)
+        return not self.needs and bool(self.waiting) and self.state not in UNDECIDED
+
+    @property
+    def early(self) -> bool:
+        """Whether something waits for the answer to the peer's Hello."""
+        return bool(self.waiting) and self.state in UNDECIDED
 
     @property
     def held(self) -> int:
@@ -192,7 +272,7 @@ class Decoder:
             at = HEADER_SIZE - len(self._header)
             header, self._header = self._header + bytes(data[:at]), b""
             self._parse(header, 0, batch, portion)
-            if self.needs:
+            if self.needs or self.early:
                 self.waiting += bytes(data[at:])
                 return batch
         if self.arriving is not None:
@@ -268,12 +348,22 @@ class Decoder:
         bits = PUBLIC_BITS if number is None else _PEER_BITS
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
-            pool, budget = account.pool, account.budget()
+            pool, held = account.pool, len(account.taken)
+            if (len(pool.free) + held) * pool.share > held + portion and not pool.waiters:
+                budget = portion + 1  # or more, as account.budget() would say, without the call
+            else:
+                budget = account.budget()
             if budget < granted:  # noqa: PLR1730 - max takes longer, for each chunk
                 budget = granted
             take, unit = pool.free.pop, pool.unit
-        verdicts, exempt = VERDICTS[state], self.exempt
-        parts = exempt.parts if exempt is not None else ()
+        exempt = self.exempt
+        if exempt is None:
+            tables: Tables = VERDICTS
+        elif exempt.posted or exempt.parts or exempt.exchanges:
+            tables = exempt.tables
+        else:
+            tables = _ASK_RESPONSES  # without a call, as on most channels
+        verdicts = tables[state]
         quota = left = budget if budget < portion else portion  # noqa: FURB136 - so does min
         gratis, broken = portion, None
         start, end = at, len(data)
@@ -286,31 +376,10 @@ class Decoder:
             stop = body_at + body_len
             permit: Permit | None = account
             if verdict is state and message_id:
-                # Nothing is asked of plain requests and signals, which most messages are.
-                if (
-                    (proto or status or parts)
-                    and proto != _SIGNAL
-                    and exempt is not None
-                    and (need := self._need(exempt, proto, message_id, status, stop - at))
-                ):
-                    if gratis < 1:
-                        break  # that is a portion
-                    gratis -= 1
-                    permit, spent = None, quota - left
-                    if need == _IF_FREE:
-                        if not proto & MORE_BIT:
-                            gratis = 0
-                        if account is not None:
-                            price = account.pool.price(stop - at)
-                            permit = account.take_permits(price, budget - spent)
-                    if permit is not None:
-                        budget -= permit.worth
-                        left = max(min(left, budget - spent), 0)
-                        quota = spent + left
-                elif left < 1 or stop - at > unit:
+                if left < 1 or stop - at > unit:
                     spent = quota - left
                     if left < 1 and spent < budget and stop - at <= unit:
-                        break  # so is that
+                        break  # that is a portion
                     permit = self._take(stop - at, budget - spent)
                     if permit is None:
                         break
@@ -326,6 +395,29 @@ class Decoder:
                         left = 0
                         continue
                     left -= 1
+            elif verdict is None and message_id:
+                assert exempt is not None
+                verdict, self.special = state, True
+                if gratis < 1:
+                    break  # so is that
+                gratis -= 1
+                need = exempt.need(proto, message_id, status, stop - at)
+                if need == _IF_FREE and not proto & MORE_BIT:
+                    gratis = 0  # its id is any other one from here on, once this was sorted
+                if need == _NOTHING or account is None:
+                    permit = None
+                else:
+                    held, spent = account.held, quota - left
+                    if need == _PERMIT:
+                        permit = self._take(stop - at, budget - spent)
+                        if permit is None:
+                            break
+                    else:
+                        price = account.pool.price(stop - at)
+                        permit = account.take_permits(price, budget - spent)
+                    budget -= account.held - held
+                    left = max(min(left, budget - spent), 0)
+                    quota = spent + left
             elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
                 at = stop
                 continue
@@ -357,7 +449,7 @@ class Decoder:
             if verdict is not state:
                 assert isinstance(verdict, State)
                 self.state = state = verdict
-                verdicts = VERDICTS[state]
+                verdicts = tables[state]
         if type(data) is memoryview:
             for message in batch:
                 message.body = bytes(message.body)
@@ -368,21 +460,6 @@ class Decoder:
         self.offset += at - start
         if at < end:
             self._keep(data, at)
-
-    def _need(
-        self, exempt: Exemptions, proto: int, message_id: int, status: int, length: int
-    ) -> int:
-        """What a message must be drawn from; and note that there is something to sort."""
-        self.special = True
-        op_code = proto & OP_CODE_MASK
-        if op_code == _RESPONSE:
-            return _PERMIT if message_id in exempt.counted else _NOTHING
-        if op_code != _REQUEST:
-            return _PERMIT
-        if message_id in exempt.parts:
-            return _IF_FREE
-        taken_back = exempt.withdrawals and is_withdrawal(proto, status, length)
-        return _NOTHING if taken_back else _PERMIT
 
     def _ends_parts(self, message: Message) -> bool:
         """Whether it is the last part of a request, which nobody has sorted yet."""
@@ -426,21 +503,20 @@ class Decoder:
             self.special = True
         batch.append(message)
 
-    def _beats(self, verdict: State | Status, proto: int) -> bool:
+    def _beats(self, verdict: State | Status | None, proto: int) -> bool:
         """Whether a bare header with the id 0 is a heartbeat, which has been heard then."""
-        if self.on_heartbeat is None or proto != _SIGNAL or verdict is not self.state:
+        if self.heartbeats is None or proto != _SIGNAL or verdict is not self.state:
             return False
-        self.on_heartbeat()
+        self.heartbeats = True
         return True
 
-    def _control(self, verdict: State | Status, proto: int, message_id: int, ahead: int) -> bool:
+    def _control(
+        self, verdict: State | Status | None, proto: int, message_id: int, ahead: int
+    ) -> bool:
         """Judge a header that is not plainly a regular message. Whether it may come."""
         if isinstance(verdict, Status):
-            name = proto & OP_CODE_MASK
-            what = OP_CODES[name].name if name < len(OP_CODES) else f"op code {name}"
-            more = " with more" if verdict is Status.INVALID_MORE_USAGE else ""
-            text = f"{what}{more} may not come in state {self.state.name.lower()}"
-            self._violate(ERRORS[verdict], text, ahead)
+            if self.state not in UNDECIDED:
+                self._violate(ERRORS[verdict], _out_of_turn(verdict, proto, self.state), ahead)
             return False
         op_code = OP_CODES[proto & OP_CODE_MASK]
         answers = op_code.message_type is not MessageType.REGULAR and op_code.role is Role.RESPONSE
@@ -471,6 +547,22 @@ class Decoder:
             self.waiting, self._at = data, at
         else:
             self.waiting, self._at = bytes(data[at:]), 0
+
+
+def _out_of_turn(verdict: Status, proto: int, state: State) -> str:
+    """What is wrong with an op code that may not come."""
+    value = proto & OP_CODE_MASK
+    if value >= len(OP_CODES):
+        return f"op code {value} may not come in state {state.name.lower()}"
+    what = OP_CODES[value].name
+    if verdict is Status.INVALID_MORE_USAGE:
+        what += " with more"
+    elif state is State.HELLO_SENT:
+        return (
+            f"the peer sent a {what} before it answered the Hello; it must answer with "
+            "HELLO_RESPONSE first"
+        )
+    return f"{what} may not come in state {state.name.lower()}"
 
 
 def _take_none() -> None:

@@ -105,7 +105,7 @@ class InvalidMessageId(TofuError, ValueError):
 
 
 class InvalidAddress(TofuError, ValueError):
-    """The address cannot be parsed, or its host has no address."""
+    """The address is malformed, or too long for a socket."""
 
     status = Status.INVALID_ADDRESS
 
@@ -212,13 +212,13 @@ class ExchangeFailed(TofuError, BrokenResourceError):
 
 
 class ConnectFailed(TofuError, ConnectionError):
-    """The peer cannot be reached, or did not accept the channel."""
+    """The host has no address, the peer cannot be reached, or it did not accept the channel."""
 
     status = Status.CONNECT_FAILED
 
 
 class ListenFailed(TofuError, OSError):
-    """The address cannot be listened on."""
+    """The host has no address, or its address cannot be listened on."""
 
     status = Status.LISTEN_FAILED
 

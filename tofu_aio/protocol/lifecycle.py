@@ -106,6 +106,16 @@ RECEIVE: Final[Mapping[State, Moves]] = {
 }
 """What the peer may send in each state, and the state after it."""
 
+HUNG_UP: Final[Mapping[State, State]] = dict.fromkeys(
+    (State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED), State.CLOSED
+)
+"""What a state becomes when the peer hangs up after both sides have said Bye: that is a finished
+Bye, for the Zig library sends nothing after its own one, so not the answer to ours either. In every
+other state a peer that hangs up is lost."""
+
+UNDECIDED: Final = frozenset({State.HELLO_HEARD})
+"""Where what comes is not judged yet but waits: a client may talk before its Hello is answered."""
+
 WELCOMED: Final[Mapping[bool, ListenerState]] = {
     True: ListenerState.LISTENING,
     False: ListenerState.CLOSED,

@@ -37,6 +37,11 @@ next_message_id: Final = count(1).__next__
 """The process-wide source of message ids. ``next`` on a count is atomic: any thread may ask."""
 
 
+REJECTION: Final = pack_proto(OpCode.HELLO_RESPONSE, origin=Origin.ENGINE)
+"""The proto byte of a HELLO_RESPONSE with a status. A client of the Zig library looks for a failure
+among what comes from an engine, and takes a HELLO_RESPONSE of an application for a yes."""
+
+
 class Message:
     """One message, to be sent or as it was received.
 
@@ -129,11 +134,17 @@ class Message:
         """Whether more parts follow under the same message id."""
         return bool(self._proto & MORE_BIT)
 
+    @property
+    def _wire_proto(self) -> int:
+        """The proto byte as it is sent: from the application, but for a rejection."""
+        proto = self._proto & PUBLIC_BITS & ~ORIGIN_BIT
+        return REJECTION if proto == OpCode.HELLO_RESPONSE and self.status else proto
+
     def header_as(self, channel_number: int, message_id: int) -> BinaryHeader:
         """The header under which this message travels with the numbers that it got."""
         return BinaryHeader(
             channel_number,
-            self._proto & PUBLIC_BITS & ~ORIGIN_BIT,
+            self._wire_proto,
             self.status,
             message_id,
             len(self.headers.encode()),
@@ -179,7 +190,13 @@ class Message:
             self._permit = None
             permit.release()
 
-    __del__ = release
+    def __del__(self) -> None:
+        try:
+            permit = self._permit
+        except AttributeError:  # as above
+            return
+        if permit is not None:
+            permit.release()
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         # For copy and pickle. One permit was taken, so one comes back: the original's.
@@ -214,9 +231,11 @@ def _unfit_id(message_id: int) -> InvalidMessageId:
     return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
 
 
-def notification(status: Status, channel_number: int = UNASSIGNED_CHANNEL) -> Message:
+def notification(
+    status: Status, channel_number: int = UNASSIGNED_CHANNEL, message_id: int = 0
+) -> Message:
     """What the engine itself has to say to the application. It never travels."""
-    message = Message(OpCode.SIGNAL)
+    message = Message(OpCode.SIGNAL, message_id=message_id)
     return returned(message, status, channel_number)
 
 

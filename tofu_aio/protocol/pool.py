@@ -14,11 +14,13 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
-_PERMIT: Final = True
-_RESERVE: Final = False
-"""What one of a channel's messages gives back: a permit of the pool, or the channel's reserve."""
+_PERMIT: Final = 0
+_RESERVE: Final = 1
+_LENT: Final = 2
+"""What one of a channel's messages gives back: a permit of the pool, the channel's reserve, or what
+was lent to the application."""
 
-_NONE: Final[list[bool]] = []
+_NONE: Final[list[int]] = []
 """Where nothing was ever taken: a list of its own would be half of an idle channel's account."""
 
 
@@ -67,6 +69,12 @@ class Reader(Protocol):
     @property
     def over_its_share(self) -> bool:
         """Whether it is its own messages, not those of others, that it waits for."""
+
+    def may_go_on(self) -> bool:
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+
+        The reserve is freed if the application waits for the next message, see ``Account.lend``.
+        """
 
     def resume(self, granted: int) -> None:
         """Take the permits that it was granted, which are free now, or its reserve, and go on."""
@@ -117,10 +125,12 @@ class Pool:
         free: the permits not taken, as a deque because its ``append`` and ``pop`` are atomic, and
             ``extend`` by a tuple is: they run no Python code.
             ``pop`` takes one; it raises IndexError when there is none.
-        waiters: who waits for permits, the longest first. Nobody may take one past them.
-        parked: who waits until it holds less than its share; in nobody's way.
+        suspended: whose channels wait, for permits or for their reserve.
+        waiters: those of them that wait for permits, the longest first. Nobody may take one past
+            them.
+        parked: those that wait until they hold less than their share; in nobody's way.
         reserves: an entry for each channel whose reserve is in use.
-        restored: accounts whose reserve came back while somebody waited.
+        restored: accounts whose reserve, or what was lent, came back while somebody waited.
 
     Raises:
         ValueError: ``size`` is less than 1.
@@ -134,6 +144,7 @@ class Pool:
         "restored",
         "share",
         "size",
+        "suspended",
         "unit",
         "waiters",
     )
@@ -149,6 +160,7 @@ class Pool:
         self.unit = unit
         self.share = share
         self.free: deque[None] = deque((None,) * size)
+        self.suspended: dict[Account, Reader] = {}
         self.waiters = Waiters()
         self.parked = Waiters()
         self.reserves: deque[None] = deque()
@@ -183,17 +195,9 @@ class Pool:
     def release(self) -> None:
         """Take a permit back."""
         self.free.append(None)
-        # In this order: who starts to wait looks at ``free`` after joining the queue, so one of
+        # In this order: who starts to wait looks at ``free`` after it was entered there, so one of
         # the two sides always sees the other.
-        if self.waiters or self.parked:
-            self._on_release()
-
-    def restore(self, account: Account) -> None:
-        """Take a channel's reserve back."""
-        account.reserved = False
-        self.reserves.pop()
-        if self.waiters or self.parked:  # in this order, as in ``release``
-            self.restored.append(account)
+        if self.suspended:
             self._on_release()
 
 
@@ -204,36 +208,42 @@ class Account:
     messages is released first. So of ``n`` short messages alive ``n - 1`` are in the pool, and an
     application that keeps the last message of each channel keeps nothing of it.
 
+    A loop ``async for message in channel`` keeps the last message until it has the next one. So
+    that it always gets that, what it keeps may be *lent*, which frees the reserve: once, while it
+    waits, so that one message on the reserve is in the engine's hands, and another in its own.
+
     Args:
         pool: where the permits come from.
 
     Attributes:
         pool: as given.
         reserved: whether the reserve is in use.
-        taken: an entry for each permit that its messages hold, and before them one for the
-            reserve. From its end ``release`` takes them, with ``pop``, which is atomic.
+        lent: whether a message was lent to the application.
+        taken: an entry for each permit that its messages hold, and before them those for the
+            reserve and for what was lent. ``release`` takes them from the end, with ``pop``, which
+            is atomic.
     """
 
-    __slots__ = ("pool", "reserved", "taken")
+    __slots__ = ("lent", "pool", "reserved", "taken")
 
     worth = 1
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.reserved = False
+        self.reserved = self.lent = False
         self.taken = _NONE  # a list of its own once something is taken
 
     @property
     def held(self) -> int:
         """How many permits of the pool its messages hold."""
-        return len(self.taken) - self.reserved
+        return len(self.taken) - self.reserved - self.lent
 
     def budget(self) -> int:
         """How many permits it may take now: not past those who wait."""
         pool = self.pool
         if pool.waiters:
             return 0
-        free, held = len(pool.free), len(self.taken) - self.reserved
+        free, held = len(pool.free), self.held
         if not held and free:
             return int(free * pool.share) or 1
         return int((free + held) * pool.share) - held
@@ -252,12 +262,18 @@ class Account:
 
         If the reserve is free it pays for one of them, which goes back.
         """
+        taken = self.taken
         if not self.reserved:
             self._use_reserve()
-            self.pool.release()
+            pool = self.pool
+            pool.free.append(None)
+            if pool.suspended:
+                pool._on_release()
+            if count == 1:
+                return
             count -= 1
-        if count:
-            self._add(count)
+            taken = self.taken
+        taken.extend((_PERMIT,) * count)
 
     def take(self, price: int, budget: int) -> Permit | None:
         """The reserve, if it is free, or else so many permits at once; None if they are not."""
@@ -278,32 +294,59 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        self._add(price)
+        self.charge(price)
         return self if price == 1 else _Bundle(self, price)
 
     def release(self) -> None:
         """Give back what one of its messages holds."""
         pool = self.pool
-        if self.taken.pop():
-            pool.free.append(None)  # Pool.release, without a call more for each message
-            if pool.waiters or pool.parked:  # in this order, as there
+        kind = self.taken.pop()
+        if kind == _PERMIT:
+            pool.free.append(None)
+            # In this order, as in Pool.release; written out to spare a call for each message.
+            if pool.suspended:
                 pool._on_release()
         else:
-            pool.restore(self)
+            self.restore(kind)
+
+    def restore(self, kind: int) -> None:
+        """Take back the reserve, or what was lent."""
+        pool = self.pool
+        pool.reserves.pop()
+        if kind == _LENT:
+            self.lent = False
+        else:
+            self.reserved = False
+        if pool.suspended:  # in this order, as above
+            pool.restored.append(self)
+            pool._on_release()
+
+    def lend(self) -> bool:
+        """Free the reserve for the message that the application waits for; once. Whether it did."""
+        if self.lent or not self.reserved:
+            return False
+        self.lent = True
+        self.pool.reserves.append(None)
+        self.taken.insert(0, _LENT)
+        try:
+            self.taken.remove(_RESERVE)
+        except ValueError:  # another thread was faster, and has freed it
+            self.taken.remove(_LENT)
+            self.lent = False
+        else:
+            self.reserved = False
+        self.pool.reserves.pop()
+        return True
 
     def _use_reserve(self) -> None:
+        taken = self.taken
+        if taken is _NONE:
+            taken = self.taken = []
         self.reserved = True
         self.pool.reserves.append(None)
-        if self.taken:
-            # Another thread gave it back a moment ago, between a look at it and a permit.
-            self.taken.insert(0, _RESERVE)
-        else:
-            self._add(1, _RESERVE)
-
-    def _add(self, count: int, what: bool = _PERMIT) -> None:
-        if self.taken is _NONE:
-            self.taken = []
-        self.taken.extend((what,) * count)
+        # At its bottom, though another thread may have given it back a moment ago, between a look
+        # at it and a permit.
+        taken.insert(0, _RESERVE)
 
 
 class _Bundle:
@@ -323,11 +366,15 @@ class _Bundle:
     def release(self) -> None:
         """Give all of them back, and then look at who waits."""
         account = self._account
-        pool, taken = account.pool, account.taken
+        pool, pop = account.pool, account.taken.pop
         # One by one through the account it would take three times as long, more than half of what
-        # copying 64 KiB takes. The reserve is the last of a channel's to come back, so only the
-        # last one taken here can be it.
-        for _ in range(self.worth - 1):
-            taken.pop()
-        pool.free.extend((None,) * (self.worth - 1))
-        account.release()
+        # copying 64 KiB takes.
+        kinds = [pop() for _ in range(self.worth)]
+        permits = kinds.count(_PERMIT)
+        pool.free.extend((None,) * permits)
+        if permits < self.worth:  # the last that a channel gives back
+            for kind in kinds:
+                if kind != _PERMIT:
+                    account.restore(kind)
+        if pool.suspended:
+            pool._on_release()

@@ -20,16 +20,18 @@ EOF: Final = "~eof"
 HEARTBEAT: Final = "~heartbeat"
 """On a Hello: its sender understands heartbeats and wants one at least every so many ms, a whole
 number."""
-
 SUPPORTS: Final = "~supports"
-"""XX"""
+"""On a Hello or its answer: what its sender can do beyond the Zig library's protocol, as lower-case
+tokens with commas between them. Who does not know a token ignores it."""
+
 WHOLE: Final = "~whole"
 """On the first part of a request: it came in parts only because it is long, so many bytes, and its
 receiver is to put it together. Only to a peer that has said that it does."""
 
 _LINES: Final = re.compile(
-    # Possessive throughout: each byte is looked at once, whatever a peer sends.
-    rb"(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[ \t]*+[^ \t\r\n][^\r\n]*+\r\n)*+"
+    # Possessive throughout: each byte is looked at once, whatever a peer sends. A line ends at its
+    # first CR LF, as for the Zig library's reader, so a CR or LF alone is part of the value.
+    rb"(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[^\r]*+(?:\r(?!\n)[^\r]*+)*+\r\n)*+"
 )
 
 
@@ -44,13 +46,17 @@ class TextHeaders(Mapping[str, str]):
     What was received is judged at once but taken apart only when it is asked for: as pairs it
     would need up to twenty times the memory that the pool's bound counts.
 
+    The Zig library's writer puts any bytes into a value, so a received value may be empty, or have
+    a CR or an LF in it (never CR LF, which ends it). Sent on as it came it arrives as it was;
+    what is made here from pairs cannot have them.
+
     Args:
-        pairs: a mapping, or pairs of name and value. Names are trimmed of blanks, as the Zig
-            library's writer does; the reader trims both.
+        pairs: a mapping, or pairs of name and value; a value may be empty. Names are trimmed of
+            blanks, as the Zig library's writer does; the reader trims both.
 
     Raises:
-        InvalidMessage: a name or value is empty, or has a character that would let it pose as
-            another header: CR or LF, or ``:`` in a name.
+        InvalidMessage: a name is empty, or a name or value has a character that would let it pose
+            as another header: CR or LF, or ``:`` in a name.
         InvalidHeadersLen: all together are longer than 65,535 bytes.
         TypeError: these are no pairs, or not of text.
     """
@@ -91,7 +97,7 @@ class TextHeaders(Mapping[str, str]):
         """Read the text part of a frame, as it stands between header and body.
 
         Raises:
-            InvalidMessage: a line has no name, no value, no colon, or no CR LF at its end.
+            InvalidMessage: a line has no name, no colon, or no CR LF at its end.
         """
         lines = _LINES.match(data)
         assert lines is not None  # no line at all matches too
@@ -160,8 +166,8 @@ def _checked(name: object, value: object) -> tuple[str, str]:
     if not (isinstance(name, str) and isinstance(value, str)):
         raise TypeError(f"header {name!r}: {value!r} needs a str on both sides")
     name = name.strip(BLANKS)
-    if not name or not value.strip(BLANKS):
-        raise InvalidMessage(f"header {name!r}: {value!r} needs a name and a value")
+    if not name:
+        raise InvalidMessage(f"header {name!r}: {value!r} needs a name")
     if ":" in name or not {"\r", "\n"}.isdisjoint(name + value):
         raise InvalidMessage(
             f"header {name!r}: {value!r} may not contain CR or LF, nor ':' in its name"

@@ -61,7 +61,7 @@ class Kernel(selectors.BaseSelector):
         self._spins = 0
         self._next = FIRST_DESCRIPTOR
         self._open: dict[int, Pollable] = {}
-        self._keys: dict[int, selectors.SelectorKey] = {}
+        self._keys = _Keys()
         self._stirred: dict[int, None] = {}  # descriptors that may have become ready
 
     def extend(self, seconds: float) -> None:
@@ -146,8 +146,8 @@ class Kernel(selectors.BaseSelector):
         return self.register(fileobj, events, data)
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        """What is watched."""
-        return self._keys  # type: ignore[return-value]  # as asyncio looks things up: by number
+        """What is watched, by number or, as with any selector, by what was registered."""
+        return self._keys  # type: ignore[return-value]  # a dict is invariant in its keys
 
     def close(self) -> None:
         """Nothing happens any more."""
@@ -190,7 +190,7 @@ class Kernel(selectors.BaseSelector):
         """Some of those that are ready, in any order: a system promises no more."""
         found = []
         for descriptor in list(self._stirred):
-            key = self._keys.get(descriptor)
+            key = dict.get(self._keys, descriptor)
             events = key.events & self._open[descriptor].readiness() if key is not None else 0
             if key is not None and events:
                 found.append((key, events))
@@ -199,6 +199,22 @@ class Kernel(selectors.BaseSelector):
         if len(found) > 1:
             found = self.random.sample(found, self.random.randint(1, len(found)))
         return found
+
+
+class _Keys(dict[int, selectors.SelectorKey]):
+    """By descriptor. asyncio and others also look up the objects that have one."""
+
+    def __missing__(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        if isinstance(fileobj, int):
+            raise KeyError(fileobj)
+        return self[_number(fileobj)]
+
+    def get(self, fileobj: FileDescriptorLike, default: object = None) -> object:  # type: ignore[override]
+        """The key; a dict's own ``get`` does not ask ``__missing__``."""
+        try:
+            return self[fileobj]  # type: ignore[index]
+        except KeyError:
+            return default
 
 
 def _number(fileobj: FileDescriptorLike) -> int:
