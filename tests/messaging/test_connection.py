@@ -132,6 +132,7 @@ class Recorder:
         self.act: Callable[[list[Message], Answered], None] | None = None
         self.told: list[object] = []
         self.messages: list[Message] = []
+        self.suspensions = 0
 
     def received(self, batch: list[Message], answered: Answered) -> None:
         assert batch, "received nothing"
@@ -143,6 +144,13 @@ class Recorder:
 
     def ended(self, error: tofu.TofuError) -> None:
         self.told.append(error)
+
+    @property
+    def waits(self) -> bool:
+        return False
+
+    def suspended(self) -> None:
+        self.suspensions += 1
 
     def closed(self) -> None:
         self.told.append("closed")
@@ -157,19 +165,32 @@ class Recorder:
 
 
 class Bench:
-    """A connection between a fake transport and a recorder."""
+    """A connection between a fake transport and a recorder.
+
+    Args:
+        size: of its pool; with 0 others hold all of that, and the connection has its reserve.
+        state: of the connection.
+    """
 
     def __init__(self, size: int = 4, state: State = State.OPEN) -> None:
-        limits = Limits(size, write_high_water=HIGH_WATER)
+        limits = Limits(size or 1, write_high_water=HIGH_WATER)
         self.gate = ReadGate(limits, lambda _: True, lambda _: None)
         self.gate.open()
         self.pool = self.gate.pool
+        self.others = 0 if size else 1
+        for _ in range(self.others):
+            self.pool.free.pop()
         self.connection = Connection(self.gate, state, 7)
         self.sink = Recorder()
         sink: Sink = self.sink
         self.connection.sink = sink
         self.transport = FakeTransport(self.connection)
         self.connection.connection_made(self.transport)
+
+    @property
+    def held(self) -> int:
+        """How many of its messages hold a permit, or the reserve."""
+        return self.pool.out - self.others + len(self.pool.reserves)
 
     def feed(self, *frames: bytes) -> None:
         self.connection.data_received(b"".join(frames))
@@ -182,10 +203,10 @@ class Bench:
         assert self.transport.lost
         assert len(self.sink.errors) == 1
         assert self.sink.told[-2:] == [self.sink.errors[0], "closed"]
-        assert not self.pool.waiters
+        assert not self.pool.suspended
         for message in self.sink.messages:
             message.release()
-        assert self.pool.out == 0
+        assert self.held == 0
 
 
 def bye(op_code: OpCode = OpCode.BYE_REQUEST, message_id: int = 99) -> bytes:
@@ -217,13 +238,13 @@ async def test_what_arrived_before_the_end_comes_first(last_word: str) -> None:
     assert bench.sink.bodies == [b"1"]
     (error,) = bench.sink.errors
     assert isinstance(error, tofu.PeerDisconnected)
-    assert bench.pool.out == 1, "the incomplete one gave its permit back"
+    assert bench.held == 1, "the incomplete one gave its permit back"
     await bench.end()
 
 
 @pytest.mark.parametrize("last_word", ["eof", "lost", "eof then lost"])
 async def test_the_end_waits_until_a_starved_channel_has_delivered_all(last_word: str) -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"), frame(body=b"3"))
     if "eof" in last_word:
         bench.connection.eof_received()
@@ -246,7 +267,7 @@ async def test_the_end_waits_until_a_starved_channel_has_delivered_all(last_word
 @pytest.mark.parametrize("last_word", ["eof", "lost"])
 async def test_a_finished_bye_is_no_loss_however_late_it_is_read(last_word: str) -> None:
     """All of it was in the buffer of a starved channel when the peer, done, went away."""
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bye_id = bench.connection.put(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye(OpCode.BYE_RESPONSE, bye_id))
     bench.connection.eof_received() if last_word == "eof" else bench.transport.fail(None)
@@ -263,7 +284,7 @@ async def test_a_finished_bye_is_no_loss_however_late_it_is_read(last_word: str)
 
 
 async def test_a_violation_that_waited_for_a_permit_is_told_although_the_peer_has_gone() -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"), frame(13))
     bench.connection.eof_received()
     await turns(3)
@@ -288,7 +309,7 @@ async def test_good_messages_before_a_violation_are_delivered() -> None:
 
 
 async def test_more_data_for_a_starved_channel_stops_reading_there_and_then() -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"))
     assert bench.transport.reading, "not before the end of the turn"
     bench.feed(frame(body=b"3"))
@@ -306,7 +327,7 @@ async def test_more_data_for_a_starved_channel_stops_reading_there_and_then() ->
 
 
 async def test_starving_and_recovering_within_a_turn_never_touches_the_transport() -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     touched: list[str] = []
     bench.transport.pause_reading = lambda: touched.append("pause")  # type: ignore[method-assign]
     bench.transport.resume_reading = lambda: touched.append("resume")  # type: ignore[method-assign]
@@ -479,11 +500,11 @@ async def test_a_forwarded_message_keeps_its_permit_until_it_is_written() -> Non
     message = bench.sink.messages[0]
     bench.connection.post(message)
     message.release()
-    assert bench.pool.out == 1, "the queue holds it"
+    assert bench.held == 1, "the queue holds it"
     bench.connection.post(message)
-    assert bench.pool.out == 1
+    assert bench.held == 1
     bench.transport.take()
-    assert bench.pool.out == 0
+    assert bench.held == 0
     bench.transport.fail(None)
     await bench.end()
 
@@ -493,9 +514,9 @@ async def test_the_permit_of_a_forwarded_message_returns_to_its_own_pool() -> No
     here, there = Bench(size=2), Bench(size=2)
     here.feed(frame(body=b"1"))
     there.connection.post(here.sink.messages[0])
-    assert (here.pool.out, there.pool.out) == (1, 0)
+    assert (here.held, there.held) == (1, 0)
     await turns(2)
-    assert (here.pool.out, there.pool.out) == (0, 0)
+    assert (here.held, there.held) == (0, 0)
     for bench in (here, there):
         bench.transport.fail(None)
         await bench.end()
@@ -507,10 +528,10 @@ async def test_a_forwarded_message_gives_its_permit_back_when_its_channel_is_los
     bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(frame(body=b"1"))
     bench.connection.post(bench.sink.messages[0])
-    assert bench.pool.out == 1
+    assert bench.held == 1
     bench.transport.fail(ConnectionResetError())
     await turns(2)
-    assert bench.pool.out == 0
+    assert bench.held == 0
     await bench.end()
 
 
@@ -521,7 +542,7 @@ async def test_a_refused_message_keeps_its_permit() -> None:
     message.message_id = 0
     with pytest.raises(tofu.InvalidMessageId):
         bench.connection.post(message)
-    assert bench.pool.out == 1
+    assert bench.held == 1
     bench.transport.fail(None)
     await bench.end()
 
@@ -588,7 +609,7 @@ async def test_who_sends_without_a_pause_still_lets_a_loss_come_through() -> Non
 @pytest.mark.parametrize("end", ["eof", "lost", "aclose", "send_eof", "abort"])
 async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: bool) -> None:
     """Also where the end itself must wait for permits, which the senders may be holding."""
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.transport.stuck = True
     bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
     if starved:
@@ -630,7 +651,7 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
 
 
 async def test_closing_a_starved_channel_answers_the_bye_that_waited() -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     await bench.connection.aclose()
     assert [message.op_code for message in bench.transport.sent] == [OpCode.BYE_RESPONSE]
@@ -640,7 +661,7 @@ async def test_closing_a_starved_channel_answers_the_bye_that_waited() -> None:
 
 @pytest.mark.parametrize("last_word", ["eof", "lost"])
 async def test_closing_a_starved_channel_whose_peer_said_bye_and_left(last_word: str) -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     bench.connection.eof_received() if last_word == "eof" else bench.transport.fail(None)
     await turns(3)
@@ -649,7 +670,7 @@ async def test_closing_a_starved_channel_whose_peer_said_bye_and_left(last_word:
 
 
 async def test_aborting_a_starved_channel_sends_nothing_more() -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.transport.stuck = True
     bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
     bench.connection.put(OpCode.SIGNAL, body=b"dropped")
@@ -746,15 +767,15 @@ async def test_after_the_end_nothing_can_be_sent() -> None:
 
 
 async def test_what_comes_while_closing_is_dropped_without_permits() -> None:
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"))
     closing = asyncio.create_task(bench.connection.aclose())
     await turns(2)
-    assert not bench.pool.waiters, "it is in nobody's way any more"
+    assert not bench.pool.suspended, "it is in nobody's way any more"
     assert bench.transport.reading
     for _ in range(10):
         bench.feed(frame(body=b"late"))
-        assert bench.pool.out == 1
+        assert bench.held == 1
     assert bench.sink.bodies == [b"1"]
     bench.feed(bye(OpCode.BYE_RESPONSE, bench.transport.sent[0].message_id))
     await closing
@@ -785,7 +806,7 @@ async def test_a_connection_leaves_no_cycle_that_holds_permits() -> None:
     await turns(2)
     del bench
     gc.collect()
-    assert pool.out == 0
+    assert (pool.out, len(pool.reserves)) == (0, 0)
 
 
 # --- with real sockets ---------------------------------------------------------------------

@@ -481,6 +481,7 @@ async def test_a_finished_exchange_may_be_left_and_used_no_more(tcp_pair: Pair) 
         with pytest.raises(ClosedResourceError, match="last part was sent"):
             await asking.finish()
         await answer.finish()
+        await settled(*tcp_pair)
         sent = [channel.statistics().sent for channel in tcp_pair]
         for exchange in (asking, answer):
             for _ in range(2):
@@ -512,8 +513,9 @@ async def test_left_exchanges_are_not_remembered(tcp_pair: Pair) -> None:
     for _ in range(1500):
         async with client.stream() as asking:
             await asking.finish()
-        with await server.receive() as asked:
-            await server.reply(asked, b"late")
+            with await server.receive() as asked:
+                late = Message(OpCode.RESPONSE, b"late", message_id=asked.message_id)
+        server.post(late)  # not a reply: who gave up has said so
     await server.signal(b"next")
     assert (await client.receive()).body == b"next"
     assert client.statistics().late_responses == 1500

@@ -9,12 +9,13 @@ from typing import cast
 
 import tofu_aio as tofu
 from tofu_aio.messaging.connection import Connection, Sink
+from tofu_aio.messaging.joining import Join
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.pool import Permit, Pool
+from tofu_aio.protocol.pool import Account, Pool
 from tofu_aio.testing import World
 
 CHUNK = 256 * 1024
@@ -24,7 +25,7 @@ POSTED = 50 * 1100
 MESSAGE = HEADER_SIZE + 2 * MAX_PART
 
 _NOW_AND_THEN = 20
-_KINDS = frozenset({Message, Decoder, Connection})
+_KINDS = frozenset({Message, Decoder, Connection, Join})
 _OFTEN = 500
 """Turns between two looks at everything that is alive."""
 
@@ -68,27 +69,36 @@ class Invariants:
     def look_at_everything(self) -> None:
         """Who holds a permit, and how much is buffered, of all objects that are alive."""
         out = dict.fromkeys(map(id, self._pools), 0)
+        alive: dict[Account, list[int]] = {}  # lengths of what a channel's messages hold it for
         held = dict.fromkeys(map(id, self._pools), 0)
         channels = dict.fromkeys(map(id, self._pools), 0)
         for thing in [thing for thing in gc.get_objects() if type(thing) in _KINDS]:
             kind = type(thing)
-            if kind is not Connection:
+            if kind is Join:
+                for permit in thing._permits:
+                    out[id(permit.pool)] += permit.worth
+            elif kind is not Connection:
                 permit = getattr(thing, "_permit", None)
                 if permit is not None and id(permit.pool) in out:
                     out[id(permit.pool)] += permit.worth
                     if kind is Message:
                         held[id(permit.pool)] += len(thing.body)
-                        _check_worth(thing, permit)
+                        account = getattr(permit, "_account", permit)
+                        if isinstance(account, Account):
+                            alive.setdefault(account, []).append(_length(thing))
             elif id(thing._gate.pool) in out:
                 key = id(thing._gate.pool)
                 channels[key] += 1
                 held[key] += thing.decoder.held
                 for permit in thing.carried:
                     out[id(permit.pool)] += permit.worth
-        for pool in self._pools:
+        for account, lengths in alive.items():
+            _check_worth(account, lengths)
+        for pool, engine in zip(self._pools, self._engines, strict=True):
             _check_permits(pool, out[id(pool)])
-            messages = pool.size * min(pool.unit, MESSAGE)
+            messages = pool.size * min(pool.unit, MESSAGE) + engine._gate.joining.used
             bound = messages + channels[id(pool)] * (2 * MESSAGE + 2 * CHUNK)
+            bound += len(pool.reserves) * MESSAGE
             assert held[id(pool)] <= bound, f"{held[id(pool)]} bytes are held, and {bound} may be"
 
     def _check_waiting(self, connection: Connection) -> None:
@@ -111,6 +121,8 @@ class Invariants:
         for engine in self._engines:
             left = engine.statistics()
             assert left.pool_free == left.pool_size, f"permits never came back: {left}"
+            assert not left.reserves, f"reserves never came back: {left}"
+            assert not left.joining_bytes, f"room for long bodies never came back: {left}"
             assert (left.channels, left.waiting) == (0, 0), f"left behind: {left}"
         assert not self._world.open_sockets, f"{self._world.open_sockets} sockets are left open"
         loop = asyncio.get_running_loop()
@@ -122,11 +134,20 @@ class Invariants:
         assert not timers, f"timers are left: {timers}"
 
 
-def _check_worth(message: Message, permit: Permit) -> None:
-    """A message has permits for all of its bytes, unless it has all that there are."""
-    length = HEADER_SIZE + len(message.headers.encode()) + len(message.body)
-    worth, pool = permit.worth, permit.pool
-    assert worth == pool.size or length <= worth * pool.unit, f"{length} bytes for {worth} permits"
+def _length(message: Message) -> int:
+    return HEADER_SIZE + len(message.headers.encode()) + len(message.body)
+
+
+def _check_worth(account: Account, lengths: list[int]) -> None:
+    """A channel's messages have permits for all of their bytes, but for those on its reserve.
+
+    And unless one of them has all permits that there are.
+    """
+    pool, beside = account.pool, account.reserved + account.lent
+    counted = sorted(lengths)[: max(len(lengths) - beside, 0)]
+    have = account.held * pool.unit
+    enough = account.held >= pool.size or sum(counted) <= have
+    assert enough, f"{sum(counted)} bytes in the pool, and {account.held} permits for {have}"
 
 
 class Witness(Sink):
@@ -146,6 +167,13 @@ class Witness(Sink):
     def accepted(self) -> None:
         self._sink.accepted()
 
+    @property
+    def waits(self) -> bool:
+        return self._sink.waits
+
+    def suspended(self) -> None:
+        self._sink.suspended()
+
     def ended(self, error: tofu.TofuError) -> None:
         self._ends += 1
         assert self._ends == 1, "the end was told twice"
@@ -164,4 +192,7 @@ class Witness(Sink):
 
 
 def _check_permits(pool: Pool, found: int) -> None:
-    assert pool.out == found, f"{pool.out} of {pool.size} permits are out, and {found} are held"
+    out, reserves = pool.out, len(pool.reserves)
+    assert out + reserves == found, (
+        f"{out} of {pool.size} permits are out and {reserves} reserves in use, and {found} are held"
+    )

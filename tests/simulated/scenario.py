@@ -10,6 +10,7 @@ from random import Random
 import tofu_aio as tofu
 from tests.simulated.invariants import Invariants
 from tests.simulated.posted import Correspondent
+from tests.simulated.programs import Programs
 from tests.simulated.talk import CONVERSATION, Conversation, Side, ended
 from tofu_aio.messaging.limits import LARGEST_MESSAGE, POOL_BYTES
 from tofu_aio.testing import Network, PoolCheck, World
@@ -45,6 +46,8 @@ class Scenario:
                 self._random.choice([1, 1, 2, 3, 5, 8, 200]),
                 pool_bytes=self._random.choice([LARGEST_MESSAGE, POOL_BYTES]),
                 channel_share=self._random.choice([1.0, 1.0, 0.5, 0.25]),
+                max_body=self._random.choice([100_000, 1_000_000]),
+                joining_bytes=self._random.choice([200_000, 10_000_000]),
             )
             for _ in range(2)
         ]
@@ -86,6 +89,9 @@ class Scenario:
                     talks.create_task(self._posted(server, client))
                 if self._random.random() < 0.1:
                     talks.create_task(self._close_early(guest, self._random))
+                if self._random.random() < 0.5:
+                    random = Random(f"{self._world.seed} what people write")
+                    talks.create_task(Programs(self._world, random, self._engines).run())
             trouble.cancel()
             await ended([trouble])
             await listener.aclose()

@@ -9,6 +9,7 @@ from typing import Self
 
 from ..messaging import channel as messaging
 from ..messaging.exchange import Exchange as AsyncExchange
+from ..messaging.parts import Body
 from ..messaging.peer import Peer
 from ..messaging.statistics import ChannelStatistics
 from ..messaging.triggers import Triggers
@@ -145,7 +146,7 @@ class Channel(Closing):
     def reply(
         self,
         request: Message,
-        body: bytes = b"",
+        body: Body = b"",
         headers: HeadersLike | None = None,
         *,
         status: Status = Status.SUCCESS,
@@ -162,7 +163,7 @@ class Channel(Closing):
 
     def request(
         self,
-        body: bytes = b"",
+        body: Body = b"",
         headers: HeadersLike | None = None,
         *,
         timeout: float | None = None,
@@ -172,6 +173,13 @@ class Channel(Closing):
         return self._thread.ask(
             partial(self._channel.request, body, headers, timeout=timeout, message_id=message_id)
         )
+
+    def cancelled(self, request: Message) -> bool:
+        """Whether the caller of a request has given up. As ``tofu_aio.Channel.cancelled``.
+
+        Ask it between the steps of work that takes long: no thread can be stopped in one.
+        """
+        return self._thread.call(partial(self._channel.cancelled, request))
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 from weakref import ref
 
@@ -66,10 +67,6 @@ _NOTHING_ASKED: Final = Exemptions()
 _TAKES_BACK: Final = Exemptions(withdrawals=True)
 
 _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
-
-
-def _always() -> bool:
-    return True
 
 
 class Channel(ObjectStream[Message]):
@@ -390,7 +387,8 @@ class Channel(ObjectStream[Message]):
         claim = None if more else _Claim(request)
         del request  # who waits for room, or was cancelled there, does not keep it alive
         try:
-            await self._send_later(proto, message_id, text, body, status)
+            wanted = partial(self._is_awaited, message_id)
+            await self._send_later(proto, message_id, text, body, status, wanted=wanted)
         except BaseException:
             if claim is not None:
                 claim.withdraw()
@@ -406,6 +404,10 @@ class Channel(ObjectStream[Message]):
         request._proto = _ANSWERED
         return False
 
+    def _is_awaited(self, message_id: int) -> bool:
+        """Whether the caller still waits, as far as is known, while the answer is being sent."""
+        return self._incoming is None or not self._incoming.is_taken_back(message_id)
+
     async def _send_later(
         self,
         proto: int,
@@ -414,13 +416,17 @@ class Channel(ObjectStream[Message]):
         body: Body,
         status: Status = _SUCCESS,
         *,
-        wanted: Callable[[], bool] = _always,
+        wanted: Callable[[], bool],
     ) -> None:
-        """Send what has to wait: for room, or, if it takes several messages, for its turn."""
+        """Send what has to wait: for room, or, if it takes several messages, for its turn.
+
+        Of what is not ``wanted`` any more by then, nothing more is sent.
+        """
         connection = self._connection
         if length_of(body) <= MAX_PART:
             await connection.room()
-            connection.put(proto, message_id, text, body, status)
+            if wanted():
+                connection.put(proto, message_id, text, body, status)
             return
         if self._long_sends is None:
             self._long_sends = asyncio.Lock()
@@ -804,7 +810,7 @@ class Channel(ObjectStream[Message]):
             return ""
         unread = self._unread()
         own = of_messages(unread, account.pool) + of_connection(connection, account.pool)
-        if len(account.taken) > own.inbox + own.outgoing:
+        if not unread or len(account.taken) > own.inbox + own.outgoing:
             return ""  # somebody works on a message, and will receive the next one
         return (
             f": the channel is not read, because {len(unread)} messages before it were not "

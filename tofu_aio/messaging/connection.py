@@ -309,10 +309,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return self.suspended_for
         return self.suspended_for + self._loop.time() - self.suspended_at
 
-    @property
     def may_go_on(self) -> bool:
-        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing."""
-        return not self.account.reserved or self.decoder.needs_none
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+
+        The reserve is freed if the application waits for the next message.
+        """
+        account = self.account
+        if account.reserved and self.sink.waits:
+            account.lend()
+        return not account.reserved or self.decoder.needs_none
 
     def resume(self, granted: int) -> None:
         """Go on with what waited for a permit: so many were granted, or its reserve came back."""
@@ -342,8 +347,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._gate.retry(self)
 
     def lend(self) -> None:
-        """Somebody waits for a message: let one come, whatever the application keeps."""
-        if self.account.lend():
+        """Somebody begins to wait for a message: let one come, whatever the application keeps."""
+        if not self.account.lent:
             self._gate.retry(self)
 
     @property

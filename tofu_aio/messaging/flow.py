@@ -153,7 +153,7 @@ class ReadGate:
         for _ in range(len(restored)):
             account = restored.popleft()
             reader = self.pool.suspended.get(account)
-            if reader is not None and reader.may_go_on:
+            if reader is not None and reader.may_go_on():
                 self._go_on(reader, 0, changed)
         if restored:
             self._schedule()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Final
 
 from anyio import CancelScope
@@ -111,20 +111,11 @@ class IncomingRequests:
         """Forget a request; return whether an answer would still be wanted."""
         return self._taken_back.pop(message_id, self) is self
 
-    @contextmanager
-    def cancel_scope(self, message_id: int, *, cancelled: bool) -> Iterator[CancelScope]:
+    def cancel_scope(
+        self, message_id: int, *, cancelled: bool
+    ) -> AbstractContextManager[CancelScope]:
         """A scope that is cancelled when the request is taken back, or the peer hears no more."""
-        with CancelScope() as scope:
-            self._scopes[message_id].add(scope)
-            if cancelled:
-                scope.cancel()
-            try:
-                yield scope
-            finally:
-                scopes = self._scopes[message_id]
-                scopes.discard(scope)
-                if not scopes:
-                    del self._scopes[message_id]
+        return _RequestScope(self._scopes, message_id, cancelled=cancelled)
 
     def close(self, error: TofuError) -> None:
         """This side closes: nothing more is received, not even what is here."""
@@ -225,6 +216,42 @@ class IncomingRequests:
                 if len(self._taken_back) > TAKEN_BACK:
                     self._taken_back.popitem(last=False)
         return rest
+
+
+class _RequestScope(AbstractContextManager[CancelScope]):
+    """A cancel scope that is entered among those of its request.
+
+    It is no generator: the frame of one would stay in the traceback of what cancels it, and both,
+    with the request, until garbage is collected. In a program that waits for the request's release
+    it never may be.
+    """
+
+    def __init__(
+        self, scopes: dict[int, set[CancelScope]], message_id: int, *, cancelled: bool
+    ) -> None:
+        self._scopes = scopes
+        self._message_id = message_id
+        self._cancelled = cancelled
+        self._scope = CancelScope()
+
+    def __enter__(self) -> CancelScope:
+        self._scope.__enter__()
+        self._scopes[self._message_id].add(self._scope)
+        if self._cancelled:
+            self._scope.cancel()
+        return self._scope
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        scopes = self._scopes[self._message_id]
+        scopes.discard(self._scope)
+        if not scopes:
+            del self._scopes[self._message_id]
+        return bool(self._scope.__exit__(exc_type, exc_value, traceback))
 
 
 def _takes_back(message: Message) -> bool:

@@ -70,9 +70,11 @@ class Reader(Protocol):
     def over_its_share(self) -> bool:
         """Whether it is its own messages, not those of others, that it waits for."""
 
-    @property
     def may_go_on(self) -> bool:
-        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing."""
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+
+        The reserve is freed if the application waits for the next message, see ``Account.lend``.
+        """
 
     def resume(self, granted: int) -> None:
         """Take the permits that it was granted, which are free now, or its reserve, and go on."""
@@ -128,7 +130,7 @@ class Pool:
             them.
         parked: those that wait until they hold less than their share; in nobody's way.
         reserves: an entry for each channel whose reserve is in use.
-        restored: accounts whose reserve came back while somebody waited.
+        restored: accounts whose reserve, or what was lent, came back while somebody waited.
 
     Raises:
         ValueError: ``size`` is less than 1.
@@ -304,13 +306,18 @@ class Account:
             # In this order, as in Pool.release; written out to spare a call for each message.
             if pool.suspended:
                 pool._on_release()
-            return
+        else:
+            self.restore(kind)
+
+    def restore(self, kind: int) -> None:
+        """Take back the reserve, or what was lent."""
+        pool = self.pool
         pool.reserves.pop()
         if kind == _LENT:
             self.lent = False
-            return
-        self.reserved = False
-        if pool.suspended:
+        else:
+            self.reserved = False
+        if pool.suspended:  # in this order, as above
             pool.restored.append(self)
             pool._on_release()
 
@@ -359,11 +366,15 @@ class _Bundle:
     def release(self) -> None:
         """Give all of them back, and then look at who waits."""
         account = self._account
-        pool, taken = account.pool, account.taken
+        pool, pop = account.pool, account.taken.pop
         # One by one through the account it would take three times as long, more than half of what
-        # copying 64 KiB takes. The reserve is the last of a channel's to come back, so only the
-        # last one taken here can be it.
-        for _ in range(self.worth - 1):
-            taken.pop()
-        pool.free.extend((None,) * (self.worth - 1))
-        account.release()
+        # copying 64 KiB takes.
+        kinds = [pop() for _ in range(self.worth)]
+        permits = kinds.count(_PERMIT)
+        pool.free.extend((None,) * permits)
+        if permits < self.worth:  # the last that a channel gives back
+            for kind in kinds:
+                if kind != _PERMIT:
+                    account.restore(kind)
+        if pool.suspended:
+            pool._on_release()

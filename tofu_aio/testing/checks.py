@@ -104,6 +104,21 @@ class PoolCheck:
         self._since: dict[tuple[Connection, int], float] = {}  # each wait, and when it began
         self.waited = 0.0
         self.waiting = 0
+        world.explain(self._who_waits)
+
+    def _who_waits(self) -> str:
+        """For the text of a deadlock."""
+        pool = self._pool
+        lines = [f"  of {pool.size} permits {len(pool.free)} are free"]
+        for reader in pool.suspended.values():
+            channel, account = cast("Connection", reader).number, reader.account
+            lines.append(
+                f"  channel {channel} waits for {reader.needs} permits: it holds {account.held}"
+                + (" and its reserve" if account.reserved else "; its reserve is free")
+                + (", one more was lent" if account.lent else "")
+                + (", and is over its share" if reader.over_its_share else "")
+            )
+        return "\n".join(lines)
 
     def __call__(self) -> None:
         """Look at the pool.
@@ -126,7 +141,9 @@ class PoolCheck:
         self.waiting = max(self.waiting, len(waits))
         if waits:
             self.waited = max(self.waited, now - min(self._since.values()))
-        assert self.waited <= self._longest_wait, f"a channel has waited for {self.waited:g} s"
+        assert self.waited <= self._longest_wait, (
+            f"a channel has waited for {self.waited:g} s\n{self._who_waits()}"
+        )
 
     def check_end(self) -> None:
         """Hold that everything has come back, once all is closed.

@@ -69,6 +69,7 @@ class World:
         self._turns = 0
         self._kernel.watchers.append(self._collect)
         self._raised: list[Exception] = []
+        self._explanations: list[Callable[[], str]] = []
         self._loop: SimulatedLoop | None = None
 
     @property
@@ -98,6 +99,10 @@ class World:
     def watch(self, check: Callable[[], object]) -> None:
         """Call ``check`` after each turn of the loop. What it raises ends the run."""
         self._kernel.watchers.append(check)
+
+    def explain(self, explain: Callable[[], str]) -> None:
+        """Have a deadlock's text say more, at its end."""
+        self._explanations.append(explain)
 
     def run(self, main: Coroutine[object, object, T]) -> T:
         """Run it until it is done, as ``asyncio.run`` does, and return its result.
@@ -131,7 +136,8 @@ class World:
             return loop.run_until_complete(task)
         except Deadlock as deadlock:
             tasks = sorted(asyncio.all_tasks(loop), key=hash)
-            raise Deadlock(report(str(deadlock), tasks)) from None
+            said = [report(str(deadlock), tasks), *(explain() for explain in self._explanations)]
+            raise Deadlock("\n".join(said)) from None
 
     def _end(self, loop: SimulatedLoop) -> None:
         """Cancel what is left, as ``asyncio.run`` does; what waits for ever is left there."""
