@@ -355,7 +355,7 @@ class Decoder:
         bits = PUBLIC_BITS if number is None else _PEER_BITS
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
-            pool, held = account.pool, len(account.taken)
+            pool, held = account.pool, len(account.taken) + len(account.bundled)
             if (len(pool.free) + held) * pool.share > held + portion and not pool.waiters:
                 budget = portion + 1  # or more, as account.budget() would say, without the call
             else:
