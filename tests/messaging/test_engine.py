@@ -38,11 +38,11 @@ CHUNK = 256 * 1024
 
 @pytest.fixture
 async def small() -> AsyncIterator[tofu.Engine]:
-    """An engine of two permits."""
-    async with tofu.Engine(pool_messages=2) as engine:
+    """An engine of two permits: one channel may hold both, and a third message on its reserve."""
+    async with tofu.Engine(pool_messages=2, channel_share=1) as engine:
         yield engine
     gc.collect()
-    assert engine.statistics().pool_free == 2
+    assert (engine.statistics().pool_free, engine.statistics().reserves) == (2, 0)
     assert (engine.statistics().channels, engine.statistics().waiting) == (0, 0)
 
 
@@ -64,7 +64,9 @@ def permits_of(permit: Permit | None, pool: Pool) -> int:
 
 
 def audit(*engines: tofu.Engine) -> None:
-    """Permits out are exactly those that somebody holds: messages, half frames, queues."""
+    """Permits and reserves in use are exactly those that somebody holds: messages, half frames,
+    queues.
+    """
     objects = gc.get_objects()
     for engine in engines:
         pool = engine._gate.pool
@@ -74,7 +76,7 @@ def audit(*engines: tofu.Engine) -> None:
                 holders += permits_of(item._permit, pool)
             elif isinstance(item, connection_module.Connection):
                 holders += sum(permits_of(permit, pool) for permit in item.carried)
-        assert holders == pool.size - len(pool.free)
+        assert holders == pool.size - len(pool.free) + len(pool.reserves)
         assert 0 <= len(pool.free) <= pool.size
 
 
@@ -102,12 +104,17 @@ async def test_statistics_are_a_snapshot(engine: tofu.Engine, tcp_pair: Pair) ->
     before = engine.statistics()
     assert (before.pool_size, before.pool_free, before.waiting) == (8, 8, 0)
     assert (before.suspensions, before.channels) == (0, 2)
-    await tcp_pair.client.signal()
+    for _ in range(2):
+        await tcp_pair.client.signal()
     message = await tcp_pair.server.receive()
-    assert before.pool_free == 8
-    assert engine.statistics().pool_free == 7
+    second = await tcp_pair.server.receive()
+    assert (before.pool_free, before.reserves) == (8, 0)
+    now = engine.statistics()
+    assert (now.pool_free, now.reserves) == (7, 1)
+    second.release()
     message.release()
-    assert engine.statistics().pool_free == 8
+    assert (engine.statistics().pool_free, engine.statistics().reserves) == (8, 0)
+    assert (now.pool_free, now.reserves) == (7, 1)
 
 
 async def test_closed_groups_are_not_remembered(engine: tofu.Engine) -> None:
@@ -188,7 +195,7 @@ async def test_exhaustion_suspends_reading_until_the_sender_waits(
     statistics = small.statistics()
     assert (statistics.pool_free, statistics.waiting, statistics.suspensions) == (0, 1, 1)
     assert server.statistics().suspensions == 1
-    assert server.statistics().received == 3  # the Hello and two
+    assert server.statistics().received == 4  # the Hello, one on the reserve, and two
     # The kernel's buffers are full; beyond them only the high-water mark is held.
     assert client.statistics().queued_bytes <= 2 * WRITE_HIGH_WATER + 50016
     before = sent
@@ -242,29 +249,33 @@ async def test_reading_resumes_however_a_message_is_released(
     small: tofu.Engine, two: Pair, release: Release
 ) -> None:
     client, server = two
-    for number in range(4):
+    for number in range(5):
         await client.signal(b"%d" % number)
-    held = [await server.receive() for _ in range(2)]
+    held = [await server.receive() for _ in range(3)]
     await until(lambda: not transport_of(server).is_reading())
     audit(small)
     receiving = asyncio.create_task(server.receive())
     await turns(5)
     assert not receiving.done()
     release(held)
-    assert (await receiving).body == b"2"
+    assert (await receiving).body == b"3"
     audit(small)
 
 
 async def test_a_permit_comes_back_once(small: tofu.Engine, two: Pair) -> None:
+    """And the reserve after all of them."""
     client, server = two
-    await client.signal()
-    message = await server.receive()
     for _ in range(3):
-        with message:
-            message.release()
-    assert small.statistics().pool_free == 2
-    del message
-    assert small.statistics().pool_free == 2
+        await client.signal()
+    messages = [await server.receive() for _ in range(3)]
+    for free, reserves in ((1, 1), (2, 1), (2, 0)):
+        message = messages.pop()
+        for _ in range(3):
+            with message:
+                message.release()
+        assert (small.statistics().pool_free, small.statistics().reserves) == (free, reserves)
+        del message
+        assert (small.statistics().pool_free, small.statistics().reserves) == (free, reserves)
 
 
 async def test_order_is_kept_whatever_the_suspensions(small: tofu.Engine, two: Pair) -> None:
@@ -284,7 +295,7 @@ async def test_order_is_kept_whatever_the_suspensions(small: tofu.Engine, two: P
         message = await server.receive()
         assert message.body.rstrip(b"\0") == b"%d" % number
         held.append(message)
-        while len(held) == 2 or (held and random.random() < 0.5):
+        while len(held) == 3 or (held and random.random() < 0.5):
             held.pop(random.randrange(len(held))).release()
         if random.random() < 0.2:
             await turns(random.randrange(4))
@@ -333,7 +344,7 @@ async def test_permits_go_to_who_waited_longest(small: tofu.Engine, both_ends: C
         await asyncio.gather(
             receive("greedy", greedy.server, 60), receive("modest", modest.server, 6)
         )
-    # In turns, but for the two that the greedy one had before the other came.
+    # In turns, but for the three that the greedy one had before the other came.
     last = max(place for place, name in enumerate(order) if name == "modest")
     assert last < 2 * 6 + 6
 
@@ -352,7 +363,7 @@ async def test_200_channels_live_on_a_pool_of_4() -> None:
                 with message:
                     assert message.body == b"%d" % number
                     number += 1
-                    assert engine.statistics().pool_free < 4
+                    assert engine.statistics().application >= 1
                     await asyncio.sleep(0)
             assert number == 4
 
@@ -376,13 +387,13 @@ async def test_a_turns_suspension_never_touches_the_socket(small: tofu.Engine, t
     watched = Watched(server)
 
     async def receive() -> None:
-        for number in range(300):
+        for number in range(450):
             with await server.receive() as message:
                 assert message.body == b"%d" % number
 
     receiving = asyncio.create_task(receive())
     await turns(1)
-    for number in range(300):
+    for number in range(450):
         client.post(tofu.Message(OpCode.SIGNAL, b"%d" % number))
     await receiving
     assert small.statistics().suspensions > 100
@@ -394,7 +405,7 @@ async def test_a_longer_suspension_touches_the_socket_once_each_way(
 ) -> None:
     client, server = two
     watched = Watched(server)
-    for _ in range(3):
+    for _ in range(4):
         client.post(tofu.Message(OpCode.SIGNAL))
     await until(lambda: small.statistics().waiting == 1)
     await turns(10)
@@ -476,7 +487,7 @@ async def test_a_flood_is_held_to_two_chunks_and_the_pool(
     await settled(channel)
     assert not sending.done()
     assert 0 < max(held, decoder.held) <= 2 * CHUNK
-    assert small.statistics().pool_free == 0
+    assert (small.statistics().pool_free, small.statistics().inbox) == (0, 3)
     # A slow reader does not make it grow.
     for _ in range(500):
         (await channel.receive()).release()
@@ -517,12 +528,17 @@ async def test_a_channel_that_waits_keeps_no_more_than_it_has(
 async def exhausted(
     small: tofu.Engine, two: Pair, both_ends: Connect
 ) -> AsyncIterator[tuple[Pair, list[tofu.Message]]]:
-    """A channel of an engine whose permits are held, all of them, by messages of another."""
+    """A channel of an engine whose permits are held, all of them, by messages of another.
+
+    Its own reserve is held by a message that was received and is kept, too.
+    """
     async with small.create_group() as group, both_ends(group) as pair:
-        for _ in range(2):
+        for _ in range(3):
             await two.client.signal()
-        held = [await two.server.receive() for _ in range(2)]
-        assert small.statistics().pool_free == 0
+        held = [await two.server.receive() for _ in range(3)]
+        await pair.client.signal()
+        held.append(await pair.server.receive())
+        assert (small.statistics().pool_free, small.statistics().reserves) == (0, 2)
         yield pair, held
         held.clear()
 
@@ -558,7 +574,7 @@ async def test_a_channel_that_waits_for_a_permit_closes_at_once(
     assert isinstance(server.end, tofu.ChannelEnded)
     assert isinstance(client.end, tofu.ChannelEnded)
     assert small.statistics().waiting == 0
-    assert len(held) == 2
+    assert len(held) == 4
 
 
 @pytest.mark.usefixtures("patient")
@@ -657,9 +673,9 @@ async def test_whoever_holds_all_permits_learns_that_it_sends_in_vain(
 ) -> None:
     """A handler that answers while holding what it answers: its peer leaves without reading."""
     async with small.create_group() as group, both_ends(group) as (client, server):
-        for _ in range(4):
+        for _ in range(5):
             await client.signal()
-        held = [await server.receive() for _ in range(2)]
+        held = [await server.receive() for _ in range(3)]
 
         async def answer() -> None:
             while True:
@@ -670,7 +686,7 @@ async def test_whoever_holds_all_permits_learns_that_it_sends_in_vain(
         client.abort()
         with pytest.raises(tofu.PeerDisconnected):
             await answering
-        assert len(held) == 2
+        assert len(held) == 3
         held.clear()
 
 
@@ -821,12 +837,12 @@ class Talker:
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_everything_at_once(both_ends: Connect, seed: int) -> None:
-    """A pool of hardly more messages than there are ends, which each keep one, and tasks that
-    are cancelled at random: each message that was sent comes once, in order.
+    """A pool of fewer messages than there are ends, which each keep some, and tasks that are
+    cancelled at random: each message that was sent comes once, in order.
     """
     random = Random(seed)
     async with (
-        tofu.Engine(pool_messages=12) as engine,
+        tofu.Engine(pool_messages=3) as engine,
         engine.create_group() as group,
         contextlib.AsyncExitStack() as stack,
     ):
@@ -850,4 +866,4 @@ async def test_everything_at_once(both_ends: Connect, seed: int) -> None:
         assert sum(talker.given_up for talker in everyone)
         assert engine.statistics().suspensions
     gc.collect()
-    assert engine.statistics().pool_free == 12
+    assert (engine.statistics().pool_free, engine.statistics().reserves) == (3, 0)

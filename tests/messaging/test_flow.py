@@ -15,7 +15,7 @@ from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.home import Home
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.messaging.stalls import StallWatch
-from tofu_aio.protocol.pool import Account, Permit, Reader
+from tofu_aio.protocol.pool import Account, Permit, Reader, Waiters
 
 
 class Greedy:
@@ -64,13 +64,14 @@ class Greedy:
     def _take(self, budget: int) -> None:
         self.needs = 0
         while self.wants:
+            on_reserve = not self.account.reserved
             permit = self.account.take(self.price, budget)
             if permit is None:
                 break
+            budget -= 0 if on_reserve else self.price
             self.permits.append(permit)
             self.wants -= 1
             self.log.append(self.name)
-            budget = self.account.budget()
         if self.wants:
             self.needs = self.price
             self.gate.starve(self)
@@ -381,23 +382,38 @@ async def test_who_was_parked_stays_so_while_others_take_what_is_free() -> None:
 
 
 class Interrupted(Greedy):
-    """While the gate looks whether it is over its share, another thread releases its messages."""
+    """Another thread releases what it holds, at a certain point of the gate's work, once."""
 
-    armed = False
+    point = ""
 
     @property
     def over_its_share(self) -> bool:
         over = super().over_its_share
-        if self.armed and over:
-            self.armed = False
-            while self.permits:
-                self.release()
+        if over:
+            self.interrupt("it was looked at")
         return over
 
+    def interrupt(self, point: str) -> None:
+        if point == self.point:
+            self.point = ""
+            while self.permits:
+                self.release()
 
-async def test_what_another_thread_releases_while_one_is_parked_is_seen() -> None:
+
+class Interruptible(Waiters):
+    """A queue that somebody leaves while another thread releases what he holds."""
+
+    def discard(self, reader: Reader) -> None:
+        super().discard(reader)
+        if isinstance(reader, Interrupted):
+            reader.interrupt("it left the queue")
+
+
+@pytest.mark.parametrize("point", ["it was looked at", "it left the queue"])
+async def test_what_another_thread_releases_while_one_is_parked_is_seen(point: str) -> None:
     """In the very moment in which it moves from the queue to those who wait for their own."""
     bench = Bench(8, channel_share=0.5)
+    bench.gate.pool.waiters = Interruptible()
     greedy = Interrupted(bench.gate, bench.log, "g", 1)
     greedy.feed()
     bench.drain()
@@ -406,9 +422,9 @@ async def test_what_another_thread_releases_while_one_is_parked_is_seen() -> Non
     greedy.wants = 1
     greedy.feed()
     assert greedy in bench.gate.pool.waiters, "there would be enough for it"
-    greedy.armed = True
+    greedy.point = point
     await turns(5)
-    assert not greedy.armed, "it had its share, once the other was served"
+    assert not greedy.point, "it had its share, once the other was served"
     assert bench.takes == ["g", "x", "g"]
     assert not bench.gate.pool.parked
 

@@ -336,15 +336,20 @@ async def test_a_request_that_nobody_has_received_disappears(pair: Pair) -> None
     assert not heard(server)._taken_back, "nobody can ask about them"
 
 
-async def test_one_that_has_not_even_arrived_does_too(pair: Pair) -> None:
-    """Both come in one piece."""
-    client, server = pair
-    asking = asyncio.create_task(client.request(b"never seen"))
-    await turns(1)
-    asking.cancel()
-    await client.signal(b"next")
-    assert (await server.receive()).body == b"next"
-    assert not server._mailbox.items
+async def test_one_that_is_taken_back_in_the_same_piece_is_never_seen(tcp: World) -> None:
+    listener = await tcp.listen()
+    accepting = asyncio.create_task(listener.accept())
+    with await modern_peer(listener.address) as peer:
+        channel = await accepting
+        await peer.send(
+            frame(OpCode.REQUEST, b"never seen")
+            + WITHDRAWAL
+            + frame(OpCode.SIGNAL, b"next", message_id=2)
+        )
+        assert (await channel.receive()).body == b"next"
+        assert not channel._mailbox.items
+        assert not heard(channel)._taken_back
+        channel.abort()
 
 
 @pytest.mark.parametrize("give_up", GIVE_UP)

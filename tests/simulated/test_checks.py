@@ -54,7 +54,11 @@ def test_what_came_back_must_not_be_delivered() -> None:
 async def two_hungry_channels(
     world: World, spoil: Callable[[tofu.Engine], Awaitable[None]]
 ) -> None:
-    async with tofu.Engine(pool_messages=1) as engine, engine.create_group() as group:
+    """Three that wait for one permit: of each a message is kept, and with it its reserve."""
+    async with (
+        tofu.Engine(pool_messages=1, channel_share=1) as engine,
+        engine.create_group() as group,
+    ):
         check = PoolCheck(world, engine, longest_wait=50)
         world.watch(check)
         listener = await group.listen("tcp://127.0.0.1:0")
@@ -63,13 +67,16 @@ async def two_hungry_channels(
         channels = await asyncio.gather(*connecting)
         others = await accepting
         for channel in channels:
-            for number in range(3):
+            for number in range(4):
                 await channel.signal(str(number).encode())
+        kept = [await other.receive() for other in others]
         await asyncio.sleep(1)
         assert check.waiting == 3
         await spoil(engine)
         await asyncio.gather(*map(_received_three, others))
         assert 0 < check.waited <= 50
+        kept.clear()
+    check.check_end()
 
 
 async def _received_three(channel: tofu.Channel) -> None:
@@ -102,10 +109,45 @@ def test_a_wait_that_is_too_long_is_found() -> None:
 
 def test_who_is_served_out_of_turn_is_found() -> None:
     async def turn_round(engine: tofu.Engine) -> None:
-        engine._gate.pool.waiters.reverse()
+        waiters = engine._gate.pool.waiters
+        for reader in [*waiters][::-1]:
+            waiters.move_to_end(reader)
 
     with pytest.raises(AssertionError, match="which has waited longer"):
         held(turn_round)
+
+
+def test_who_takes_a_permit_past_those_who_wait_is_found() -> None:
+    async def overtake(engine: tofu.Engine) -> None:
+        engine._gate.pool.free.append(None)
+        engine._gate.pool.free.pop()
+        await asyncio.sleep(1)
+
+    with pytest.raises(AssertionError, match="a permit was taken past those who wait"):
+        held(overtake)
+
+
+@pytest.mark.parametrize(
+    ("count", "says"), [(1, "1 reserves never came back"), (2, "1 permits never came back")]
+)
+def test_what_never_comes_back_is_found(count: int, says: str) -> None:
+    async def keep(world: World) -> None:
+        async with tofu.Engine(4) as engine, engine.create_group() as group:
+            check = PoolCheck(world, engine)
+            listener = await group.listen("tcp://127.0.0.1:0")
+            client, server = await asyncio.gather(
+                group.connect(listener.address), listener.accept()
+            )
+            for _ in range(count):
+                await client.signal()
+            kept = [await server.receive() for _ in range(count)]
+        with pytest.raises(AssertionError, match=says):
+            check.check_end()
+        kept.clear()
+        check.check_end()
+
+    world = World()
+    world.run(keep(world))
 
 
 def test_too_many_permits_are_found() -> None:
