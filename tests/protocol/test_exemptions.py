@@ -19,7 +19,8 @@ from tofu_aio.protocol.status import LEFT, Status
 RESPONSE: Final = frame(OpCode.RESPONSE, id=5)
 PART: Final = frame(OpCode.REQUEST | MORE_BIT, id=5)
 LAST_PART: Final = frame(OpCode.REQUEST, id=5)
-WITHDRAWAL: Final = frame(OpCode.REQUEST, status=LEFT, id=5)
+WITHDRAWN: Final = OpCode.REQUEST | MORE_BIT
+WITHDRAWAL: Final = frame(WITHDRAWN, status=LEFT, id=5)
 
 AWAITED = 1 << 40
 """The id of a request that somebody waits for."""
@@ -132,12 +133,19 @@ def test_nothing_else_is_exempt_because_of_its_id(op_code: OpCode, more: int) ->
 # --- parts -----------------------------------------------------------------------------------
 
 
-def test_a_part_takes_a_permit_if_one_is_free_and_never_the_reserve() -> None:
+def test_a_part_takes_what_any_message_takes_if_a_permit_is_free() -> None:
     pool = pool_of(2)
     decoder = exempting(pool, parts=(5,))
     messages = decoder.feed(PART * 4)
-    assert worths(messages) == [1, 1, 0, 0]
-    assert (decoder.starved, pool.out, len(pool.reserves)) == (False, 2, 0)
+    assert worths(messages) == [1, 1, 1, 0]
+    assert (decoder.starved, pool.out, len(pool.reserves)) == (False, 2, 1)
+
+
+def test_a_part_takes_nothing_if_none_is_free_not_even_the_reserve() -> None:
+    pool = full()
+    decoder = exempting(pool, parts=(5,))
+    assert worths(decoder.feed(PART * 4)) == [0, 0, 0, 0]
+    assert (decoder.starved, len(pool.reserves)) == (False, 0)
 
 
 def test_a_part_takes_no_permit_past_those_who_wait() -> None:
@@ -151,15 +159,16 @@ def test_a_part_takes_no_permit_past_those_who_wait() -> None:
 def test_parts_keep_to_their_channel_s_share() -> None:
     pool = Pool(8, lambda: None, share=0.5)
     decoder = exempting(pool, parts=(5,))
-    assert worths(decoder.feed(PART * 6)) == [1, 1, 1, 1, 0, 0]
+    messages = decoder.feed(PART * 7)
+    assert worths(messages) == [1, 1, 1, 1, 1, 0, 0]
+    assert (account_of(decoder).held, len(pool.reserves)) == (4, 1)
 
 
 def test_parts_and_other_messages_share_one_budget() -> None:
     pool = Pool(8, lambda: None, share=0.5)
     decoder = exempting(pool, parts=(5,))
     messages = decoder.feed(frame(id=1) + PART + frame(id=2) + PART * 3 + frame(id=3) * 2)
-    # Four of the pool, and the reserve for one of the others.
-    assert worths(messages) == [1, 1, 1, 1, 0, 0, 1]
+    assert worths(messages) == [1, 1, 1, 1, 1, 0]
     assert (account_of(decoder).held, decoder.needs, len(pool.reserves)) == (4, 1, 1)
 
 
@@ -169,7 +178,7 @@ def test_a_long_part_takes_all_of_its_permits_or_none() -> None:
     long = frame(OpCode.REQUEST | MORE_BIT, bytes(480), id=5)
     messages = decoder.feed(long * 2 + PART)
     assert worths(messages) == [5, 0, 1]
-    assert (account_of(decoder).held, pool.out, len(pool.reserves)) == (6, 6, 0)
+    assert (account_of(decoder).held, pool.out, len(pool.reserves)) == (5, 5, 1)
 
 
 def test_where_nothing_is_counted_any_more_parts_take_nothing() -> None:
@@ -216,15 +225,15 @@ def test_a_withdrawal_takes_nothing_where_the_peer_makes_them() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        frame(OpCode.REQUEST, b"x", status=LEFT, id=5),
-        frame(OpCode.REQUEST, b"a:b\r\n", status=LEFT, id=5, headers_len=5, body_len=0),
-        frame(OpCode.REQUEST | MORE_BIT, status=LEFT, id=5),
-        frame(OpCode.REQUEST, status=Status.NOT_ALLOWED, id=5),
-        frame(OpCode.SIGNAL, status=LEFT, id=5),
+        frame(WITHDRAWN, b"x", status=LEFT, id=5),
+        frame(WITHDRAWN, b"a:b\r\n", status=LEFT, id=5, headers_len=5, body_len=0),
+        frame(OpCode.REQUEST, status=LEFT, id=5),
+        frame(WITHDRAWN, status=Status.NOT_ALLOWED, id=5),
+        frame(OpCode.SIGNAL | MORE_BIT, status=LEFT, id=5),
     ],
-    ids=["a body", "headers", "more", "another status", "a signal"],
+    ids=["a body", "headers", "no more", "another status", "a signal"],
 )
-def test_only_a_bare_request_of_that_status_is_one(other: bytes) -> None:
+def test_only_a_bare_part_of_a_request_of_that_status_is_one(other: bytes) -> None:
     pool = full()
     messages = exempting(pool, withdrawals=True).feed(other * 2)
     assert (worths(messages), len(pool.reserves)) == ([1], 1)
@@ -236,8 +245,7 @@ SPECIAL: Final = {
     "a response": frame(OpCode.RESPONSE, b"x"),
     "a response with more": frame(OpCode.RESPONSE | MORE_BIT, b"x"),
     "a first part": frame(OpCode.REQUEST | MORE_BIT, b"x"),
-    "a request with a status": frame(OpCode.REQUEST, b"x", status=3),
-    "a part of a signal": frame(OpCode.SIGNAL | MORE_BIT, b"x"),
+    "a withdrawal": frame(WITHDRAWN, status=LEFT),
 }
 
 
@@ -245,12 +253,22 @@ SPECIAL: Final = {
 @pytest.mark.parametrize("pieces", ["whole", "header cut", "body cut"])
 def test_what_is_to_be_sorted_is_noted(data: bytes, pieces: str) -> None:
     decoder = exempting(pool_of(8))
-    cuts = {"whole": [], "header cut": [5], "body cut": [16]}
+    cuts = {"whole": [], "header cut": [5], "body cut": [min(16, len(data) - 1)]}
     got = []
     for piece in cut(data, cuts[pieces]):
         decoder.special = False
         got += decoder.feed(piece)
     assert (len(got), decoder.special) == (1, True)
+
+
+def test_a_whole_response_is_one_message_as_any_while_only_posted_requests_are_under_way() -> None:
+    """Which is what most of them answer; whoever has posted looks at all that comes."""
+    decoder = Decoder(pool_of(8), State.OPEN)
+    decoder.exempt = Exemptions(posted={5})
+    messages = decoder.feed(RESPONSE * 2)
+    assert (worths(messages), decoder.special) == ([1, 1], False)
+    assert decoder.feed(frame(OpCode.REQUEST | MORE_BIT))
+    assert decoder.special
 
 
 @pytest.mark.parametrize("op_code", [OpCode.REQUEST, OpCode.SIGNAL])
@@ -319,7 +337,7 @@ KINDS: Final = [
     Kind(OpCode.REQUEST | MORE_BIT, 4, "always"),
     Kind(OpCode.REQUEST | MORE_BIT, 5, "if free"),
     Kind(OpCode.REQUEST, 5, "if free"),
-    Kind(OpCode.REQUEST, 6, "never", LEFT),
+    Kind(WITHDRAWN, 6, "never", LEFT),
 ]
 
 

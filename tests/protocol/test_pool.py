@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import pytest
 from hypothesis import given
@@ -27,8 +27,13 @@ class Waiter:
     suspended_for = 0.0
     suspensions = 0
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, queue: Waiters | None = None) -> None:
         self.account = Account(pool)
+        pool.suspended[self.account] = self
+        (pool.waiters if queue is None else queue).append(self)
+
+    def may_go_on(self) -> bool:
+        return not self.account.reserved
 
     def resume(self, granted: int) -> None: ...
 
@@ -65,17 +70,15 @@ def test_a_release_is_told_only_to_those_who_wait_and_after_it_happened() -> Non
     pool.free.clear()
     pool.release()
     assert free == []
-    pool.waiters.append(Waiter(pool))
+    Waiter(pool)
     pool.release()
     assert free == [2]
 
 
 def test_who_waits_leaves_in_order_or_whenever_it_wants() -> None:
     pool = Pool(1, lambda: None)
-    a, b, c, d = (Waiter(pool) for _ in range(4))
     waiters = Waiters()
-    for waiter in (a, b, c, d):
-        waiters.append(waiter)
+    a, b, c, d = (Waiter(pool, waiters) for _ in range(4))
     waiters.discard(c)
     waiters.discard(c)
     assert (waiters.first, waiters.popleft(), waiters.first) == (a, a, b)
@@ -110,7 +113,7 @@ def test_the_first_message_alive_is_on_the_reserve_whatever_its_length_and_what_
 ) -> None:
     pool = Pool(4, lambda: None, unit=100, share=0.001)
     pool.free.clear()
-    pool.waiters.append(Waiter(pool))
+    Waiter(pool)
     account = Account(pool)
     permit = account.take(price, account.budget())
     assert permit is account
@@ -153,7 +156,7 @@ def test_the_permit_that_the_reserve_pays_for_is_told_to_those_who_wait() -> Non
     told: list[int] = []
     pool = Pool(1, lambda: told.append(len(pool.free)))
     pool.free.pop()
-    pool.waiters.append(Waiter(pool))
+    Waiter(pool)
     Account(pool).charge(1)
     assert told == [1]
 
@@ -166,19 +169,19 @@ def test_a_reserve_that_comes_back_is_told_only_while_somebody_waits(where: str)
     account.release()
     assert (told, list(pool.restored)) == ([], [])
     assert account.take(1, 0) is account
-    getattr(pool, where).append(Waiter(pool))
+    Waiter(pool, getattr(pool, where))
     account.release()
     assert (told, list(pool.restored)) == ([False], [account]), "once it is free"
 
 
-class Interrupted(list[bool]):
+class Interrupted(list[int]):
     """What a channel holds, of which another thread takes something, and loses its turn then."""
 
-    def __init__(self, items: list[bool], meanwhile: Callable[[], object]) -> None:
+    def __init__(self, items: list[int], meanwhile: Callable[[], object]) -> None:
         super().__init__(items)
         self._meanwhile: Callable[[], object] | None = meanwhile
 
-    def pop(self) -> bool:  # type: ignore[override]  # no index, as the pool pops
+    def pop(self) -> int:  # type: ignore[override]  # no index, as the pool pops
         what = super().pop()
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
@@ -194,11 +197,11 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
     account.release()
     assert (account.taken, account.reserved, account.held) == ([_PERMIT], False, 1)
     assert account.take(4, 0) is account
-    assert (account.taken, account.held, len(pool.reserves)) == ([False, True], 1, 1)
+    assert (account.taken, account.held, len(pool.reserves)) == ([_RESERVE, _PERMIT], 1, 1)
     long = account.take(2, 3)
     assert long is not None
     long.release()  # two permits, though the reserve was taken after the first
-    assert (account.taken, pool.out) == ([False, True], 1)
+    assert (account.taken, pool.out) == ([_RESERVE, _PERMIT], 1)
     account.release()
     assert (account.taken, pool.out, account.reserved) == ([_RESERVE], 0, True)
     account.release()
@@ -206,15 +209,154 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
     assert not pool.reserves
 
 
-def test_the_last_permit_may_come_back_while_the_reserve_is_put_beneath_it() -> None:
+# --- what is lent ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("price", [1, 4])
+def test_what_is_lent_frees_the_reserve_for_one_message_more(price: int) -> None:
+    pool = Pool(4, lambda: None, unit=100)
+    pool.free.clear()
+    account = using_its_reserve(pool)
+    assert account.lend()
+    assert (account.reserved, account.lent, account.held, len(pool.reserves)) == (False, True, 0, 1)
+    assert account.take(price, 0) is account
+    assert (account.reserved, account.held, len(pool.reserves)) == (True, 0, 2)
+    assert not account.lend(), "but for one"
+    assert account.take(1, 0) is None
+
+
+def test_there_is_nothing_to_lend_while_the_reserve_is_free() -> None:
     pool = Pool(4, lambda: None)
     account = Account(pool)
-    assert account.take_permits(3, 4) is not None
-    long = account.take_permits(1, 4)
+    assert not account.lend()
+    assert (account.lent, account.taken, len(pool.reserves)) == (False, [], 0)
+
+
+def test_permits_come_back_first_then_what_was_lent_and_the_reserve_last() -> None:
+    pool = Pool(2, lambda: None)
+    account = using_its_reserve(pool)
+    assert account.lend()
+    for _ in range(3):
+        assert account.take(1, 2) is account
+    left = []
+    while account.taken:
+        account.release()
+        left.append((account.held, account.lent, account.reserved, len(pool.reserves)))
+    assert left == [
+        (1, True, True, 2),
+        (0, True, True, 2),
+        (0, False, True, 1),
+        (0, False, False, 0),
+    ]
+    assert account.lend() is False
+
+
+def test_it_may_be_lent_again_once_it_has_come_back() -> None:
+    pool = Pool(1, lambda: None)
+    account = using_its_reserve(pool)
+    for _ in range(3):
+        assert account.lend()
+        assert account.take(1, 0) is account
+        account.release()
+        assert (account.lent, account.reserved) == (False, True)
+
+
+def test_that_it_has_come_back_is_told_to_those_who_wait() -> None:
+    """The channel may lend again, so it looks whether it may go on."""
+    told: list[bool] = []
+    pool = Pool(1, lambda: told.append(account.lent))
+    account = using_its_reserve(pool)
+    assert account.lend()
+    assert account.take(1, 0) is account
+    Waiter(pool)
+    account.release()
+    assert (told, list(pool.restored)) == ([False], [account])
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_the_permits_of_a_long_message_may_be_what_was_lent_and_the_reserve(kept: int) -> None:
+    """If it is the last of its channel: whichever is released first gives permits back."""
+    pool = Pool(4, lambda: None)
+    account = using_its_reserve(pool)
+    assert account.lend()
+    assert account.take(1, 0) is account
+    long = account.take(3, 4)
     assert long is not None
-    account.taken = Interrupted(account.taken, lambda: account.take(1, 4))
+    for _ in range(2 - kept):
+        account.release()
     long.release()
-    assert (account.taken, account.held, pool.out) == ([False, True, True, True], 3, 3)
+    assert pool.out == 0
+    assert (account.lent, account.reserved) == (False, bool(kept))
+    assert (len(account.taken), len(pool.reserves)) == (kept, kept)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_reserve_may_come_back_by_another_thread_while_it_is_freed(others: int) -> None:
+    """Between the two steps in which that is done: then nothing is lent."""
+    pool = Pool(4, lambda: None)
+    account = using_its_reserve(pool)
+
+    def lend() -> None:
+        for _ in range(others):
+            assert account.take(1, 4) is account
+        account.lend()
+
+    account.taken = Interrupted(account.taken, lend)
+    account.release()
+    assert (account.lent, account.reserved, account.taken) == (False, False, [_PERMIT] * others)
+    assert (pool.out, len(pool.reserves)) == (others, 0)
+
+
+class Slow(list[int]):
+    """What a channel holds, where another thread takes all of it between two steps."""
+
+    def __init__(self, items: list[int], meanwhile: Callable[[], object]) -> None:
+        super().__init__(items)
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def insert(self, index: SupportsIndex, item: int, /) -> None:
+        super().insert(index, item)
+        self._interrupt()
+
+    def remove(self, item: int, /) -> None:
+        super().remove(item)
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+
+@pytest.mark.parametrize("alive", [1, 2, 3])
+@pytest.mark.parametrize("released", [1, 2, 3])
+@pytest.mark.parametrize("step", ["insert", "remove"])
+def test_messages_may_be_released_between_the_steps_of_lending(
+    monkeypatch: pytest.MonkeyPatch, step: str, alive: int, released: int
+) -> None:
+    pool = Pool(4, lambda: None)
+    account = using_its_reserve(pool)
+    for _ in range(alive - 1):
+        assert account.take(1, 4) is account
+    released = min(alive, released)
+
+    def release() -> None:
+        for _ in range(released):
+            account.release()
+
+    account.taken = Slow(account.taken, release)
+    if step == "remove":
+        monkeypatch.setattr(Slow, "insert", list.insert)
+    account.lend()
+    left = alive - released
+    assert len(account.taken) == left
+    assert len(pool.reserves) == account.reserved + account.lent == (left > 0)
+    assert pool.out == account.held == max(left - 1, 0)
+    for _ in range(left):
+        account.release()
+    assert (pool.out, list(pool.reserves), account.taken) == (0, [], [])
+    assert not account.reserved
+    assert not account.lent
 
 
 # --- whatever is taken and released ------------------------------------------------------------
@@ -232,7 +374,7 @@ UNIT = 100
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["chunk", "message", "part", "release", "release", "wait", "go"]),
+        st.sampled_from(["chunk", "message", "part", "lend", "release", "release", "wait", "go"]),
         st.integers(0, 2),
         st.integers(0, 1000),
     ),
@@ -240,7 +382,7 @@ steps = st.lists(
 )
 
 
-def play(pool: Pool, script: list[tuple[str, int, int]], *, parts: bool) -> Iterator[list[Held]]:
+def play(pool: Pool, script: list[tuple[str, int, int]]) -> Iterator[list[Held]]:
     """Do as channels do; after each step, what is alive."""
     accounts = [Account(pool) for _ in range(3)]
     alive: list[Held] = []
@@ -249,16 +391,19 @@ def play(pool: Pool, script: list[tuple[str, int, int]], *, parts: bool) -> Iter
         length = 16 + number % (pool.size * UNIT - 15)
         if what == "chunk":
             alive += chunk(account, 1 + number % 5)
-        elif what == "message" or (what == "part" and parts):
+        elif what in {"message", "part"}:
             take = account.take if what == "message" else account.take_permits
             permit = take(pool.price(length), account.budget())
             alive += [Held(account, permit, length)] if permit is not None else []
         elif what == "release" and alive:
             alive.pop(number % len(alive)).permit.release()
         elif what == "wait":
-            pool.waiters.append(Waiter(pool))
+            Waiter(pool)
         elif what == "go":
             pool.waiters.clear()
+            pool.suspended.clear()
+        elif what == "lend":
+            account.lend()
         yield alive
     while alive:
         alive.pop().permit.release()
@@ -276,25 +421,24 @@ def chunk(account: Account, count: int) -> list[Held]:
     return [Held(account, account, UNIT) for _ in range(taken)]
 
 
-@given(steps, st.integers(1, 8), st.sampled_from(SHARES), st.booleans())
+@given(steps, st.integers(1, 8), st.sampled_from(SHARES))
 def test_whatever_is_taken_and_released_in_whatever_order_all_of_it_is_accounted_for(
-    script: list[tuple[str, int, int]], size: int, share: float, parts: bool
+    script: list[tuple[str, int, int]], size: int, share: float
 ) -> None:
     pool = Pool(size, lambda: None, unit=UNIT, share=share)
-    for alive in play(pool, script, parts=parts):
+    for alive in play(pool, script):
         accounts = {held.account for held in alive}
         assert pool.out + len(pool.free) == size
         assert pool.out == sum(account.held for account in accounts)
-        assert len(pool.reserves) == sum(account.reserved for account in accounts)
+        assert len(pool.reserves) == sum(a.reserved + a.lent for a in accounts)
         for account in accounts:
             own = [held for held in alive if held.account is account]
             worth = sum(held.permit.worth for held in own)
-            # A part takes no reserve; all else does, as soon as something is alive.
-            assert account.reserved or parts
-            assert account.held == worth - account.reserved
-            lengths = [held.length for held in own]
-            longest = max(lengths) if account.reserved else 0
-            assert sum(lengths) <= account.held * UNIT + longest
+            beside = account.reserved + account.lent  # and as soon as something is alive:
+            assert beside >= 1
+            assert account.held == worth - beside
+            lengths = sorted(held.length for held in own)
+            assert sum(lengths) <= account.held * UNIT + sum(lengths[-beside:])
     assert (pool.out, len(pool.free), list(pool.reserves)) == (0, size, [])
 
 
@@ -304,7 +448,7 @@ def test_a_channel_takes_no_more_than_its_share_of_what_others_leave(
 ) -> None:
     pool = Pool(size, lambda: None, unit=UNIT, share=share)
     held: dict[Account, int] = {}
-    for alive in play(pool, script, parts=True):
+    for alive in play(pool, script):
         now = {each.account: each.account.held for each in alive}
         for account, count in now.items():
             if count > held.get(account, 0):  # it took something: it was within its share
@@ -329,7 +473,7 @@ def test_eight_threads_release_what_one_takes_and_all_of_it_comes_back(seed: int
     told: list[None] = []
     pool = Pool(32, lambda: told.append(None), unit=UNIT, share=0.5)
     accounts = [Account(pool) for _ in range(3)]
-    pool.parked.append(Waiter(pool))  # so that each release looks further than the queue
+    Waiter(pool, pool.parked)  # so that each release looks further than the queue
     alive: SimpleQueue[Permit | None] = SimpleQueue()
 
     def release() -> None:
@@ -342,6 +486,7 @@ def test_eight_threads_release_what_one_takes_and_all_of_it_comes_back(seed: int
     taken = 0
     while taken < 2000:
         account = choose.choice(accounts)
+        account.lend()
         if choose.random() < 0.3:
             held = [each.permit for each in chunk(account, choose.randrange(1, 6))]
         else:
@@ -357,7 +502,7 @@ def test_eight_threads_release_what_one_takes_and_all_of_it_comes_back(seed: int
     for thread in threads:
         thread.join()
     assert (pool.out, len(pool.free), list(pool.reserves)) == (0, 32, [])
-    assert [(account.taken, account.reserved) for account in accounts] == [([], False)] * 3
+    assert [(each.taken, each.reserved, each.lent) for each in accounts] == [([], False, False)] * 3
     assert told
 
 
@@ -414,14 +559,14 @@ def test_a_share_that_is_reached_is_looked_at_when_a_permit_comes_back() -> None
     account = using_its_reserve(pool)
     permit = account.take(2, account.budget())
     assert permit is not None
-    pool.parked.append(Waiter(pool))
+    Waiter(pool, pool.parked)
     permit.release()
     assert told == [4]
 
 
 def test_nobody_takes_past_those_who_wait() -> None:
     pool = Pool(4, lambda: None)
-    pool.waiters.append(Waiter(pool))
+    Waiter(pool)
     account = using_its_reserve(pool)
     assert account.budget() == 0
     assert account.take(1, account.budget()) is None
