@@ -149,9 +149,9 @@ class ReadGate:
     def _use_reserves(self, changed: dict[Reader, None]) -> None:
         """Let go on whose own reserve came back: it takes nothing from anybody."""
         restored = self.pool.restored
-        # Those of now, each once: who goes on may give it back, and wait again.
-        for _ in range(len(restored)):
-            account = restored.popleft()
+        # Those of now, each once, however often it came back: who goes on may give it back at
+        # once, and wait again. Else a flood that is drained in time would have the turn to itself.
+        for account in dict.fromkeys(restored.popleft() for _ in range(len(restored))):
             reader = self.pool.suspended.get(account)
             if reader is not None and reader.may_go_on():
                 self._go_on(reader, 0, changed)
