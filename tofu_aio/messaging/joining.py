@@ -16,7 +16,7 @@ from ..protocol.errors import (
 )
 from ..protocol.message import Message
 from ..protocol.op_code import MORE_BIT
-from ..protocol.pool import Permit, Pool
+from ..protocol.pool import Account, Permit, Pool
 from ..protocol.text_headers import WHOLE, TextHeaders
 
 _OVERHEAD: Final = 1024
@@ -154,7 +154,7 @@ class Join:
         if permit is None:  # nothing is counted
             self.drop()
             return last
-        if permit.worth > 1:  # it is in the pool, for as much as its permits are worth
+        if not isinstance(permit, Account):  # not the reserve: in the pool, as far as that goes
             covered = min(self.taken, permit.worth * permit.pool.unit)
             self._room.give_back(covered)
             self.taken -= covered

@@ -288,8 +288,12 @@ class Account:
             taken = self.taken
         taken.extend((_PERMIT,) * count)
 
-    def take(self, price: int, budget: int) -> Permit | None:
-        """The reserve, if it is free, or else so many permits at once; None if they are not."""
+    def take(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
+        """The reserve, if it is free, or else so many permits at once; None if they are not.
+
+        The reserve, and a single permit, are the account itself, unless a permit is to be ``apart``
+        from the reserve, so that one can tell them from each other.
+        """
         if not self.reserved:
             self._use_reserve()
             return self
@@ -303,7 +307,7 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        if price == 1:
+        if price == 1 and not apart:
             self.charge(1)
             return self
         if self.bundled is _NONE:
