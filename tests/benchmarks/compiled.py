@@ -45,7 +45,6 @@ CHANGES = {
         return object.__new__(cls)
 
     _permit: Permit | None""",
-        "    __del__ = release": "    def __del__(self) -> None:\n        self.release()",
         'set(Message.__slots__) - {"__weakref__", "_permit"}': '{"_proto", "status", "message_id", '
         '"channel_number", "headers", "body"}',
         # A call through a Protocol is looked up by name.

@@ -101,7 +101,9 @@ async def stream(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, st
     patience = DEADLINE if silence else PATIENCE
     beat = (BEAT if silence else RARELY) if flow.heartbeats else None
     async with peers(kind) as (here, there, street):
-        listener = await there.listen(street.where, hello_timeout=patience, ssl=street.server_ssl)
+        listener = await there.listen(
+            street.where, hello_timeout=patience, heartbeat=None, ssl=street.server_ssl
+        )
         both = asyncio.Barrier(2)
         with Relay(listener.address, street) as relay:
             connecting = here.connect(

@@ -12,7 +12,7 @@ import anyio
 
 import tofu_aio as tofu
 from tests.faults.promises import Case, Promise, World, bodies_of, finished
-from tests.messaging.peers import answers_of
+from tests.messaging.peers import answers_of, heard_by, until
 
 Step = Callable[[tofu.Exchange], Coroutine[Any, Any, Any]]
 
@@ -34,6 +34,8 @@ async def sending(world: World, step: Step) -> Promise:
     hearing = asyncio.create_task(hear())
     async with mine.stream() as exchange:
         await exchange.send(b"first")
+        # Else the peer may be told that it is taken back before it has begun.
+        await until(lambda: heard_by(theirs).exchanges)
         outcome = yield step(exchange)
         assert outcome.cancelled or outcome.completed
         # The peer, who has nothing to say, may have left by now: that takes nothing away.

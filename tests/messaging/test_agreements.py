@@ -155,9 +155,7 @@ def test_equal_headers_of_the_engine_alone_are_one_object() -> None:
     assert first == TextHeaders(ALL)
 
 
-@pytest.mark.parametrize(
-    "pairs", [[*ALL, ("Token", "secret")], [("a", "b")], [("~x", "y" * 300)], []]
-)
+@pytest.mark.parametrize("pairs", [[*ALL, ("Token", "secret")], [("a", "b")], [("~x", "y" * 300)]])
 def test_other_headers_are_left_alone(pairs: list[tuple[str, str]]) -> None:
     headers = TextHeaders.decode(TextHeaders(pairs).encode())
     assert shared(headers) is headers

@@ -142,14 +142,14 @@ async def test_there_is_an_end_to_what_waits(
 
 
 async def test_reading_stops_and_resumes_once() -> None:
-    bench = Bench(size=4, state=State.HELLO_AWAITED)
+    bench = Bench(size=8, state=State.HELLO_AWAITED)
     connection, transport = bench.connection, bench.transport
     calls: list[str] = []
     pause, resume = transport.pause_reading, transport.resume_reading
     transport.pause_reading = lambda: (calls.append("pause"), pause())[1]  # type: ignore[method-assign]
     transport.resume_reading = lambda: (calls.append("resume"), resume())[1]  # type: ignore[method-assign]
     bench.feed(hello(), frame(body=b"1"), frame(body=b"2")[:-1])
-    connection.hello_passed(b"", by_peer=True)  # as a channel does
+    connection.hello_passed(b"", answer=False, by_peer=True)  # as a channel does
     bench.feed(b"2", frame(body=bytes(EARLY_BYTES)))
     bench.feed(frame(body=b"3"))  # had been on its way
     assert calls == ["pause"]
@@ -168,7 +168,7 @@ async def test_with_the_hello_may_come_as_much_as_is_read_at_once() -> None:
     bench = Bench(state=State.HELLO_AWAITED)
     bench.feed(hello(), frame(body=bytes(EARLY_BYTES)))
     assert bench.transport.reading
-    bench.connection.hello_passed(b"", by_peer=True)
+    bench.connection.hello_passed(b"", answer=False, by_peer=True)
     assert not bench.transport.reading
     bench.transport.fail(None)
     await bench.end()

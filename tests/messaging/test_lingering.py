@@ -352,7 +352,7 @@ async def test_a_peer_that_takes_nothing_of_them_is_reset_in_the_end(
 @pytest.mark.usefixtures("without_end")
 async def test_reading_goes_on_where_it_was_suspended() -> None:
     """Else the peer's leaving would not be noticed."""
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"))
     bench.feed(bye())
     assert not bench.transport.reading
@@ -566,7 +566,7 @@ async def test_to_messages_they_are_a_finished_bye_as_well(
 @pytest.mark.parametrize("last_word", ["eof", "lost", "reset"])
 async def test_a_crossing_bye_that_waited_for_a_permit_is_a_finished_one(last_word: str) -> None:
     """It was in the buffer of a starved channel when the peer hung up."""
-    bench = Bench(size=1)
+    bench = Bench(size=0)
     bench.connection.put(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     if last_word == "eof":

@@ -374,16 +374,20 @@ async def test_a_peer_lost_by_a_handler_s_tasks_is_no_error_of_theirs(
 async def test_an_exchange_that_a_client_breaks_off_closes_its_channel_without_a_complaint(
     group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
+    begun = asyncio.Event()
+
     async def handler(channel: tofu.Channel) -> None:
         async for request in channel:
             async with channel.stream(request) as upload:
+                begun.set()
                 async for part in upload:
                     part.release()
 
     serving = asyncio.create_task(listener.serve(handler))
     async with await group.connect(listener.address) as client:
         async with client.stream() as upload:
-            await upload.send(b"the first half")  # and leaves
+            await upload.send(b"the first half")
+            await begun.wait()  # else it is taken back before anybody has seen it
         with pytest.raises(tofu.ChannelEnded):
             await client.receive()
     serving.cancel()

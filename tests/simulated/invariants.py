@@ -9,7 +9,6 @@ from typing import cast
 
 import tofu_aio as tofu
 from tofu_aio.messaging.connection import Connection, Sink
-from tofu_aio.messaging.joining import Join
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
@@ -25,7 +24,7 @@ POSTED = 50 * 1100
 MESSAGE = HEADER_SIZE + 2 * MAX_PART
 
 _NOW_AND_THEN = 20
-_KINDS = frozenset({Message, Decoder, Connection, Join})
+_KINDS = frozenset({Message, Decoder, Connection})
 _OFTEN = 500
 """Turns between two looks at everything that is alive."""
 
@@ -74,10 +73,7 @@ class Invariants:
         channels = dict.fromkeys(map(id, self._pools), 0)
         for thing in [thing for thing in gc.get_objects() if type(thing) in _KINDS]:
             kind = type(thing)
-            if kind is Join:
-                for permit in thing._permits:
-                    out[id(permit.pool)] += permit.worth
-            elif kind is not Connection:
+            if kind is not Connection:
                 permit = getattr(thing, "_permit", None)
                 if permit is not None and id(permit.pool) in out:
                     out[id(permit.pool)] += permit.worth

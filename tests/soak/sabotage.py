@@ -33,7 +33,7 @@ def give_a_permit_twice() -> None:
 
     def generous(self: Account) -> None:
         if not next(count) % 200:
-            release(self)
+            self.pool.free.append(None)
         release(self)
 
     Account.release = generous  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ PATIENCE: Final = 30.0
 LOOK: Final = 0.05
 """Seconds between two looks at the pool."""
 
-EXPECTED: Final = re.compile(r"attempt \d+ to connect failed: ")
+EXPECTED: Final = re.compile(r"no connection, trying until there is one: ")
 """What may be logged as a warning or worse: that a server which was killed is not there."""
 
 LOSSES: Final = (tofu.PeerDisconnected, tofu.ChannelClosed, tofu.ChannelEnded)

@@ -52,8 +52,8 @@ _HEARTBEAT: Final = re.compile(
 )
 _SUPPORTS: Final = re.compile(_LINE % SUPPORTS.encode() + rb"([a-z0-9_, \t-]{1,250}+)\r\n")
 
-_ENGINES_ALONE: Final = re.compile(rb"(?:~[^\r\n]*+\r\n)++")
-_SHARED_LENGTH: Final = 256
+_USUAL: Final = re.compile(rb"(?:~[^\r\n]*+\r\n)*+")
+_USUAL_LENGTH: Final = 256
 
 SUPPORTED: Final = {SUPPORTS: ",".join(name.decode() for name in _NAMES)}
 """The header of our own stream channels, whose Hellos and answers the engine makes."""
@@ -70,24 +70,35 @@ def agreed(headers: bytes, *, answer: bool) -> Agreement:
         headers: encoded. What they say beyond the agreements does not matter here.
         answer: whether they are those of an answer.
     """
-    if answer and _ECHO.search(headers):
-        return NOTHING
-    return Agreement(_heartbeat(headers), _supports(headers))
+    return (_remembered if _is_usual(headers) else _read)(headers, answer)
 
 
 def shared(headers: TextHeaders) -> TextHeaders:
     """The same headers, as one object for all channels that were introduced alike.
 
-    Each channel keeps its peer's Hello. That of most has nothing but the engine's own headers,
-    which are the same for all clients of a listener. What an application has added, a token say,
-    is not kept here.
+    Each channel keeps its peer's Hello.
     """
     encoded = headers.encode()
-    alike = len(encoded) <= _SHARED_LENGTH and _ENGINES_ALONE.fullmatch(encoded)
-    return _decoded(encoded) if alike else headers
+    return _decoded(encoded) if _is_usual(encoded) else headers
 
 
-_decoded: Final = lru_cache(maxsize=16)(TextHeaders.decode)
+def _is_usual(headers: bytes) -> bool:
+    """Whether they are short and nothing but the engine's own.
+
+    Those of most Hellos are, and are the same for all clients of a listener, so what was made of
+    them is remembered. What an application has added, a token say, is not kept.
+    """
+    return len(headers) <= _USUAL_LENGTH and _USUAL.fullmatch(headers) is not None
+
+
+def _read(headers: bytes, answer: bool) -> Agreement:
+    if answer and _ECHO.search(headers):
+        return NOTHING
+    return Agreement(_heartbeat(headers), _supports(headers))
+
+
+_remembered: Final = lru_cache(maxsize=32)(_read)
+_decoded: Final = lru_cache(maxsize=32)(TextHeaders.decode)
 
 
 def _heartbeat(headers: bytes) -> float | None:

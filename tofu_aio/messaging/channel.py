@@ -166,7 +166,7 @@ class Channel(ObjectStream[Message]):
             received=connection.received,
             sent=connection.sent,
             queued_bytes=connection.queued_bytes,
-            held=len(account.taken) if account is not None else 0,
+            held=account.worth_of_all if account is not None else 0,
             awaited=self._awaited(),
             suspended=connection.suspended_at is not None,
             suspended_for=connection.waited,
@@ -810,7 +810,7 @@ class Channel(ObjectStream[Message]):
             return ""
         unread = self._unread()
         own = of_messages(unread, account.pool) + of_connection(connection, account.pool)
-        if not unread or len(account.taken) > own.inbox + own.outgoing:
+        if not unread or account.worth_of_all > own.inbox + own.outgoing:
             return ""  # somebody works on a message, and will receive the next one
         return (
             f": the channel is not read, because {len(unread)} messages before it were not "

@@ -47,6 +47,7 @@ class IncomingRequests:
         "_connection",
         "_mailbox",
         "_scopes",
+        "_streams",
         "_taken_back",
         "dropped",
         "exchanges",
@@ -60,6 +61,7 @@ class IncomingRequests:
         self.exchanges: dict[int, Exchange] = {}
         self.dropped = 0
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
+        self._streams = False  # the application was given parts
         # Of requests that the application has. It may ask about one at any time, or never.
         self._taken_back: OrderedDict[int, None] = OrderedDict()
 
@@ -82,6 +84,7 @@ class IncomingRequests:
             elif message.more and supports & Extension.WHOLE:
                 rest += self._begin(message)
             else:
+                self._streams |= message.more
                 rest.append(message)
         if taken_back:
             rest = self._take_back(taken_back, rest)
@@ -95,7 +98,7 @@ class IncomingRequests:
     def begin(self, exchange: Exchange) -> None:
         """Give it the parts that come, and tell it if the request is taken back."""
         self.exchanges[exchange.message_id] = exchange
-        if not self.answered(exchange.message_id):
+        if self.is_taken_back(exchange.message_id):
             exchange.taken_back(ExchangeFailed("the caller has given up"))
 
     def forget(self, exchange: Exchange) -> None:
@@ -143,6 +146,7 @@ class IncomingRequests:
         """Join a request that came in parts because it is long; a stream is the application's."""
         length = whole_length(first)
         if length is None:
+            self._streams = True
             return [first]
         join = Join(self._connection.joining, f"request {first.message_id}", keep=True)
         self.parts[first.message_id] = join
@@ -200,18 +204,19 @@ class IncomingRequests:
         rest = [message for message in rest if not _is_of(message, taken_back)]
         for message in unread:
             message.release()
+        # Of one that was unread the application may have the first parts.
+        unknown = set() if self._streams else {message.message_id for message in unread}
         for message_id, notice in taken_back.items():
             join = self.parts.pop(message_id, None)
             exchange = self.exchanges.get(message_id)
             scopes = self._scopes.get(message_id, ())
             for scope in list(scopes):
                 scope.cancel()
+            if exchange is not None:
+                exchange.taken_back(failed(notice))
             if join is not None:
                 join.drop()
-            elif exchange is not None:
-                exchange.taken_back(failed(notice))
-            else:
-                # Even if it was unread: the application may have its first parts.
+            elif message_id not in unknown:
                 self._taken_back[message_id] = None
                 if len(self._taken_back) > TAKEN_BACK:
                     self._taken_back.popitem(last=False)

@@ -6,7 +6,7 @@ from collections import deque
 from io import BytesIO
 from typing import Final
 
-from ..protocol.binary_header import HEADER_SIZE, MAX_PART
+from ..protocol.binary_header import MAX_PART
 from ..protocol.errors import (
     AllocationFailed,
     InvalidBodyLen,
@@ -67,17 +67,18 @@ class JoiningRoom:
 class Join:
     """The parts of one request or response, on their way to become one message.
 
-    Each part counts where it was drawn from: those that hold permits in the pool, all others in the
-    room. So a body never waits once its first part was let in.
+    Until all are here they hold nothing but room, which is taken or refused at once: whatever they
+    held otherwise, messages that come in between could wait for it, with the other parts behind
+    them. The last part of a request waits for permits as a message of the whole length would.
 
     Args:
         room: of the engine.
         what: the request or the response, in words.
-        keep: whether the whole message keeps what its parts hold, until it is released. A response
-            does not: whoever asked for it has made room.
+        keep: whether the whole message holds its memory until it is released. A response does not:
+            whoever asked for it has made room.
     """
 
-    __slots__ = ("_body", "_headers", "_keep", "_permits", "_room", "_taken", "_what")
+    __slots__ = ("_body", "_headers", "_keep", "_room", "_taken", "_what")
 
     def __init__(self, room: JoiningRoom, what: str, *, keep: bool) -> None:
         self._room = room
@@ -85,18 +86,19 @@ class Join:
         self._keep = keep
         self._body = BytesIO()
         self._headers = b""
-        self._permits: list[Permit] = []
         self._taken = 0  # of the room
 
+    @property
+    def length(self) -> int:
+        """Bytes that have come so far."""
+        return self._body.tell() + len(self._headers)
+
     def add(self, part: Message) -> TofuError | None:
-        """Take a part, with its permit; or say why the whole can never be. Then nothing is kept."""
-        permit, part._permit = part._permit, None
+        """Take a part; or say why the whole can never be. Then nothing is kept."""
+        if part.more or not self._keep:
+            part.release()
         headers = _headers_of(part)
-        nbytes = (0 if self._taken else _OVERHEAD) + len(headers)
-        if permit is None:
-            nbytes += HEADER_SIZE + len(part.body)
-        else:
-            self._permits.append(permit)
+        nbytes = (0 if self._taken else _OVERHEAD) + len(headers) + len(part.body)
         room, length = self._room, self._body.tell() + len(part.body)
         error: TofuError | None = None
         if length > room.max_body:
@@ -110,6 +112,7 @@ class Join:
                 "again, or raise that limit"
             )
         if error is not None:
+            part.release()
             self.drop()
             return error
         self._taken += nbytes
@@ -126,16 +129,21 @@ class Join:
         last.body = self._body.getvalue()
         last.headers = TextHeaders.decode(self._headers)
         last._proto &= ~MORE_BIT
-        if self._keep:
-            last._permit = _Joined(self._room, self._taken, self._permits)
-        else:
+        permit = last._permit
+        if permit is None:  # nothing is counted
             self.drop()
+            return last
+        if permit.worth > 1:  # it is in the pool, for as much as its permits are worth
+            covered = min(self._taken, permit.worth * permit.pool.unit)
+            self._room.give_back(covered)
+            self._taken -= covered
+        last._permit = _Joined(self._room, self._taken, permit)
         return last
 
     def drop(self) -> None:
         """Give everything back."""
-        _give_back(self._room, self._taken, self._permits)
-        self._taken, self._permits = 0, []
+        self._room.give_back(self._taken)
+        self._taken = 0
 
     def _too_long(self, length: int) -> TofuError:
         return InvalidBodyLen(
@@ -145,34 +153,29 @@ class Join:
 
 
 class _Joined:
-    """What a whole message holds: the permits of its parts, and room."""
+    """What a whole message holds: permits or the reserve, and room for what those do not cover."""
 
-    __slots__ = ("_nbytes", "_permits", "_room")
+    __slots__ = ("_nbytes", "_permit", "_room")
 
-    def __init__(self, room: JoiningRoom, nbytes: int, permits: list[Permit]) -> None:
+    def __init__(self, room: JoiningRoom, nbytes: int, permit: Permit) -> None:
         self._room = room
         self._nbytes = nbytes
-        self._permits = permits
+        self._permit = permit
 
     @property
     def worth(self) -> int:
-        """All of the permits."""
-        return sum(permit.worth for permit in self._permits)
+        """Of its permits."""
+        return self._permit.worth
 
     @property
     def pool(self) -> Pool:
-        """Whose permits they are: the first part has one, always."""
-        return self._permits[0].pool
+        """Whose permits they are."""
+        return self._permit.pool
 
     def release(self) -> None:
         """Give all of it back."""
-        _give_back(self._room, self._nbytes, self._permits)
-
-
-def _give_back(room: JoiningRoom, nbytes: int, permits: list[Permit]) -> None:
-    room.give_back(nbytes)
-    for permit in permits:
-        permit.release()
+        self._room.give_back(self._nbytes)
+        self._permit.release()
 
 
 def whole_length(part: Message) -> int | None:

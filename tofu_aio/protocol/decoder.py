@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
@@ -34,11 +34,6 @@ _PLAIN: Final = frozenset({_REQUEST, _SIGNAL})
 
 WITHDRAWAL: Final = int(OpCode.REQUEST) | MORE_BIT
 """The proto of a request that takes another one back."""
-
-# What a regular message must be drawn from: the first is true of most.
-_PERMIT: Final = 0
-_NOTHING: Final = 1
-_IF_FREE: Final = 2
 _BOUNDLESS: Final = sys.maxsize
 _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 """Origin is not a peer's to claim: it would pass for a notification of our own engine."""
@@ -46,6 +41,17 @@ _PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 
 Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
 """The verdict on each proto byte in each state."""
+
+
+class SoFar(Protocol):
+    """A request in parts, as far as it has come."""
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+
+
+_NO_PARTS: Final[Mapping[int, SoFar | None]] = {}
 
 
 class Exemptions:
@@ -59,8 +65,8 @@ class Exemptions:
         exchanges, posted: ids of other requests that were sent, whose responses take permits: in
             parts, or to be received with all other messages. A response that belongs to nothing
             here takes none, and is dropped.
-        parts: ids of the peer's requests whose parts are being joined, or thrown away. A part takes
-            permits if they are free, and does not wait for them.
+        parts: the peer's requests in parts, by id: what has come so far of those that are joined,
+            and None for those that are thrown away. Only the last part takes permits, for all.
         withdrawals: the peer takes requests back, see ``is_withdrawal``.
     """
 
@@ -72,7 +78,7 @@ class Exemptions:
         awaited: Collection[int] = (),
         exchanges: Collection[int] = (),
         posted: Collection[int] = (),
-        parts: Collection[int] = (),
+        parts: Mapping[int, SoFar | None] = _NO_PARTS,
         withdrawals: bool = False,
     ) -> None:
         self.awaited = awaited
@@ -83,22 +89,23 @@ class Exemptions:
 
     @property
     def tables(self) -> Tables:
-        """Verdicts, with None for what ``need`` must be asked about: little of what comes."""
+        """Verdicts, with None for what ``pays`` must be asked about: little of what comes."""
         if self.parts:
             return _ASK_ALL
         if self.awaited:
             return _ASK_RESPONSES
         return _ASK_PARTS if self.posted or self.exchanges else _ASK_RESPONSES
 
-    def need(self, proto: int, message_id: int, status: int, length: int) -> int:
-        """What a message must be drawn from."""
+    def pays(self, proto: int, message_id: int, status: int, length: int) -> int:
+        """For how many bytes a message of so many must take permits: none, its own, or more."""
         if proto & OP_CODE_MASK == _RESPONSE:
             counted = message_id in self.posted or message_id in self.exchanges
-            return _PERMIT if counted else _NOTHING
+            return length if counted else 0
         if message_id in self.parts:
-            return _IF_FREE
+            so_far = self.parts[message_id]
+            return 0 if proto & MORE_BIT or so_far is None else so_far.length + length
         taken_back = self.withdrawals and is_withdrawal(proto, status, length)
-        return _NOTHING if taken_back else _PERMIT
+        return 0 if taken_back else length
 
 
 def is_withdrawal(proto: int, status: int, length: int) -> bool:
@@ -233,7 +240,7 @@ class Decoder:
         proto &= _PEER_BITS
         asks = exempt.tables[self.state][proto] is None
         length = HEADER_SIZE + headers_len + body_len
-        return asks and exempt.need(proto, message_id, status, length) != _PERMIT
+        return asks and not exempt.pays(proto, message_id, status, length)
 
     @property
     def pending(self) -> bool:
@@ -348,7 +355,7 @@ class Decoder:
         bits = PUBLIC_BITS if number is None else _PEER_BITS
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
-            pool, held = account.pool, len(account.taken)
+            pool, held = account.pool, len(account.taken) + len(account.bundled)
             if (len(pool.free) + held) * pool.share > held + portion and not pool.waiters:
                 budget = portion + 1  # or more, as account.budget() would say, without the call
             else:
@@ -401,20 +408,16 @@ class Decoder:
                 if gratis < 1:
                     break  # so is that
                 gratis -= 1
-                need = exempt.need(proto, message_id, status, stop - at)
-                if need == _IF_FREE and not proto & MORE_BIT:
+                if not proto & MORE_BIT and message_id in exempt.parts:
                     gratis = 0  # its id is any other one from here on, once this was sorted
-                if need == _NOTHING or account is None:
+                pays = exempt.pays(proto, message_id, status, stop - at)
+                if not pays or account is None:
                     permit = None
                 else:
                     held, spent = account.held, quota - left
-                    if need == _PERMIT:
-                        permit = self._take(stop - at, budget - spent)
-                        if permit is None:
-                            break
-                    else:
-                        price = account.pool.price(stop - at)
-                        permit = account.take_permits(price, budget - spent)
+                    permit = self._take(pays, budget - spent)
+                    if permit is None:
+                        break
                     budget -= account.held - held
                     left = max(min(left, budget - spent), 0)
                     quota = spent + left

@@ -219,24 +219,30 @@ class Account:
         pool: as given.
         reserved: whether the reserve is in use.
         lent: whether a message was lent to the application.
-        taken: an entry for each permit that its messages hold, and before them those for the
-            reserve and for what was lent. ``release`` takes them from the end, with ``pop``, which
-            is atomic.
+        taken: an entry for each message that takes just one permit, or the reserve: those for the
+            reserve and for what was lent come before all others. ``release`` takes them from the
+            end, with ``pop``, which is atomic.
+        bundled: an entry for each permit of the long messages in the pool.
     """
 
-    __slots__ = ("lent", "pool", "reserved", "taken")
+    __slots__ = ("bundled", "lent", "pool", "reserved", "taken")
 
     worth = 1
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.reserved = self.lent = False
-        self.taken = _NONE  # a list of its own once something is taken
+        self.taken = self.bundled = _NONE  # lists of its own once something is taken
 
     @property
     def held(self) -> int:
         """How many permits of the pool its messages hold."""
-        return len(self.taken) - self.reserved - self.lent
+        return len(self.taken) - self.reserved - self.lent + len(self.bundled)
+
+    @property
+    def worth_of_all(self) -> int:
+        """What its messages hold, permits and the reserve."""
+        return len(self.taken) + len(self.bundled)
 
     def budget(self) -> int:
         """How many permits it may take now: not past those who wait."""
@@ -280,10 +286,6 @@ class Account:
         if not self.reserved:
             self._use_reserve()
             return self
-        return self.take_permits(price, budget)
-
-    def take_permits(self, price: int, budget: int) -> Permit | None:
-        """So many permits of the pool at once, if they are free, and within the budget."""
         if price > budget:
             return None
         free = self.pool.free
@@ -294,8 +296,13 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        self.charge(price)
-        return self if price == 1 else _Bundle(self, price)
+        if price == 1:
+            self.charge(1)
+            return self
+        if self.bundled is _NONE:
+            self.bundled = []
+        self.bundled.extend((_PERMIT,) * price)
+        return _Bundle(self, price)
 
     def release(self) -> None:
         """Give back what one of its messages holds."""
@@ -306,18 +313,13 @@ class Account:
             # In this order, as in Pool.release; written out to spare a call for each message.
             if pool.suspended:
                 pool._on_release()
-        else:
-            self.restore(kind)
-
-    def restore(self, kind: int) -> None:
-        """Take back the reserve, or what was lent."""
-        pool = self.pool
+            return
         pool.reserves.pop()
         if kind == _LENT:
             self.lent = False
         else:
             self.reserved = False
-        if pool.suspended:  # in this order, as above
+        if pool.suspended:
             pool.restored.append(self)
             pool._on_release()
 
@@ -366,15 +368,11 @@ class _Bundle:
     def release(self) -> None:
         """Give all of them back, and then look at who waits."""
         account = self._account
-        pool, pop = account.pool, account.taken.pop
-        # One by one through the account it would take three times as long, more than half of what
+        pool, pop = account.pool, account.bundled.pop
+        # One by one through the pool it would take three times as long, more than half of what
         # copying 64 KiB takes.
-        kinds = [pop() for _ in range(self.worth)]
-        permits = kinds.count(_PERMIT)
-        pool.free.extend((None,) * permits)
-        if permits < self.worth:  # the last that a channel gives back
-            for kind in kinds:
-                if kind != _PERMIT:
-                    account.restore(kind)
-        if pool.suspended:
+        for _ in range(self.worth):
+            pop()
+        pool.free.extend((None,) * self.worth)
+        if pool.suspended:  # in this order, as in Pool.release
             pool._on_release()
