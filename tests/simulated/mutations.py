@@ -22,13 +22,13 @@ _ERROR = re.compile(r"^[| ]*(?:\w+\.)*((?!ExceptionGroup)[A-Z]\w+: .*)$", re.MUL
 MUTATIONS = [
     Mutation(
         "who waits shortest is served first",
-        "reader = pool.waiters.popleft()",
-        "reader = pool.waiters.popitem()[0]",
+        "reader = pool.waiters.first\n",
+        "reader = next(reversed(pool.waiters))\n",
     ),
     Mutation(
         "a chunk of new data takes permits past those who wait",
-        "        if pool.waiters:\n            return 0\n        if",
-        "        if",
+        "        if pool.waiters:\n            return 0\n        free, held",
+        "        free, held",
     ),
     Mutation(
         "the permit of a message that never became whole is not given back",
@@ -52,8 +52,8 @@ MUTATIONS = [
     ),
     Mutation(
         "who has its share is not looked at again",
-        "[reader for reader in pool.parked if not reader.over_its_share]",
-        "[]",
+        "range(min(len(parked), _FEW))",
+        "range(0)",
     ),
     Mutation(
         "reading is never resumed",
@@ -77,9 +77,9 @@ MUTATIONS = [
     ),
     Mutation(
         "who waits is not told that a permit came back",
-        "        if pool.waiters or pool.parked:  # in this order, as in Pool.release\n"
-        "            pool._on_release()",
-        "        pass",
+        "written out to spare a call for each message.\n"
+        "            if pool.suspended:\n                pool._on_release()",
+        "no call.",
     ),
     Mutation(
         "a full transport does not stop who sends",
@@ -154,8 +154,9 @@ MUTATIONS = [
     ),
     Mutation(
         "the response goes to whoever asked last",
-        "requests.pop(message.message_id, None) if whole",
-        "requests.popitem()[1] if whole and requests",
+        "response = requests.pop(message_id, None)\n            if response is not None:",
+        "response = requests.popitem()[1] if requests else None\n"
+        "            if response is not None:",
     ),
 ]
 
