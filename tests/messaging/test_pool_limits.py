@@ -134,11 +134,13 @@ async def test_the_longest_message_passes_the_smallest_pool(
             client.post(longest)
             await client.signal(b"short")
         for _ in range(5):
+            await until(lambda: server._mailbox.items)  # who waits in receive() is lent the reserve
             with await server.receive() as message:
                 assert len(message.body) == 65535
                 now = engine.statistics()
                 out = (now.pool_size - now.pool_free, now.application)
                 assert out == ((1000, 1001) if keeps else (now.inbox, 1))
+            await until(lambda: server._mailbox.items)
             with await server.receive() as message:
                 assert message.body == b"short"
 
@@ -206,6 +208,54 @@ async def test_who_lets_go_of_its_messages_receives_whatever_others_keep(
                 assert engine.statistics().reserves == 2
         assert engine.statistics().application == len(kept)
         greedy.server.abort()
+
+
+@pytest.mark.parametrize("first", ["waits", "sends"])
+async def test_who_keeps_a_message_and_waits_for_the_next_gets_it(
+    both_ends: Connect, first: str
+) -> None:
+    """A loop's variable lets go of the last message when it has the next one. Others hold the pool.
+
+    Whoever comes first: the application that waits, or the message that finds no room.
+    """
+    engine = tofu.Engine(1)
+    async with across(both_ends, tofu.Engine(), engine) as (client, server):
+        taken = engine.get(Allocation.POOL_ONLY)
+        await client.signal(b"-1")
+        kept = await server.receive()
+        for number in range(20):
+            if first == "waits":
+                receiving = asyncio.create_task(server.receive())
+                await turns(3)
+                await client.signal(b"%d" % number)
+            else:
+                await client.signal(b"%d" % number)
+                await until(lambda: waiting(engine))
+                receiving = asyncio.create_task(server.receive())
+            message = await asyncio.wait_for(receiving, 20)
+            assert (message.body, kept.body) == (b"%d" % number, b"%d" % (number - 1))
+            assert engine.statistics().reserves == 2
+            kept = message
+            del message, receiving
+            assert engine.statistics().reserves == 1
+        engine.put(taken)
+
+
+async def test_who_keeps_two_waits_for_the_pool(both_ends: Connect) -> None:
+    engine = tofu.Engine(1)
+    async with across(both_ends, tofu.Engine(), engine) as (client, server):
+        taken = engine.get(Allocation.POOL_ONLY)
+        for _ in range(3):
+            await client.signal()
+        kept = [await server.receive() for _ in range(2)]
+        receiving = asyncio.create_task(server.receive())
+        await settled(client, server)
+        assert not receiving.done()
+        assert (engine.statistics().reserves, waiting(engine)) == (2, 1)
+        kept.pop()
+        await asyncio.wait_for(receiving, 20)
+        assert waiting(engine) == 0
+        engine.put(taken)
 
 
 async def test_each_of_more_channels_than_there_are_permits_may_keep_its_last_message(

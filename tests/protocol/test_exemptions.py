@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import pytest
@@ -26,17 +27,23 @@ AWAITED = 1 << 40
 """The id of a request that somebody waits for."""
 
 
+class Far(NamedTuple):
+    """A request in parts, of which so many bytes have come."""
+
+    length: int
+
+
 def exempting(
     pool: Pool,
     *,
     counted: tuple[int, ...] = (),
-    parts: tuple[int, ...] = (),
+    parts: Mapping[int, Far | None] | None = None,
     withdrawals: bool = False,
 ) -> Decoder:
     """A decoder some of whose messages take no permit."""
     decoder = Decoder(pool, State.OPEN)
     decoder.exempt = Exemptions(
-        awaited={AWAITED}, posted=set(counted), parts=set(parts), withdrawals=withdrawals
+        awaited={AWAITED}, posted=set(counted), parts=parts or {}, withdrawals=withdrawals
     )
     return decoder
 
@@ -133,59 +140,71 @@ def test_nothing_else_is_exempt_because_of_its_id(op_code: OpCode, more: int) ->
 # --- parts -----------------------------------------------------------------------------------
 
 
-def test_a_part_takes_what_any_message_takes_if_a_permit_is_free() -> None:
+JOINED: Final = {5: Far(380)}
+THROWN_AWAY: Final = {5: None}
+
+
+@pytest.mark.parametrize("parts", [JOINED, THROWN_AWAY])
+def test_a_part_takes_nothing_whatever_is_free(parts: Mapping[int, Far | None]) -> None:
     pool = pool_of(2)
-    decoder = exempting(pool, parts=(5,))
-    messages = decoder.feed(PART * 4)
-    assert worths(messages) == [1, 1, 1, 0]
-    assert (decoder.starved, pool.out, len(pool.reserves)) == (False, 2, 1)
-
-
-def test_a_part_takes_nothing_if_none_is_free_not_even_the_reserve() -> None:
-    pool = full()
-    decoder = exempting(pool, parts=(5,))
+    decoder = exempting(pool, parts=parts)
     assert worths(decoder.feed(PART * 4)) == [0, 0, 0, 0]
-    assert (decoder.starved, len(pool.reserves)) == (False, 0)
-
-
-def test_a_part_takes_no_permit_past_those_who_wait() -> None:
-    pool = pool_of(2)
-    pool.waiters.append(Channel(pool))
-    decoder = exempting(pool, parts=(5,))
-    assert worths(decoder.feed(PART * 2)) == [0, 0]
     assert (decoder.starved, taken(pool)) == (False, 0)
 
 
-def test_parts_keep_to_their_channel_s_share() -> None:
-    pool = Pool(8, lambda: None, share=0.5)
-    decoder = exempting(pool, parts=(5,))
-    messages = decoder.feed(PART * 7)
-    assert worths(messages) == [1, 1, 1, 1, 1, 0, 0]
-    assert (account_of(decoder).held, len(pool.reserves)) == (4, 1)
+@pytest.mark.parametrize("parts", [JOINED, THROWN_AWAY])
+def test_it_comes_through_where_nothing_is_free(parts: Mapping[int, Far | None]) -> None:
+    pool = full()
+    decoder, _kept = holding_one(pool)
+    decoder.exempt = Exemptions(parts=parts)
+    assert worths(decoder.feed(PART * 4)) == [0, 0, 0, 0]
+    assert not decoder.starved
 
 
-def test_parts_and_other_messages_share_one_budget() -> None:
-    pool = Pool(8, lambda: None, share=0.5)
-    decoder = exempting(pool, parts=(5,))
-    messages = decoder.feed(frame(id=1) + PART + frame(id=2) + PART * 3 + frame(id=3) * 2)
-    assert worths(messages) == [1, 1, 1, 1, 1, 0]
-    assert (account_of(decoder).held, decoder.needs, len(pool.reserves)) == (4, 1, 1)
-
-
-def test_a_long_part_takes_all_of_its_permits_or_none() -> None:
+def test_the_last_part_takes_permits_for_the_whole() -> None:
     pool = Pool(8, lambda: None, unit=100)
-    decoder = exempting(pool, parts=(5,))
-    long = frame(OpCode.REQUEST | MORE_BIT, bytes(480), id=5)
-    messages = decoder.feed(long * 2 + PART)
-    assert worths(messages) == [5, 0, 1]
-    assert (account_of(decoder).held, pool.out, len(pool.reserves)) == (5, 5, 1)
+    decoder, _kept = holding_one(pool)
+    decoder.exempt = Exemptions(parts=JOINED)
+    messages = decoder.feed(PART * 2 + LAST_PART)
+    assert worths(messages) == [0, 0, 4], "of 396 bytes"
+    assert (account_of(decoder).held, pool.out) == (4, 4)
+
+
+def test_it_takes_the_reserve_for_the_whole() -> None:
+    pool = full()
+    decoder = exempting(pool, parts=JOINED)
+    messages = decoder.feed(PART + LAST_PART)
+    assert worths(messages) == [0, 1]
+    assert (len(pool.reserves), pool.out) == (1, 1)
+
+
+@pytest.mark.parametrize(("size", "share"), [(3, 1.0), (7, 0.5)])
+def test_it_waits_for_as_many_as_the_whole_takes(size: int, share: float) -> None:
+    """Or as there are; and it keeps to its channel's share, as any message."""
+    pool = Pool(size, lambda: None, unit=100, share=share)
+    decoder, kept = holding_one(pool)
+    pool.free.pop()
+    decoder.exempt = Exemptions(parts=JOINED)
+    assert decoder.feed(LAST_PART + frame()) == []
+    assert decoder.needs == min(4, size)
+    kept.release()
+    messages = decoder.resume()
+    assert (worths(messages)[0], messages[0].message_id) == (1, 5)
+    assert len(pool.reserves) == 1
+
+
+def test_the_last_part_of_what_is_thrown_away_takes_nothing() -> None:
+    pool = full()
+    decoder = exempting(pool, parts=THROWN_AWAY)
+    assert worths(decoder.feed(PART + LAST_PART)) == [0, 0]
+    assert len(pool.reserves) == 0
 
 
 def test_where_nothing_is_counted_any_more_parts_take_nothing() -> None:
     pool = pool_of(2)
-    decoder = exempting(pool, parts=(5,))
+    decoder = exempting(pool, parts=JOINED)
     decoder.stop_counting()
-    assert worths(decoder.feed(PART * 2)) == [0, 0]
+    assert worths(decoder.feed(PART + LAST_PART)) == [0, 0]
 
 
 # After the last part its id is any other one; but who joins the parts does not know yet.
@@ -197,20 +216,23 @@ ENDS: Final = {
 
 
 @pytest.mark.parametrize(("at", "body"), ENDS.values(), ids=ENDS)
-def test_after_the_last_part_nothing_is_made_until_that_was_sorted(at: int, body: bytes) -> None:
+@pytest.mark.parametrize("parts", [JOINED, THROWN_AWAY])
+def test_after_the_last_part_nothing_is_made_until_that_was_sorted(
+    parts: Mapping[int, Far | None], at: int, body: bytes
+) -> None:
     """Else a peer that uses the id again at once would have as many messages as it likes for
-    nothing.
+    nothing, or for the price of the whole each.
     """
-    pool = full()
-    decoder = exempting(pool, parts=(5,))
+    pool = pool_of(1)
+    decoder = exempting(pool, parts=parts)
     last = frame(body=body, id=5)
     messages = decoder.feed(last[:at])
     messages += decoder.feed(last[at:] + LAST_PART * 20)
     assert [message.body for message in messages] == [body]
-    assert decoder.pending
+    assert (decoder.pending, decoder.starved) == (True, False)
     decoder.exempt = Exemptions()
-    again = decoder.more(32)
-    assert (worths(again), decoder.starved, len(pool.reserves)) == ([1], True, 1)
+    messages += decoder.more(32)
+    assert (sum(worths(messages)), decoder.starved, taken(pool)) == (2, True, 2)
 
 
 # --- requests that are taken back ------------------------------------------------------------
@@ -281,7 +303,7 @@ def test_plain_requests_and_signals_need_not_be_sorted(op_code: OpCode, at: list
 
 
 def test_a_plain_request_is_to_be_sorted_while_it_may_be_a_last_part() -> None:
-    decoder = exempting(pool_of(8), parts=(5,))
+    decoder = exempting(pool_of(8), parts=JOINED)
     decoder.feed(frame(OpCode.SIGNAL, id=5))
     assert not decoder.special
     decoder.feed(LAST_PART)
@@ -323,21 +345,21 @@ class Kind(NamedTuple):
 
     op_code: int
     id: int
-    holds: str  # "always", "never" or "if free"
+    holds: bool
     status: int = 0
 
 
 KINDS: Final = [
-    Kind(OpCode.REQUEST, 1, "always"),
-    Kind(OpCode.SIGNAL, 5, "always"),
-    Kind(OpCode.SIGNAL | MORE_BIT, 5, "always"),
-    Kind(OpCode.RESPONSE, 2, "never"),
-    Kind(OpCode.RESPONSE | MORE_BIT, 2, "never"),
-    Kind(OpCode.RESPONSE, 3, "always"),
-    Kind(OpCode.REQUEST | MORE_BIT, 4, "always"),
-    Kind(OpCode.REQUEST | MORE_BIT, 5, "if free"),
-    Kind(OpCode.REQUEST, 5, "if free"),
-    Kind(WITHDRAWN, 6, "never", LEFT),
+    Kind(OpCode.REQUEST, 1, True),
+    Kind(OpCode.SIGNAL, 5, True),
+    Kind(OpCode.SIGNAL | MORE_BIT, 5, True),
+    Kind(OpCode.RESPONSE, 2, False),
+    Kind(OpCode.RESPONSE | MORE_BIT, 2, False),
+    Kind(OpCode.RESPONSE, 3, True),
+    Kind(OpCode.REQUEST | MORE_BIT, 4, True),
+    Kind(OpCode.REQUEST | MORE_BIT, 5, False),
+    Kind(OpCode.REQUEST, 5, True),
+    Kind(WITHDRAWN, 6, False, LEFT),
 ]
 
 
@@ -351,7 +373,7 @@ def test_whatever_comes_in_whatever_pieces_takes_what_it_should_and_in_order(
     kinds: list[tuple[Kind, int]], size: int, share: float, data: st.DataObject
 ) -> None:
     pool = Pool(size, lambda: None, unit=100, share=share)
-    decoder = exempting(pool, counted=(3,), parts=(5,), withdrawals=True)
+    decoder = exempting(pool, counted=(3,), parts=JOINED, withdrawals=True)
     account = account_of(decoder)
     lengths = [0 if kind.status else length for kind, length in kinds]
     stream = b"".join(
@@ -366,10 +388,10 @@ def test_whatever_comes_in_whatever_pieces_takes_what_it_should_and_in_order(
         alive.extend(batch)
         worth = sum(worths(alive)) + decoder.promised
         assert account.held == pool.out == worth - account.reserved
-        counted = [kinds[n][0].holds == "always" for n in range(len(got))]
-        holding = [m for m, holds in zip(got, counted, strict=True) if holds and m in alive]
-        assert all(message._permit is not None for message in holding)
-        assert account.reserved or not holding
+        for message, (kind, _) in zip(got, kinds, strict=False):
+            if message in alive:
+                assert (message._permit is not None) == kind.holds
+        assert account.reserved or all(m._permit is not account for m in alive)
 
     for piece in cut(stream, data.draw(st.lists(st.integers(0, len(stream)), max_size=6))):
         take(decoder.feed(piece, data.draw(st.integers(1, 4))))
@@ -384,9 +406,6 @@ def test_whatever_comes_in_whatever_pieces_takes_what_it_should_and_in_order(
         (OpCode(kind.op_code & 15), kind.id, length)
         for (kind, _), length in zip(kinds, lengths, strict=True)
     ]
-    assert {
-        worths([m])[0] for m, (kind, _) in zip(got, kinds, strict=True) if kind.holds == "never"
-    } <= {0}
     for message in alive:
         message.release()
-    assert (taken(pool), account.taken or []) == (0, [])
+    assert (taken(pool), account.worth_of_all) == (0, 0)

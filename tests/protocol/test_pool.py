@@ -123,6 +123,31 @@ def test_the_first_message_alive_is_on_the_reserve_whatever_its_length_and_what_
     assert (account.reserved, len(pool.reserves), len(pool.free)) == (False, 0, 0)
 
 
+@pytest.mark.parametrize("first", ["long", "short"])
+def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(first: str) -> None:
+    """So while nothing else is alive the reserve is free."""
+    pool = Pool(4, lambda: None)
+    account = using_its_reserve(pool)
+    assert account.lend()
+    assert account.take(1, 0) is account
+    long = account.take(3, 4)
+    assert long is not None
+    if first == "long":
+        long.release()
+        assert (pool.out, account.held, len(pool.reserves)) == (0, 0, 2)
+        account.release()
+        account.release()
+    else:
+        account.release()
+        account.release()
+        assert (pool.out, account.held, len(pool.reserves)) == (3, 3, 0)
+        assert account.take(4, 0) is account
+        account.release()
+        long.release()
+    assert (pool.out, account.worth_of_all, list(pool.reserves)) == (0, 0, [])
+    assert (account.reserved, account.lent) == (False, False)
+
+
 def test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_first() -> None:
     """So an application that keeps the last message of each channel keeps nothing of the pool."""
     pool = Pool(3, lambda: None)
@@ -273,23 +298,6 @@ def test_that_it_has_come_back_is_told_to_those_who_wait() -> None:
     assert (told, list(pool.restored)) == ([False], [account])
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_the_permits_of_a_long_message_may_be_what_was_lent_and_the_reserve(kept: int) -> None:
-    """If it is the last of its channel: whichever is released first gives permits back."""
-    pool = Pool(4, lambda: None)
-    account = using_its_reserve(pool)
-    assert account.lend()
-    assert account.take(1, 0) is account
-    long = account.take(3, 4)
-    assert long is not None
-    for _ in range(2 - kept):
-        account.release()
-    long.release()
-    assert pool.out == 0
-    assert (account.lent, account.reserved) == (False, bool(kept))
-    assert (len(account.taken), len(pool.reserves)) == (kept, kept)
-
-
 @pytest.mark.parametrize("others", [0, 1])
 def test_the_reserve_may_come_back_by_another_thread_while_it_is_freed(others: int) -> None:
     """Between the two steps in which that is done: then nothing is lent."""
@@ -374,7 +382,9 @@ UNIT = 100
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["chunk", "message", "part", "lend", "release", "release", "wait", "go"]),
+        st.sampled_from(
+            ["chunk", "message", "message", "lend", "release", "release", "wait", "go"]
+        ),
         st.integers(0, 2),
         st.integers(0, 1000),
     ),
@@ -391,9 +401,8 @@ def play(pool: Pool, script: list[tuple[str, int, int]]) -> Iterator[list[Held]]
         length = 16 + number % (pool.size * UNIT - 15)
         if what == "chunk":
             alive += chunk(account, 1 + number % 5)
-        elif what in {"message", "part"}:
-            take = account.take if what == "message" else account.take_permits
-            permit = take(pool.price(length), account.budget())
+        elif what == "message":
+            permit = account.take(pool.price(length), account.budget())
             alive += [Held(account, permit, length)] if permit is not None else []
         elif what == "release" and alive:
             alive.pop(number % len(alive)).permit.release()
@@ -434,11 +443,13 @@ def test_whatever_is_taken_and_released_in_whatever_order_all_of_it_is_accounted
         for account in accounts:
             own = [held for held in alive if held.account is account]
             worth = sum(held.permit.worth for held in own)
-            beside = account.reserved + account.lent  # and as soon as something is alive:
-            assert beside >= 1
-            assert account.held == worth - beside
+            beside = account.reserved + account.lent
+            assert account.worth_of_all == worth == account.held + beside
+            # The reserve is in use unless all that is alive is long, and in the pool.
+            assert beside or all(held.permit is not account for held in own)
             lengths = sorted(held.length for held in own)
-            assert sum(lengths) <= account.held * UNIT + sum(lengths[-beside:])
+            longest = sum(lengths[-beside:]) if beside else 0
+            assert sum(lengths) <= account.held * UNIT + longest
     assert (pool.out, len(pool.free), list(pool.reserves)) == (0, size, [])
 
 
@@ -578,5 +589,5 @@ def test_the_sum_of_permits_that_another_thread_takes_meanwhile_is_given_back() 
     account = using_its_reserve(pool)
     budget = account.budget()
     pool.free.pop()
-    assert account.take_permits(4, budget) is None
+    assert account.take(4, budget) is None
     assert (len(pool.free), account.held) == (3, 0)

@@ -54,7 +54,7 @@ def test_what_came_back_must_not_be_delivered() -> None:
 async def two_hungry_channels(
     world: World, spoil: Callable[[tofu.Engine], Awaitable[None]]
 ) -> None:
-    """Three that wait for one permit: of each a message is kept, and with it its reserve."""
+    """Three that wait for one permit, and keep what they have on their reserve, and were lent."""
     async with (
         tofu.Engine(pool_messages=1, channel_share=1) as engine,
         engine.create_group() as group,
@@ -67,9 +67,9 @@ async def two_hungry_channels(
         channels = await asyncio.gather(*connecting)
         others = await accepting
         for channel in channels:
-            for number in range(4):
+            for number in range(5):
                 await channel.signal(str(number).encode())
-        kept = [await other.receive() for other in others]
+        kept = [await other.receive() for other in others for _ in range(2)]
         await asyncio.sleep(1)
         assert check.waiting == 3
         await spoil(engine)
