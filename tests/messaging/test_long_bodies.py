@@ -156,12 +156,12 @@ async def test_requests_that_come_in_one_piece_are_counted_whole(cut: int) -> No
     async with world_of("tcp", None) as tcp:
         listener = await tcp.listen()
         accepting = asyncio.create_task(listener.accept())
-        with await modern_peer(listener.address) as peer:
+        with await modern_peer(listener.address):
             channel = await accepting
-            data = b"".join(
-                frame(FIRST, PART, b"~whole:65536\r\n", message_id=n) + frame(body=b".", message_id=n)
-                for n in range(1, 4)
-            )
+            data = b""
+            for n in range(1, 4):
+                data += frame(FIRST, PART, b"~whole:65536\r\n", message_id=n)
+                data += frame(OpCode.REQUEST, b".", message_id=n)
             connection = connection_of(channel)
             for piece in (data[:cut], data[cut:]):
                 if piece:
