@@ -11,7 +11,7 @@ import pytest
 import tofu_aio as tofu
 from tofu_aio import Message, OpCode
 from tofu_aio.messaging.joining import Join, JoiningRoom, whole_length
-from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
+from tofu_aio.protocol.binary_header import MAX_PART
 from tofu_aio.protocol.pool import Account, Pool
 
 OVERHEAD = 1024
@@ -90,27 +90,44 @@ def test_the_parts_become_one_message(room: JoiningRoom) -> None:
     assert whole.headers.pairs == (("a", "1"), ("b", "2"), ("a", "3")), "but for the engines' own"
 
 
-def test_parts_without_a_permit_count_in_the_room_with_all_they_have(room: JoiningRoom) -> None:
+def test_parts_count_in_the_room_with_all_they_have(room: JoiningRoom) -> None:
     joined = join(room)
     joined.add(part(b"12345"))
-    assert room.used == OVERHEAD + HEADER_SIZE + 5
+    assert room.used == joined.taken == OVERHEAD + 5
     joined.add(part(b"", headers={"a": "b"}))
-    assert room.used == OVERHEAD + 2 * HEADER_SIZE + 5 + len(b"a:b\r\n")
+    assert room.used == joined.taken == OVERHEAD + 5 + len(b"a:b\r\n")
     joined.drop()
     joined.drop()
     assert room.used == 0
 
 
-def test_parts_with_a_permit_count_where_they_were_drawn_from(
+def test_until_all_are_here_they_hold_nothing_that_messages_wait_for(
     room: JoiningRoom, account: Account
 ) -> None:
     joined = join(room)
     for _ in range(3):
         assert joined.add(drawn(account, b"12345")) is None
-    assert room.used == OVERHEAD
-    assert (account.pool.out, len(account.pool.reserves)) == (2, 1)
+        assert (account.pool.out, len(account.pool.reserves)) == (0, 0)
+    assert room.used == OVERHEAD + 15
     joined.drop()
-    assert (room.used, account.pool.out, len(account.pool.reserves)) == (0, 0, 0)
+    assert room.used == 0
+
+
+def test_what_is_unfinished_of_one_peer_leaves_a_part_of_the_room_to_others() -> None:
+    """Its first request may take all that is there; those beside it keep to a share."""
+    room = JoiningRoom(20_000, 15_000, 0.5)
+    first, second = join(room), join(room)
+    assert first.add(part(bytes(5_000))) is None
+    assert second.add(part(bytes(2_000)), first.taken) is None
+    error = second.add(part(bytes(1_000)), first.taken)
+    assert isinstance(error, tofu.AllocationFailed)
+    assert (second.taken, room.used) == (0, first.taken)
+    other = join(room)
+    assert other.add(part(bytes(7_000))) is None
+    assert first.add(part(bytes(5_000))) is None
+    first.drop()
+    other.drop()
+    assert room.used == 0
 
 
 def of_a_permit(account: Account) -> Callable[[bytes], Message]:
@@ -190,29 +207,51 @@ def test_a_part_without_that_header_is_a_stream_s() -> None:
 # --- what the whole message holds ------------------------------------------------------------
 
 
-def whole_of(room: JoiningRoom, account: Account, *, keep: bool = True) -> Message:
-    """Three parts, of which one came without a permit."""
+def whole_of(
+    room: JoiningRoom,
+    account: Account,
+    *,
+    keep: bool = True,
+    price: int = 1,
+    body: bytes = b"3",
+) -> Message:
+    """Three parts, the last of which is drawn from somewhere."""
     joined = join(room, keep=keep)
-    joined.add(drawn(account, b"1"))
+    joined.add(part(b"1"))
     joined.add(part(b"2"))
-    last = drawn(account, b"3", more=False)
+    last = part(body, more=False)
+    last._permit = account.take(price, price, apart=True)
+    assert last._permit is not None
     joined.add(last)
     return joined.whole(last)
 
 
-def test_a_request_keeps_what_its_parts_hold_until_it_is_released(
+def test_a_request_on_the_reserve_keeps_its_room_until_it_is_released(
     room: JoiningRoom, account: Account
 ) -> None:
     whole = whole_of(room, account)
     assert whole._permit is not None
-    assert (whole._permit.worth, whole._permit.pool) == (2, account.pool)
-    assert (room.used, account.pool.out, len(account.pool.reserves)) == (
-        OVERHEAD + HEADER_SIZE + 1,
-        1,
-        1,
-    )
+    assert (whole._permit.worth, whole._permit.pool) == (1, account.pool)
+    assert (room.used, account.pool.out, len(account.pool.reserves)) == (OVERHEAD + 3, 0, 1)
     whole.release()
     whole.release()
+    assert (room.used, account.pool.out, len(account.pool.reserves)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("price", [1, 2])
+def test_a_request_in_the_pool_keeps_what_its_permits_are_not_worth(
+    room: JoiningRoom, price: int
+) -> None:
+    account = Account(Pool(4, lambda: None, unit=1_500))
+    beside = drawn(account, b"on the reserve")
+    short = whole_of(room, account, price=price)
+    assert short._permit is not None
+    assert (short._permit.worth, room.used, account.pool.out) == (price, 0, price)
+    short.release()
+    whole = whole_of(room, account, price=price, body=bytes(3_500))
+    assert room.used == OVERHEAD + 2 + 3_500 - price * 1_500
+    whole.release()
+    beside.release()
     assert (room.used, account.pool.out, len(account.pool.reserves)) == (0, 0, 0)
 
 

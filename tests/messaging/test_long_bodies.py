@@ -150,6 +150,34 @@ async def test_a_whole_request_beside_another_is_in_the_pool(tcp: World, message
     assert engine.statistics().joining_bytes == 0
 
 
+@pytest.mark.parametrize("cut", [0, 10, 20, 1000, 65_600])
+async def test_requests_that_come_in_one_piece_are_counted_whole(cut: int) -> None:
+    """However the pieces are cut, and though the last part of each is short."""
+    async with world_of("tcp", None) as tcp:
+        listener = await tcp.listen()
+        accepting = asyncio.create_task(listener.accept())
+        with await modern_peer(listener.address):
+            channel = await accepting
+            data = b""
+            for n in range(1, 4):
+                data += frame(FIRST, PART, b"~whole:65536\r\n", message_id=n)
+                data += frame(OpCode.REQUEST, b".", message_id=n)
+            connection = connection_of(channel)
+            for piece in (data[:cut], data[cut:]):
+                if piece:
+                    connection.data_received(piece)
+            requests = [await channel.receive() for _ in range(3)]
+            assert [request.body for request in requests] == [PART + b"."] * 3
+            statistics = tcp.engines[0].statistics()
+            price = -(-65_600 // (64 * 131_086 // 1024))
+            assert statistics.pool_size - statistics.pool_free == 2 * price
+            assert statistics.reserves == 1
+            assert 65_536 < statistics.joining_bytes < 70_000, "of the one on the reserve"
+            for request in requests:
+                request.release()
+            channel.abort()
+
+
 async def test_a_whole_request_holds_room_until_it_is_released(tcp: World) -> None:
     client, server = await both_ends(tcp)
     engine = tcp.engines[0]
@@ -483,7 +511,7 @@ async def test_a_peer_that_opens_endless_requests_in_parts_is_lost(tcp: World) -
         )
         await until(lambda: incoming_parts(channel) == limit)
         await peer.send(frame(FIRST, b"", too_long, message_id=limit + 2))
-        with pytest.raises(tofu.TofuError, match=f"more than {limit} requests in parts"):
+        with pytest.raises(tofu.TofuError, match=f"has {limit} requests in parts under way"):
             await channel.receive()
         channel.abort()
 
@@ -494,7 +522,7 @@ async def test_one_that_opens_many_and_finishes_them_is_served(tcp: World) -> No
     accepting = asyncio.create_task(listener.accept())
     with await modern_peer(listener.address) as peer:
         channel = await accepting
-        count = 1500
+        count = incoming_module.OPEN_REQUESTS
         opening = b"".join(
             frame(FIRST, b"%d" % n, b"~whole:4\r\n", message_id=n + 2) for n in range(count)
         )

@@ -288,7 +288,7 @@ class Decoder:
                 return batch
             self._complete(self.arriving, batch)
         if at < len(data):
-            if batch and self._ends_parts(batch[-1]):
+            if batch and self._is_sorted_first(batch[-1]):
                 self._keep(data, at)
             else:
                 self._parse(data, at, batch, portion)
@@ -408,7 +408,9 @@ class Decoder:
                 if gratis < 1:
                     break  # so is that
                 gratis -= 1
-                if not proto & MORE_BIT and message_id in exempt.parts:
+                if proto == WITHDRAWAL and headers_len:
+                    last = at  # maybe the first part of a request: once sorted, it is in ``parts``
+                elif not proto & MORE_BIT and message_id in exempt.parts:
                     gratis = 0  # its id is any other one from here on, once this was sorted
                 pays = exempt.pays(proto, message_id, status, stop - at)
                 if not pays or account is None:
@@ -464,13 +466,13 @@ class Decoder:
         if at < end:
             self._keep(data, at)
 
-    def _ends_parts(self, message: Message) -> bool:
-        """Whether it is the last part of a request, which nobody has sorted yet."""
-        return (
-            self.exempt is not None
-            and message._proto == _REQUEST
-            and message.message_id in self.exempt.parts
-        )
+    def _is_sorted_first(self, message: Message) -> bool:
+        """Whether what follows it depends on it: a first part of a request, or the last one."""
+        exempt, proto = self.exempt, message._proto
+        if exempt is None:
+            return False
+        begins = proto == WITHDRAWAL and message.headers is not EMPTY_HEADERS
+        return begins or (proto == _REQUEST and message.message_id in exempt.parts)
 
     def _take(self, length: int, budget: int, *, apart: bool = False) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
