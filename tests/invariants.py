@@ -25,15 +25,18 @@ class Breach(NamedTuple):
 
 
 INVARIANTS = {
-    1: "Permits out and permits free are the pool's size; after all is closed, none is out.",
+    1: "Permits out and permits free are the pool's size; after all is closed, none is out, and no "
+    "reserve is.",
     2: "The engine's memory is bounded.",
     3: "A channel reads exactly if it is open and not waiting for a permit.",
-    4: "Who waits for a permit is served first come, first served.",
-    5: "A suspended channel costs nothing.",
-    6: "Control never waits for a permit.",
-    7: "pool_empty is told once for each exhaustion.",
-    8: "What TCP acknowledged is delivered, in order.",
-    9: "Who sits on every permit is named.",
+    4: "A channel whose application has let go of its messages, or waits only for responses, goes "
+    "on, whatever others hold.",
+    5: "Who waits for a permit is served first come, first served.",
+    6: "A suspended channel costs nothing.",
+    7: "Control never waits for a permit.",
+    8: "pool_empty is told once for each exhaustion.",
+    9: "What TCP acknowledged is delivered, in order.",
+    10: "Whoever waits because of what the application keeps is told so.",
 }
 
 BREACHES = [
@@ -50,19 +53,59 @@ BREACHES = [
         1,
         Mutation(
             "a long message gives one of its permits back",
-            "rest = (None,) * (self.worth - 1)",
-            "rest = ()",
+            "        pool.free.extend((None,) * self.worth)\n",
+            "        pool.free.append(None)\n",
         ),
         "protocol/test_pool.py::test_several_permits_are_taken_together_or_not_at_all",
     ),
     Breach(
         1,
         Mutation(
-            "what other messages of a channel hold is not taken off its account",
-            "            self.held -= count\n",
-            "",
+            "a long message that finds too few permits keeps those that it found",
+            "            free.extend((None,) * taken)\n            return None",
+            "            return None",
         ),
-        "messaging/test_pool_limits.py::test_a_suspended_channel_says_for_how_long",
+        "protocol/test_pool.py::test_several_permits_are_taken_together_or_not_at_all",
+    ),
+    Breach(
+        1,
+        Mutation(
+            "the permit that the reserve pays for does not go back",
+            "            pool.free.append(None)\n            if pool.suspended:\n"
+            "                pool._on_release()\n            if count == 1:",
+            "            if count == 1:",
+        ),
+        "protocol/test_pool.py::"
+        "test_the_reserve_pays_for_one_of_the_permits_that_were_taken_together",
+    ),
+    Breach(
+        1,
+        Mutation(
+            "a reserve is never free again",
+            "            self.reserved = False\n        if pool.suspended:",
+            "            pass\n        if pool.suspended:",
+        ),
+        "protocol/test_pool.py::"
+        "test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_first",
+    ),
+    Breach(
+        1,
+        Mutation(
+            "the reserve comes back before permits do",
+            "        taken.insert(0, _RESERVE)",
+            "        taken.append(_RESERVE)",
+        ),
+        "protocol/test_pool.py::"
+        "test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_yet",
+    ),
+    Breach(
+        1,
+        Mutation(
+            "what is lent is counted twice if a thread gives it back meanwhile",
+            "            self.taken.remove(_LENT)\n            self.lent = False\n",
+            "            pass\n",
+        ),
+        "protocol/test_pool.py::test_the_reserve_may_come_back_by_another_thread_while_it_is_freed",
     ),
     Breach(
         2,
@@ -72,6 +115,87 @@ BREACHES = [
             "return 1",
         ),
         "messaging/test_pool_limits.py::test_as_many_bytes_are_alive_as_the_pool_may_have",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "short messages of a chunk are not charged",
+            "        if quota > left and account is not None:\n"
+            "            account.charge(quota - left)\n",
+            "",
+        ),
+        "messaging/test_pool_limits.py::test_every_permit_is_with_one_of_those_who_can_have_it",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "the reserve is taken again and again",
+            "        self.reserved = True\n        self.pool.reserves.append(None)\n"
+            "        # At its",
+            "        self.pool.reserves.append(None)\n        # At its",
+        ),
+        "messaging/test_engine.py::test_exhaustion_suspends_reading_until_the_sender_waits",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "a channel lends as often as its application waits",
+            "        if self.lent or not self.reserved:\n",
+            "        if not self.reserved:\n",
+        ),
+        "protocol/test_pool.py::test_what_is_lent_frees_the_reserve_for_one_message_more",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "responses that nobody awaits enter the mailbox",
+            "            elif message_id in self.exchanges:\n"
+            "                self.exchanges.pop(message_id).received(message)\n            else:\n"
+            "                self._drop(message)",
+            "            elif message_id in self.exchanges:\n"
+            "                self.exchanges.pop(message_id).received(message)\n            else:\n"
+            "                rest.append(message)",
+        ),
+        "messaging/test_replies.py::"
+        "test_5000_of_them_take_nothing_of_a_pool_of_one_that_nobody_receives_from",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "what follows a last part under its id is for nothing",
+            "                    gratis = 0  # its id",
+            "                    pass  # its id",
+        ),
+        "protocol/test_exemptions.py::"
+        "test_after_the_last_part_nothing_is_made_until_that_was_sorted",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "bodies that are joined are not counted",
+            "        elif not room.take(nbytes):",
+            "        elif not room.take(0):",
+        ),
+        "messaging/test_long_bodies.py::"
+        "test_the_newest_request_beyond_the_bound_fails_and_the_others_finish",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "a body that is joined has no bound of its own",
+            "        if length > room.max_body:",
+            "        if False:",
+        ),
+        "messaging/test_long_bodies.py::test_so_is_one_that_is_longer_than_it_has_said",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "a request that was joined takes a permit for its last part alone",
+            "so_far is None else so_far.length + length",
+            "so_far is None else length",
+        ),
+        "protocol/test_exemptions.py::test_the_last_part_takes_permits_for_the_whole",
     ),
     Breach(
         2,
@@ -123,32 +247,147 @@ BREACHES = [
     Breach(
         4,
         Mutation(
+            "there is no reserve",
+            "        if not self.reserved:\n            self._use_reserve()\n"
+            "            return self\n",
+            "",
+        ),
+        "messaging/test_pool_limits.py::"
+        "test_who_lets_go_of_its_messages_receives_whatever_others_keep",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "a reserve that comes back waits behind the queue",
+            "                self._go_on(reader, 0, changed)",
+            "                self._end_suspension(reader)\n                self.starve(reader)",
+        ),
+        "messaging/test_flow.py::"
+        "test_whose_reserve_comes_back_goes_on_past_the_queue_and_takes_no_permit",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "nobody is told that a reserve came back",
+            "            pool.restored.append(self)\n            pool._on_release()",
+            "            pool._on_release()",
+        ),
+        "messaging/test_flow.py::test_who_has_its_share_goes_on_with_its_reserve_too",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "a reserve that came back just before its channel waits goes unseen",
+            "            self.pool.restored.append(account)\n        self._schedule()",
+            "            pass\n        self._schedule()",
+        ),
+        "messaging/test_flow.py::test_a_reserve_that_came_back_before_its_channel_waits_is_seen",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "nothing is lent to who keeps a message and waits for the next",
+            "            if self.sink.waits:\n                self.account.lend()\n"
+            "            self._gate",
+            "            self._gate",
+        ),
+        "messaging/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "nothing is lent to who begins to wait when its channel waits already",
+            "        if account.reserved and self.sink.waits:\n            account.lend()\n",
+            "",
+        ),
+        "messaging/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "the response that a request waits for takes a permit",
+            "            return length if counted else 0",
+            "            return length",
+        ),
+        "messaging/test_pool_limits.py::"
+        "test_a_response_that_is_awaited_takes_neither_a_permit_nor_the_reserve",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "the parts of a long request take permits",
+            "return 0 if proto & MORE_BIT or so_far is None",
+            "return length if proto & MORE_BIT or so_far is None",
+        ),
+        "protocol/test_exemptions.py::test_it_comes_through_where_nothing_is_free",
+    ),
+    Breach(
+        4,
+        Mutation(
+            "a long body that finds no room is not refused, and its caller waits",
+            "            self._refuse(message_id, error, last=last)\n",
+            "",
+        ),
+        "messaging/test_long_bodies.py::"
+        "test_the_newest_request_beyond_the_bound_fails_and_the_others_finish",
+    ),
+    Breach(
+        5,
+        Mutation(
             "who waits shortest is served first",
-            "reader = pool.waiters.popleft()",
-            "reader = pool.waiters.popitem()[0]",
+            "self._go_on(pool.waiters.popleft(), reader.needs, changed)",
+            "self._go_on(pool.waiters.popitem()[0], reader.needs, changed)",
         ),
         "messaging/test_flow.py::test_who_waits_longest_is_first",
     ),
     Breach(
-        4,
+        5,
         Mutation(
             "new data takes permits past those who wait",
-            "        if pool.waiters:\n            return 0\n        if",
-            "        if",
+            "        if pool.waiters:\n            return 0\n        free",
+            "        free",
         ),
         "protocol/test_pool.py::test_nobody_takes_past_those_who_wait",
     ),
     Breach(
-        4,
+        5,
+        Mutation(
+            "who goes on with its reserve takes a permit past those who wait",
+            "                self._go_on(reader, 0, changed)",
+            "                self._go_on(reader, reader.needs, changed)",
+        ),
+        "messaging/test_flow.py::"
+        "test_whose_reserve_comes_back_leaves_what_came_back_with_it_to_the_queue",
+    ),
+    Breach(
+        5,
         Mutation(
             "a channel may hold more than its share",
-            "share = int((len(pool.free) + held) * pool.share) - held",
-            "share = len(pool.free)",
+            "        return int((free + held) * pool.share) - held\n",
+            "        return free\n",
         ),
         "messaging/test_pool_limits.py::test_who_asks_and_never_reads_leaves_something_for_others",
     ),
     Breach(
-        4,
+        5,
+        Mutation(
+            "who has its share stays in the queue, in others' way",
+            "            if reader.over_its_share:\n                pool.waiters",
+            "            if False:\n                pool.waiters",
+        ),
+        "messaging/test_flow.py::test_who_has_its_share_when_its_turn_comes_is_in_nobody_s_way",
+    ),
+    Breach(
+        5,
+        Mutation(
+            "who had its share is never looked at again",
+            "[reader for reader in pool.parked if not reader.over_its_share]",
+            "[]",
+        ),
+        "messaging/test_flow.py::test_who_has_its_share_goes_on_when_its_own_are_released",
+    ),
+    Breach(
+        5,
         Mutation(
             "who gives up is still in others' way",
             "            self._schedule()  # it may have been in the way of one that needs less\n",
@@ -157,16 +396,17 @@ BREACHES = [
         "messaging/test_flow.py::test_who_gives_up_makes_way_for_one_that_needs_less",
     ),
     Breach(
-        5,
+        6,
         Mutation(
             "the gate looks again in every turn while somebody waits",
-            "        if not pool.waiters:\n            self._told = False\n        elif",
-            "        if pool.waiters:\n            self._schedule()\n        elif",
+            "        if pool.waiters and pool.waiters.first.needs <= len(pool.free):\n"
+            "            self._schedule()",
+            "        if pool.waiters:\n            self._schedule()",
         ),
         "messaging/test_engine.py::test_waiting_for_a_permit_costs_no_turn_of_the_loop",
     ),
     Breach(
-        5,
+        6,
         Mutation(
             "sockets are told there and then",
             "        self._changed[reader] = None\n",
@@ -175,7 +415,7 @@ BREACHES = [
         "messaging/test_engine.py::test_a_turns_suspension_never_touches_the_socket",
     ),
     Breach(
-        6,
+        7,
         Mutation(
             "what comes while closing needs permits",
             "        self.decoder.stop_counting()\n",
@@ -184,35 +424,63 @@ BREACHES = [
         "messaging/test_connection.py::test_what_comes_while_closing_is_dropped_without_permits",
     ),
     Breach(
-        6,
+        7,
         Mutation(
             "Hello and Bye need a permit",
             "            if verdict is state and message_id:\n",
-            "            if not isinstance(verdict, Status) and message_id:\n",
+            "            if not isinstance(verdict, Status | None) and message_id:\n",
         ),
         "protocol/test_decoder.py::test_control_needs_no_permit",
     ),
     Breach(
         7,
         Mutation(
+            "taking a request back needs a permit",
+            "        return 0 if taken_back else length",
+            "        return length",
+        ),
+        "protocol/test_exemptions.py::test_a_withdrawal_takes_nothing_where_the_peer_makes_them",
+    ),
+    Breach(
+        8,
+        Mutation(
             "pool_empty is told for each channel that waits",
-            "        if not self._told and reader.needs",
-            "        if reader.needs",
+            "        self._told = self._told or self._on_exhausted(reader)",
+            "        self._told = self._on_exhausted(reader)",
         ),
         "messaging/test_flow.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),
     Breach(
         8,
         Mutation(
+            "it is told again for each permit that the last who waits gets",
+            "        del pool.suspended[reader.account]\n",
+            "        del pool.suspended[reader.account]\n"
+            "        self._told = self._told and bool(pool.suspended)\n",
+        ),
+        "messaging/test_flow.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
+    ),
+    Breach(
+        8,
+        Mutation(
+            "it is never told again",
+            "        self._told = self._told and bool(self.pool.suspended)\n        for reader",
+            "        for reader",
+        ),
+        "messaging/test_flow.py::test_exhaustion_is_told_again_after_nobody_waited",
+    ),
+    Breach(
+        9,
+        Mutation(
             "what comes while a channel waits is dropped",
             "self.waiting = self.waiting[self._at :] + bytes(data)",
             "self.waiting = self.waiting[self._at :]",
         ),
-        "messaging/test_connection.py"
-        "::test_more_data_for_a_starved_channel_stops_reading_there_and_then",
+        "messaging/test_connection.py::"
+        "test_more_data_for_a_starved_channel_stops_reading_there_and_then",
     ),
     Breach(
-        8,
+        9,
         Mutation(
             "what a lost connection's socket still holds is not read",
             "self._remains = Remains.of(self._transport)",
@@ -223,6 +491,16 @@ BREACHES = [
     Breach(
         9,
         Mutation(
+            "a response to a posted request is taken for one that nobody awaits",
+            "            elif message_id in posted:\n                posted.remove(message_id)\n"
+            "                rest.append(message)\n",
+            "",
+        ),
+        "messaging/test_replies.py::test_the_response_to_a_posted_request_comes_to_the_mailbox",
+    ),
+    Breach(
+        10,
+        Mutation(
             "nobody looks whether permits come back",
             "        self._watch.begin()\n",
             "",
@@ -230,13 +508,51 @@ BREACHES = [
         "messaging/test_pool_limits.py::test_the_log_names_who_holds_what_others_wait_for",
     ),
     Breach(
-        9,
+        10,
+        Mutation(
+            "nobody looks at channels that wait for their own messages",
+            "if reader.suspended_at is not None]\n        if pool",
+            "if False]\n        if pool",
+        ),
+        "messaging/test_pool_limits.py::"
+        "test_the_log_names_who_holds_what_its_own_channel_waits_for",
+    ),
+    Breach(
+        10,
         Mutation(
             "it is said again and again",
-            "        if since != self._told_of:\n",
-            "        if True:\n",
+            "for since in waits if since > self._told_of), default=now)",
+            "for since in waits), default=now)",
         ),
         "messaging/test_flow.py::test_that_nobody_gives_permits_back_is_told_once_for_each_time",
+    ),
+    Breach(
+        10,
+        Mutation(
+            "a wait that lasts hides all later ones",
+            "            self._told_of = now - limits.HELD_TOO_LONG\n",
+            "            self._told_of = math.inf\n",
+        ),
+        "messaging/test_flow.py::test_a_wait_that_lasts_does_not_hide_the_next_one",
+    ),
+    Breach(
+        10,
+        Mutation(
+            "a request that times out behind unread messages does not say so",
+            "s{self._backlog()}",
+            "s",
+        ),
+        "messaging/test_progress.py::"
+        "test_who_only_asks_is_told_of_the_messages_that_nobody_receives",
+    ),
+    Breach(
+        10,
+        Mutation(
+            "the log does not warn when responses begin to wait behind unread messages",
+            "            self.sink.suspended()\n",
+            "            pass\n",
+        ),
+        "messaging/test_progress.py::test_the_warning_comes_without_another_request",
     ),
 ]
 
