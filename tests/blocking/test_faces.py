@@ -450,7 +450,7 @@ def test_the_face_has_all_that_the_asynchronous_one_has() -> None:
         # what the parts of the engine tell each other
         "received", "accepted", "ended", "closed", "check", "start", "introduced",
         "pool_exhausted",
-        "lose", "close", "begun", "waits", "suspended", "receives", "taken_back", "unread",
+        "lose", "taken_back", "close", "begun", "waits", "suspended", "receives", "unread",
         "cancel_scope",  # a thread cannot be cancelled: it asks ``cancelled``
         # anyio's
         "extra", "extra_attributes",

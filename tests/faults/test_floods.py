@@ -107,6 +107,7 @@ async def test_a_flood_that_is_answered_in_time_stands_in_nobodys_way(
             with await theirs.receive() as request:
                 await theirs.reply(request, request.body)
             (await asking).release()
-        assert channel.statistics().received > 50
+        # The flood goes on with every turn of the loop, and never takes a turn for itself.
+        assert 50 < channel.statistics().received < 50_000
         await asyncio.gather(honest.aclose(), theirs.aclose())
     await draining

@@ -81,7 +81,8 @@ async def came(life: Life, state: State, value: int, more: bool, data: bytes) ->
     wrong_more = more and value < len(OpCode) and value not in REGULAR
     after = None if wrong_more else RECEIVED_MOVES.get((state, value))
     if after is state and value == OpCode.RESPONSE:  # nobody has asked for it
-        await until(lambda: channel.statistics().late_responses == 1)
+        await until(lambda: channel.statistics().late_responses == 1, "for it to be dropped")
+        assert channel.state is state
         assert not channel._mailbox.items
         return
     if after is state:

@@ -130,15 +130,35 @@ async def test_the_headers_of_the_whole_are_the_application_s_alone(tcp: World) 
     assert response.status is Status.NOT_ALLOWED
 
 
+@pytest.mark.parametrize("messages", [4, 64])
+async def test_a_whole_request_beside_another_is_in_the_pool(tcp: World, messages: int) -> None:
+    """Whether the pool is a few long messages, or many short ones."""
+    body = LONG[:100_000]
+    client, server = await both_ends(tcp, pool_messages=messages, pool_bytes=64 * 131_086)
+    engine = tcp.engines[0]
+    asking = [asyncio.create_task(client.request(body)) for _ in range(2)]
+    first = await server.receive()
+    on_reserve = engine.statistics().joining_bytes
+    second = await server.receive()
+    statistics = engine.statistics()
+    assert statistics.joining_bytes == on_reserve >= len(body), "the pool is the other one's room"
+    assert (statistics.pool_free, statistics.reserves) == (messages - 1, 1)
+    for request in (first, second):
+        await server.reply(request)
+        request.release()
+    await asyncio.gather(*asking)
+    assert engine.statistics().joining_bytes == 0
+
+
 async def test_a_whole_request_holds_room_until_it_is_released(tcp: World) -> None:
     client, server = await both_ends(tcp)
     engine = tcp.engines[0]
     asking = asyncio.create_task(client.request(LONG))
     request = await server.receive()
     statistics = engine.statistics()
-    assert statistics.joining_bytes > 0
-    taken = statistics.pool_size - statistics.pool_free + statistics.reserves
-    assert statistics.application == taken > 1
+    assert statistics.joining_bytes > len(LONG), "it is on the reserve, which is no room for it"
+    assert (statistics.pool_free, statistics.reserves) == (statistics.pool_size, 1)
+    assert statistics.application == 1
     request.release()
     statistics = engine.statistics()
     assert (statistics.joining_bytes, statistics.application) == (0, 0)
@@ -198,7 +218,7 @@ async def test_a_response_that_is_too_long_fails_at_the_caller(tcp: World) -> No
 
 async def test_the_newest_request_beyond_the_bound_fails_and_the_others_finish() -> None:
     async with world_of("tcp", 1) as tcp:
-        group = await tcp.group(joining_bytes=150_000)
+        group = await tcp.group(joining_bytes=250_000)
         listener = await tcp.listen(group)
         accepting = asyncio.create_task(listener.accept())
         with await modern_peer(listener.address) as old:
@@ -207,11 +227,11 @@ async def test_the_newest_request_beyond_the_bound_fails_and_the_others_finish()
             with await modern_peer(listener.address) as new:
                 other = await accepting
                 await old.send(frame(FIRST, PART, b"~whole:196605\r\n") + frame(FIRST, PART) * 2)
-                await until(lambda: tcp.engines[0].statistics().joining_bytes > 65_535)
+                await until(lambda: tcp.engines[0].statistics().joining_bytes > 3 * 65_535)
                 await new.send(frame(FIRST, PART, b"~whole:196605\r\n") + frame(FIRST, PART) * 2)
                 refusal = await new.message()
                 assert refusal.status is Status.ALLOCATION_FAILED
-                assert b"puts together 150000 bytes at a time (joining_bytes)" in refusal.body
+                assert b"puts together 250000 bytes at a time (joining_bytes)" in refusal.body
                 await new.send(frame(OpCode.REQUEST, PART) + frame(OpCode.SIGNAL, b"next"))
                 assert (await other.receive()).body == b"next"
                 await old.send(frame(OpCode.REQUEST))

@@ -96,6 +96,11 @@ class Answers:
         self._end_join(message_id)
         self._take_back(message_id)
 
+    def abandon(self, message_id: int) -> None:
+        """A request was not sent to its end: nobody waits for the response."""
+        self.requests.pop(message_id, None)
+        self._end_join(message_id)
+
     def begin(self, exchange: Exchange) -> None:
         """Give it the parts that come."""
         self.exchanges[exchange.message_id] = exchange

@@ -417,6 +417,7 @@ class Channel(ObjectStream[Message]):
         status: Status = _SUCCESS,
         *,
         wanted: Callable[[], bool],
+        announce: bytes = b"",
     ) -> None:
         """Send what has to wait: for room, or, if it takes several messages, for its turn.
 
@@ -433,7 +434,14 @@ class Channel(ObjectStream[Message]):
         # One after another: all at once, they would all be half there for as long.
         async with self._long_sends:
             await send_in_parts(
-                connection, proto, message_id, text, body, status=status, wanted=wanted
+                connection,
+                proto,
+                message_id,
+                text,
+                body,
+                status=status,
+                wanted=wanted,
+                announce=announce,
             )
 
     async def request(
@@ -510,16 +518,22 @@ class Channel(ObjectStream[Message]):
     ) -> None:
         """Send a long request; the response may come before its end, if it is refused."""
         requests, posted = self._asking().requests, self._asking().posted
+        announce = b""
         if message_id not in posted and self._connection.peer_supports & Extension.WHOLE:
-            text = TextHeaders({WHOLE: str(length_of(body))}).encode() + text
+            announce = TextHeaders({WHOLE: str(length_of(body))}).encode()
         posted.discard(message_id)
         requests[message_id] = response
         try:
             await self._send_later(
-                _REQUEST, message_id, text, body, wanted=lambda: not response.done()
+                _REQUEST,
+                message_id,
+                text,
+                body,
+                wanted=lambda: not response.done(),
+                announce=announce,
             )
         except BaseException:
-            requests.pop(message_id, None)
+            self._asking().abandon(message_id)
             if response.done() and not response.cancelled():
                 response.exception()  # it says the same as what is raised, or nobody wants it
             raise
@@ -617,6 +631,7 @@ class Channel(ObjectStream[Message]):
             InvalidOpCode: ``request`` is no REQUEST.
             InvalidChannelNumber: ``request`` was not received on this channel.
             InvalidMessageId: the exchange of ``request`` is under way already.
+            NotAllowed: ``request`` was answered already.
             InvalidMessage, InvalidHeadersLen: as ``Message`` for headers that do not fit in one.
             NotAllowed: the peer's Hello was not accepted yet.
         """
@@ -654,6 +669,9 @@ class Channel(ObjectStream[Message]):
             )
         if request.message_id in self._heard().exchanges:
             raise InvalidMessageId(f"the exchange of request {request.message_id} is under way")
+        if request._proto & ANSWERED_BIT:
+            raise _not_to_be_answered(request)
+        request._proto |= ANSWERED_BIT  # what it is answered with is the exchange's business
         return request.message_id
 
     def _parts_of(self, first: Message) -> list[Message]:
@@ -784,9 +802,11 @@ class Channel(ObjectStream[Message]):
             self._answer_bye()
 
     @property
-    def waits(self) -> bool:
-        """Whether somebody waits for a message, or a part of an exchange."""
-        return self._mailbox.waits or any(exchange.waits for exchange in self._exchanges())
+    def waits(self) -> int:
+        """How many messages may be kept while somebody waits for one, or for a part: one a loop."""
+        exchanges = self._exchanges()
+        waits = self._mailbox.waits or any(exchange.waits for exchange in exchanges)
+        return 1 + len(exchanges) if waits else 0
 
     def suspended(self) -> None:
         """Warn, once, if responses cannot come because nobody receives what is before them."""

@@ -84,8 +84,8 @@ class Sink(Protocol):
         """Nothing more will be received, and why. Told once, after all that was."""
 
     @property
-    def waits(self) -> bool:
-        """Whether somebody waits for the next message."""
+    def waits(self) -> int:
+        """How many messages the application may keep while it waits for the next one; 0 if not."""
 
     def suspended(self) -> None:
         """It is not read for want of permits, since the end of this turn of the loop."""
@@ -315,8 +315,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         The reserve is freed if the application waits for the next message.
         """
         account = self.account
-        if account.reserved and self.sink.waits:
-            account.lend()
+        if account.reserved:
+            account.lend(self.sink.waits)
         return not account.reserved or self.decoder.needs_none
 
     def resume(self, granted: int) -> None:
@@ -348,7 +348,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def lend(self) -> None:
         """Somebody begins to wait for a message: let one come, whatever the application keeps."""
-        if not self.account.lent:
+        if self.account.lent < self.sink.waits:
             self._gate.retry(self)
 
     @property
@@ -425,8 +425,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Nothing more can be decoded: why?"""
         decoder = self.decoder
         if decoder.needs:
-            if self.sink.waits:
-                self.account.lend()
+            self.account.lend(self.sink.waits)
             self._gate.starve(self)
         elif decoder.violation is not None and not self._told:
             violation = decoder.violation

@@ -13,6 +13,9 @@ from .joining import JoiningRoom
 from .limits import Limits
 from .stalls import StallWatch
 
+_FEW: Final = 32
+"""Channels over their share that are looked at in a turn of the loop."""
+
 READ_AT_ONCE: Final = 256 * 1024
 """Bytes that are read from a socket before others have their turn, as asyncio itself does."""
 
@@ -53,7 +56,7 @@ class ReadGate:
         self.pool = Pool(
             limits.pool_messages, self._schedule, unit=limits.unit, share=limits.channel_share
         )
-        self.joining = JoiningRoom(limits.joining_bytes, limits.max_body)
+        self.joining = JoiningRoom(limits.joining_bytes, limits.max_body, limits.channel_share)
         self.home = Home()
         self.heartbeats = Heartbeats(self.home)
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
@@ -65,6 +68,7 @@ class ReadGate:
         self._told = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
+        self._unseen = 0  # of those in ``pool.parked``, since something came back
 
     def open(self) -> None:
         """Belong to the running loop and its thread."""
@@ -115,6 +119,10 @@ class ReadGate:
 
     def _schedule(self) -> None:
         """Reconcile at the end of this turn. From any thread, and from finalizers."""
+        self._unseen = len(self.pool.parked)
+        self._schedule_again()
+
+    def _schedule_again(self) -> None:
         if self._scheduled or not self.home.alive:
             return
         # Raised before the callback is queued, lowered before it looks at the pool: a permit
@@ -149,9 +157,9 @@ class ReadGate:
     def _use_reserves(self, changed: dict[Reader, None]) -> None:
         """Let go on whose own reserve came back: it takes nothing from anybody."""
         restored = self.pool.restored
-        # Those of now, each once: who goes on may give it back, and wait again.
-        for _ in range(len(restored)):
-            account = restored.popleft()
+        # Those of now, each once, however often it came back: who goes on may give it back at
+        # once, and wait again. Else a flood that is drained in time would have the turn to itself.
+        for account in dict.fromkeys(restored.popleft() for _ in range(len(restored))):
             reader = self.pool.suspended.get(account)
             if reader is not None and reader.may_go_on():
                 self._go_on(reader, 0, changed)
@@ -161,9 +169,7 @@ class ReadGate:
     def _deal_out(self, changed: dict[Reader, None]) -> None:
         """Give the permits that came back to those who wait, in order."""
         pool = self.pool
-        for reader in [reader for reader in pool.parked if not reader.over_its_share]:
-            pool.parked.discard(reader)
-            self._enqueue(reader)
+        self._look_at_parked()
         for _ in range(len(pool.waiters)):  # as above
             if not pool.waiters:
                 break
@@ -179,6 +185,19 @@ class ReadGate:
             self._go_on(pool.waiters.popleft(), reader.needs, changed)
         if pool.waiters and pool.waiters.first.needs <= len(pool.free):
             self._schedule()
+
+    def _look_at_parked(self) -> None:
+        """Queue those whose share has room again: a few each turn, for there may be many."""
+        parked = self.pool.parked
+        for _ in range(min(len(parked), _FEW)):
+            reader = parked.popleft()
+            if reader.over_its_share:
+                parked.append(reader)
+            else:
+                self._enqueue(reader)
+        self._unseen -= _FEW
+        if self._unseen > 0:
+            self._schedule_again()
 
     def _go_on(self, reader: Reader, granted: int, changed: dict[Reader, None]) -> None:
         self._end_suspension(reader)

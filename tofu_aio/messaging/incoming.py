@@ -46,6 +46,7 @@ class IncomingRequests:
     __slots__ = (
         "_connection",
         "_mailbox",
+        "_room",
         "_scopes",
         "_streams",
         "_taken_back",
@@ -60,6 +61,7 @@ class IncomingRequests:
         self.parts: dict[int, Join | None] = {}
         self.exchanges: dict[int, Exchange] = {}
         self.dropped = 0
+        self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         self._streams = False  # the application was given parts
         # Of requests that the application has. It may ask about one at any time, or never.
@@ -71,6 +73,9 @@ class IncomingRequests:
         taken_back: dict[int, Message] = {}
         supports = self._connection.peer_supports
         for message in batch:
+            if self._connection.end is not None:
+                message.release()  # it broke a rule a moment ago
+                continue
             message_id = message.message_id
             exchange = self.exchanges.get(message_id)
             if message._proto & OP_CODE_MASK != _REQUEST:
@@ -130,7 +135,7 @@ class IncomingRequests:
         """The peer sends no more; and maybe hears nothing any more, so that no answer is wanted."""
         for join in self.parts.values():
             if join is not None:
-                join.drop()
+                self._drop(join)
         self.parts.clear()
         exchanges = list(self.exchanges.values())
         self.exchanges.clear()
@@ -148,6 +153,12 @@ class IncomingRequests:
         if length is None:
             self._streams = True
             return [first]
+        if len(self.parts) >= OPEN_REQUESTS:
+            first.release()
+            self._connection.hang_up(
+                NotAllowed(f"the peer has {OPEN_REQUESTS} requests in parts under way already")
+            )
+            return []
         join = Join(self._connection.joining, f"request {first.message_id}", keep=True)
         self.parts[first.message_id] = join
         error = join.announced(length)
@@ -169,14 +180,20 @@ class IncomingRequests:
             part.release()
             return []
         if last and part.status is not Status.SUCCESS:
-            join.drop()  # it was not sent to its end
+            self._drop(join)  # it was not sent to its end
             part.release()
             return []
-        error = join.add(part)
+        before = join.taken
+        error = join.add(part, self._room - before)
         if error is not None:
+            self._room -= before
             self._refuse(message_id, error, last=last)
             return []
-        return [join.whole(part)] if last else []
+        if not last:
+            self._room += join.taken - before
+            return []
+        self._room -= before
+        return [join.whole(part)]
 
     def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
         """Tell the caller that this request cannot be received; the channel goes on."""
@@ -187,13 +204,17 @@ class IncomingRequests:
         if not last:
             self._throw_away(message_id)
 
+    def _drop(self, join: Join) -> None:
+        self._room -= join.taken
+        join.drop()
+
     def _throw_away(self, message_id: int) -> None:
-        """Nobody wants the other parts of a request."""
+        """Nobody wants the other parts of a request, which may never come."""
         self.parts[message_id] = None
         if len(self.parts) > OPEN_REQUESTS:
-            self._connection.hang_up(
-                NotAllowed(f"the peer has more than {OPEN_REQUESTS} requests in parts under way")
-            )
+            oldest = next((key for key, join in self.parts.items() if join is None), None)
+            if oldest is not None:
+                del self.parts[oldest]
 
     # --- requests that are taken back -----------------------------------------------------
 

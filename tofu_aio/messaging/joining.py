@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from io import BytesIO
 from typing import Final
@@ -15,11 +16,15 @@ from ..protocol.errors import (
 )
 from ..protocol.message import Message
 from ..protocol.op_code import MORE_BIT
-from ..protocol.pool import Permit, Pool
+from ..protocol.pool import Account, Permit, Pool
 from ..protocol.text_headers import WHOLE, TextHeaders
 
 _OVERHEAD: Final = 1024
 """Bytes that count for a body beside its own: empty parts are not free."""
+
+
+# In the encoded form, as in agreements.py: as pairs they would take many times the memory.
+_WHOLE: Final = re.compile(rb"(?:\A|(?<=\r\n))%s:([0-9]{1,19}+)\r\n" % WHOLE.encode())
 
 
 class JoiningRoom:
@@ -31,16 +36,18 @@ class JoiningRoom:
     Args:
         bound: bytes of all bodies.
         max_body: bytes of one.
+        share: the part of what others leave that the unfinished requests of one peer may take.
 
     Attributes:
-        bound, max_body: as given.
+        bound, max_body, share: as given.
     """
 
-    __slots__ = ("_returned", "_taken", "bound", "max_body")
+    __slots__ = ("_returned", "_taken", "bound", "max_body", "share")
 
-    def __init__(self, bound: int, max_body: int) -> None:
+    def __init__(self, bound: int, max_body: int, share: float = 1.0) -> None:
         self.bound = bound
         self.max_body = max_body
+        self.share = share
         self._taken = 0
         self._returned: deque[int] = deque()  # its ``append`` and ``popleft`` are atomic
 
@@ -52,9 +59,15 @@ class JoiningRoom:
             self._taken -= returned.popleft()
         return self._taken
 
-    def take(self, nbytes: int) -> bool:
-        """Take so many bytes, if there are as many. In the loop's thread."""
-        if self.used + nbytes > self.bound:
+    def take(self, nbytes: int, own: int = 0) -> bool:
+        """Take so many bytes, if there are as many. In the loop's thread.
+
+        Args:
+            nbytes: how many.
+            own: how many the peer's unfinished requests have already; 0 if it has no share to keep.
+        """
+        free = self.bound - self.used
+        if nbytes > free or (own and own + nbytes > (free + own) * self.share):
             return False
         self._taken += nbytes
         return True
@@ -76,9 +89,12 @@ class Join:
         what: the request or the response, in words.
         keep: whether the whole message holds its memory until it is released. A response does not:
             whoever asked for it has made room.
+
+    Attributes:
+        taken: bytes of the room.
     """
 
-    __slots__ = ("_body", "_headers", "_keep", "_room", "_taken", "_what")
+    __slots__ = ("_body", "_headers", "_keep", "_room", "_what", "taken")
 
     def __init__(self, room: JoiningRoom, what: str, *, keep: bool) -> None:
         self._room = room
@@ -86,26 +102,31 @@ class Join:
         self._keep = keep
         self._body = BytesIO()
         self._headers = b""
-        self._taken = 0  # of the room
+        self.taken = 0  # of the room
 
     @property
     def length(self) -> int:
         """Bytes that have come so far."""
         return self._body.tell() + len(self._headers)
 
-    def add(self, part: Message) -> TofuError | None:
-        """Take a part; or say why the whole can never be. Then nothing is kept."""
+    def add(self, part: Message, others: int = 0) -> TofuError | None:
+        """Take a part; or say why the whole can never be. Then nothing is kept.
+
+        Args:
+            part: the next one.
+            others: bytes of the room that other unfinished requests of the peer have.
+        """
         if part.more or not self._keep:
             part.release()
         headers = _headers_of(part)
-        nbytes = (0 if self._taken else _OVERHEAD) + len(headers) + len(part.body)
+        nbytes = (0 if self.taken else _OVERHEAD) + len(headers) + len(part.body)
         room, length = self._room, self._body.tell() + len(part.body)
         error: TofuError | None = None
         if length > room.max_body:
             error = self._too_long(length)
         elif len(self._headers) + len(headers) > MAX_PART:
             error = InvalidHeadersLen(f"{self._what} has headers of more than {MAX_PART} bytes")
-        elif not room.take(nbytes):
+        elif not room.take(nbytes, others + self.taken if others else 0):
             error = AllocationFailed(
                 f"{self._what} does not fit beside other long bodies: the engine puts together "
                 f"{room.bound} bytes at a time (joining_bytes), and {room.used} are taken. Try "
@@ -115,7 +136,7 @@ class Join:
             part.release()
             self.drop()
             return error
-        self._taken += nbytes
+        self.taken += nbytes
         self._headers += headers
         self._body.write(part.body)
         return None
@@ -133,17 +154,17 @@ class Join:
         if permit is None:  # nothing is counted
             self.drop()
             return last
-        if permit.worth > 1:  # it is in the pool, for as much as its permits are worth
-            covered = min(self._taken, permit.worth * permit.pool.unit)
+        if not isinstance(permit, Account):  # not the reserve: in the pool, as far as that goes
+            covered = min(self.taken, permit.worth * permit.pool.unit)
             self._room.give_back(covered)
-            self._taken -= covered
-        last._permit = _Joined(self._room, self._taken, permit)
+            self.taken -= covered
+        last._permit = _Joined(self._room, self.taken, permit)
         return last
 
     def drop(self) -> None:
         """Give everything back."""
-        self._room.give_back(self._taken)
-        self._taken = 0
+        self._room.give_back(self.taken)
+        self.taken = 0
 
     def _too_long(self, length: int) -> TofuError:
         return InvalidBodyLen(
@@ -180,15 +201,10 @@ class _Joined:
 
 def whole_length(part: Message) -> int | None:
     """How long the whole request is of which this is the first part, if it is to be joined."""
-    if WHOLE not in part.headers:
-        return None
-    value = part.headers[WHOLE]
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else None
+    found = _WHOLE.search(part.headers.encode())
+    return int(found[1]) if found is not None else None
 
 
 def _headers_of(part: Message) -> bytes:
-    """A part's headers, but for what is between the engines."""
-    if not part.headers.pairs:
-        return b""
-    pairs = [(name, value) for name, value in part.headers.pairs if name != WHOLE]
-    return TextHeaders(pairs).encode()
+    """A part's headers, encoded as they came, but for what is between the engines."""
+    return _WHOLE.sub(b"", part.headers.encode())

@@ -41,11 +41,13 @@ async def send_in_parts(
     *,
     status: Status,
     wanted: Callable[[], bool],
+    announce: bytes = b"",
 ) -> None:
     """Send a long body as parts of one request or response.
 
-    It ends early when it is not ``wanted`` any more. Then, and when it is cancelled, the last part
-    says so, and the peer throws away what came before.
+    ``announce`` are headers of the engine's own, on the first part, or on an empty one before it
+    if there is no room for them. It ends early when it is not ``wanted`` any more. Then, and when
+    it is cancelled, the last part says so, and the peer throws away what came before.
     """
     torn = False
     try:
@@ -56,6 +58,10 @@ async def send_in_parts(
                 await connection.room()
             if not wanted():
                 return
+            if len(announce) + len(headers) > MAX_PART:
+                connection.put(proto | MORE_BIT, message_id, announce)
+                torn, announce = True, b""
+            headers, announce = announce + headers, b""
             if last:
                 connection.put(proto, message_id, headers, piece, status)
             else:

@@ -133,9 +133,9 @@ class PostedChannel:
         self._tell(notices)
 
     @property
-    def waits(self) -> bool:
-        """Whether somebody waits for the group's next message."""
-        return self._mailbox.waits
+    def waits(self) -> int:
+        """One message may be kept by who waits for the group's next one."""
+        return int(self._mailbox.waits)
 
     def suspended(self) -> None:
         """The pool has told the mailbox already."""

@@ -415,7 +415,7 @@ class Decoder:
                     permit = None
                 else:
                     held, spent = account.held, quota - left
-                    permit = self._take(pays, budget - spent)
+                    permit = self._take(pays, budget - spent, apart=pays > stop - at)
                     if permit is None:
                         break
                     budget -= account.held - held
@@ -472,12 +472,12 @@ class Decoder:
             and message.message_id in self.exempt.parts
         )
 
-    def _take(self, length: int, budget: int) -> Permit | None:
+    def _take(self, length: int, budget: int, *, apart: bool = False) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
         account = self.account
         assert account is not None
         price = account.pool.price(length)
-        permit = account.take(price, budget)
+        permit = account.take(price, budget, apart=apart)
         if permit is None:
             self.needs = price
         return permit

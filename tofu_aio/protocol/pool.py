@@ -209,8 +209,9 @@ class Account:
     application that keeps the last message of each channel keeps nothing of it.
 
     A loop ``async for message in channel`` keeps the last message until it has the next one. So
-    that it always gets that, what it keeps may be *lent*, which frees the reserve: once, while it
-    waits, so that one message on the reserve is in the engine's hands, and another in its own.
+    that it always gets that, what it keeps may be *lent*, which frees the reserve: once for each
+    such loop, while it waits, so that one message on the reserve is in the engine's hands, and the
+    others are in the application's.
 
     Args:
         pool: where the permits come from.
@@ -218,26 +219,30 @@ class Account:
     Attributes:
         pool: as given.
         reserved: whether the reserve is in use.
-        lent: whether a message was lent to the application.
         taken: an entry for each message that takes just one permit, or the reserve: those for the
             reserve and for what was lent come before all others. ``release`` takes them from the
             end, with ``pop``, which is atomic.
         bundled: an entry for each permit of the long messages in the pool.
     """
 
-    __slots__ = ("bundled", "lent", "pool", "reserved", "taken")
+    __slots__ = ("bundled", "pool", "reserved", "taken")
 
     worth = 1
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.reserved = self.lent = False
+        self.reserved = False
         self.taken = self.bundled = _NONE  # lists of its own once something is taken
 
     @property
     def held(self) -> int:
         """How many permits of the pool its messages hold."""
-        return len(self.taken) - self.reserved - self.lent + len(self.bundled)
+        return self.taken.count(_PERMIT) + len(self.bundled)
+
+    @property
+    def lent(self) -> int:
+        """How many messages were lent to the application."""
+        return self.taken.count(_LENT)
 
     @property
     def worth_of_all(self) -> int:
@@ -260,6 +265,8 @@ class Account:
         Then it is its own messages that it waits for, and nobody else should wait for it.
         """
         held = self.held
+        if not held:
+            return False
         free = max(len(self.pool.free), price)
         return held + price > max(int((free + held) * self.pool.share), 1)
 
@@ -281,8 +288,12 @@ class Account:
             taken = self.taken
         taken.extend((_PERMIT,) * count)
 
-    def take(self, price: int, budget: int) -> Permit | None:
-        """The reserve, if it is free, or else so many permits at once; None if they are not."""
+    def take(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
+        """The reserve, if it is free, or else so many permits at once; None if they are not.
+
+        The reserve, and a single permit, are the account itself, unless a permit is to be ``apart``
+        from the reserve, so that one can tell them from each other.
+        """
         if not self.reserved:
             self._use_reserve()
             return self
@@ -296,7 +307,7 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        if price == 1:
+        if price == 1 and not apart:
             self.charge(1)
             return self
         if self.bundled is _NONE:
@@ -315,30 +326,25 @@ class Account:
                 pool._on_release()
             return
         pool.reserves.pop()
-        if kind == _LENT:
-            self.lent = False
-        else:
+        if kind == _RESERVE:
             self.reserved = False
         if pool.suspended:
             pool.restored.append(self)
             pool._on_release()
 
-    def lend(self) -> bool:
-        """Free the reserve for the message that the application waits for; once. Whether it did."""
-        if self.lent or not self.reserved:
-            return False
-        self.lent = True
+    def lend(self, most: int) -> None:
+        """Free the reserve for a message that the application waits for, so often at most."""
+        if not self.reserved or self.lent >= most:
+            return
         self.pool.reserves.append(None)
         self.taken.insert(0, _LENT)
         try:
             self.taken.remove(_RESERVE)
         except ValueError:  # another thread was faster, and has freed it
             self.taken.remove(_LENT)
-            self.lent = False
         else:
             self.reserved = False
         self.pool.reserves.pop()
-        return True
 
     def _use_reserve(self) -> None:
         taken = self.taken
