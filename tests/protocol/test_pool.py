@@ -128,7 +128,7 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
     """So while nothing else is alive the reserve is free."""
     pool = Pool(4, lambda: None)
     account = using_its_reserve(pool)
-    assert account.lend()
+    account.lend(1)
     assert account.take(1, 0) is account
     long = account.take(3, 4)
     assert long is not None
@@ -145,7 +145,19 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
         account.release()
         long.release()
     assert (pool.out, account.worth_of_all, list(pool.reserves)) == (0, 0, [])
-    assert (account.reserved, account.lent) == (False, False)
+    assert (account.reserved, account.lent) == (False, 0)
+
+
+def test_a_permit_may_be_kept_apart_so_that_it_is_not_taken_for_the_reserve() -> None:
+    pool = Pool(4, lambda: None)
+    account = Account(pool)
+    assert account.take(1, 4, apart=True) is account, "the reserve is the account itself"
+    permit = account.take(1, 4, apart=True)
+    assert permit is not None
+    assert permit is not account
+    assert (permit.worth, account.held, len(account.taken), pool.out) == (1, 1, 1, 1)
+    permit.release()
+    assert (account.held, pool.out, account.reserved) == (0, 0, True)
 
 
 def test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_first() -> None:
@@ -238,64 +250,61 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
 
 
 @pytest.mark.parametrize("price", [1, 4])
-def test_what_is_lent_frees_the_reserve_for_one_message_more(price: int) -> None:
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_what_is_lent_frees_the_reserve_for_one_message_more(price: int, most: int) -> None:
     pool = Pool(4, lambda: None, unit=100)
     pool.free.clear()
     account = using_its_reserve(pool)
-    assert account.lend()
-    assert (account.reserved, account.lent, account.held, len(pool.reserves)) == (False, True, 0, 1)
-    assert account.take(price, 0) is account
-    assert (account.reserved, account.held, len(pool.reserves)) == (True, 0, 2)
-    assert not account.lend(), "but for one"
+    for lent in range(1, most + 1):
+        account.lend(most)
+        assert (account.reserved, account.lent, len(pool.reserves)) == (False, lent, lent)
+        assert account.take(price, 0) is account
+        assert (account.reserved, account.held, len(pool.reserves)) == (True, 0, lent + 1)
+    account.lend(most)
+    assert (account.reserved, account.lent) == (True, most), "but for so many"
     assert account.take(1, 0) is None
 
 
 def test_there_is_nothing_to_lend_while_the_reserve_is_free() -> None:
     pool = Pool(4, lambda: None)
     account = Account(pool)
-    assert not account.lend()
-    assert (account.lent, account.taken, len(pool.reserves)) == (False, [], 0)
+    account.lend(1)
+    assert (account.lent, account.taken, len(pool.reserves)) == (0, [], 0)
 
 
 def test_permits_come_back_first_then_what_was_lent_and_the_reserve_last() -> None:
     pool = Pool(2, lambda: None)
     account = using_its_reserve(pool)
-    assert account.lend()
+    account.lend(1)
     for _ in range(3):
         assert account.take(1, 2) is account
     left = []
     while account.taken:
         account.release()
         left.append((account.held, account.lent, account.reserved, len(pool.reserves)))
-    assert left == [
-        (1, True, True, 2),
-        (0, True, True, 2),
-        (0, False, True, 1),
-        (0, False, False, 0),
-    ]
-    assert account.lend() is False
+    assert left == [(1, 1, True, 2), (0, 1, True, 2), (0, 0, True, 1), (0, 0, False, 0)]
 
 
 def test_it_may_be_lent_again_once_it_has_come_back() -> None:
     pool = Pool(1, lambda: None)
     account = using_its_reserve(pool)
     for _ in range(3):
-        assert account.lend()
+        account.lend(1)
         assert account.take(1, 0) is account
         account.release()
-        assert (account.lent, account.reserved) == (False, True)
+        assert (account.lent, account.reserved) == (0, True)
 
 
 def test_that_it_has_come_back_is_told_to_those_who_wait() -> None:
     """The channel may lend again, so it looks whether it may go on."""
-    told: list[bool] = []
+    told: list[int] = []
     pool = Pool(1, lambda: told.append(account.lent))
     account = using_its_reserve(pool)
-    assert account.lend()
+    account.lend(1)
     assert account.take(1, 0) is account
     Waiter(pool)
     account.release()
-    assert (told, list(pool.restored)) == ([False], [account])
+    assert (told, list(pool.restored)) == ([0], [account])
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -307,11 +316,11 @@ def test_the_reserve_may_come_back_by_another_thread_while_it_is_freed(others: i
     def lend() -> None:
         for _ in range(others):
             assert account.take(1, 4) is account
-        account.lend()
+        account.lend(1)
 
     account.taken = Interrupted(account.taken, lend)
     account.release()
-    assert (account.lent, account.reserved, account.taken) == (False, False, [_PERMIT] * others)
+    assert (account.lent, account.reserved, account.taken) == (0, False, [_PERMIT] * others)
     assert (pool.out, len(pool.reserves)) == (others, 0)
 
 
@@ -355,7 +364,7 @@ def test_messages_may_be_released_between_the_steps_of_lending(
     account.taken = Slow(account.taken, release)
     if step == "remove":
         monkeypatch.setattr(Slow, "insert", list.insert)
-    account.lend()
+    account.lend(1)
     left = alive - released
     assert len(account.taken) == left
     assert len(pool.reserves) == account.reserved + account.lent == (left > 0)
@@ -412,7 +421,7 @@ def play(pool: Pool, script: list[tuple[str, int, int]]) -> Iterator[list[Held]]
             pool.waiters.clear()
             pool.suspended.clear()
         elif what == "lend":
-            account.lend()
+            account.lend(number % 3)
         yield alive
     while alive:
         alive.pop().permit.release()
@@ -497,7 +506,7 @@ def test_eight_threads_release_what_one_takes_and_all_of_it_comes_back(seed: int
     taken = 0
     while taken < 2000:
         account = choose.choice(accounts)
-        account.lend()
+        account.lend(choose.randrange(3))
         if choose.random() < 0.3:
             held = [each.permit for each in chunk(account, choose.randrange(1, 6))]
         else:
@@ -513,7 +522,7 @@ def test_eight_threads_release_what_one_takes_and_all_of_it_comes_back(seed: int
     for thread in threads:
         thread.join()
     assert (pool.out, len(pool.free), list(pool.reserves)) == (0, 32, [])
-    assert [(each.taken, each.reserved, each.lent) for each in accounts] == [([], False, False)] * 3
+    assert [(each.taken, each.reserved, each.lent) for each in accounts] == [([], False, 0)] * 3
     assert told
 
 
@@ -544,14 +553,17 @@ def test_who_holds_no_permit_may_take_one_whatever_its_share() -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5])
-def test_a_long_message_beyond_the_share_takes_the_reserve_or_nothing(share: float) -> None:
-    """However much is free: permits beyond its share are not its own to take."""
+def test_a_long_message_beyond_the_share_takes_the_reserve_or_waits_its_turn(share: float) -> None:
+    """However much is free: at its turn it may have it, as long as that is all that it has."""
     pool = Pool(10, lambda: None, unit=100, share=share)
     account = Account(pool)
     assert account.take(10, account.budget()) is account
     assert account.take(10, account.budget()) is None
-    assert account.over_share(10), "its own message is in the way, and nobody else's"
-    assert pool.out == 0
+    assert not account.over_share(10)
+    long = account.take(9, 9)
+    assert long is not None
+    assert account.over_share(1), "it waits for its own, and nobody should wait for it"
+    long.release()
     account.release()
     assert account.take(10, account.budget()) is account
 
