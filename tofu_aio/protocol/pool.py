@@ -265,8 +265,8 @@ class Account:
         Then it is its own messages that it waits for, and nobody else should wait for it.
         """
         held = self.held
-        if not held:
-            return False
+        if not held:  # it keeps its turn, unless the pool could never give it so much
+            return price > max(int(self.pool.size * self.pool.share), 1)
         free = max(len(self.pool.free), price)
         return held + price > max(int((free + held) * self.pool.share), 1)
 
