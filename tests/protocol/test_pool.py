@@ -553,19 +553,25 @@ def test_who_holds_no_permit_may_take_one_whatever_its_share() -> None:
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5])
-def test_a_long_message_beyond_the_share_takes_the_reserve_or_waits_its_turn(share: float) -> None:
-    """However much is free: at its turn it may have it, as long as that is all that it has."""
+def test_a_long_message_beyond_the_share_takes_the_reserve_or_nothing(share: float) -> None:
+    """However much is free: permits beyond its share are not its own to take."""
     pool = Pool(10, lambda: None, unit=100, share=share)
     account = Account(pool)
     assert account.take(10, account.budget()) is account
     assert account.take(10, account.budget()) is None
-    assert not account.over_share(10)
-    long = account.take(9, 9)
-    assert long is not None
-    assert account.over_share(1), "it waits for its own, and nobody should wait for it"
-    long.release()
+    assert account.over_share(10), "its own message is in the way, and nobody else's"
+    assert pool.out == 0
     account.release()
     assert account.take(10, account.budget()) is account
+
+
+def test_who_holds_no_permit_keeps_its_turn_for_as_many_as_its_share_of_an_empty_pool() -> None:
+    """Though others leave fewer now."""
+    pool = Pool(10, lambda: None, unit=100, share=0.5)
+    account = using_its_reserve(pool)
+    pool.free.clear()
+    assert not account.over_share(5)
+    assert account.over_share(6)
 
 
 def test_who_could_take_it_if_it_were_free_waits_for_others() -> None:
