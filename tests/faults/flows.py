@@ -173,21 +173,6 @@ async def exchange_back_at_once(channel: tofu.Channel, story: Story, _: object) 
     await listen_only(channel, story, _)
 
 
-async def leave_an_exchange(channel: tofu.Channel, story: Story, _: object) -> None:
-    async with channel.stream() as exchange:
-        await exchange.send(b"a")
-    await listen_only(channel, story, _)
-
-
-async def be_left(channel: tofu.Channel, story: Story, _: object) -> None:
-    async with channel.stream(await channel.receive()) as exchange:
-        try:
-            await listen_to(exchange, story)
-        except tofu.ExchangeFailed:
-            story.append("left")
-    await listen_only(channel, story, _)
-
-
 async def reject(channel: tofu.Channel, story: Story, _: object) -> None:
     await channel.reject("not today")
 
@@ -348,7 +333,8 @@ STREAMS: Final = [
         _heard("a", "b", "c"),
         crossing=(Waits(BACK, 1, 2),),
     ),
-    Flow("exchange left", leave_an_exchange, be_left, _heard(), _heard("a", "left")),
+    # Leaving an exchange takes back what nobody has received, so what is heard of it depends on what
+    # arrives in one piece: tests/messaging/test_taken_back.py has it.
 ]
 
 CROWDED: Final = [

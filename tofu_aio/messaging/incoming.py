@@ -47,6 +47,7 @@ class IncomingRequests:
         "_connection",
         "_mailbox",
         "_room",
+        "_too_many",
         "_scopes",
         "_streams",
         "_taken_back",
@@ -61,6 +62,7 @@ class IncomingRequests:
         self.parts: dict[int, Join | None] = {}
         self.exchanges: dict[int, Exchange] = {}
         self.dropped = 0
+        self._too_many = False  # requests in parts: what the peer sends after that is nothing
         self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         self._streams = False  # the application was given parts
@@ -73,8 +75,8 @@ class IncomingRequests:
         taken_back: dict[int, Message] = {}
         supports = self._connection.peer_supports
         for message in batch:
-            if self._connection.end is not None:
-                message.release()  # it broke a rule a moment ago
+            if self._too_many:
+                message.release()
                 continue
             message_id = message.message_id
             exchange = self.exchanges.get(message_id)
@@ -154,6 +156,7 @@ class IncomingRequests:
             self._streams = True
             return [first]
         if len(self.parts) >= OPEN_REQUESTS:
+            self._too_many = True
             first.release()
             self._connection.hang_up(
                 NotAllowed(f"the peer has {OPEN_REQUESTS} requests in parts under way already")
