@@ -333,7 +333,7 @@ STREAMS: Final = [
         _heard("a", "b", "c"),
         crossing=(Waits(BACK, 1, 2),),
     ),
-    # Leaving an exchange takes back what nobody has received, so what is heard of it depends on what
+    # Leaving an exchange takes back what nobody has received, so what is heard depends on what
     # arrives in one piece: tests/messaging/test_taken_back.py has it.
 ]
 
