@@ -370,6 +370,16 @@ BREACHES = [
     Breach(
         5,
         Mutation(
+            "who has its share stays in the queue, in others' way",
+            "            if reader.over_its_share:\n                pool.waiters",
+            "            if False:\n                pool.waiters",
+        ),
+        "messaging/test_flow.py::"
+        "test_who_would_be_over_its_share_by_the_time_of_its_turn_is_in_nobody_s_way",
+    ),
+    Breach(
+        5,
+        Mutation(
             "who had its share is never looked at again",
             "range(min(len(parked), _FEW))",
             "range(0)",

@@ -448,6 +448,25 @@ async def test_who_has_its_share_when_its_turn_comes_is_in_nobody_s_way() -> Non
     assert not bench.gate.pool.parked
 
 
+async def test_who_would_be_over_its_share_by_the_time_of_its_turn_is_in_nobody_s_way() -> None:
+    """Those before it took so much that it now waits for its own messages, not for theirs."""
+    bench = Bench(20, channel_share=0.5)
+    greedy = bench.reader("g", 2)
+    greedy.feed()
+    bench.drain()
+    bench.reader("w", 1).feed()
+    bench.give_back(18)
+    for name, price in (("a", 8), ("b", 5)):
+        bench.reader(name, 1, price).feed()
+    greedy.wants, greedy.price = 1, 5
+    greedy.feed()
+    bench.reader("s", 1).feed()
+    assert greedy in bench.gate.pool.waiters, "there would be enough for it"
+    await turns(5)
+    assert bench.takes == ["g", "g", "w", "a", "b", "s"]
+    assert list(bench.gate.pool.parked) == [greedy]
+
+
 def queued(bench: Bench) -> tuple[Greedy, Greedy, Greedy]:
     """One holds three permits of four, one needs four, and behind it one needs one."""
     readers = bench.reader("h", 3), bench.reader("l", 1, price=4), bench.reader("s", 1)

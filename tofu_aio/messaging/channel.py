@@ -75,8 +75,9 @@ class Channel(ObjectStream[Message]):
     One that ``listener.receive_hello`` brings begins with a decision: ``accept`` or ``reject``.
 
     Messages arrive by iterating, or by ``receive``; responses to ``request`` go to their
-    requests. Reading from the peer stops while the engine's pool is exhausted, and the peer
-    feels it, so messages should be released, or dropped, soon.
+    requests. The channel is not read while there is no room for what comes, neither on its reserve
+    nor in its share of the engine's pool, and the peer feels it. So messages should be released, or
+    dropped, soon.
 
     An anyio ``ObjectStream``: once the peer said Bye, receiving raises ``EndOfStream``; once it
     was lost, ``BrokenResourceError``; after closing on this side, ``ClosedResourceError``. All
@@ -398,7 +399,7 @@ class Channel(ObjectStream[Message]):
         """Whether anybody waits for the answer."""
         incoming = self._heard()
         if more:
-            return not incoming.is_taken_back(request.message_id)
+            return self._is_awaited(request.message_id)
         if incoming.answered(request.message_id):
             return True
         request._proto = _ANSWERED
@@ -585,9 +586,7 @@ class Channel(ObjectStream[Message]):
         tells this only if it runs this library. Each channel knows the last 1,024 requests that
         were taken back and not answered.
         """
-        incoming = self._incoming
-        taken_back = incoming is not None and incoming.is_taken_back(request.message_id)
-        return taken_back or self._deaf()
+        return not self._is_awaited(request.message_id) or self._deaf()
 
     def _deaf(self) -> bool:
         """Whether the peer takes no answer any more."""

@@ -44,9 +44,10 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     dropped and counted, as late responses are; to a peer that has said all that it had to say
     before, nothing is told.
 
-    A received part holds a permit of the engine's pool like any message, whether it was received
-    from here already or waits to be. One that nobody receives holds up, in the end, every channel
-    of the engine: receive what comes, in a task of its own where sending takes long, or leave.
+    A received part holds a permit of the engine's pool, or its channel's reserve, like any message,
+    whether it was received from here already or waits to be. Parts that nobody receives hold up, in
+    the end, all that comes on their channel: receive what comes, in a task of its own where sending
+    takes long, or leave.
 
     An async context manager: leaving it closes the exchange, never the channel.
 

@@ -186,17 +186,13 @@ class IncomingRequests:
             self._drop(join)  # it was not sent to its end
             part.release()
             return []
-        before = join.taken
-        error = join.add(part, self._room - before)
+        others = self._room - join.taken
+        error = join.add(part, others)  # which drops it, if there is one
+        self._room = others if last else others + join.taken
         if error is not None:
-            self._room -= before
             self._refuse(message_id, error, last=last)
             return []
-        if not last:
-            self._room += join.taken - before
-            return []
-        self._room -= before
-        return [join.whole(part)]
+        return [join.whole(part)] if last else []
 
     def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
         """Tell the caller that this request cannot be received; the channel goes on."""
@@ -239,7 +235,7 @@ class IncomingRequests:
             if exchange is not None:
                 exchange.taken_back(failed(notice))
             if join is not None:
-                join.drop()
+                self._drop(join)
             elif message_id not in unknown:
                 self._taken_back[message_id] = None
                 if len(self._taken_back) > TAKEN_BACK:

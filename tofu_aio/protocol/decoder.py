@@ -170,8 +170,8 @@ class Decoder:
         account: what the channel holds of the pool; None where nothing is taken.
         arriving: a message that is not whole yet, if one is under way.
         exempt: which regular messages take no permit; None where all take one.
-        special: whether a message was made, since somebody last set this to False, that
-            ``exempt`` has a word on: a response, a part, or a request with a status.
+        special: whether a message was made, since somebody last set this to False, that is to be
+            sorted: a response, or a request with more to follow.
         needs: how many permits it waits for; 0 unless it is starved.
         awaited_id: the id that the answer to our Hello or Bye must carry; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must carry; 0 before one.
@@ -356,7 +356,7 @@ class Decoder:
         budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
         if account is not None:
             pool, held = account.pool, len(account.taken) + len(account.bundled)
-            if (len(pool.free) + held) * pool.share > held + portion and not pool.waiters:
+            if (len(pool.free) + held) * pool.share >= held + portion + 1 and not pool.waiters:
                 budget = portion + 1  # or more, as account.budget() would say, without the call
             else:
                 budget = account.budget()
@@ -504,7 +504,7 @@ class Decoder:
         assert isinstance(verdict, State)
         self.state = verdict
         self.offset += arriving.nbytes
-        if self.exempt is not None and (message.status or message._proto not in _PLAIN):
+        if self.exempt is not None and message._proto not in _PLAIN:
             self.special = True
         batch.append(message)
 

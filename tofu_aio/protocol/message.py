@@ -45,10 +45,11 @@ among what comes from an engine, and takes a HELLO_RESPONSE of an application fo
 class Message:
     """One message, to be sent or as it was received.
 
-    A received message holds one permit of the engine's pool until it is released: by ``release``,
-    by leaving a ``with`` block, by being sent on, or by being garbage-collected. Reading of its
-    channel may wait for that permit, so a message should not be kept longer than it is needed.
-    A copy or a pickle of it holds none.
+    A received message holds permits of the engine's pool, or its channel's reserve, until it is
+    released: by ``release``, by leaving a ``with`` block, by being sent on, or by being
+    garbage-collected. Reading of its channel may wait for that, so a message should not be kept
+    longer than it is needed. The response to a ``request`` holds nothing, and neither does a copy
+    or a pickle.
 
     Args:
         op_code: what the message does.

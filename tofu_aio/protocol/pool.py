@@ -129,7 +129,7 @@ class Pool:
         waiters: those of them that wait for permits, the longest first. Nobody may take one past
             them.
         parked: those that wait until they hold less than their share; in nobody's way.
-        reserves: an entry for each channel whose reserve is in use.
+        reserves: an entry for each reserve in use, and for each message that was lent.
         restored: accounts whose reserve, or what was lent, came back while somebody waited.
 
     Raises:
