@@ -152,9 +152,12 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def memory(session: nox.Session) -> None:
-    """What a flood, a greedy channel and 10,000 idle ones take: ``nox -s memory -- flood``."""
+    """What a flood, a greedy channel, 10,000 idle ones and natural programs take.
+
+    One of them: ``nox -s memory -- flood``.
+    """
     session.install(".[bench]")
-    for benchmark in session.posargs or ["flood", "fairness", "idle"]:
+    for benchmark in session.posargs or ["flood", "fairness", "idle", "bound"]:
         session.run("python", "-m", f"tests.benchmarks.{benchmark}")
 
 

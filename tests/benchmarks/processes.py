@@ -101,6 +101,13 @@ def resident(process: subprocess.Popen[str]) -> float | None:
     return size / MIB if size else None  # a zombie has none
 
 
+def peak(process: subprocess.Popen[str]) -> float:
+    """MiB of memory that it has had in RAM at the most; Linux tells, nobody else does."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
 def end(processes: Iterable[subprocess.Popen[str]]) -> None:
     """Let none of them live on."""
     ending = list(processes)
