@@ -32,7 +32,7 @@ def names(channel: tofu.Channel) -> list[str]:
 
 async def decide(channel: tofu.Channel) -> None:
     if "alice@example.org" not in names(channel):
-        raise tofu.NotAllowed(f"not on the list: {', '.join(names(channel))}")
+        raise tofu.Rejected(f"not on the list: {', '.join(names(channel))}")
 
 
 async def greet(channel: tofu.Channel) -> None:

@@ -1,19 +1,23 @@
 """A server that looks at each Hello before it accepts: python reject.py."""
 
 import asyncio
+import hmac
 
 import tofu_aio as tofu
 
-PASSWORDS = {"alice": "wonderland"}
+TOKENS = {"alice": "71c480df93d6ae2f"}  # made at random; what people choose needs a slow hash
 
 
 async def decide(channel: tofu.Channel) -> None:
-    """Return to accept; what is raised is what the client is told."""
+    """Return to accept; what a Rejected says, the client is told."""
     hello = channel.hello.headers
     if "User" not in hello:
-        raise tofu.InvalidMessage("the Hello names no user")
-    if PASSWORDS.get(hello["User"]) != hello.get("Password"):
-        raise tofu.NotAllowed(f"wrong password for {hello['User']}")
+        raise tofu.Rejected("the Hello names no user", tofu.Status.INVALID_MESSAGE)
+    expected = TOKENS.get(hello["User"], "")
+    given = hello.get("Token", "").encode(errors="surrogateescape")
+    # In the same time whatever is given, and with the same answer to one whom nobody knows.
+    if not hmac.compare_digest(given, expected.encode()) or not expected:
+        raise tofu.Rejected("no such user, or another token")
 
 
 async def greet(channel: tofu.Channel) -> None:
@@ -38,8 +42,8 @@ async def main() -> None:
     async with tofu.Engine() as engine, engine.create_group() as group:
         listener = await group.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(listener.serve(greet, decide=decide))
-        await knock(listener.address, {"User": "alice", "Password": "wonderland"})
-        await knock(listener.address, {"User": "alice", "Password": "1234"})
+        await knock(listener.address, {"User": "alice", "Token": "71c480df93d6ae2f"})
+        await knock(listener.address, {"User": "alice", "Token": "1234"})
         await knock(listener.address, {})
         await listener.aclose()
         await serving

@@ -119,7 +119,7 @@ no handshake without a certificate
     "reject.py": (
         """\
 hello, alice
-not_allowed: wrong password for alice
+not_allowed: no such user, or another token
 invalid_message: the Hello names no user
 """,
         "in order",

@@ -17,7 +17,6 @@ import statistics
 import struct
 import sys
 import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 import tofu_aio as tofu
 from tests.benchmarks import processes
 from tests.benchmarks.processes import FOLDER
+from tofu_aio.protocol.pool import Reader, Waiters
 
 WORK = 0.01
 """Seconds for which the server holds a message: a pool of 64 serves 6,400 a second at the most."""
@@ -33,11 +33,22 @@ COUNTS = struct.Struct(">QQ")
 
 ORDERS = ("first come, first served", "last come, first served")
 
+KEPT = 2
+"""Messages of each channel that the server keeps: one on the channel's reserve, and one that was
+lent while the channel waits. What comes after them has nothing but its turn at the pool."""
 
-class LastComeFirstServed(deque[Any]):
-    """The waiters of a pool, wrongly."""
 
-    popleft = deque.pop
+class LastComeFirstServed(Waiters):
+    """The queue of a pool, wrongly."""
+
+    @property
+    def first(self) -> Reader:
+        """Who has waited least."""
+        return next(reversed(self))
+
+    def popleft(self) -> Reader:
+        """Take out who has waited least."""
+        return self.popitem()[0]
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Server:
 
     async def handle(self, channel: tofu.Channel) -> None:
         """One channel."""
+        kept = [await channel.receive() for _ in range(KEPT)]
         async for message in channel:
             with message:
                 await asyncio.sleep(WORK)
@@ -79,11 +91,14 @@ class Server:
                 else:
                     self.served = Served(now.greedy, now.polite + 1)
                     await channel.reply(message, self.served.encode())
+        del kept
 
 
 async def serve(order: str, pool: int) -> None:
     """Serve until killed."""
-    async with tofu.Engine(pool) as engine, engine.create_group() as group:
+    # The share of one is another bound; here all wait in one queue.
+    engine = tofu.Engine(pool, channel_share=1)
+    async with engine, engine.create_group() as group:
         if order == ORDERS[1]:
             engine._gate.pool.waiters = LastComeFirstServed()
         listener = await group.listen("tcp://127.0.0.1:0")
@@ -139,12 +154,20 @@ class Polite:
         }
 
 
+async def keep(channel: tofu.Channel) -> None:
+    """Send what the server keeps."""
+    for _ in range(KEPT):
+        await channel.signal(b"to keep")
+
+
 async def be_polite(address: str, channels: int, seconds: float) -> None:
     """All polite channels; says when they are open, and at the end what they saw."""
     client = Client()
     polite = [Polite(client) for _ in range(channels)]
     async with tofu.Engine(2 * channels) as engine, engine.create_group() as group:
         opened = [await group.connect(address) for _ in range(channels)]
+        for channel in opened:
+            await keep(channel)
         print("open", flush=True)
         asking = [
             asyncio.create_task(one.ask(channel))
@@ -169,6 +192,7 @@ async def be_greedy(address: str) -> None:
     """Send as fast as it goes, until there is nobody to send to."""
     message = tofu.Message(tofu.OpCode.SIGNAL, b"more!")
     async with tofu.connect(address) as channel:
+        await keep(channel)
         with contextlib.suppress(tofu.PeerDisconnected):
             while True:
                 await channel.send(message)

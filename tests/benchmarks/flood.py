@@ -21,6 +21,9 @@ from tests.benchmarks.processes import FOLDER, MIB
 SAMPLE = 0.25
 """Seconds between two looks."""
 
+START = 2.0
+"""Seconds in which all processes have begun; so much earlier than others the first may end."""
+
 LINGER = 60.0
 """Seconds after the flood in which all must be drained and reported."""
 
@@ -41,7 +44,14 @@ class Pair(NamedTuple):
     sender: subprocess.Popen[str]
 
 
-def launch(seconds: float, limit: int) -> dict[str, Pair]:
+class Started(NamedTuple):
+    """Both processes of a contender, and the MiB that its reader had before anybody sent."""
+
+    pair: Pair
+    before: float | None
+
+
+def launch(seconds: float, limit: int) -> dict[str, Started]:
     """Start all that are installed: first who listens, then who sends."""
     chosen = {
         name: (contender, loop)
@@ -56,18 +66,20 @@ def launch(seconds: float, limit: int) -> dict[str, Pair]:
         for name, which in chosen.items()
     }
     ports = {name: processes.next_line(reader) for name, reader in readers.items()}
-    return {
-        name: Pair(
-            readers[name], processes.start("flood_peers", "sender", *which, *load, ports[name])
-        )
+    before = {name: processes.resident(reader) for name, reader in readers.items()}
+    senders = {
+        name: processes.start("flood_peers", "sender", *which, *load, ports[name])
         for name, which in chosen.items()
     }
+    return {name: Started(Pair(readers[name], senders[name]), before[name]) for name in chosen}
 
 
-def watch(pairs: dict[str, Pair], seconds: float) -> dict[str, Any]:
+def watch(started: dict[str, Started], seconds: float) -> dict[str, Any]:
     """Look at each process until it ends; then hear what it says."""
+    pairs = {name: pair for name, (pair, _) in started.items()}
     result: dict[str, Any] = {
-        name: {side: {"memory": []} for side in Pair._fields} for name in pairs
+        name: {"before": before} | {side: {"memory": []} for side in Pair._fields}
+        for name, (_, before) in started.items()
     }
     begun = time.monotonic()
     living = True
@@ -92,7 +104,7 @@ def watch(pairs: dict[str, Pair], seconds: float) -> dict[str, Any]:
 def at(memory: list[tuple[float, float]], moment: float) -> str:
     """MiB at a moment, if it lived that long."""
     sizes = [size for now, size in memory if now <= moment]
-    return f"{sizes[-1]:.1f}" if memory[-1][0] >= moment - 2 * SAMPLE else "ended"
+    return f"{sizes[-1]:.1f}" if memory[-1][0] >= moment - START else "ended"
 
 
 def verdict(reader: dict[str, Any], sender: dict[str, Any]) -> str:
@@ -118,7 +130,7 @@ def table(result: dict[str, Any], seconds: float) -> str:
         rows.append(
             [
                 name,
-                f"{reader['memory'][0][1]:.1f}",
+                f"{sides['before']:.1f}",
                 *sizes,
                 sender["sent"],
                 sender["waited"],
@@ -172,11 +184,11 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=FOLDER / "flood.svg")
     parser.add_argument("--json", type=Path, help="write all that was measured here")
     options = parser.parse_args()
-    pairs = launch(options.seconds, options.limit * MIB)
+    started = launch(options.seconds, options.limit * MIB)
     try:
-        result = watch(pairs, options.seconds)
+        result = watch(started, options.seconds)
     finally:
-        processes.end(process for pair in pairs.values() for process in pair)
+        processes.end(process for pair, _ in started.values() for process in pair)
     print(f"Resident memory in MiB; {processes.machine()}\n")
     print(table(result, options.seconds))
     draw(result, options.seconds, options.plot)

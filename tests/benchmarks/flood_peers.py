@@ -98,7 +98,7 @@ class Reading:
 
 
 async def read_tofu(reading: Reading, announce: Announce) -> None:
-    """With the default pool of 64 messages."""
+    """With the default pool, of which one channel may hold one half."""
     async with tofu.Engine() as engine, engine.create_group() as group:
         listener = await group.listen("tcp://127.0.0.1:0")
         assert isinstance(listener.address, tofu.TcpAddress)

@@ -13,7 +13,7 @@ import pytest
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tests.handlers import FAULTS, THE_PEERS, Raised, told
-from tofu_aio import State, blocking
+from tofu_aio import State, Status, blocking
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
     def decide(channel: blocking.Channel) -> None:
         if channel.hello.body == b"bug":
             raise ZeroDivisionError("a secret")
-        raise tofu.WrongAddress("next door" * 10_000)
+        raise tofu.Rejected("next door" * 10_000, Status.WRONG_ADDRESS)
 
     def handler(channel: blocking.Channel) -> None:
         raise AssertionError("it was not accepted")
@@ -162,7 +162,7 @@ def test_a_decision_on_a_peer_that_has_left_ends_quietly(
         while channel.state is State.HELLO_HEARD:
             time.sleep(0.001)
         if channel.hello.body == b"refused":
-            raise tofu.NotAllowed("to nobody")
+            raise tofu.Rejected("to nobody")
 
     def handler(channel: blocking.Channel) -> None:
         raise AssertionError("it has left")

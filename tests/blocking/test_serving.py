@@ -163,7 +163,7 @@ def test_a_server_handles_each_channel_in_a_thread(
 ) -> None:
     def decide(channel: blocking.Channel) -> None:
         if channel.hello.body == b"stranger":
-            raise tofu.NotAllowed("who are you?")
+            raise tofu.Rejected("who are you?")
 
     def handler(channel: blocking.Channel) -> None:
         if channel.hello.body == b"broken":

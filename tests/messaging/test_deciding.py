@@ -326,7 +326,7 @@ async def test_a_plain_rejection_is_understood_by_messages(
 async def test_serve_asks_before_it_accepts(group: tofu.ChannelGroup, address: str) -> None:
     async def decide(channel: tofu.Channel) -> None:
         if channel.hello.headers.get("Name") != "Ada":
-            raise tofu.NotAllowed("who are you?")
+            raise tofu.Rejected("who are you?")
 
     async with await group.listen(address) as listener:
         serving = asyncio.create_task(listener.serve(echo, decide=decide))
@@ -417,7 +417,7 @@ async def test_a_decision_that_fails_after_it_accepted_aborts(
 ) -> None:
     async def decide(channel: tofu.Channel) -> None:
         channel.accept()
-        raise tofu.NotAllowed("no, after all")
+        raise tofu.Rejected("no, after all")
 
     serving = asyncio.create_task(listener.serve(echo, decide=decide))
     connecting = asyncio.create_task(group.connect(listener.address))
@@ -432,11 +432,13 @@ async def test_a_decision_that_fails_after_it_accepted_aborts(
 
 async def test_a_reason_too_long_is_cut(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
     async def decide(channel: tofu.Channel) -> None:
-        raise tofu.NotAllowed("\N{OWL}" * 70_000)
+        raise tofu.Rejected("\N{OWL}" * 70_000)
 
     serving = asyncio.create_task(listener.serve(echo, decide=decide))
-    with pytest.raises(tofu.ConnectFailed, match="\N{OWL}" * 10_000 + " "):
+    with pytest.raises(tofu.ConnectFailed, match=r"\(10,000 characters\) ") as caught:
         await group.connect(listener.address)
+    assert caught.value.answer is not None
+    assert caught.value.answer.body.decode() == "\N{OWL}" * 10_000, "what it was told is whole"
     await listener.aclose()
     await serving
 
@@ -494,7 +496,7 @@ async def test_serving_may_be_cancelled_while_it_decides(
 
 async def test_the_shortcut_asks_too() -> None:
     async def decide(channel: tofu.Channel) -> None:
-        raise tofu.NotAllowed("closed today")
+        raise tofu.Rejected("closed today")
 
     async def serve(*, task_status: anyio.abc.TaskStatus[tofu.Address]) -> None:
         await tofu.serve(echo, "tcp://127.0.0.1:0", decide=decide, task_status=task_status)

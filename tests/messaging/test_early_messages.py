@@ -247,7 +247,7 @@ async def test_who_is_refused_is_not_heard(
 
     async def decide(channel: tofu.Channel) -> None:
         await until(lambda: connection_of(channel).decoder.early)
-        raise tofu.NotAllowed("no")
+        raise tofu.Rejected("no")
 
     async with await group.listen(transport_address) as listener:
         with await RawPeer.connect(listener.address) as peer:

@@ -11,27 +11,16 @@ from typing import Any, Final
 import pytest
 
 import tofu_aio as tofu
+from tests.benchmarks.fairness import LastComeFirstServed
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import turns, until
 from tofu_aio import OpCode
-from tofu_aio.protocol.pool import Reader, Waiters
 
 CHANNELS: Final = 12
 POOL: Final = 4
 EACH: Final = 6
 """Messages of each polite channel; the greedy one has all in one chunk, and more than the others
 together."""
-
-
-class LastComeFirstServed(Waiters):
-    """The queue of a pool, wrongly."""
-
-    @property
-    def first(self) -> Reader:
-        return next(reversed(self))
-
-    def popleft(self) -> Reader:
-        return self.popitem()[0]
 
 
 async def serving_order(

@@ -11,6 +11,7 @@ import pytest
 import tofu_aio as tofu
 from tests.handlers import FAULTS, THE_PEERS, Raised, told
 from tests.messaging.peers import RawPeer, until
+from tofu_aio import Status
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ async def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
     async def decide(channel: tofu.Channel) -> None:
         if channel.hello.body == b"bug":
             raise ZeroDivisionError("a secret")
-        raise tofu.WrongAddress("next door")
+        raise tofu.Rejected("next door", Status.WRONG_ADDRESS)
 
     async def handler(channel: tofu.Channel) -> None:
         raise AssertionError("it was not accepted")

@@ -442,7 +442,7 @@ async def test_who_is_refused_hangs_up_first(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str, how: str
 ) -> None:
     async def decide(channel: tofu.Channel) -> None:
-        raise tofu.NotAllowed("no")
+        raise tofu.Rejected("no")
 
     async with await group.listen(transport_address) as listener:
         with await RawPeer.connect(listener.address) as peer:

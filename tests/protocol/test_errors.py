@@ -15,6 +15,7 @@ from tofu_aio.protocol.errors import (
     ConnectFailed,
     ExchangeFailed,
     ProtocolViolation,
+    Rejected,
     TofuError,
     again,
 )
@@ -55,7 +56,7 @@ BASES: dict[str, type[Exception] | None] = {
 }
 """In the order of their statuses, from 1."""
 
-CLASSES = [*ERRORS.values(), ChannelEnded, ProtocolViolation, ExchangeFailed]
+CLASSES = [*ERRORS.values(), ChannelEnded, ProtocolViolation, ExchangeFailed, Rejected]
 
 
 def test_every_status_but_success_has_its_class() -> None:
@@ -69,6 +70,15 @@ def test_the_ecosystem_knows_it(error: type[TofuError]) -> None:
     base = BASES[error.__name__]
     assert error.__bases__ == ((TofuError, base) if base else (TofuError,))
     assert getattr(errors, error.__name__) is error
+
+
+def test_a_rejection_has_any_status_but_success() -> None:
+    assert Rejected.__bases__ == (TofuError,)
+    assert Rejected("who are you?").status is Status.NOT_ALLOWED
+    assert Rejected("later", Status.SHUTDOWN_STARTED).status is Status.SHUTDOWN_STARTED
+    assert str(Rejected(status=Status.POOL_EMPTY)) == "pool empty"
+    with pytest.raises(ValueError, match="return to accept"):
+        Rejected("come in", Status.SUCCESS)
 
 
 def test_three_ends_share_a_status_with_a_class_proper() -> None:

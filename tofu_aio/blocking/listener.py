@@ -97,7 +97,8 @@ class Listener(Closing):
             handler: a function that takes the channel.
             decide: a function that looks at ``channel.hello`` and ``channel.peer`` before the
                 channel is accepted, in the same thread. It accepts by returning, and refuses by
-                raising a ``TofuError``, whose status and text the peer is told.
+                raising ``Rejected``, whose text and status the peer is told. Of any other exception
+                the peer learns only that the decision failed, and the log everything.
             max_threads: how many there may be at once; beyond it channels wait, not accepted.
 
         Raises:

@@ -138,7 +138,7 @@ def serve(
         handler: a function that takes the channel, run in a thread for each; see
             ``Listener.serve``.
         address: ``tcp://host:port`` or ``uds:///path``.
-        decide: accepts by returning, refuses by raising a ``TofuError``; see ``Listener.serve``.
+        decide: accepts by returning, refuses by raising ``Rejected``; see ``Listener.serve``.
         max_threads: how many handlers there may be at once.
         loop_factory: as ``Engine`` has it.
         options: those of listening and of the engine: see ``tofu_aio.ServerOptions``.

@@ -39,6 +39,7 @@ from ..messaging.channel import Channel
 from ..protocol.errors import TofuError
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import OpCode
+from ..protocol.quoting import quoted
 from ..protocol.status import Status
 from .errors import Failure, printable
 
@@ -135,7 +136,7 @@ async def send_file(
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
     if response.status is not Status.SUCCESS:
-        reason = response.body.decode(errors="replace") or response.status.name.lower()
+        reason = quoted(response.body) or response.status.name.lower()
         raise Failure(f"the receiver did not take {offer.name}: {reason}")
     if _RECEIVED not in response.headers:  # an echo server's, say
         raise Failure("who listens there does not take files: start 'tofu receive'")

@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from ..protocol.errors import NotAllowed, TofuError
+from ..protocol.errors import Rejected
 from ..protocol.lifecycle import State
 from .channel import Channel
 from .judging import awaited, refusal
 
 Decide: TypeAlias = Callable[[Channel], Awaitable[object]]
-"""Accepts by returning, or by ``channel.accept``; refuses by raising, or by ``channel.reject``."""
+"""Accepts by returning, or by ``channel.accept``; refuses by raising ``Rejected``, or by
+``channel.reject``."""
 
 _REASON: Final = 10_000
 """Characters of an exception's text that travel: they fit in a body, whatever they are."""
@@ -22,8 +23,8 @@ _REASON: Final = 10_000
 async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
     """Let ``decide`` look at a channel; return whether it is accepted.
 
-    What it raises is told to the peer, if it is a ``TofuError``; anything else is a bug, which is
-    logged, and not the peer's business. It is cancelled when the peer leaves: so no more decisions
+    The text of a ``Rejected`` is told to the peer; any other exception is logged, and is not the
+    peer's business. It is cancelled when the peer leaves: so no more decisions
     are under way than there are strangers.
     """
     deadline = asyncio.timeout(timeout)
@@ -42,7 +43,7 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
                 gone.remove_done_callback(left)
     except Exception as error:
         if isinstance(error, TimeoutError) and deadline.expired():
-            error = NotAllowed(f"no decision was made within {timeout:g} s")
+            error = Rejected(f"no decision was made within {timeout:g} s")
         await refuse(channel, refusal(channel, error))
     else:
         if channel.state is State.HELLO_HEARD:
@@ -50,7 +51,7 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
     return channel.state is not State.CLOSED
 
 
-async def refuse(channel: Channel, error: TofuError) -> None:
+async def refuse(channel: Channel, error: Rejected) -> None:
     """Tell the peer why it is not accepted, if it still waits to hear that; and close."""
     if channel.state is State.HELLO_HEARD:
         await channel.reject(str(error)[:_REASON], error.status)

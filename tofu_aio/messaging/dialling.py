@@ -6,6 +6,7 @@ import asyncio
 
 from ..protocol.address import Address, TcpAddress, UdsAddress
 from ..protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolViolation
+from ..protocol.quoting import quoted
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, HeadersLike, TextHeaders
 from . import sockets
@@ -63,9 +64,9 @@ def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
     if answer is not None:
         if answer.status is Status.SUCCESS:
             return  # if it has ended since, receiving will tell, after what came before
-        words, status = answer.body.decode("utf-8", "replace"), answer.status.name.lower()
+        words, status = quoted(answer.body), answer.status.name.lower()
         text = f"{where} refused the channel: " + (f"{words} ({status})" if words else status)
-        raise ConnectFailed(text) from ERRORS[answer.status](words or status)
+        raise ConnectFailed(text, answer=answer) from ERRORS[answer.status](words or status)
     end, cure = channel.end, ""
     if isinstance(end, ProtocolViolation):
         cure = ": is it a tofu peer?"

@@ -21,6 +21,7 @@ from ..protocol.errors import (
 )
 from ..protocol.message import Message
 from ..protocol.op_code import MORE_BIT, OpCode
+from ..protocol.quoting import quoted
 from ..protocol.status import LEFT, Status
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .agreements import Extension
@@ -293,5 +294,5 @@ def _encoded(headers: HeadersLike | None) -> bytes:
 
 def failed(part: Message) -> TofuError:
     """What an exchange says when its peer has ended it with this part."""
-    text = part.body.decode(errors="replace") or "the peer left the exchange, or could not go on"
+    text = quoted(part.body) or "the peer left the exchange, or could not go on"
     return ExchangeFailed(f"{part.status.name.lower()}: {text}", part.status, part)

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Awaitable
 from typing import Protocol
 
-from ..protocol.errors import ExchangeFailed, ProcessingFailed, TofuError
+from ..protocol.errors import ExchangeFailed, Rejected, TofuError
 from ..protocol.lifecycle import State
+from ..protocol.status import Status
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +45,27 @@ async def awaited(name: str, answer: Awaitable[object]) -> None:
 
 def handler_failed(channel: Judged, error: Exception) -> None:
     """Log what a handler raised; and reset its channel, unless all of it was the peer's doing."""
-    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_peers(channel, part))
-    if faults is None:
+    if _is_all_the_peers(channel, error):
         logger.info("%r: %s", channel, error)
     else:
         logger.error("the handler of %r failed", channel, exc_info=error)
         channel.abort()
 
 
-def refusal(channel: Judged, error: Exception) -> TofuError:
-    """What a peer is told when a decision raised: what is wrong; but not which bug we have."""
-    if isinstance(error, TofuError):
+def refusal(channel: Judged, error: Exception) -> Rejected:
+    """What a peer is told when a decision raised: a reason that is meant for it, and no other."""
+    if isinstance(error, Rejected):
         return error
-    logger.error("deciding on %r failed", channel, exc_info=error)
-    return ProcessingFailed("the decision failed")
+    if _is_all_the_peers(channel, error):
+        logger.info("%r: %s", channel, error)
+    else:
+        logger.error("deciding on %r failed", channel, exc_info=error)
+    return Rejected("the decision failed", Status.PROCESSING_FAILED)
+
+
+def _is_all_the_peers(channel: Judged, error: Exception) -> bool:
+    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_peers(channel, part))
+    return faults is None
 
 
 def _is_peers(channel: Judged, error: BaseException) -> bool:

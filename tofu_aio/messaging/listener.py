@@ -116,9 +116,10 @@ class Listener(AnyioListener[Channel]):
             handler: an async function that takes the channel.
             task_group: runs the handlers; without one, this waits for them before it returns.
             decide: an async function that looks at ``channel.hello`` and ``channel.peer`` before
-                the channel is accepted. It accepts by returning, and refuses by raising a
-                ``TofuError``, ``NotAllowed("who are you?")`` say, whose status and text the peer
-                is told. It runs in the channel's own task and holds up no other; it is cancelled
+                the channel is accepted. It accepts by returning, and refuses by raising
+                ``Rejected("who are you?")``, say, whose text and status the peer is told. Of any
+                other exception the peer learns only that the decision failed, and the log
+                everything. It runs in the channel's own task and holds up no other; it is cancelled
                 when the peer leaves. None accepts at once.
             decide_timeout: seconds for that, then the channel is refused.
 

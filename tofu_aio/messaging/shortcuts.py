@@ -97,7 +97,7 @@ async def serve(
         handler: an async function that takes the channel; see ``Listener.serve``.
         address: ``tcp://host:port`` or ``uds:///path``.
         decide: an async function that takes the channel before it is accepted, and refuses it by
-            raising a ``TofuError``; see ``Listener.serve``.
+            raising ``Rejected``; see ``Listener.serve``.
         task_status: told the address, with the port the system chose, once it listens; that is
             what ``await task_group.start(serve, ...)`` of anyio returns.
         options: those of ``ChannelGroup.listen`` and of ``Engine``: see ``ServerOptions``.

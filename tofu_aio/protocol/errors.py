@@ -212,15 +212,43 @@ class ExchangeFailed(TofuError, BrokenResourceError):
 
 
 class ConnectFailed(TofuError, ConnectionError):
-    """The host has no address, the peer cannot be reached, or it did not accept the channel."""
+    """The host has no address, the peer cannot be reached, or it did not accept the channel.
+
+    Attributes:
+        answer: the listener's answer if it refused the channel, whose body is the whole reason.
+    """
 
     status = Status.CONNECT_FAILED
+
+    def __init__(self, *args: object, answer: Message | None = None) -> None:
+        super().__init__(*args)
+        self.answer = answer
 
 
 class ListenFailed(TofuError, OSError):
     """The host has no address, or its address cannot be listened on."""
 
     status = Status.LISTEN_FAILED
+
+
+class Rejected(TofuError):
+    """Raised by ``decide`` to refuse a channel: its text and its status are what the peer is told.
+
+    The peer's ``connect`` raises `ConnectFailed`, and as its ``__cause__`` the exception that the
+    status has.
+
+    Args:
+        text: the reason, in the peer's hands.
+        status: any but SUCCESS.
+    """
+
+    status = Status.NOT_ALLOWED
+
+    def __init__(self, text: str = "", status: Status = Status.NOT_ALLOWED) -> None:
+        if status is Status.SUCCESS:
+            raise ValueError("a rejection has another status than SUCCESS: return to accept")
+        super().__init__(*[text] if text else [])
+        self.status = status
 
 
 class AcceptFailed(TofuError, OSError):
@@ -259,11 +287,11 @@ class UnknownError(TofuError):
     status = Status.UNKNOWN_ERROR
 
 
-# These are about an end rather than a status, and share theirs with the class proper.
-_ENDS: Final = (ChannelEnded, ProtocolViolation, ExchangeFailed)
+# These share their status with the class proper.
+_OTHERS: Final = (ChannelEnded, ProtocolViolation, ExchangeFailed, Rejected)
 
 ERRORS: Final[dict[Status, type[TofuError]]] = {
-    error.status: error for error in TofuError.__subclasses__() if error not in _ENDS
+    error.status: error for error in TofuError.__subclasses__() if error not in _OTHERS
 }
 """The exception class of each status but SUCCESS."""
 
