@@ -57,13 +57,50 @@ def test_its_rights_are_those_of_any_new_file(tmp_path: Path) -> None:
 
 
 @unix
-def test_a_link_stays_one(tmp_path: Path) -> None:
+def test_a_link_stays_one_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to("file")
-    target = checked_target(tmp_path / "link", force=False)
-    with whole_file(target, force=False) as file:
+    target = checked_target(tmp_path / "link", force=True)
+    with whole_file(target, force=True) as file:
         file.write(b"tofu")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_bytes() == b"tofu"
+
+
+@unix
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_to_nothing_does_not_say_where_the_file_goes(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "link").symlink_to("elsewhere")
+    with pytest.raises(Failure, match="link is a link to nothing: choose another name"):
+        checked_target(tmp_path / "link", force=force)
+
+
+@unix
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o660])
+def test_what_is_replaced_leaves_its_rights_and_nobody_else_reads_before(
+    tmp_path: Path, mode: int
+) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    with whole_file(target, force=True) as file:
+        file.write(b"tofu")
+        (partial,) = set(tmp_path.iterdir()) - {target}
+        assert stat.S_IMODE(partial.stat().st_mode) & ~mode == 0
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+    assert target.read_bytes() == b"tofu"
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0, reason="only root may give a file away"
+)
+def test_what_is_replaced_leaves_its_owner(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    os.chown(target, 1234, 5678)
+    with whole_file(target, force=True):
+        pass
+    assert (target.stat().st_uid, target.stat().st_gid) == (1234, 5678)
 
 
 @pytest.mark.skipif(

@@ -157,3 +157,109 @@ async def test_the_confirmation_comes_after_the_file(start: Start, tmp_path: Pat
             assert response.headers == {"File-Received": "2", "File-SHA256": digest}
             assert (tmp_path / "copy").read_bytes() == b"12"
     assert (await ended(receive)).code == 0
+
+
+# --- who may send ----------------------------------------------------------------------------
+
+
+async def test_peers_that_offer_nothing_hold_up_nobody(start: Start, tmp_path: Path) -> None:
+    receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy")
+    address = receive.listening()
+    precious(tmp_path / "file")
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        silent = [await group.connect(address) for _ in range(70)]
+        with pytest.raises(tofu.PeerDisconnected):
+            await silent[0].receive()  # the first gave way to the last
+        assert (await ended(start("send", "file", address))).code == 0
+        for channel in silent:
+            channel.abort()
+    assert (await ended(receive)).code == 0
+    assert (tmp_path / "copy").read_text() == "precious"
+
+
+async def test_one_file_is_taken_and_whoever_comes_second_hears_that(
+    start: Start, tmp_path: Path
+) -> None:
+    receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy")
+    address = receive.listening()
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        first, second = [await group.connect(address) for _ in range(2)]
+        header = first.post(Message(OpCode.REQUEST, b"1", OFFER, more=True))
+        assert await asyncio.to_thread(receive.line) == "receiving file: 2 bytes"
+        with await second.request(b"12", OFFER) as response:
+            assert response.body == b"another file came first"
+        last = {"File-SHA256": "6b51d431df5d7f141cbececcf79edf3dd861c3b4069f0b11661a3eefacbba918"}
+        with await first.request(b"2", last, message_id=header.message_id) as response:
+            assert response.status is Status.SUCCESS
+    assert (await ended(receive)).code == 0
+
+
+def test_who_has_the_secret_may_send(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("71c480df93d6ae2f\n")
+    (tmp_path / "same").write_text("71c480df93d6ae2f")
+    precious(tmp_path / "file")
+    receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", "--secret-file", "secret")
+    sent = start("send", "file", receive.listening(), "--secret-file", "same").finish()
+    assert (sent.code, sent.err) == (0, "")
+    assert receive.finish().code == 0
+    assert (tmp_path / "copy").read_text() == "precious"
+
+
+def test_who_has_it_not_is_sent_away_and_the_receiver_goes_on(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("71c480df93d6ae2f")
+    (tmp_path / "another").write_text("something else")
+    precious(tmp_path / "file")
+    receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", "--secret-file", "secret")
+    address = receive.listening()
+    without = start("send", "file", address).finish()
+    assert without.code == 1
+    assert without.complaint == "the receiver wants a secret: give its file with --secret-file"
+    wrong = start("send", "file", address, "--secret-file", "another").finish()
+    assert wrong.code == 1
+    assert wrong.complaint.endswith("it wants a secret that you do not have: see --secret-file")
+    assert start("send", "file", address, "--secret-file", "secret").finish().code == 0
+    assert receive.finish().code == 0
+
+
+def test_a_secret_is_not_shown_to_a_receiver_that_does_not_ask(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("71c480df93d6ae2f")
+    precious(tmp_path / "file")
+    receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy")
+    sent = start("send", "file", receive.listening(), "--secret-file", "secret").finish()
+    assert sent.code == 1
+    assert "wants no secret, so it may be another one" in sent.complaint
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("", "is empty: put a secret"), ("\n", "is empty"), ("x" * 5000, "is it the secret's file?")],
+)
+def test_a_file_without_a_secret(tofu_run: Run, tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "secret").write_text(content)
+    ended = tofu_run("receive", "tcp://127.0.0.1:0", "-o", "copy", "--secret-file", "secret")
+    assert (ended.code, ended.out) == (1, "")
+    assert reason in ended.complaint
+
+
+@pytest.mark.parametrize(
+    ("limit", "size", "taken"), [("1k", 1024, True), ("1K", 1025, False), ("7", 8, False)]
+)
+def test_a_file_that_is_too_large_is_not_taken(
+    start: Start, tmp_path: Path, limit: str, size: int, taken: bool
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(size))
+    receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", "--max-size", limit)
+    sent = start("send", "file", receive.listening()).finish()
+    assert sent.code == (0 if taken else 1)
+    assert ("it may have at most" in sent.err) != taken
+    if taken:
+        assert receive.finish().code == 0
+
+
+def test_a_limit_that_is_no_size(tofu_run: Run) -> None:
+    ended = tofu_run("receive", "tcp://127.0.0.1:0", "-o", "copy", "--max-size", "much")
+    assert ended.code == 2
+    assert "'much' is no size: give a number of bytes, or 200M, or 4G" in ended.err

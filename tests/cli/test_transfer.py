@@ -114,6 +114,20 @@ async def test_a_sender_that_is_stuck(pair: Pair) -> None:
         await receiving(pair, patience=0.05)
 
 
+async def test_parts_without_a_byte_are_no_progress(pair: Pair) -> None:
+    async def empty_parts() -> None:
+        first = part(b"", more=True, **{"File-Name": "file", "File-Size": "9"})
+        while True:
+            await pair.sender.send(first)
+            first = part(b"", more=True)
+            await asyncio.sleep(0.001)
+
+    sender = asyncio.create_task(empty_parts())
+    with pytest.raises(Failure, match=r"no progress within 0\.2 s: is the sender stuck\?"):
+        await receiving(pair, patience=0.2)
+    sender.cancel()
+
+
 async def test_a_receiver_that_refuses_in_the_middle(pair: Pair) -> None:
     async def receive() -> None:
         with await pair.receiver.receive() as first:
@@ -122,7 +136,7 @@ async def test_a_receiver_that_refuses_in_the_middle(pair: Pair) -> None:
 
     size = 100_000_000  # more than fits between the two
     receiver = asyncio.create_task(receive())
-    with pytest.raises(Failure, match="the receiver did not take file: it does\nnot fit"):
+    with pytest.raises(Failure, match=r"the receiver did not take file: it does\\nnot fit$"):
         await sending(pair, bytes(size), Offer("file", size))
     pair.sender.abort()
     await receiver

@@ -14,10 +14,12 @@ from ..messaging.engine import Engine
 from ..messaging.group import ChannelGroup
 from ..protocol.address import Address
 from ..protocol.errors import ConnectFailed, UdsPathNotFound
+from .errors import Failure
 from .files import check_source
 from .output import transfer_progress, transferred
-from .parameters import PATH, address_argument, patience_option
+from .parameters import PATH, address_argument, patience_option, secret_option
 from .running import loop_option, run
+from .secret import CHALLENGE, PROOF, proof_of, read_secret
 from .transfer import Offer, offer_of, send_file
 
 _RETRY: Final = 0.1
@@ -35,9 +37,18 @@ _RETRY: Final = 0.1
     show_default=True,
     help="How long to wait for the receiver to come up.",
 )
+@secret_option
 @patience_option
 @loop_option
-def send(*, file: Path, address: Address, wait: float, patience: float, loop: str) -> None:
+def send(
+    *,
+    file: Path,
+    address: Address,
+    wait: float,
+    secret_file: Path | None,
+    patience: float,
+    loop: str,
+) -> None:
     """Send a file to 'tofu receive'.
 
     FILE is streamed from disk in parts, in constant memory however large it is and however
@@ -52,27 +63,50 @@ def send(*, file: Path, address: Address, wait: float, patience: float, loop: st
     on stderr why.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
     check_source(file)
+    secret = None if secret_file is None else read_secret(secret_file)
     with file.open("rb") as opened:
         offer = offer_of(file)
+        sending = _send(opened, offer, address, wait=wait, secret=secret, patience=patience)
         begin = perf_counter()
-        sha256 = run(_send(opened, offer, address, wait, patience), loop)
+        sha256 = run(sending, loop)
     click.echo(f"sent {offer.name}: {transferred(offer.size, perf_counter() - begin)}")
     click.echo(f"SHA-256 {sha256}, the same on both sides")
 
 
 async def _send(
-    file: BinaryIO, offer: Offer, address: Address, wait: float, patience: float
+    file: BinaryIO,
+    offer: Offer,
+    address: Address,
+    *,
+    wait: float,
+    secret: bytes | None,
+    patience: float,
 ) -> str:
     async with Engine() as engine, engine.create_group() as group:
         channel = await _connect(group, address, wait)
         try:
+            headers = _proof(channel, secret, offer)
             with transfer_progress(offer.name, offer.size) as advance:
-                sha256 = await send_file(channel, file, offer, advance, patience=patience)
+                sha256 = await send_file(
+                    channel, file, offer, advance, headers=headers, patience=patience
+                )
         except BaseException:
             channel.abort()  # a Bye would wait behind all that a slow receiver has not read
             raise
         await channel.aclose()
         return sha256
+
+
+def _proof(channel: Channel, secret: bytes | None, offer: Offer) -> dict[str, str]:
+    """What the receiver wants to see beside the offer."""
+    challenge = channel.hello.headers.get(CHALLENGE)
+    if secret is None and challenge is None:
+        return {}
+    if secret is None:
+        raise Failure("the receiver wants a secret: give its file with --secret-file")
+    if challenge is None:
+        raise Failure("the receiver wants no secret, so it may be another one: nothing was sent")
+    return {PROOF: proof_of(secret, challenge, offer)}
 
 
 async def _connect(group: ChannelGroup, address: Address, wait: float) -> Channel:

@@ -27,10 +27,11 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Final, TypeAlias
 
 from rich.filesize import decimal
@@ -48,6 +49,8 @@ PART: Final = 60 * 1024
 
 PATIENCE: Final = 60.0
 """Seconds without any progress after which a transfer is given up."""
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 Advance: TypeAlias = Callable[[int], None]
 """Told by how many bytes a transfer has got further."""
@@ -104,10 +107,20 @@ async def send_file(
     offer: Offer,
     advance: Advance,
     *,
+    headers: Mapping[str, str] = NO_HEADERS,
     part_size: int = PART,
     patience: float = PATIENCE,
 ) -> str:
     """Send a file, and return the SHA-256 on which both sides agree.
+
+    Args:
+        channel: where it goes.
+        file: what is sent.
+        offer: what it is.
+        advance: told about progress.
+        headers: of the first part, beside those of the offer.
+        part_size: bytes of each part.
+        patience: seconds without any progress until the receiver counts as lost.
 
     Raises:
         Failure: the receiver refused it, got another one, or was lost; or the file has shrunk.
@@ -120,7 +133,7 @@ async def send_file(
         try:
             # How receiving ends says more about a lost peer than how sending does.
             with contextlib.suppress(TofuError):
-                for part in _parts(file, offer, part_size, message_id):
+                for part in _parts(file, offer, headers, part_size, message_id):
                     await channel.send(part)
                     sha256 = part.headers.get(_SHA256)
                     progressed()
@@ -145,8 +158,10 @@ async def send_file(
     return sha256
 
 
-def _parts(file: BinaryIO, offer: Offer, part_size: int, message_id: int) -> Iterator[Message]:
-    headers = {_NAME: offer.name, _SIZE: str(offer.size)}
+def _parts(
+    file: BinaryIO, offer: Offer, first: Mapping[str, str], part_size: int, message_id: int
+) -> Iterator[Message]:
+    headers = {_NAME: offer.name, _SIZE: str(offer.size), **first}
     digest = hashlib.sha256()
     left = offer.size
     more = True
@@ -165,10 +180,14 @@ def _parts(file: BinaryIO, offer: Offer, part_size: int, message_id: int) -> Ite
 
 
 async def _answer(channel: Channel, message_id: int, progressed: Callable[[], None]) -> Message:
-    """The receiver's response; its signals are progress."""
+    """The receiver's response; a signal that it has received more is progress."""
+    received = 0
     while True:
         with await channel.receive() as message:
-            progressed()
+            told = message.headers.get(_RECEIVED, "")
+            if _DECIMAL.fullmatch(told) and int(told) > received:
+                received = int(told)
+                progressed()
             if message.op_code is OpCode.RESPONSE and message.message_id == message_id:
                 return message
 
@@ -216,7 +235,8 @@ async def receive_file(
                 digest.update(message.body)
                 if pause:
                     await asyncio.sleep(pause)
-            progressed()
+            if message.body:  # the others bring the file no further
+                progressed()
             advance(len(message.body))
             if not message.more:
                 break
