@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from .binary_header import MAX_PART
@@ -43,8 +45,10 @@ class TextHeaders(Mapping[str, str]):
     The wire does not define an encoding; text is UTF-8, and bytes that are not travel unharmed as
     surrogate escapes (PEP 383), so that what was received can be sent on as it came.
 
-    What was received is judged at once but taken apart only when it is asked for: as pairs it
-    would need up to twenty times the memory that the pool's bound counts.
+    What was received is judged at once but taken apart only when it is asked for, and kept as it
+    came: as pairs it would need up to twenty times the memory that the pool's bound counts. The
+    pairs of the headers that were looked at last are remembered, for programs ask for one after
+    another.
 
     The Zig library's writer puts any bytes into a value, so a received value may be empty, or have
     a CR or an LF in it (never CR LF, which ends it). Sent on as it came it arrives as it was;
@@ -61,15 +65,13 @@ class TextHeaders(Mapping[str, str]):
         TypeError: these are no pairs, or not of text.
     """
 
-    __slots__ = ("_encoded", "_first", "_pairs")
+    __slots__ = ("_encoded",)
 
     _encoded: bytes
-    _pairs: tuple[tuple[str, str], ...] | None
-    _first: dict[str, str] | None
 
     def __init__(self, pairs: HeadersLike = ()) -> None:
         if isinstance(pairs, TextHeaders):
-            self._encoded, self._pairs, self._first = pairs._encoded, pairs._pairs, pairs._first
+            self._encoded = pairs._encoded
             return
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
         try:
@@ -79,9 +81,8 @@ class TextHeaders(Mapping[str, str]):
                 f"headers are a mapping or pairs of name and value, not {items!r:.80}: "
                 'give {"Name": "value"}, say'
             ) from error
-        self._pairs = tuple(_checked(name, value) for name, value in listed)
-        self._first = None
-        text = "".join(f"{name}:{value}\r\n" for name, value in self._pairs)
+        checked = (_checked(name, value) for name, value in listed)
+        text = "".join(f"{name}:{value}\r\n" for name, value in checked)
         try:
             self._encoded = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
@@ -107,7 +108,7 @@ class TextHeaders(Mapping[str, str]):
             rule = "it should read name:value" if end else "it should end in CR LF"
             raise InvalidMessage(f"{shown!r} is not a text header: {rule}")
         self = cls.__new__(cls)
-        self._encoded, self._pairs, self._first = data, None, None
+        self._encoded = data
         return self
 
     def encode(self) -> bytes:
@@ -117,10 +118,7 @@ class TextHeaders(Mapping[str, str]):
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Every name with its value, in order."""
-        if self._pairs is None:
-            *lines, _ = self._encoded.decode("utf-8", "surrogateescape").split("\r\n")
-            self._pairs = tuple(_parsed(line) for line in lines)
-        return self._pairs
+        return _taken_apart(self._encoded)[0]
 
     def get_all(self, name: str) -> list[str]:
         """Every value under this name, in order; empty if there is none."""
@@ -147,15 +145,9 @@ class TextHeaders(Mapping[str, str]):
     def __repr__(self) -> str:
         return f"TextHeaders({list(self.pairs)!r})"
 
-    def _mapping(self) -> dict[str, str]:
+    def _mapping(self) -> Mapping[str, str]:
         """The first value of each name."""
-        # Kept, for to look through the pairs at each question would let a peer with thousands of
-        # names make ``dict(headers)`` quadratic.
-        if self._first is None:
-            self._first = {}
-            for name, value in self.pairs:
-                self._first.setdefault(name, value)
-        return self._first
+        return _taken_apart(self._encoded)[1]
 
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -178,6 +170,21 @@ def _checked(name: object, value: object) -> tuple[str, str]:
 def _parsed(line: str) -> tuple[str, str]:
     name, _, value = line.partition(":")
     return name.strip(BLANKS), value.strip(BLANKS)
+
+
+@lru_cache(maxsize=4)
+def _taken_apart(encoded: bytes) -> tuple[tuple[tuple[str, str], ...], Mapping[str, str]]:
+    """The pairs, and the first value of each name.
+
+    Remembered, or a peer with thousands of names would make ``dict(headers)`` quadratic; and of a
+    few only, for of the largest headers they take 1.4 MB.
+    """
+    *lines, _ = encoded.decode("utf-8", "surrogateescape").split("\r\n")
+    pairs = tuple(_parsed(line) for line in lines)
+    first: dict[str, str] = {}
+    for name, value in pairs:
+        first.setdefault(name, value)
+    return pairs, MappingProxyType(first)
 
 
 EMPTY_HEADERS: Final = TextHeaders()
