@@ -144,8 +144,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a Bye that nobody answers is waited for without end",
-        "async with asyncio.timeout(timeout):\n                await asyncio.shield(self.done)",
-        "async with asyncio.timeout(None):\n                await asyncio.shield(self.done)",
+        "await asyncio.wait([self.done], timeout=BYE_TIMEOUT)",
+        "await asyncio.wait([self.done])",
     ),
     Mutation(
         "heartbeats go on when the socket is gone",

@@ -715,8 +715,10 @@ class Channel(ObjectStream[Message]):
         What the peer still sends is dropped. Safe from any task, and to repeat.
 
         Args:
-            timeout: seconds that it may take, 5 unless given; then, or when cancelled, it aborts.
-                Where nothing is left to be sent after the peer's Bye, it closes in order instead.
+            timeout: seconds that it may take; unless given it goes on until the peer has taken
+                nothing for 5 seconds. Then it closes: in order if all that was sent has left for
+                the kernel, which goes on delivering it, else it aborts and a warning says how many
+                bytes were not sent. Cancelled, it aborts.
 
         Raises:
             TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 import sys
@@ -38,6 +39,8 @@ from .peer import Peer, peer_of
 from .remains import Remains
 from .upper import UpperProtocol
 from .waking import Answered, go_on, go_on_soon
+
+logger = logging.getLogger(__name__)
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
@@ -771,23 +774,22 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.reconcile_reading()
 
     async def aclose(self, timeout: float | None = None) -> None:
-        """Say or answer Bye, wait for the peer's last word, close; abort after a while.
+        """Say or answer Bye, wait for the peer's last word, and close.
 
         Safe from any task, any number of times. Cancelled, it aborts.
+
+        Args:
+            timeout: seconds that it may take; None for 5 seconds in which nothing is taken.
         """
-        if timeout is None:
-            timeout = BYE_TIMEOUT
         self._begin_to_close()
-        await self._gone(timeout, "answer Bye")
+        await self._gone("answer Bye", timeout)
 
     def leave(self) -> None:
         """Close as ``aclose`` does, with nobody waiting for it."""
         self._begin_to_close()
         # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
         # answered; and a callback, because a task can be cancelled before it begins.
-        waiting = self._loop.create_task(
-            asyncio.wait([self.done], timeout=BYE_TIMEOUT), name=f"tofu close {self.number}"
-        )
+        waiting = self._loop.create_task(self._stalled(), name=f"tofu close {self.number}")
         waiting.add_done_callback(self._left)
 
     def _left(self, waiting: asyncio.Task[object]) -> None:
@@ -796,7 +798,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if waiting.cancelled():
             self.hang_up(ChannelClosed("closing was cancelled"))  # our Bye is on its way, at least
         else:
-            self._give_up(BYE_TIMEOUT, "answer Bye")
+            self._give_up("answer Bye", BYE_TIMEOUT)
 
     def _begin_to_close(self) -> None:
         self.discard()
@@ -818,29 +820,49 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
         """
         self.put(REJECTION, body=body, status=status)
-        await self._gone(BYE_TIMEOUT, "leave")
+        await self._gone("leave", BYE_TIMEOUT)
 
-    async def _gone(self, timeout: float, awaited: str) -> None:
-        """Wait until the socket is gone; break off if it takes too long."""
+    async def _gone(self, awaited: str, timeout: float | None) -> None:
+        """Wait until the socket is gone; give up if it takes too long."""
         try:
-            async with asyncio.timeout(timeout):
-                await asyncio.shield(self.done)
-        except TimeoutError:
-            self._give_up(timeout, awaited)
+            if timeout is None:
+                await self._stalled()
+            else:
+                await asyncio.wait([self.done], timeout=timeout)
+            if not self.done.done():
+                self._give_up(awaited, BYE_TIMEOUT if timeout is None else timeout)
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
-            self._break_off(ChannelClosed("closing was cancelled"))
+            error = ChannelClosed("closing was cancelled")
+            if self._lingering and not self.queued_bytes:
+                self.hang_up(error)
+            else:
+                self.abort(error)
             raise
 
-    def _give_up(self, timeout: float, awaited: str) -> None:
-        self._break_off(ChannelClosed(f"the peer did not {awaited} within {timeout:g} s"))
+    async def _stalled(self) -> None:
+        """Wait until the socket is gone, or nothing has left for it within 5 seconds.
 
-    def _break_off(self, error: TofuError) -> None:
+        A slow peer that still takes what was sent before our Bye is no reason to drop that.
+        """
+        queued = 0
+        while not self.done.done():
+            before, queued = queued, self.queued_bytes
+            if before and queued >= before:
+                break
+            await asyncio.wait([self.done], timeout=BYE_TIMEOUT)
+            if not self.queued_bytes:
+                break
+
+    def _give_up(self, awaited: str, timeout: float) -> None:
         """Close at once: in order if all has left that was to be said, else by a reset."""
-        if self._lingering and not self.queued_bytes:
-            self.hang_up(error)
-        else:
+        error = ChannelClosed(f"the peer did not {awaited} within {timeout:g} s")
+        if unsent := self.queued_bytes:
+            logger.warning("channel %d: %s; %d bytes were not sent", self.number, error, unsent)
             self.abort(error)
+        else:
+            # The kernel goes on delivering them, a Bye behind them.
+            self.hang_up(error)
 
     def _finish(self, error: TofuError) -> None:
         # A loss is noticed before what waits for a permit has been read: that came first, and if

@@ -56,7 +56,7 @@ DECISION_TIMEOUT: Final = CONNECT_TIMEOUT
 """Seconds that a listener may take to decide on a Hello: its sender waits no longer."""
 
 BYE_TIMEOUT: Final = 5.0
-"""Seconds that closing waits for the peer before it resets the connection."""
+"""Seconds that closing waits for a peer that neither answers nor takes what was sent."""
 
 LINGER: Final = 1.0
 """Seconds that the peer has to hang up first, once our last word has left: the answer to its Bye,
