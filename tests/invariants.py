@@ -102,7 +102,7 @@ BREACHES = [
         1,
         Mutation(
             "what is lent is counted twice if a thread gives it back meanwhile",
-            "            self.taken.remove(_LENT)\n",
+            "            self.taken.remove(kind)\n",
             "            pass\n",
         ),
         "protocol/test_pool.py::test_the_reserve_may_come_back_by_another_thread_while_it_is_freed",
@@ -140,7 +140,7 @@ BREACHES = [
         2,
         Mutation(
             "a channel lends as often as its application waits",
-            "        if not self.reserved or self.lent >= most:\n",
+            "        if not self.reserved or lent >= most:\n",
             "        if not self.reserved:\n",
         ),
         "protocol/test_pool.py::test_what_is_lent_frees_the_reserve_for_one_message_more",
@@ -191,11 +191,20 @@ BREACHES = [
     Breach(
         2,
         Mutation(
-            "a request that was joined takes a permit for its last part alone",
-            "so_far is None else so_far.length + length",
-            "so_far is None else length",
+            "a request that was joined gives its room back before it is released",
+            "            last._permit = _Joined(self._room, self.taken, last._permit)",
+            "            self.drop()",
         ),
-        "protocol/test_exemptions.py::test_the_last_part_takes_permits_for_the_whole",
+        "messaging/test_joining.py::test_so_does_one_that_takes_permits",
+    ),
+    Breach(
+        2,
+        Mutation(
+            "what is lent for requests in parts has no bound",
+            "            except IndexError:\n                return\n            kind",
+            "            except IndexError:\n                pass\n            kind",
+        ),
+        "protocol/test_pool.py::test_what_is_lent_beyond_a_few_is_bounded_over_all_channels",
     ),
     Breach(
         2,
@@ -305,8 +314,8 @@ BREACHES = [
         4,
         Mutation(
             "the response that a request waits for takes a permit",
-            "            return length if counted else 0",
-            "            return length",
+            "            return message_id in self.posted or message_id in self.exchanges",
+            "            return True",
         ),
         "messaging/test_pool_limits.py::"
         "test_a_response_that_is_awaited_takes_neither_a_permit_nor_the_reserve",
@@ -315,8 +324,8 @@ BREACHES = [
         4,
         Mutation(
             "the parts of a long request take permits",
-            "return 0 if proto & MORE_BIT or so_far is None",
-            "return length if proto & MORE_BIT or so_far is None",
+            "return not proto & MORE_BIT and self.parts[message_id] is not None",
+            "return self.parts[message_id] is not None",
         ),
         "protocol/test_exemptions.py::test_it_comes_through_where_nothing_is_free",
     ),

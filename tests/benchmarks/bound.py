@@ -23,6 +23,7 @@ from tests.benchmarks.processes import MIB
 from tests.messaging.peers import RawPeer, frame
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_FRAME
+from tofu_aio.protocol.pool import LENT
 
 LOOPS = ("reactor", "asyncio", "uvloop")
 
@@ -65,7 +66,7 @@ class Program:
     @property
     def bound(self) -> int:
         """Bytes that it may take, the Python objects around them left out."""
-        received = MAX_FRAME + 2 * CHUNK
+        received = (1 + LENT) * MAX_FRAME + 2 * CHUNK
         sent = 2 * self.limits.write_high_water + MAX_FRAME
         responses = self.requests * (HEADER_SIZE + self.body)
         return self.limits.pool_bytes + self.channels * (received + sent) + responses

@@ -24,7 +24,7 @@ from typing import Any
 import tofu_aio as tofu
 from tests.benchmarks import processes
 from tests.benchmarks.processes import FOLDER
-from tofu_aio.protocol.pool import Reader, Waiters
+from tofu_aio.protocol.pool import LENT, Reader, Waiters
 
 WORK = 0.01
 """Seconds for which the server holds a message: a pool of 64 serves 6,400 a second at the most."""
@@ -33,8 +33,8 @@ COUNTS = struct.Struct(">QQ")
 
 ORDERS = ("first come, first served", "last come, first served")
 
-KEPT = 2
-"""Messages of each channel that the server keeps: one on the channel's reserve, and one that was
+KEPT = LENT + 1
+"""Messages of each channel that the server keeps: one on the channel's reserve, and as many as are
 lent while the channel waits. What comes after them has nothing but its turn at the pool."""
 
 

@@ -146,8 +146,11 @@ class Recorder:
         self.told.append(error)
 
     @property
-    def waits(self) -> bool:
-        return False
+    def waits(self) -> int:
+        return 0
+
+    def lost(self) -> None:
+        """Nobody here wants to know."""
 
     def suspended(self) -> None:
         self.suspensions += 1

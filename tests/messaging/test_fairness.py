@@ -15,6 +15,7 @@ from tests.benchmarks.fairness import LastComeFirstServed
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import turns, until
 from tofu_aio import OpCode
+from tofu_aio.protocol.pool import LENT
 
 CHANNELS: Final = 12
 POOL: Final = 4
@@ -28,7 +29,7 @@ async def serving_order(
 ) -> list[int]:
     """Whose messages are served, in order; number 0 is the greedy channel.
 
-    Of each channel so many are kept. With two, one on the reserve and one that was lent, it has
+    Of each channel so many are kept. With one on the reserve, and all that can be lent, it has
     nothing but its turn in the queue.
     """
     async with (
@@ -86,17 +87,17 @@ def longest_wait(order: list[int]) -> int:
     return longest
 
 
-@pytest.mark.parametrize("keeping", [0, 2])
+@pytest.mark.parametrize("keeping", [0, LENT + 1])
 async def test_no_channel_waits_for_more_messages_than_there_are_permits_and_other_channels(
     group: tofu.ChannelGroup, both_ends: Connect, keeping: int
 ) -> None:
     """By its turn in the queue alone; or than there are messages alive, if it keeps none."""
     order = await serving_order(group, both_ends, keeping=keeping)
-    alive = POOL + (CHANNELS if keeping else 2 * CHANNELS)
+    alive = POOL + (CHANNELS if keeping else (LENT + 1) * CHANNELS)
     assert longest_wait(order) <= alive - 1, order
     # Those permits that were taken before anybody waited are its own, with its reserve and what it
     # was lent, unless these are kept; from then on all are equal.
-    assert order.count(0) <= EACH + POOL + 1 + (0 if keeping else 2), order
+    assert order.count(0) <= EACH + POOL + 1 + (0 if keeping else LENT + 1), order
 
 
 async def test_where_the_last_comes_first_somebody_starves(
@@ -110,5 +111,5 @@ async def test_where_the_last_comes_first_somebody_starves(
         self.waiters = LastComeFirstServed()
 
     monkeypatch.setattr(tofu.protocol.pool.Pool, "__init__", wrong)
-    order = await serving_order(group, both_ends, keeping=2)
+    order = await serving_order(group, both_ends, keeping=LENT + 1)
     assert longest_wait(order) > POOL + CHANNELS - 1, order

@@ -30,6 +30,7 @@ from tofu_aio.messaging.agreements import Extension
 from tofu_aio.messaging.limits import LARGEST_MESSAGE, WRITE_HIGH_WATER
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.op_code import MORE_BIT
+from tofu_aio.protocol.pool import LENT
 from tofu_aio.protocol.text_headers import WHOLE
 
 
@@ -241,17 +242,17 @@ async def test_who_keeps_a_message_and_waits_for_the_next_gets_it(
         engine.put(taken)
 
 
-async def test_who_keeps_two_waits_for_the_pool(both_ends: Connect) -> None:
+async def test_who_keeps_more_than_a_few_waits_for_the_pool(both_ends: Connect) -> None:
     engine = tofu.Engine(1)
     async with across(both_ends, tofu.Engine(), engine) as (client, server):
         taken = engine.get(Allocation.POOL_ONLY)
-        for _ in range(3):
+        for _ in range(LENT + 2):
             await client.signal()
-        kept = [await server.receive() for _ in range(2)]
+        kept = [await server.receive() for _ in range(LENT + 1)]
         receiving = asyncio.create_task(server.receive())
         await settled(client, server)
         assert not receiving.done()
-        assert (engine.statistics().reserves, waiting(engine)) == (2, 1)
+        assert (engine.statistics().reserves, waiting(engine)) == (LENT + 1, 1)
         kept.pop()
         await asyncio.wait_for(receiving, 20)
         assert waiting(engine) == 0

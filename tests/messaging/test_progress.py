@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -227,6 +228,123 @@ async def test_one_channel_s_messages_are_kept_in_a_list_while_others_go_on(worl
     assert service.received < count
     service.let_go()
     await until(lambda: service.received == count, "the rest of it")
+
+
+async def test_a_login_is_kept_and_long_uploads_come_one_after_the_other(world: World) -> None:
+    """While others hold the whole pool."""
+
+    async def store(channel: tofu.Channel) -> None:
+        login = await channel.receive()
+        await channel.reply(login, b"welcome")
+        async for upload in channel:
+            await channel.reply(upload, b"%s %d" % (login.body, len(upload.body)))
+
+    service = Hoarder()
+    group = await world.group(channel_share=1.0 if world.pool is None else 0.5)
+    hoarding, storing = await world.serve(service.handle, group), await world.serve(store, group)
+    clients = await world.group()
+    for _ in range(5 if world.pool is not None else 1):
+        greedy = await world.connect(hoarding, clients)
+        for _ in range(20 if world.pool is not None else 1200):
+            greedy.post(Message(OpCode.SIGNAL, b"kept"))
+        await settled(greedy)
+    client = await world.connect(storing, clients)
+    await client.request(b"Ada")
+    for length in (10, 300_000, 5_000_000, 300_000, 10):
+        assert (await client.request(bytes(length))).body == b"Ada %d" % length
+    service.let_go()
+
+
+async def test_handlers_keep_the_first_part_and_the_one_of_their_loop(world: World) -> None:
+    """Of many exchanges at once, all of which go on."""
+
+    async def store(exchange: tofu.Exchange, first: Message) -> None:
+        async with exchange:
+            total = 0
+            async for part in exchange:
+                total += len(part.body)
+            await exchange.finish(b"%s %d" % (first.headers["Name"].encode(), total))
+
+    async def handle(channel: tofu.Channel) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            async for first in channel:
+                tasks.create_task(store(channel.stream(first), first))
+
+    async def upload(client: tofu.Channel, number: int) -> None:
+        async with client.stream(headers={"Name": str(number)}) as exchange:
+            for _ in range(4):
+                await exchange.send(b"part")
+            await exchange.finish()
+            assert (await exchange.receive()).body == b"%d 16" % number
+
+    client = await world.connect(await world.serve(handle))
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(40):
+            tasks.create_task(upload(client, number))
+
+
+@ONE_LOOP
+async def test_what_a_lost_peer_has_asked_stops_though_its_channel_is_suspended() -> None:
+    """Its handlers hold all that the channel may have, so that nothing is read any more."""
+    running = 0
+
+    async def work(channel: tofu.Channel, request: Message) -> None:
+        nonlocal running
+        with request, channel.cancel_scope(request):
+            running += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                running -= 1
+
+    accepted: list[tofu.Channel] = []
+
+    async def handle(channel: tofu.Channel) -> None:
+        accepted.append(channel)
+        async with asyncio.TaskGroup() as tasks:
+            async for request in channel:
+                tasks.create_task(work(channel, request))
+
+    async with world_of("tcp", 4) as world:
+        address = await world.serve(handle)
+        with await RawPeer.introduced(address) as peer:
+            for number in range(2, 40):
+                await peer.send(frame(OpCode.REQUEST, message_id=number))
+            await until(lambda: running and connection_of(accepted[0]).suspended_at, "suspended")
+        # The peer is gone; as it is not read, only what is sent to it can tell.
+        while running:
+            with suppress(tofu.TofuError):
+                await accepted[0].signal(bytes(1000))
+            await asyncio.sleep(0)
+        accepted.clear()
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+async def test_who_looks_for_the_next_message_now_and_then_gets_it(
+    world: World, timeout: float
+) -> None:
+    """And keeps the last one meanwhile, while others hold the whole pool."""
+    hoarders, each = (1, 1200) if world.pool is None else (5, 20)
+    service, _ = await hoarded(world, hoarders, each)
+    seen: list[bytes] = []
+
+    async def look(channel: tofu.Channel) -> None:
+        kept = None
+        while kept is None or kept.body != b"9":
+            try:
+                async with asyncio.timeout(timeout):
+                    kept = await channel.receive()
+            except TimeoutError:
+                await asyncio.sleep(0)
+            else:
+                seen.append(kept.body)
+
+    async with world.engines[0].create_group() as group:
+        client = await world.connect(await world.serve(look, group))
+        for number in range(10):
+            client.post(Message(OpCode.SIGNAL, b"%d" % number))
+        await until(lambda: len(seen) == 10, "all ten")
+    service.let_go()
 
 
 # --- who does not read ---------------------------------------------------------------------

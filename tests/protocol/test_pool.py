@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tofu_aio.protocol.pool import _PERMIT, _RESERVE, Account, Permit, Pool, Waiters
+from tofu_aio.protocol.pool import (
+    _PERMIT,
+    _RESERVE,
+    LENT,
+    LENT_TO_STREAMS,
+    Account,
+    Permit,
+    Pool,
+    Waiters,
+)
 
 SHARES = [1.0, 0.5, 0.001]
 
@@ -146,18 +155,6 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
         long.release()
     assert (pool.out, account.worth_of_all, list(pool.reserves)) == (0, 0, [])
     assert (account.reserved, account.lent) == (False, 0)
-
-
-def test_a_permit_may_be_kept_apart_so_that_it_is_not_taken_for_the_reserve() -> None:
-    pool = Pool(4, lambda: None)
-    account = Account(pool)
-    assert account.take(1, 4, apart=True) is account, "the reserve is the account itself"
-    permit = account.take(1, 4, apart=True)
-    assert permit is not None
-    assert permit is not account
-    assert (permit.worth, account.held, len(account.taken), pool.out) == (1, 1, 1, 1)
-    permit.release()
-    assert (account.held, pool.out, account.reserved) == (0, 0, True)
 
 
 def test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_first() -> None:
@@ -565,13 +562,18 @@ def test_a_long_message_beyond_the_share_takes_the_reserve_or_nothing(share: flo
     assert account.take(10, account.budget()) is account
 
 
-def test_who_holds_no_permit_keeps_its_turn_for_as_many_as_its_share_of_an_empty_pool() -> None:
-    """Though others leave fewer now."""
+def test_who_needs_more_than_its_share_of_what_is_free_is_in_nobody_s_way() -> None:
+    """Though it holds nothing: else others, who need less, would wait behind it without end."""
     pool = Pool(10, lambda: None, unit=100, share=0.5)
     account = using_its_reserve(pool)
-    pool.free.clear()
     assert not account.over_share(5)
-    assert account.over_share(6)
+    for _ in range(3):
+        pool.free.pop()
+    assert account.over_share(4)
+    assert not account.over_share(3)
+    pool.free.clear()
+    assert account.over_share(2)
+    assert not account.over_share(1), "one permit is within everybody's share"
 
 
 def test_who_could_take_it_if_it_were_free_waits_for_others() -> None:
@@ -609,3 +611,20 @@ def test_the_sum_of_permits_that_another_thread_takes_meanwhile_is_given_back() 
     pool.free.pop()
     assert account.take(4, budget) is None
     assert (len(pool.free), account.held) == (3, 0)
+
+
+def test_what_is_lent_beyond_a_few_is_bounded_over_all_channels() -> None:
+    """A peer may begin as many requests in parts as it likes, on any number of channels."""
+    pool = Pool(1, lambda: None)
+    pool.free.clear()
+    accounts = [Account(pool) for _ in range(3)]
+    for account in accounts:
+        for _ in range(LENT_TO_STREAMS):
+            account.take(1, 0)
+            account.lend(LENT + LENT_TO_STREAMS)
+    assert sum(account.lent for account in accounts) == LENT_TO_STREAMS + 3 * LENT
+    assert min(account.lent for account in accounts) == LENT, "which each may be lent"
+    for account in accounts:
+        while account.taken:
+            account.release()
+    assert (len(pool.to_lend), len(pool.reserves)) == (LENT_TO_STREAMS, 0)

@@ -164,8 +164,11 @@ class Witness(Sink):
         self._sink.accepted()
 
     @property
-    def waits(self) -> bool:
+    def waits(self) -> int:
         return self._sink.waits
+
+    def lost(self) -> None:
+        self._sink.lost()
 
     def suspended(self) -> None:
         self._sink.suspended()

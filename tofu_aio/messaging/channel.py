@@ -31,7 +31,7 @@ from ..protocol.errors import (
 from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import Message, next_message_id
 from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
-from ..protocol.pool import Pool
+from ..protocol.pool import LENT, LENT_A_STREAM, Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
 from .agreements import Extension, shared
@@ -804,10 +804,11 @@ class Channel(ObjectStream[Message]):
 
     @property
     def waits(self) -> int:
-        """How many messages may be kept while somebody waits for one, or for a part: one a loop."""
+        """How many messages may be kept while somebody waits for one, or for a part."""
         exchanges = self._exchanges()
-        waits = self._mailbox.waits or any(exchange.waits for exchange in exchanges)
-        return 1 + len(exchanges) if waits else 0
+        if not self._mailbox.waits and not any(exchange.waits for exchange in exchanges):
+            return 0
+        return LENT + LENT_A_STREAM * len(exchanges)
 
     def suspended(self) -> None:
         """Warn, once, if responses cannot come because nobody receives what is before them."""
@@ -861,6 +862,11 @@ class Channel(ObjectStream[Message]):
         self._fail(when_sending(error))
         if self._hello is None:
             self._introduced(self)
+
+    def lost(self) -> None:
+        """Nobody hears anything from here any more."""
+        if self._incoming is not None:
+            self._incoming.unheard()
 
     def closed(self) -> None:
         """The socket is gone."""

@@ -93,6 +93,9 @@ class Sink(Protocol):
     def suspended(self) -> None:
         """It is not read for want of permits, since the end of this turn of the loop."""
 
+    def lost(self) -> None:
+        """Nothing that is sent is heard any more, though what came before may still be received."""
+
     def closed(self) -> None:
         """The socket is gone as well. Told once, last of all."""
 
@@ -263,6 +266,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # Its frames would know, as long as anyone knows the error, what arrived in that moment.
             lost.__cause__ = exc and exc.with_traceback(None)
             self._finish(lost)
+        self.sink.lost()
         self._read_remains()
 
     def detach(self) -> None:
@@ -351,7 +355,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def lend(self) -> None:
         """Somebody begins to wait for a message: let one come, whatever the application keeps."""
-        if self.account.lent < self.sink.waits:
+        if self.may_go_on():  # lent now, for whoever waits may have gone by the end of the turn
             self._gate.retry(self)
 
     @property

@@ -143,7 +143,12 @@ class IncomingRequests:
         self.exchanges.clear()
         for exchange in exchanges:
             exchange.lose(error)
-        for scopes in self._scopes.values() if deaf else ():
+        if deaf:
+            self.unheard()
+
+    def unheard(self) -> None:
+        """The peer hears nothing any more: no answer is wanted."""
+        for scopes in self._scopes.values():
             for scope in scopes:
                 scope.cancel()
 

@@ -16,7 +16,7 @@ from ..protocol.errors import (
 from ..protocol.lifecycle import POST, WELCOMED, ListenerState
 from ..protocol.message import Message, next_message_id, notification, returned
 from ..protocol.op_code import OpCode
-from ..protocol.pool import Pool
+from ..protocol.pool import LENT, Pool
 from ..protocol.status import Status
 from .acceptor import Acceptor
 from .admission import Admission
@@ -134,8 +134,11 @@ class PostedChannel:
 
     @property
     def waits(self) -> int:
-        """One message may be kept by who waits for the group's next one."""
-        return int(self._mailbox.waits)
+        """How many messages may be kept by who waits for the group's next one."""
+        return LENT if self._mailbox.waits else 0
+
+    def lost(self) -> None:
+        """Its end will tell."""
 
     def suspended(self) -> None:
         """The pool has told the mailbox already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
@@ -43,15 +43,7 @@ Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
 """The verdict on each proto byte in each state."""
 
 
-class SoFar(Protocol):
-    """A request in parts, as far as it has come."""
-
-    @property
-    def length(self) -> int:
-        """In bytes."""
-
-
-_NO_PARTS: Final[Mapping[int, SoFar | None]] = {}
+_NO_PARTS: Final[Mapping[int, object]] = {}
 
 
 class Exemptions:
@@ -65,8 +57,8 @@ class Exemptions:
         exchanges, posted: ids of other requests that were sent, whose responses take permits: in
             parts, or to be received with all other messages. A response that belongs to nothing
             here takes none, and is dropped.
-        parts: the peer's requests in parts, by id: what has come so far of those that are joined,
-            and None for those that are thrown away. Only the last part takes permits, for all.
+        parts: the peer's requests in parts, by id: something for those that are joined, and None
+            for those that are thrown away. Only the last part of one that is joined takes permits.
         withdrawals: the peer takes requests back, see ``is_withdrawal``.
     """
 
@@ -78,7 +70,7 @@ class Exemptions:
         awaited: Collection[int] = (),
         exchanges: Collection[int] = (),
         posted: Collection[int] = (),
-        parts: Mapping[int, SoFar | None] = _NO_PARTS,
+        parts: Mapping[int, object] = _NO_PARTS,
         withdrawals: bool = False,
     ) -> None:
         self.awaited = awaited
@@ -96,16 +88,13 @@ class Exemptions:
             return _ASK_RESPONSES
         return _ASK_PARTS if self.posted or self.exchanges else _ASK_RESPONSES
 
-    def pays(self, proto: int, message_id: int, status: int, length: int) -> int:
-        """For how many bytes a message of so many must take permits: none, its own, or more."""
+    def pays(self, proto: int, message_id: int, status: int, length: int) -> bool:
+        """Whether a message of so many bytes takes permits."""
         if proto & OP_CODE_MASK == _RESPONSE:
-            counted = message_id in self.posted or message_id in self.exchanges
-            return length if counted else 0
+            return message_id in self.posted or message_id in self.exchanges
         if message_id in self.parts:
-            so_far = self.parts[message_id]
-            return 0 if proto & MORE_BIT or so_far is None else so_far.length + length
-        taken_back = self.withdrawals and is_withdrawal(proto, status, length)
-        return 0 if taken_back else length
+            return not proto & MORE_BIT and self.parts[message_id] is not None
+        return not (self.withdrawals and is_withdrawal(proto, status, length))
 
 
 def is_withdrawal(proto: int, status: int, length: int) -> bool:
@@ -412,12 +401,11 @@ class Decoder:
                     last = at  # maybe the first part of a request: once sorted, it is in ``parts``
                 elif not proto & MORE_BIT and message_id in exempt.parts:
                     gratis = 0  # its id is any other one from here on, once this was sorted
-                pays = exempt.pays(proto, message_id, status, stop - at)
-                if not pays or account is None:
+                if account is None or not exempt.pays(proto, message_id, status, stop - at):
                     permit = None
                 else:
                     held, spent = account.held, quota - left
-                    permit = self._take(pays, budget - spent, apart=pays > stop - at)
+                    permit = self._take(stop - at, budget - spent)
                     if permit is None:
                         break
                     budget -= account.held - held
@@ -474,12 +462,12 @@ class Decoder:
         begins = proto == WITHDRAWAL and message.headers is not EMPTY_HEADERS
         return begins or (proto == _REQUEST and message.message_id in exempt.parts)
 
-    def _take(self, length: int, budget: int, *, apart: bool = False) -> Permit | None:
+    def _take(self, length: int, budget: int) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
         account = self.account
         assert account is not None
         price = account.pool.price(length)
-        permit = account.take(price, budget, apart=apart)
+        permit = account.take(price, budget)
         if permit is None:
             self.needs = price
         return permit

@@ -14,11 +14,23 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
+LENT: Final = 4
+"""Messages of a channel that a program may keep while it waits for the next one, whatever others
+have: the one of its loop, and a few that it wants later."""
+
+LENT_A_STREAM: Final = 2
+"""So many more for each request that is answered or received in parts: its first part, which has
+the headers, and the one of its loop."""
+
+LENT_TO_STREAMS: Final = 1024
+"""But so many in all, over all channels: a peer may begin as many such requests as it likes."""
+
 _PERMIT: Final = 0
 _RESERVE: Final = 1
 _LENT: Final = 2
+_LENT_TO_STREAM: Final = 3
 """What one of a channel's messages gives back: a permit of the pool, the channel's reserve, or what
-was lent to the application."""
+was lent to the application, in general or for what comes in parts."""
 
 _NONE: Final[list[int]] = []
 """Where nothing was ever taken: a list of its own would be half of an idle channel's account."""
@@ -130,6 +142,7 @@ class Pool:
             them.
         parked: those that wait until they hold less than their share; in nobody's way.
         reserves: an entry for each reserve in use, and for each message that was lent.
+        to_lend: an entry for each message that may still be lent for what comes in parts.
         restored: accounts whose reserve, or what was lent, came back while somebody waited.
 
     Raises:
@@ -145,6 +158,7 @@ class Pool:
         "share",
         "size",
         "suspended",
+        "to_lend",
         "unit",
         "waiters",
     )
@@ -165,6 +179,7 @@ class Pool:
         self.parked = Waiters()
         self.reserves: deque[None] = deque()
         self.restored: deque[Account] = deque()
+        self.to_lend: deque[None] = deque((None,) * LENT_TO_STREAMS)
         self._on_release = on_release
 
     @property
@@ -208,10 +223,10 @@ class Account:
     messages is released first. So of ``n`` short messages alive ``n - 1`` are in the pool, and an
     application that keeps the last message of each channel keeps nothing of it.
 
-    A loop ``async for message in channel`` keeps the last message until it has the next one. So
-    that it always gets that, what it keeps may be *lent*, which frees the reserve: once for each
-    such loop, while it waits, so that one message on the reserve is in the engine's hands, and the
-    others are in the application's.
+    A loop ``async for message in channel`` keeps the last message until it has the next one, and
+    a program may keep a few others beside it. So that it always gets the next one, what it keeps
+    may be *lent* while it waits for that, which frees the reserve: so often, that is, so many
+    messages, as ``lend`` is told. What was lent is in the application's hands, not in the engine's.
 
     Args:
         pool: where the permits come from.
@@ -237,12 +252,22 @@ class Account:
     @property
     def held(self) -> int:
         """How many permits of the pool its messages hold."""
-        return self.taken.count(_PERMIT) + len(self.bundled)
+        return len(self.taken) - self._beside_the_pool() + len(self.bundled)
 
     @property
     def lent(self) -> int:
         """How many messages were lent to the application."""
-        return self.taken.count(_LENT)
+        return self._beside_the_pool() - self.reserved
+
+    def _beside_the_pool(self) -> int:
+        """How many of its messages are on the reserve, or were lent."""
+        # They come first, and are few. What takes a permit may be many thousands.
+        count = 0
+        for kind in self.taken:
+            if kind == _PERMIT:
+                break
+            count += 1
+        return count
 
     @property
     def worth_of_all(self) -> int:
@@ -260,15 +285,14 @@ class Account:
         return int((free + held) * pool.share) - held
 
     def over_share(self, price: int) -> bool:
-        """Whether its share would not allow for so many permits if they were free.
+        """Whether its share would not allow for so many permits, if just those were free.
 
-        Then it is its own messages that it waits for, and nobody else should wait for it.
+        Then it is its own messages that it waits for, or a time when more is free; and nobody else
+        should wait for it.
         """
-        held = self.held
-        if not held:  # it keeps its turn, unless the pool could never give it so much
-            return price > max(int(self.pool.size * self.pool.share), 1)
-        free = max(len(self.pool.free), price)
-        return held + price > max(int((free + held) * self.pool.share), 1)
+        held, pool = self.held, self.pool
+        free = max(len(pool.free), price)
+        return held + price > max(int((free + held) * pool.share), 1)
 
     def charge(self, count: int) -> None:
         """Account for so many permits, at least one, that were taken out of ``pool.free``.
@@ -288,11 +312,10 @@ class Account:
             taken = self.taken
         taken.extend((_PERMIT,) * count)
 
-    def take(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
+    def take(self, price: int, budget: int) -> Permit | None:
         """The reserve, if it is free, or else so many permits at once; None if they are not.
 
-        The reserve, and a single permit, are the account itself, unless a permit is to be ``apart``
-        from the reserve, so that one can tell them from each other.
+        The reserve, and a single permit, are the account itself.
         """
         if not self.reserved:
             self._use_reserve()
@@ -307,7 +330,7 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        if price == 1 and not apart:
+        if price == 1:
             self.charge(1)
             return self
         if self.bundled is _NONE:
@@ -328,23 +351,38 @@ class Account:
         pool.reserves.pop()
         if kind == _RESERVE:
             self.reserved = False
+        elif kind == _LENT_TO_STREAM:
+            pool.to_lend.append(None)
         if pool.suspended:
             pool.restored.append(self)
             pool._on_release()
 
     def lend(self, most: int) -> None:
-        """Free the reserve for a message that the application waits for, so often at most."""
-        if not self.reserved or self.lent >= most:
+        """Free the reserve for a message that the application waits for, so often at most.
+
+        ``LENT`` are sure. Those beyond that come out of ``LENT_TO_STREAMS``.
+        """
+        pool, lent = self.pool, self.lent
+        if not self.reserved or lent >= most:
             return
-        self.pool.reserves.append(None)
-        self.taken.insert(0, _LENT)
+        kind = _LENT
+        if lent >= LENT:
+            try:
+                pool.to_lend.pop()
+            except IndexError:
+                return
+            kind = _LENT_TO_STREAM
+        pool.reserves.append(None)
+        self.taken.insert(0, kind)
         try:
             self.taken.remove(_RESERVE)
         except ValueError:  # another thread was faster, and has freed it
-            self.taken.remove(_LENT)
+            self.taken.remove(kind)
+            if kind == _LENT_TO_STREAM:
+                pool.to_lend.append(None)
         else:
             self.reserved = False
-        self.pool.reserves.pop()
+        pool.reserves.pop()
 
     def _use_reserve(self) -> None:
         taken = self.taken
