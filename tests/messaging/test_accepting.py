@@ -262,12 +262,9 @@ async def test_who_has_connected_as_the_listener_closes_is_dropped(
 
 
 class Proactor(asyncio.SelectorEventLoop):
-    """In one thing as Windows' proactor loop: it accepts for who asks it to, and watches nothing."""
+    """In one thing as Windows' proactor loop: it accepts for who asks, and watches nothing."""
 
     def add_reader(self, *_: object) -> None:  # type: ignore[override]
-        raise NotImplementedError
-
-    def remove_reader(self, *_: object) -> bool:
         raise NotImplementedError
 
 
@@ -284,8 +281,11 @@ def run_there() -> Iterator[Run]:
         async with tofu.Engine() as engine, engine.create_group() as group:
             await function(group)
 
+    heard: list[object] = []
     with asyncio.Runner(loop_factory=Proactor, debug=True) as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: heard.append(context))
         yield lambda function: runner.run(with_group(function))
+    assert not heard
 
 
 def test_there_too_it_accepts_one_after_another(run_there: Run) -> None:

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
@@ -20,8 +21,9 @@ import tofu_aio as tofu
 from tests.messaging.peers import PATIENCE, until
 from tests.shortage import Shortage, needs_a_limit
 from tofu_aio.messaging import resolving
+from tofu_aio.messaging.limits import LOOKUPS
 from tofu_aio.messaging.resolving import resolve
-from tofu_aio.messaging.threads import Threads
+from tofu_aio.messaging.threads import Threads, _Call
 
 
 @pytest.fixture
@@ -165,6 +167,8 @@ async def test_where_no_thread_can_be_started_a_name_has_no_address(
         with pytest.raises(tofu.ListenFailed, match="can't start new thread"):
             await group.listen("tcp://localhost:0")
     await meet(group, "localhost")
+    places = resolving._lookups._places
+    await until(lambda: len(places) == LOOKUPS, "for all places to be free again")
 
 
 # --- threads of our own ------------------------------------------------------------------------
@@ -241,8 +245,9 @@ def test_a_function_that_outlasts_its_loop_ends_in_silence() -> None:
     threads, jobs = Threads("test", 1), Jobs()
 
     async def leave() -> None:
-        asyncio.create_task(threads.run(lambda: jobs.job(0)))
+        call = asyncio.create_task(threads.run(lambda: jobs.job(0)))
         await until(lambda: jobs.running)
+        assert not call.done()
 
     asyncio.run(leave())
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "test"]
@@ -252,18 +257,35 @@ def test_a_function_that_outlasts_its_loop_ends_in_silence() -> None:
     assert threads._places
 
 
-def test_a_call_beside_the_end_of_a_thread_is_not_forgotten() -> None:
-    """Thousands of threads that end just as another call comes."""
-    threads = Threads("test", 1)
+class LateComers(deque[object]):
+    """A queue in which something more comes just when it was found empty."""
 
-    async def call(times: int) -> int:
-        return sum([await threads.run(lambda: 1) for _ in range(times)])
+    def __init__(self, *late: Callable[[], object]) -> None:
+        super().__init__()
+        self._late = list(late)
 
-    async def main() -> list[int]:
-        async with asyncio.timeout(PATIENCE * 2):
-            return await asyncio.gather(*(call(500) for _ in range(4)))
+    def popleft(self) -> object:
+        try:
+            return super().popleft()
+        except IndexError:
+            if self._late:
+                self._late.pop()()
+            raise
 
-    assert asyncio.run(main()) == [500] * 4
+
+async def test_a_call_beside_the_end_of_a_thread_is_not_forgotten() -> None:
+    threads, late = Threads("test", 1), _Call(lambda: "late")
+
+    def come() -> None:
+        threads._waiting.append(late)
+        threads._start()
+
+    threads._waiting = LateComers(come)  # type: ignore[assignment]
+    await threads.run(lambda: "in time")
+    async with asyncio.timeout(PATIENCE):
+        await late.done
+    assert late.result == "late"
+    await until(lambda: threads._places)
 
 
 FORKING = """
@@ -277,27 +299,26 @@ def job():
     running.set()
     go.wait()
 
-async def fork():
-    busy = asyncio.create_task(threads.run(job))
-    waiting = asyncio.create_task(threads.run(os.getpid))
+async def begin():
+    calls = [asyncio.create_task(threads.run(function)) for function in (job, os.getpid)]
     while not running.is_set():
         await asyncio.sleep(0)
-    child = os.fork()
-    if child == 0:
-        return 0
-    go.set()
-    assert await waiting == os.getpid()
-    await busy
-    return child
+    return calls
+
+async def end(calls):
+    return await asyncio.gather(*calls)
 
 async def one():
     return await asyncio.wait_for(threads.run(os.getpid), 20)
 
 runner = asyncio.Runner()
-child = runner.run(fork())
+calls = runner.run(begin())
+child = os.fork()
 if child == 0:
     assert asyncio.new_event_loop().run_until_complete(one()) == os.getpid()
     os._exit(0)
+go.set()
+assert runner.run(end(calls)) == [None, os.getpid()]
 runner.close()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """

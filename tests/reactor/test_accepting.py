@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,17 +28,33 @@ def retry(monkeypatch):
     return set_to
 
 
+class Reports(list):
+    """What the loop's exception handler was told."""
+
+    def __init__(self):
+        super().__init__()
+        self._more = asyncio.Event()
+
+    def add(self, context):
+        self.append(context)
+        self._more.set()
+
+    async def are(self, count):
+        while len(self) < count:
+            self._more.clear()
+            await self._more.wait()
+
+
 @pytest.fixture
 def reports():
-    """What the loop's exception handler was told."""
-    return []
+    return Reports()
 
 
 @pytest.fixture
 def run(reports):
     """Run a coroutine on a loop whose reports are kept."""
     with asyncio.Runner(loop_factory=Loop, debug=True) as runner:
-        runner.get_loop().set_exception_handler(lambda _, context: reports.append(context))
+        runner.get_loop().set_exception_handler(lambda _, context: reports.add(context))
         yield runner.run
 
 
@@ -113,8 +130,7 @@ def test_who_waited_through_a_shortage_is_served(run, reports, retry):
         async with await asyncio.start_server(greet, "127.0.0.1") as server:
             clients = [client_of(server) for _ in range(3)]
             with Shortage():
-                while len(reports) < 3:
-                    await asyncio.sleep(SOON)
+                await reports.are(3)
             return await asyncio.gather(*map(greeting, clients))
 
     assert run(main()) == [b"welcome"] * 3
@@ -128,8 +144,7 @@ def test_a_server_that_is_closed_in_a_shortage_is_heard_of_no_more(run, reports,
         server = await asyncio.start_server(greet, "127.0.0.1")
         client = client_of(server)
         with Shortage():
-            while not reports:
-                await asyncio.sleep(0)
+            await reports.are(1)
             server.close()
             before = len(reports)
             await after_a_retry()
@@ -151,13 +166,11 @@ def test_a_unix_server_serves_who_waited_through_a_shortage(run, reports, retry,
             client.connect(socket_path)
             client.setblocking(False)
             with Shortage():
-                while not reports:
-                    await asyncio.sleep(0)
+                await reports.are(1)
             return await greeting(client)
 
     assert run(main()) == b"welcome"
-    if os.path.exists(socket_path):  # Python 3.13 removes it itself
-        os.unlink(socket_path)
+    Path(socket_path).unlink(missing_ok=True)  # Python 3.13 removes it itself
 
 
 @pytest.mark.parametrize("name", ["ENFILE", "ENOBUFS", "ENOMEM", "EINVAL", "EPERM"])
@@ -227,7 +240,7 @@ def test_asyncio_s_own_loop_reports_as_often_as_the_backlog_is_long(reports):
     """So that a Python that mends it shows here."""
 
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda _, told: reports.append(told))
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: reports.add(told))
         async with await asyncio.start_server(greet, "127.0.0.1", backlog=50) as server:
             client = client_of(server)
             with Shortage():

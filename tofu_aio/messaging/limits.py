@@ -86,6 +86,10 @@ ACCEPT_RETRY: Final = 1.0
 """Seconds until accepting is tried again after it has failed, for want of descriptors say. Who
 waits in the backlog notices no more than that."""
 
+REFUSALS_QUIET: Final = 1.0
+"""Seconds after a warning that connections are refused in which there is no other. In a crowd who is
+let in and who is refused take turns."""
+
 PENDING_CHANNELS: Final = 128
 """Channels of one listener that the application has not accepted. A Hello needs no permit of the
 pool; this bounds what those that nobody takes can hold."""
