@@ -87,8 +87,8 @@ ACCEPT_RETRY: Final = 1.0
 waits in the backlog notices no more than that."""
 
 REFUSALS_QUIET: Final = 1.0
-"""Seconds after a warning that connections are refused without another one. In a crowd who is let in
-and who is refused take turns."""
+"""Seconds after a warning that connections are refused, without another one. In a crowd, who is let
+in and who is refused take turns."""
 
 PENDING_CHANNELS: Final = 128
 """Channels of one listener that the application has not accepted. A Hello needs no permit of the
