@@ -37,8 +37,8 @@ def nothing_left_behind(made_once: None) -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
-    # A loop's own, for looking up names and whatever else blocks, end in their own time.
-    own = ("asyncio_", "uvloop_")
+    # Those for looking up names and whatever else blocks end in their own time.
+    own = ("tofu_aio name look-up", "tofu_aio reconnecting")
     left = {t for t in set(threading.enumerate()) - threads if not t.name.startswith(own)}
     assert not left, f"threads left behind: {left}"
     found = open_descriptors()

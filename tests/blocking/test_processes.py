@@ -129,6 +129,60 @@ def test_a_process_ends_whatever_it_left_open(listener: blocking.Listener, code:
         channel.close()
 
 
+OUTLIVING = """
+    def work():
+        with blocking.Engine() as engine, engine.create_group() as group:
+            threading.main_thread().join()
+            group.listen("tcp://127.0.0.1:0").close()
+            with group.connect(address) as channel:
+                channel.signal(b"connected")
+
+    threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_thread_goes_on(listener: blocking.Listener) -> None:
+    """``concurrent.futures``, and so every loop's executor, takes no work from it any more."""
+    with process(listener.address, OUTLIVING) as running:
+        with listener.accept(PATIENCE) as channel, channel.receive(PATIENCE) as message:
+            assert message.body == b"connected"
+        assert finished(running) == (0, "", "")
+
+
+STARTING_THREADS = """
+    def work():
+        threading.main_thread().join()
+        threading.Thread(target=print, args=("started",)).start()
+
+    threading.Thread(target=work).start()
+"""
+
+STARTING_ANEW = """
+    name = address.replace("127.0.0.1", "localhost")  # which takes a thread to look up
+
+    def work():
+        threading.main_thread().join()
+        with blocking.connect(name) as channel:
+            channel.signal(b"connected")
+        for channel in blocking.reconnecting(name, headers=lambda: {"Made": "in a thread"}):
+            channel.signal(b"reconnected")
+            break
+
+    threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_thread_may_begin_anew(listener: blocking.Listener) -> None:
+    with process(listener.address, STARTING_THREADS) as running:
+        if finished(running)[1] != "started\n":
+            pytest.skip("this Python starts no threads once its main thread has ended")
+    with process(listener.address, STARTING_ANEW) as running:
+        for wanted in (b"connected", b"reconnected"):
+            with listener.accept(PATIENCE) as channel, channel.receive(PATIENCE) as message:
+                assert message.body == wanted
+        assert finished(running) == (0, "", "")
+
+
 @posix
 def test_a_child_has_nothing_of_its_parent(listener: blocking.Listener) -> None:
     code = """

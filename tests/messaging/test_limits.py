@@ -237,6 +237,35 @@ async def test_more_than_may_wait_are_refused(
             channel.abort()
 
 
+async def refused_beside_a_crowd(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
+    """Somebody is refused, and then somebody is let in."""
+    first = await pair_of(group, listener)
+    crowd = [await knock(listener) for _ in range(2)]
+    with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
+        await group.connect(listener.address)
+    for peer in crowd:
+        peer.close()
+    await until(lambda: waiting(listener) == 0)
+    await asyncio.gather(*(end.aclose() for end in first))
+
+
+@pytest.mark.parametrize(("quiet", "warnings"), [(0.0, 3), (3600.0, 1)])
+async def test_in_a_crowd_refusals_are_told_once_in_a_while(
+    group: tofu.ChannelGroup,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    quiet: float,
+    warnings: int,
+) -> None:
+    monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
+    monkeypatch.setattr(admission_module, "REFUSALS_QUIET", quiet)
+    async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
+        for _ in range(3):
+            await refused_beside_a_crowd(group, listener)
+    refusals = [record for record in caplog.records if "was refused" in record.getMessage()]
+    assert [record.levelno for record in refusals].count(logging.WARNING) == warnings
+
+
 async def test_who_is_silent_gives_way_to_more_than_may_wait(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,9 +156,13 @@ async def test_a_process_without_descriptors_is_told_so(
 
     with monkeypatch.context() as patch:
         patch.setattr(sockets.socket, "socket", refuse)
-        with pytest.raises(tofu.ConnectFailed, match="too many open files: raise `ulimit -n`"):
+        with pytest.raises(
+            tofu.ConnectFailed, match="no file descriptor left: close some, or raise `ulimit -n`"
+        ):
             await group.connect(where)
-        with pytest.raises(tofu.ListenFailed, match="too many open files: raise `ulimit -n`"):
+        with pytest.raises(
+            tofu.ListenFailed, match="no file descriptor left: close some, or raise `ulimit -n`"
+        ):
             await group.listen(address)
 
 

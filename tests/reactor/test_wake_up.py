@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from tofu_aio.reactor import Loop
+from tests.shortage import Shortage, needs_a_limit
+from tofu_aio.reactor import Loop, wake_up
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no signal handlers on Windows")
 
@@ -251,6 +252,35 @@ def test_a_broken_self_pipe_is_renewed_too(loop):
     run_one_turn(loop)
     run_one_turn(loop)
     assert loop._ssock is not broken
+    waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,), daemon=True)
+    waker.start()
+    loop.run_forever()
+    waker.join()
+
+
+@needs_a_limit
+def test_a_self_pipe_that_cannot_be_renewed_is_told_of_once_a_try(loop, caplog, monkeypatch):
+    monkeypatch.setattr(wake_up, "_RENEWAL_RETRY", 3600)
+    end_by_close(loop)
+    with Shortage():
+        for _ in range(20):
+            run_one_turn(loop)
+    (record,) = caplog.records
+    assert "self-pipe is broken and cannot be renewed" in record.getMessage()
+    assert "trying again in 3600 s" in record.getMessage()
+
+
+@needs_a_limit
+def test_a_self_pipe_that_cannot_be_renewed_is_renewed_later(loop, caplog, monkeypatch):
+    monkeypatch.setattr(wake_up, "_RENEWAL_RETRY", 0.01)
+    broken = loop._ssock
+    end_by_close(loop)
+    with Shortage():
+        while len(caplog.records) < 3:
+            run_one_turn(loop)
+        assert loop._ssock is broken
+    while loop._ssock is broken:
+        run_one_turn(loop)
     waker = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,), daemon=True)
     waker.start()
     loop.run_forever()

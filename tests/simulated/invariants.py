@@ -125,8 +125,6 @@ class Invariants:
         tasks = [t.get_name() for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         assert not tasks, f"tasks are left: {tasks}"
         timers = [repr(t) for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
-        # asyncio tries to accept again a second after a shortage, also where it has closed.
-        timers = [timer for timer in timers if "_start_serving" not in timer]
         assert not timers, f"timers are left: {timers}"
 
 

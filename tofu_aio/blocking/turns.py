@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from inspect import isawaitable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ..messaging import reconnecting as messaging
 from ..messaging.channel import Channel as AsyncChannel
+from ..messaging.threads import Threads
 from ..protocol.errors import ShutdownStarted
 from .channel import Channel
 from .loop_thread import LoopThread
+from .serving import MAX_THREADS
 
 T = TypeVar("T")
+
+_makers: Final = Threads("tofu_aio reconnecting", MAX_THREADS)
 
 
 def turns(
@@ -39,7 +42,7 @@ def in_a_thread(make: Callable[[], T | Awaitable[T]]) -> Callable[[], Awaitable[
     """Have a function called where it may block: the loop has other channels to look after."""
 
     async def made() -> T:
-        value = await asyncio.to_thread(make)
+        value = await _makers.run(make)
         return await value if isawaitable(value) else value
 
     return made

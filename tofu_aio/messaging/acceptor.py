@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
+from typing import Final
 
-from ..protocol.address import Address, UdsAddress
+from ..protocol.address import Address
 from . import sockets
 from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
-from .limits import LISTEN_BACKLOG
+from .failures import cannot_listen, explain
+from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
 
 logger = logging.getLogger(__name__)
+
+_LOST: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "ECONNRESET",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EPROTO",
+        "ETIMEDOUT",
+    )
+    if hasattr(errno, name)
+)
+"""What a connection failed of before it was accepted: accept(2) says to go on to the next."""
 
 
 class Acceptor:
     """A listening socket, and the admission that takes what connects to it.
+
+    It accepts by itself, not by a server of the loop's. For want of descriptors asyncio's log a
+    thousand tracebacks a second, and one of uvloop's drops who waits. This one leaves them waiting,
+    tries again after a second, and says so in one line.
 
     Args:
         sock: listening; it belongs to the acceptor from now on.
@@ -33,26 +58,23 @@ class Acceptor:
         self._sock = sock
         self._identity = sockets.file_identity(address)
         self._admission = admission
-        self._server: asyncio.Server | None = None
+        self._loop = asyncio.get_running_loop()
+        self._next: asyncio.Task[tuple[socket.socket, object]] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._arriving: dict[asyncio.Task[object], socket.socket] = {}
         self._closed = False
 
-    async def start(self) -> None:
-        """Accept from now on. The loop itself sees to a shortage of descriptors."""
-        loop = asyncio.get_running_loop()
-        uds = isinstance(self.address, UdsAddress)
-        create = loop.create_unix_server if uds else loop.create_server
+    def start(self) -> None:
+        """Accept from now on.
+
+        Raises:
+            ListenFailed: the system has no room to watch one more socket. Then it is closed.
+        """
         try:
-            # In two steps: cancelled in one, it would leave a server that nobody knows.
-            self._server = await create(
-                lambda: Caller(self._admission),
-                sock=self._sock,
-                backlog=LISTEN_BACKLOG,
-                start_serving=False,
-            )
-            await self._server.start_serving()
-        except BaseException:
+            self._watch()
+        except OSError as error:
             self.close()
-            raise
+            raise cannot_listen(self.address, error) from error
 
     def attributes(self) -> Attributes:
         """The ``SocketAttribute``s of anyio of the listening socket; none once it is closed."""
@@ -62,23 +84,98 @@ class Acceptor:
     def close(self) -> None:
         """Stop listening, remove the socket's file, and drop who has not said Hello.
 
-        The address is free in the next turn of the loop.
+        The address is free at once; on Windows' proactor loop in a moment.
         """
+        if self._closed:
+            return
+        self._closed = True
         try:
             sockets.remove_file(self.address, self._identity)
         except OSError as error:
             # A daemon may have given up the right to. That must not keep the socket open.
             logger.warning("%s: its file stays: %s", self.address, error)
-        self._identity = None
-        server, self._server = self._server, None
-        if server is not None:
-            # In two steps: asyncio makes transports of what it has accepted a turn later, and
-            # when their server is closed by then it forgets them, but does not close them.
-            loop = asyncio.get_running_loop()
-            with contextlib.suppress(NotImplementedError):  # Windows' proactor loop
-                loop.remove_reader(self._sock)
-            loop.call_soon(server.close)
-        elif not self._closed:
-            self._sock.close()
-        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._next is not None:
+            self._next.cancel()
+        else:
+            with contextlib.suppress(NotImplementedError):
+                self._loop.remove_reader(self._sock)
+        self._sock.close()
         self._admission.close()
+
+    # --- accepting ------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Be told when somebody has connected."""
+        try:
+            self._loop.add_reader(self._sock, self._accept)
+        except NotImplementedError:  # Windows' proactor loop
+            self._next = self._loop.create_task(self._loop.sock_accept(self._sock))
+            self._next.add_done_callback(self._accepted)
+
+    def _accept(self) -> None:
+        """Take those that have connected."""
+        for _ in range(LISTEN_BACKLOG):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno not in _LOST:
+                    self._loop.remove_reader(self._sock)
+                    self._accept_later(error)
+                    return
+            else:
+                self._receive(sock)
+
+    def _accepted(self, accepting: asyncio.Task[tuple[socket.socket, object]]) -> None:
+        """Take the one that has connected, on a loop that tells of no more than that."""
+        if self._closed or accepting.cancelled():
+            if not accepting.cancelled() and accepting.exception() is None:
+                accepting.result()[0].close()
+            return
+        error = accepting.exception()
+        if error is None:
+            self._receive(accepting.result()[0])
+        elif not isinstance(error, OSError):
+            raise error
+        elif error.errno not in _LOST:
+            self._accept_later(error)
+            return
+        self._watch()
+
+    def _accept_later(self, error: OSError) -> None:
+        logger.warning(
+            "%s: cannot accept connections, and tries again in %g s: %s",
+            self.address,
+            ACCEPT_RETRY,
+            explain(error),
+        )
+        self._retry = self._loop.call_later(ACCEPT_RETRY, self._accept_again)
+
+    def _accept_again(self) -> None:
+        try:
+            self._watch()
+        except OSError as error:
+            self._accept_later(error)
+
+    def _receive(self, sock: socket.socket) -> None:
+        """Make a caller of a connection, in a turn or two."""
+        sock.setblocking(False)
+        task: asyncio.Task[object] = self._loop.create_task(
+            self._loop.connect_accepted_socket(lambda: Caller(self._admission), sock),
+            name=f"tofu accept {self.address}",
+        )
+        self._arriving[task] = sock
+        task.add_done_callback(self._received)
+
+    def _received(self, task: asyncio.Task[object]) -> None:
+        sock = self._arriving.pop(task)
+        if task.cancelled():
+            sock.close()
+        elif (error := task.exception()) is not None:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise error
+            logger.info("%s: a connection was lost as it was accepted: %s", self.address, error)

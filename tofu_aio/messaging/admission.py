@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -11,7 +12,13 @@ from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
 from .connection import Connection
-from .limits import EARLY_BYTES, PENDING_CHANNELS, SILENCE, WAITING_CONNECTIONS
+from .limits import (
+    EARLY_BYTES,
+    PENDING_CHANNELS,
+    REFUSALS_QUIET,
+    SILENCE,
+    WAITING_CONNECTIONS,
+)
 from .upper import UpperProtocol
 
 logger = logging.getLogger(__name__)
@@ -49,6 +56,7 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._refusing = False  # and it was logged
+        self._told_refusal = -math.inf
         self._inviting = False  # for who is invited may end in that moment
         # All in order of arrival.
         self._silent: dict[Caller, asyncio.TimerHandle] = {}
@@ -170,7 +178,8 @@ class Admission:
         except TofuError as error:
             self._tell_refusal(str(error))
             return None
-        self._refusing = False
+        if self._loop.time() >= self._told_refusal + REFUSALS_QUIET:
+            self._refusing = False
         self._strangers.add(connection)
         self._introducing[connection] = self._loop.call_later(
             min(SILENCE, self._hello_timeout), self._dawdles, connection
@@ -211,7 +220,9 @@ class Admission:
         """Warn once, until somebody is let in: who refuses has better things to do than log."""
         level = logging.DEBUG if self._refusing else logging.WARNING
         logger.log(level, "%s: a connection was refused: %s", self._address, reason)
-        self._refusing = True
+        if not self._refusing:
+            self._refusing = True
+            self._told_refusal = self._loop.time()
 
 
 def _dismiss(connection: Connection, text: str) -> None:

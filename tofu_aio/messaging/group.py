@@ -191,7 +191,7 @@ class ChannelGroup:
             sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
             local = sockets.local_address(sock, where)
             admission = Admission(local, hello_timeout, admit, layer, max_channels)
-            await listener.start(Acceptor(sock, local, admission), admission)
+            listener.start(Acceptor(sock, local, admission), admission)
         except BaseException:
             self._forget(number)
             raise
@@ -607,7 +607,7 @@ class ChannelGroup:
         local = sockets.local_address(sock, where)
         admission = Admission(local, HELLO_TIMEOUT, admit, as_it_is, None)
         acceptor = Acceptor(sock, local, admission)
-        await acceptor.start()
+        acceptor.start()
         self._members[number] = PostedListener(
             number,
             acceptor,

@@ -63,6 +63,10 @@ LINGER: Final = 1.0
 or that it is refused. A reader of the Zig library that sees a hang-up before it has read drops what
 is still in its socket, our last word and the messages before it."""
 
+LOOKUPS: Final = 32
+"""Names that a process looks up at once, each in a thread. One whose name server does not answer
+keeps its thread until the resolver gives up, half a minute say, also when nobody waits for it."""
+
 ATTEMPT_DELAY: Final = 0.25
 """Seconds that the addresses of a host get before the next one is tried too (RFC 8305, 8)."""
 
@@ -77,6 +81,14 @@ UNIX_BACKLOG_RETRY: Final = 0.01
 
 LISTEN_BACKLOG: Final = 1024
 """Connections that the kernel completes ahead of accept(2); it caps this at its somaxconn."""
+
+ACCEPT_RETRY: Final = 1.0
+"""Seconds until accepting is tried again after it has failed, for want of descriptors say. Who
+waits in the backlog notices no more than that."""
+
+REFUSALS_QUIET: Final = 1.0
+"""Seconds after a warning that connections are refused, without another one. In a crowd, who is let
+in and who is refused take turns."""
 
 PENDING_CHANNELS: Final = 128
 """Channels of one listener that the application has not accepted. A Hello needs no permit of the

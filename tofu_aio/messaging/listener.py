@@ -38,11 +38,11 @@ class Listener(AnyioListener[Channel]):
         self._admission: Admission | None = None
         self._acceptor: Acceptor | None = None
 
-    async def start(self, acceptor: Acceptor, admission: Admission) -> None:
+    def start(self, acceptor: Acceptor, admission: Admission) -> None:
         """Begin to accept."""
         self._acceptor = acceptor
         self._admission = admission
-        await acceptor.start()
+        acceptor.start()
 
     @property
     def channel_number(self) -> int:

@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, cast
 
@@ -23,6 +23,7 @@ from ..protocol.errors import (
     WrongAddress,
 )
 from .checks import checked_seconds
+from .failures import ADDRESS_IN_USE, cannot_listen, explain, explain_all, failure, unresolved
 from .limits import (
     CHURN_PAUSES,
     KEEPALIVE_MAX,
@@ -32,6 +33,7 @@ from .limits import (
     UNIX_BACKLOG_RETRY,
 )
 from .race import NoneConnected, Place, SocketName, first_connected
+from .resolving import resolve
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 """Bytes of ``sun_path``, the closing NUL of a path included (unix(7); afunix.h; sys/un.h)."""
@@ -62,27 +64,6 @@ def socket_module() -> SocketModule:
     """
     return cast("SocketModule", getattr(asyncio.get_running_loop(), "socket_module", socket))
 
-
-_CURES: Final = {
-    errno.ECONNREFUSED: "nobody is listening there: start the listener first",
-    errno.EADDRINUSE: "the address is in use: stop its user, or take another (port 0 finds one)",
-    errno.EADDRNOTAVAIL: "the host is not an address of this machine",
-    errno.EACCES: "permission denied: ports below 1024 and other users' folders need rights",
-    errno.EPERM: "permission denied",
-    errno.ENOENT: "the folder of the socket does not exist: create it first",
-    errno.ENOTDIR: "a part of the path is not a folder",
-    errno.EROFS: "the file system is read-only",
-    errno.ENETUNREACH: "the network is unreachable",
-    errno.EHOSTUNREACH: "the host is unreachable",
-    errno.EMFILE: "this process has too many open files: raise `ulimit -n`",
-    errno.EPROTOTYPE: "the socket at that path is not a stream socket",
-}
-
-_CONNECTING_CURES: Final = {
-    **_CURES,
-    errno.EADDRNOTAVAIL: "this machine has no address, or no free port, to connect from",
-    errno.EADDRINUSE: "this machine has no free port to connect from",
-}
 
 _CHURN: Final = {errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ECONNABORTED}
 """What comes of many connections that come and go, and passes: no port is free to connect from, or
@@ -116,7 +97,7 @@ async def connect(address: Address, keepalive: float | None = None) -> socket.so
     try:
         places = await _resolve(address)
     except OSError as error:
-        raise ConnectFailed(_unresolved(address, error)) from error
+        raise failure(ConnectFailed, unresolved(address, error), [error]) from error
     while True:
         try:
             return await first_connected(places, attempt)
@@ -124,9 +105,9 @@ async def connect(address: Address, keepalive: float | None = None) -> socket.so
             errors = [error for _, error in none.failures]
             pause = next(pauses, None)
             if pause is None or _CHURN.isdisjoint(error.errno for error in errors):
-                text = f"cannot connect to {address}: {_explain_all(none.failures)}"
+                text = f"cannot connect to {address}: {explain_all(none.failures)}"
                 cause = ExceptionGroup("no address connected", errors)
-                raise ConnectFailed(text) from (cause if errors[1:] else errors[0])
+                raise failure(ConnectFailed, text, errors) from (cause if errors[1:] else errors[0])
         await asyncio.sleep(pause)
 
 
@@ -157,7 +138,7 @@ async def listen(
         try:
             family, name = (await _resolve(address))[0]
         except OSError as error:
-            raise ListenFailed(_unresolved(address, error)) from error
+            raise failure(ListenFailed, unresolved(address, error), [error]) from error
     if reuse_port:
         options.append((socket.SOL_SOCKET, _reuse_port_option(address), 1))
     if sys.platform != "win32":
@@ -172,7 +153,7 @@ async def listen(
         except OSError as error:
             pause = next(pauses, None)
             if pause is None or error.errno != errno.EADDRINUSE:
-                raise ListenFailed(f"cannot listen on {address}: {_explain(error)}") from error
+                raise cannot_listen(address, error) from error
         await asyncio.sleep(pause)
 
 
@@ -204,25 +185,15 @@ async def _resolve(address: TcpAddress) -> list[Place]:
         InvalidAddress: no host can have this name.
     """
     try:
-        if "%" in address.host:  # a number, which needs no waiting; uvloop would drop its scope
-            found = socket.getaddrinfo(
-                address.host,
-                address.port,
-                type=socket.SOCK_STREAM,
-                flags=socket.AI_NUMERICHOST,
-            )
-        else:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM
-            )
+        if socket_module() is socket:
+            return await resolve(address.host, address.port)
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM
+        )
     except UnicodeError as error:
         raise InvalidAddress(f"{address.host!r} is not a host ({error}): check the name") from error
     # The stubs allow for a raw address of an unknown family, which this query cannot bring.
     return [(family, cast("SocketName", name)) for family, _, _, _, name in found]
-
-
-def _unresolved(address: TcpAddress, error: OSError) -> str:
-    return f"{address.host!r} has no address ({error.strerror}): check the name"
 
 
 async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.socket:
@@ -330,11 +301,11 @@ async def _connect_uds(address: UdsAddress) -> socket.socket:
         except BlockingIOError:
             await asyncio.sleep(UNIX_BACKLOG_RETRY)
         except FileNotFoundError as error:
-            raise UdsPathNotFound(
-                f"there is no socket at {address}: start the listener first, or check the path"
-            ) from error
+            text = f"there is no socket at {address}: start the listener first, or check the path"
+            raise failure(UdsPathNotFound, text, [error]) from error
         except OSError as error:
-            raise ConnectFailed(f"cannot connect to {address}: {_explain(error)}") from error
+            text = f"cannot connect to {address}: {explain(error)}"
+            raise failure(ConnectFailed, text, [error]) from error
 
 
 def _connected_uds(name: str) -> socket.socket:
@@ -358,7 +329,7 @@ def _listen_uds(address: UdsAddress) -> socket.socket:
     except ListenFailed:
         raise  # an OSError too, and explained already
     except OSError as error:
-        raise ListenFailed(f"cannot listen on {address}: {_explain(error)}") from error
+        raise cannot_listen(address, error) from error
 
 
 def _uds_socket() -> socket.socket:
@@ -409,7 +380,7 @@ def _remove_stale(address: UdsAddress) -> None:
             return
         except BlockingIOError:
             pass  # a full backlog: it is alive
-    raise ListenFailed(f"cannot listen on {address}: {_CURES[errno.EADDRINUSE]}")
+    raise ListenFailed(f"cannot listen on {address}: {ADDRESS_IN_USE}")
 
 
 def _unlink_if_same(path: str, identity: os.stat_result) -> None:
@@ -417,17 +388,3 @@ def _unlink_if_same(path: str, identity: os.stat_result) -> None:
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.lstat(path), identity):
             Path(path).unlink()
-
-
-def _explain(error: OSError, cures: Mapping[int, str] = _CURES) -> str:
-    return cures.get(error.errno or 0) or error.strerror or str(error)
-
-
-def _explain_all(failures: Sequence[tuple[Place, OSError]]) -> str:
-    """What went wrong; with each address that it went wrong with, if there are several."""
-    explained: dict[str, list[str]] = {}
-    for (_, name), error in failures:
-        explained.setdefault(_explain(error, _CONNECTING_CURES), []).append(str(name[0]))
-    if len(failures) == 1:
-        return next(iter(explained))
-    return "; ".join(f"{', '.join(hosts)}: {text}" for text, hosts in explained.items())

@@ -15,6 +15,7 @@ from time import monotonic
 from types import MethodType
 from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack, cast
 
+from tofu_aio.reactor.accepting import AcceptingLoop
 from tofu_aio.reactor.selector import ReactorSelector
 from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics, name_of
 from tofu_aio.reactor.wake_up import WakingLoop
@@ -33,7 +34,7 @@ _LONGEST_SLEEP = 86_400
 _FEW_TIMERS = 100
 
 
-class Loop(WakingLoop):
+class Loop(WakingLoop, AcceptingLoop):
     """An asyncio event loop whose selector reconciles desired interest once a turn.
 
     Everything that `asyncio.SelectorEventLoop` documents holds. Beyond that:
@@ -41,6 +42,8 @@ class Loop(WakingLoop):
     * A transport that changes its mind between two turns, and back, costs no system call.
     * Many `call_soon_threadsafe` between two turns cost one wake-up.
     * The loop survives the end of its own self-pipe, which makes asyncio's spin.
+    * A server that cannot accept, for want of descriptors say, tries again once a second until it
+      can or is closed, and logs no more than that.
     * `statistics` tells what it is doing.
     """
 

@@ -74,5 +74,13 @@ if TYPE_CHECKING:
         def _remove_reader(self, fd: int, /) -> bool: ...
         def _remove_writer(self, fd: int, /) -> bool: ...
 
+        # Of servers. What they are given beside this differs among the Pythons.
+        def _start_serving(
+            self, protocol_factory: object, sock: socket.socket, *rest: object, **options: object
+        ) -> None: ...
+        def _accept_connection(
+            self, protocol_factory: object, sock: socket.socket, *rest: object, **options: object
+        ) -> None: ...
+
 else:
     SelectorLoop = asyncio.SelectorEventLoop

@@ -13,6 +13,10 @@ _log = logging.getLogger(__name__)
 # Far more than one byte a turn and one a signal; what does not fit shows again in the next turn.
 _WAKE_UP_BYTES = 4096
 
+# Seconds until the self-pipe is tried to be renewed again, and so that calls from other threads may
+# take until then.
+_RENEWAL_RETRY = 1.0
+
 
 class WakingLoop(SelectorLoop):
     """A selector loop that needs one wake-up for many calls, and survives its self-pipe's end."""
@@ -63,7 +67,18 @@ class WakingLoop(SelectorLoop):
     def _renew_self_pipe(self) -> None:
         """Replace a self-pipe that someone has closed or shut down, which stays readable."""
         ssock, csock = self._ssock, self._csock
-        self._make_self_pipe()
+        try:
+            self._make_self_pipe()
+        except OSError as error:
+            # No descriptor to spare. The old one says in every turn that it is broken.
+            self._remove_reader(ssock.fileno())
+            self.call_later(_RENEWAL_RETRY, self._renew_self_pipe)
+            _log.warning(
+                "the loop's self-pipe is broken and cannot be renewed (%s): trying again in %g s",
+                error.strerror,
+                _RENEWAL_RETRY,
+            )
+            return
         # Signals too come through this pipe; before the old one closes, so that none is lost.
         if getattr(self, "_signal_handlers", None):
             signal.set_wakeup_fd(self._csock.fileno())
