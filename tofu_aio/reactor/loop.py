@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack, cast
 
 from tofu_aio.reactor.selector import ReactorSelector
 from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics, name_of
+from tofu_aio.reactor.transports import TransportLoop
 from tofu_aio.reactor.wake_up import WakingLoop
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _LONGEST_SLEEP = 86_400
 _FEW_TIMERS = 100
 
 
-class Loop(WakingLoop):
+class Loop(WakingLoop, TransportLoop):
     """An asyncio event loop whose selector reconciles desired interest once a turn.
 
     Everything that `asyncio.SelectorEventLoop` documents holds. Beyond that:
