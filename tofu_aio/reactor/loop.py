@@ -100,9 +100,7 @@ class Loop(WakingLoop, TransportLoop):
             self._start(fd, EVENT_READ, handle, (handle, None))
         else:
             reader, writer = key.data
-            self._reactor.modify(fd, key.events | EVENT_READ, (handle, writer))
-            if reader is not None:
-                reader.cancel()
+            self._go_on(key, EVENT_READ, reader, (handle, writer))
         return handle
 
     def _add_writer(
@@ -115,9 +113,7 @@ class Loop(WakingLoop, TransportLoop):
             self._start(fd, EVENT_WRITE, handle, (None, handle))
         else:
             reader, writer = key.data
-            self._reactor.modify(fd, key.events | EVENT_WRITE, (reader, handle))
-            if writer is not None:
-                writer.cancel()
+            self._go_on(key, EVENT_WRITE, writer, (reader, handle))
         return handle
 
     def _remove_reader(self, fd: int, /) -> bool:
@@ -150,6 +146,16 @@ class Loop(WakingLoop, TransportLoop):
             self._reactor.register(fd, event, data)
         else:
             self._reactor.enlist(fd, event, data)
+
+    def _go_on(
+        self, key: SelectorKey, event: int, replaced: asyncio.Handle | None, data: Pair
+    ) -> None:
+        if replaced is None:
+            self._reactor.modify(key.fd, key.events | event, data)
+        else:
+            # Perhaps that of a file which was closed without a word, and whose number was reused.
+            self._reactor.renew(key.fd, key.events, data)
+            replaced.cancel()
 
     def _take_back(
         self, key: SelectorKey, event: int, handle: asyncio.Handle | None, data: Pair
