@@ -208,6 +208,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 self._done.set_result(None)
         return self._done
 
+    @property
+    def closed_here(self) -> bool:
+        """Whether it is closed, or being closed, on this side. From any thread."""
+        return self._discarding
+
     def extra_info(self, name: str) -> object:
         """What the transport tells about its socket; None once that is closed."""
         return self._transport.get_extra_info(name) if self._transport is not None else None

@@ -27,6 +27,10 @@ class Judged(Protocol):
     def state(self) -> State:
         """Where it is in its life."""
 
+    @property
+    def _closed_here(self) -> bool:
+        """Whether it is closed, or being closed, on this side."""
+
     def abort(self) -> None:
         """Reset the connection."""
 
@@ -43,8 +47,8 @@ async def awaited(name: str, answer: Awaitable[object]) -> None:
 
 
 def handler_failed(channel: Judged, error: Exception) -> None:
-    """Log what a handler raised; and reset its channel, unless all of it was the peer's doing."""
-    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_peers(channel, part))
+    """Log what a handler raised; and reset its channel, unless it is not to blame for any of it."""
+    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_no_fault(channel, part))
     if faults is None:
         logger.info("%r: %s", channel, error)
     else:
@@ -60,8 +64,9 @@ def refusal(channel: Judged, error: Exception) -> TofuError:
     return ProcessingFailed("the decision failed")
 
 
-def _is_peers(channel: Judged, error: BaseException) -> bool:
-    """Whether it is the peer's doing: it was lost, or broke an exchange off."""
+def _is_no_fault(channel: Judged, error: BaseException) -> bool:
+    """Whether it comes of an end: the peer was lost, broke an exchange off, or we are closing."""
     if isinstance(error, ExchangeFailed):
         return error.part is not None and error.part.channel_number == channel.number
-    return isinstance(error, TofuError) and channel.state is State.CLOSED
+    ends = channel.state is State.CLOSED or channel._closed_here
+    return isinstance(error, TofuError) and ends

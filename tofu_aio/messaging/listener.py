@@ -110,7 +110,9 @@ class Listener(AnyioListener[Channel]):
         """Accept channels and run ``handler(channel)`` for each, all at once, until closed.
 
         A channel is closed when its handler returns. One whose handler raises is aborted and the
-        error is logged; the others, and the listener, go on. A peer that was lost is no error.
+        error is logged; the others, and the listener, go on. What a handler is told by a channel
+        that ends, because the peer was lost or the channel is closed on this side, is no error: it
+        may raise that too, and the log has one line about it at the level INFO.
 
         Args:
             handler: an async function that takes the channel.
