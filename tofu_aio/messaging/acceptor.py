@@ -31,7 +31,7 @@ class Acceptor:
     def __init__(self, sock: socket.socket, address: Address, admission: Admission) -> None:
         self.address = address
         self._sock = sock
-        self._identity = sockets.file_identity(address)
+        self._file = sockets.file_of(address)
         self._admission = admission
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -64,12 +64,13 @@ class Acceptor:
 
         The address is free in the next turn of the loop.
         """
+        file, self._file = self._file, None
         try:
-            sockets.remove_file(self.address, self._identity)
+            if file is not None:
+                file.remove()
         except OSError as error:
             # A daemon may have given up the right to. That must not keep the socket open.
             logger.warning("%s: its file stays: %s", self.address, error)
-        self._identity = None
         server, self._server = self._server, None
         if server is not None:
             # In two steps: asyncio makes transports of what it has accepted a turn later, and

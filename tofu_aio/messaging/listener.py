@@ -51,7 +51,11 @@ class Listener(AnyioListener[Channel]):
 
     @property
     def address(self) -> Address:
-        """Where it listens; the port is the one the system chose, if that was left to it."""
+        """Where it listens; the port is the one the system chose, if that was left to it.
+
+        The path of a Unix socket is as it was given: a relative one means what was the working
+        directory when it began to listen, and leads there only as long as that is the same.
+        """
         assert self._acceptor is not None
         return self._acceptor.address
 
