@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -53,6 +54,52 @@ def test_what_the_peer_has_done_ends_the_channel_in_order_and_is_no_error(
         client.receive(PATIENCE)
     (record,) = told(caplog)
     assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+def iterates(channel: blocking.Channel) -> None:
+    for message in channel:
+        message.release()
+
+
+def receives(channel: blocking.Channel) -> None:
+    channel.receive()
+
+
+def asks(channel: blocking.Channel) -> None:
+    channel.request(b"are you there?")
+
+
+def heard(client: blocking.Channel) -> None:
+    """Take what comes, and answer none of it."""
+    with client:
+        iterates(client)
+
+
+@pytest.mark.parametrize("handler", [iterates, receives, asks])
+def test_to_close_the_engine_ends_its_channels_in_order_and_is_nobody_s_fault(
+    group: blocking.ChannelGroup,
+    caplog: pytest.LogCaptureFixture,
+    handler: Callable[[blocking.Channel], object],
+) -> None:
+    begun = threading.Semaphore(0)
+
+    def noted(channel: blocking.Channel) -> None:
+        begun.release()
+        handler(channel)
+
+    with blocking.Engine() as closing:
+        listener = closing.create_group().listen("tcp://127.0.0.1:0")
+        beside = Beside(lambda: listener.serve(noted))
+        clients = [group.connect(listener.address) for _ in range(2)]
+        hearing = [Beside(partial(heard, client)) for client in clients]
+        for _ in clients:
+            assert begun.acquire(timeout=PATIENCE)
+        closing.close()
+        beside.result()
+    for client, listening in zip(clients, hearing, strict=True):
+        listening.result()
+        assert isinstance(client.end, tofu.ChannelEnded)
+    assert {(record.levelno, record.exc_info) for record in told(caplog)} == {(logging.INFO, None)}
 
 
 @pytest.mark.parametrize("raised", FAULTS)

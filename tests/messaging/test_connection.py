@@ -465,6 +465,8 @@ async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room()
     assert bench.connection.queued_bytes == 10 * (65535 + 16)
     bench.transport.stuck = False
     bench.transport.take()
+    assert len(bench.transport.writes) == 1, "the transport is in the middle of something"
+    await turns(1)
     assert len(bench.transport.sent) == 10
     bench.transport.fail(None)
     await bench.end()
@@ -507,6 +509,7 @@ async def test_a_forwarded_message_keeps_its_permit_until_it_is_written() -> Non
     bench.connection.post(message)
     assert bench.held == 1
     bench.transport.take()
+    await turns(1)
     assert bench.held == 0
     bench.transport.fail(None)
     await bench.end()
@@ -569,6 +572,51 @@ async def test_senders_wait_in_line_and_each_gets_its_turn() -> None:
     bench.transport.take()
     assert [message.body[:1] for message in bench.transport.sent] == [b"\0", b"\0", b"\2", b"\3"]
     assert senders[1].cancelled()
+    bench.transport.fail(None)
+    await bench.end()
+
+
+class CountedFuture(asyncio.Future[None]):
+    """Counts how often one is compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedFuture.compared += 1
+        return self is other
+
+    __hash__ = asyncio.Future.__hash__
+
+
+class CountedLoop:
+    """The running loop, but for what its futures are."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def create_future(self) -> CountedFuture:
+        return CountedFuture(loop=self._loop)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["the first first", "the last first"])
+async def test_a_sender_that_is_cancelled_is_not_searched_for_among_the_others(order: int) -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection._loop = CountedLoop()  # type: ignore[assignment]
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    senders = [asyncio.create_task(bench.connection.room()) for _ in range(100)]
+    await turns(2)
+    assert len(bench.connection.senders or ()) == 100
+    CountedFuture.compared = 0
+    for sender in senders[::order]:
+        sender.cancel()
+        await turns(2)
+        assert sender.cancelled()
+    assert not bench.connection.senders
+    assert CountedFuture.compared == 0
     bench.transport.fail(None)
     await bench.end()
 

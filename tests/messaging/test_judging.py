@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import tofu_aio as tofu
 from tests.handlers import FAULTS, THE_PEERS, Raised, told
-from tests.messaging.peers import RawPeer, until
+from tests.messaging.peers import RawPeer, turns, until
 from tofu_aio import Status
 
 
@@ -41,6 +42,53 @@ async def test_what_the_peer_has_done_ends_the_channel_in_order_and_is_no_error(
     await stopped(serving, listener)
     (record,) = told(caplog)
     assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+async def iterates(channel: tofu.Channel) -> None:
+    async for message in channel:
+        message.release()
+
+
+async def receives(channel: tofu.Channel) -> None:
+    await channel.receive()
+
+
+async def asks(channel: tofu.Channel) -> None:
+    await channel.request(b"are you there?")
+
+
+async def receives_in_a_group(channel: tofu.Channel) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(receives(channel))
+
+
+async def heard(client: tofu.Channel) -> tofu.TofuError | None:
+    """Take what comes, answer none of it, and return how it ends."""
+    async with client:
+        await iterates(client)
+    return client.end
+
+
+@pytest.mark.parametrize("handler", [iterates, receives, asks, receives_in_a_group])
+async def test_to_close_the_engine_ends_its_channels_in_order_and_is_nobody_s_fault(
+    group: tofu.ChannelGroup,
+    caplog: pytest.LogCaptureFixture,
+    handler: Callable[[tofu.Channel], Awaitable[None]],
+) -> None:
+    async with tofu.Engine() as closing:
+        listener = await closing.create_group().listen("tcp://127.0.0.1:0")
+        serving = asyncio.create_task(listener.serve(handler))
+        clients = [await group.connect(listener.address) for _ in range(3)]
+        hearing = [asyncio.create_task(heard(client)) for client in clients]
+        await until(lambda: closing.statistics().channels == 4)
+        await turns(3)
+        await closing.aclose()
+        await serving
+    for end in await asyncio.gather(*hearing):
+        assert isinstance(end, tofu.ChannelEnded)
+    assert [(record.levelno, record.exc_info) for record in told(caplog)] == [
+        (logging.INFO, None)
+    ] * 3
 
 
 @pytest.mark.parametrize("raised", FAULTS)

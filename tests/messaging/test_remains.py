@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import (
+    RESET,
     RawPeer,
     check_nothing_is_held,
     connection_of,
@@ -22,6 +24,7 @@ from tests.messaging.peers import (
 )
 from tofu_aio import OpCode
 from tofu_aio.messaging import remains
+from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.remains import Remains
 
 
@@ -67,6 +70,38 @@ async def test_it_is_read_only_as_far_as_there_are_permits(
     assert bereaved.statistics().received == 7
     now = engine.statistics()
     assert (now.pool_free, now.reserves) == (4, 1), "the reserve, and its share of the pool"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a reset takes what was not read yet")
+async def test_it_is_delivered_although_the_loss_is_noticed_as_writing_resumes(
+    group: tofu.ChannelGroup, transport_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = Connection.resume_writing
+
+    def resume_with_a_dead_peer(connection: Connection) -> None:
+        if peer.sock.fileno() >= 0:
+            peer.sock.send(b"".join(frame(OpCode.SIGNAL, b"%d" % number) for number in range(3)))
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            peer.sock.close()
+        resume(connection)
+
+    async with await group.listen(transport_address) as listener:
+        peer = await RawPeer.connect(listener.address)
+        await peer.send(hello())
+        async with await listener.accept() as channel:
+            while not connection_of(channel).write_paused:
+                await channel.signal(bytes(30_000))
+            channel.post(tofu.Message(OpCode.SIGNAL, b"queued"))
+            monkeypatch.setattr(Connection, "resume_writing", resume_with_a_dead_peer)
+            while peer.sock.fileno() >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    peer.sock.recv(65536)
+                await asyncio.sleep(0)
+            for number in range(3):
+                with await channel.receive() as message:
+                    assert message.body == b"%d" % number
+            with pytest.raises(tofu.PeerDisconnected):
+                await channel.receive()
 
 
 @pytest.mark.parametrize("how", ["aclose", "abort"])

@@ -605,6 +605,27 @@ async def test_processes_share_a_port(group: tofu.ChannelGroup) -> None:
 
 
 @needs_uds
+@pytest.mark.parametrize("depth", [1, 20], ids=["short", "too long for a socket"])
+async def test_a_relative_path_means_the_same_file_wherever_the_process_goes(
+    group: tofu.ChannelGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    folder = tmp_path.joinpath(*["folder"] * depth)
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    listener = await group.listen("uds://./s")
+    assert listener.address == tofu.parse_address("uds://./s")
+    assert [path.name for path in folder.iterdir()] == ["s"]
+    accepting = asyncio.create_task(listener.accept())
+    of_somebody_else = tmp_path / "s"
+    of_somebody_else.touch()
+    async with group.connect(listener.address), await accepting:
+        monkeypatch.chdir(tmp_path)
+        await listener.aclose()
+    assert not list(folder.iterdir())
+    assert of_somebody_else.exists()
+
+
+@needs_uds
 async def test_a_file_that_may_not_be_removed_does_not_keep_the_listener_open(
     group: tofu.ChannelGroup,
     socket_path: str,
@@ -616,7 +637,7 @@ async def test_a_file_that_may_not_be_removed_does_not_keep_the_listener_open(
 
     listener = await group.listen(f"uds://{socket_path}")
     with monkeypatch.context() as patch:
-        patch.setattr(sockets, "remove_file", refused)
+        patch.setattr(sockets.SocketFile, "remove", refused)
         await listener.aclose()
     assert "its file stays" in caplog.text
     # Python 3.13 removes the file itself.

@@ -602,3 +602,41 @@ def test_a_loop_lives_on_where_the_system_has_no_room_for_a_transport(error):
 
     with asyncio.Runner(loop_factory=lambda: Loop(ReactorSelector(Full))) as runner:
         runner.run(main())
+
+
+def test_a_transport_reads_although_its_number_was_left_registered_by_another(
+    loop, make_pair, make_pair_at
+):
+    # A library in C that closes its sockets without a word leaves such.
+    async def main():
+        left, _ = make_pair()
+        number = left.fileno()
+        loop.add_reader(number, print)
+        await asyncio.sleep(0)
+        left.close()
+        sock, peer = make_pair_at(number)
+        reader, writer = await asyncio.open_connection(sock=sock)
+        peer.send(b"x")
+        assert await reader.read(1) == b"x"
+        writer.close()
+        await writer.wait_closed()
+
+    loop.run_until_complete(main())
+
+
+def test_a_writer_that_replaces_another_is_called_although_its_number_was_reused(
+    loop, make_pair, make_pair_at
+):
+    async def main():
+        left, _ = make_pair()
+        number = left.fileno()
+        loop.add_writer(number, int)
+        await asyncio.sleep(0)
+        left.close()
+        make_pair_at(number)
+        called = asyncio.Event()
+        loop.add_writer(number, called.set)
+        await called.wait()
+        loop.remove_writer(number)
+
+    loop.run_until_complete(main())

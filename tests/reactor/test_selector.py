@@ -828,3 +828,28 @@ def test_a_forked_child_goes_on_with_what_was_registered(selector, make_pair):
     child.join()
     here.close()
     there.close()
+
+
+def test_a_registration_that_changes_hands_is_told_anew_to_who_has_the_number(
+    selector, make_pair, make_pair_at
+):
+    old, _ = make_pair()
+    number = old.fileno()
+    selector.register(number, READ, "old")
+    selector.select(0)
+    old.close()
+    _, peer = make_pair_at(number)
+    selector.renew(number, READ, "new")
+    peer.send(b"x")
+    assert [(key.data, events) for key, events in selector.select(1)] == [("new", READ)]
+
+
+def test_a_renewed_registration_can_be_unregistered_from_a_poller_that_was_replaced(
+    selector, make_pair
+):
+    left, _ = make_pair()
+    selector.register(left, READ)
+    selector.renew(left, READ)
+    selector._rebuild()
+    selector.unregister(left)
+    assert selector.select(0) == []

@@ -138,6 +138,15 @@ class Program(RuleBasedStateMachine):
             with pytest.raises(KeyError):
                 self.selector.modify(number, events, self.serial)
 
+    @rule(slot=SLOTS, events=EVENTS)
+    def take_over(self, slot, events):
+        """Who has the number now is owed what is true of it, whatever became of who had it."""
+        number = FIRST_NUMBER + slot
+        if number in self.wanted and number in self.world.files:
+            self.serial += 1
+            self.wanted[number] = self.selector.renew(number, events, self.serial)
+            self.orphans.discard(number)
+
     @rule(slot=SLOTS)
     def unregister(self, slot):
         number = FIRST_NUMBER + slot
@@ -311,6 +320,13 @@ class ForgetsChangesOfMind(ReactorSelector):
         return key
 
 
+class TellsOnlyWhatChanges(ReactorSelector):
+    """Takes a number that has changed hands for the file that it was."""
+
+    def renew(self, fileobj, events, data=None):
+        return self.modify(fileobj, events, data)
+
+
 class DoubtsNothing(ReactorSelector):
     """Takes a failed removal for a forgotten descriptor, whoever may hold a copy."""
 
@@ -353,6 +369,8 @@ MISTAKES = [
     (RegistersForNothing, Program),
     (RegistersForNothing, ProgramOverEpoll),
     (ForgetsChangesOfMind, Program),
+    (TellsOnlyWhatChanges, Program),
+    (TellsOnlyWhatChanges, ProgramOverEpoll),
     (DoubtsNothing, Program),
     (ForgetsTheEnlisted, Program),
     (TakesRestForSleep, Program),

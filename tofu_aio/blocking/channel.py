@@ -59,6 +59,10 @@ class Channel(Closing):
         return self._channel.end
 
     @property
+    def _closed_here(self) -> bool:
+        return self._channel._closed_here
+
+    @property
     def hello(self) -> Message:
         """How the peer introduced itself: its HELLO_REQUEST, or its answer to ours."""
         return self._channel.hello

@@ -56,7 +56,7 @@ class Acceptor:
     def __init__(self, sock: socket.socket, address: Address, admission: Admission) -> None:
         self.address = address
         self._sock = sock
-        self._identity = sockets.file_identity(address)
+        self._file = sockets.file_of(address)
         self._admission = admission
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Task[tuple[socket.socket, object]] | None = None
@@ -89,8 +89,10 @@ class Acceptor:
         if self._closed:
             return
         self._closed = True
+        file, self._file = self._file, None
         try:
-            sockets.remove_file(self.address, self._identity)
+            if file is not None:
+                file.remove()
         except OSError as error:
             # A daemon may have given up the right to. That must not keep the socket open.
             logger.warning("%s: its file stays: %s", self.address, error)

@@ -125,6 +125,10 @@ class Channel(ObjectStream[Message]):
         return self._connection.end
 
     @property
+    def _closed_here(self) -> bool:
+        return self._connection.closed_here
+
+    @property
     def hello(self) -> Message:
         """How the peer introduced itself: its HELLO_REQUEST, or its answer to ours."""
         assert self._hello is not None

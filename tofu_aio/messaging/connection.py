@@ -8,7 +8,7 @@ import logging
 import socket
 import struct
 import sys
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, cast
@@ -127,8 +127,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         suspended_at: when it began, in the loop's time; None while it does not.
         suspended_for: seconds for which it has waited, but for now.
         write_paused: the transport's buffer is above the high-water mark.
-        senders: who waits for ``room``, if anyone ever did. While both are false it returns at
-            once, and need not be called.
+        senders: who waits for ``room``, in order, if anyone ever did. While both are false it
+            returns at once, and need not be called.
     """
 
     __slots__ = (
@@ -194,7 +194,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
         self.write_paused = False
-        self.senders: deque[asyncio.Future[None]] | None = None
+        self.senders: OrderedDict[asyncio.Future[None], None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.heartbeat: float | None = None
         self.peer_supports = NO_EXTENSION
@@ -213,6 +213,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             if self._closed:
                 self._done.set_result(None)
         return self._done
+
+    @property
+    def closed_here(self) -> bool:
+        """Whether it is closed, or being closed, on this side. From any thread."""
+        return self._discarding
 
     def extra_info(self, name: str) -> object:
         """What the transport tells about its socket; None once that is closed."""
@@ -285,8 +290,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.write_paused = True
 
     def resume_writing(self) -> None:
-        """The transport has room again."""
+        """The transport has room again. It is in the middle of something: write in the next turn.
+
+        Some asyncios that find the connection lost in a write from here call it a close in good
+        order (3.11 to 3.13), and what the peer had sent before would not be looked for.
+        """
         self.write_paused = False
+        self._loop.call_soon(self._go_on_writing)
+
+    def _go_on_writing(self) -> None:
         self.flush()
         self._admit_sender()
 
@@ -602,13 +614,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             return
         self._judge(_SIGNAL, 0)
         if self.senders is None:
-            self.senders = deque()
+            self.senders = OrderedDict()
         turn = self._loop.create_future()
-        self.senders.append(turn)
+        self.senders[turn] = None
         try:
             await turn
         finally:
-            self.senders.remove(turn)
+            del self.senders[turn]
             # After the caller has queued its message, or was cancelled: the next one's turn.
             self._loop.call_soon(self._admit_sender)
 
@@ -633,8 +645,10 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             permit.release()
 
     def _admit_sender(self) -> None:
-        if self.senders and not self.write_paused and not self.senders[0].done():
-            self.senders[0].set_result(None)
+        if self.senders and not self.write_paused:
+            first = next(iter(self.senders))
+            if not first.done():
+                first.set_result(None)
 
     def _turn_away_senders(self) -> None:
         """Who waits for room waits in vain: the attempt to send will tell each why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from types import TracebackType
 from typing import Literal, Self, Unpack, cast, overload
@@ -27,8 +28,8 @@ class Engine:
     """Owns the bounded pool and the groups of channels that share it.
 
     An async context manager; it belongs to the loop it is entered in. Leaving it closes
-    everything that it has, with Byes, bounded in time. ``get`` and ``put`` may be called from any
-    thread.
+    everything that it has, with Byes, bounded in time. Once left, or once its loop is closed, it
+    may be entered again, and begins anew. ``get`` and ``put`` may be called from any thread.
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels.
@@ -40,10 +41,14 @@ class Engine:
     """
 
     def __init__(self, pool_messages: int = POOL_MESSAGES, **limits: Unpack[OtherLimits]) -> None:
-        self._gate = ReadGate(Limits(pool_messages, **limits), self._exhausted, self._accuse)
+        self._open = False
+        self._begin_anew(Limits(pool_messages, **limits))
+
+    def _begin_anew(self, limits: Limits) -> None:
+        """Have nothing, and share nothing with a loop that was."""
+        self._gate = ReadGate(limits, self._exhausted, self._accuse)
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
-        self._open = False
 
     def __repr__(self) -> str:
         pool = self._gate.pool
@@ -53,6 +58,17 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
+        home = self._gate.home
+        if self._open and home.alive:
+            raise RuntimeError(
+                "the engine was entered before and not left: share what was entered, or make "
+                "another engine"
+            )
+        if home.thread and not home.is_here():
+            left = bool(self._groups)
+            self._begin_anew(self._gate.limits)
+            if left:
+                gc.collect()  # else their sockets, and so their addresses, stay in use for a while
         self._gate.open()
         self._open = True
         return self

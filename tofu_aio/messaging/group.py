@@ -103,6 +103,9 @@ class ChannelGroup:
         return f"<ChannelGroup {state} channels={len(self._members)} waiting={waiting}>"
 
     async def __aenter__(self) -> Self:
+        self._home.check()
+        if self._closed:
+            raise _group_closed()
         return self
 
     async def __aexit__(
@@ -121,6 +124,8 @@ class ChannelGroup:
         self._calls.close(_group_closed())
         for message in self._mailbox.close(_group_closed()):
             message.release()
+        if not self._home.alive:
+            return  # its loop took with it all that could be closed
         for deadline in self._connecting:
             if not deadline.expired():
                 deadline.reschedule(0)  # long ago
@@ -170,8 +175,11 @@ class ChannelGroup:
             InvalidAddress: it cannot be parsed, or is too long for a socket.
             ListenFailed: the host has no address, or the system refuses it; the message says why.
             WrongAddress: this system has no such sockets, or they have no such option.
+            ShutdownStarted, RuntimeError: the engine was entered in another event loop; that was
+                closed, or is not.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
+        self._home.check()
         where = parse_address(address)
         layer = server_layer(where, ssl)
         welcome = TextHeaders(own_headers(where, heartbeat)).encode()
@@ -246,8 +254,11 @@ class ChannelGroup:
                 time, or does not speak the protocol; or TLS fails. What the listener gave as the
                 reason of a refusal is in the text, and its status in that of ``__cause__``.
             WrongAddress: the address is only good for listening, or has no TLS.
+            ShutdownStarted, RuntimeError: the engine was entered in another event loop; that was
+                closed, or is not.
             TypeError, ValueError: an option makes no sense: the message says which.
         """
+        self._home.check()
         where = parse_address(address)
         layer = client_layer(where, ssl, server_hostname)
         checked_seconds("timeout", timeout)

@@ -38,6 +38,22 @@ class Home:
         """Whether there is a loop that can still be called."""
         return self._loop is not None and not self._loop.is_closed()
 
+    def is_here(self) -> bool:
+        """Whether it is the running loop. In a loop."""
+        return self._loop is asyncio.get_running_loop()
+
+    def check(self) -> None:
+        """Refuse to do in another loop what belongs here. In a loop.
+
+        Raises:
+            ShutdownStarted: this one was closed.
+            RuntimeError: it is another one.
+        """
+        if not self.is_here():
+            if not self.alive:
+                raise _homeless()
+            raise RuntimeError("the engine was entered in another event loop, and belongs to that")
+
     def time(self) -> float:
         """The loop's clock, in seconds."""
         assert self._loop is not None

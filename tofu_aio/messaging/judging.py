@@ -28,6 +28,10 @@ class Judged(Protocol):
     def state(self) -> State:
         """Where it is in its life."""
 
+    @property
+    def _closed_here(self) -> bool:
+        """Whether it is closed, or being closed, on this side."""
+
     def abort(self) -> None:
         """Reset the connection."""
 
@@ -44,8 +48,8 @@ async def awaited(name: str, answer: Awaitable[object]) -> None:
 
 
 def handler_failed(channel: Judged, error: Exception) -> None:
-    """Log what a handler raised; and reset its channel, unless all of it was the peer's doing."""
-    if _is_all_the_peers(channel, error):
+    """Log what a handler raised; and reset its channel, unless it is not to blame for any of it."""
+    if _is_free_of_faults(channel, error):
         logger.info("%r: %s", channel, error)
     else:
         logger.error("the handler of %r failed", channel, exc_info=error)
@@ -56,20 +60,21 @@ def refusal(channel: Judged, error: Exception) -> Rejected:
     """What a peer is told when a decision raised: a reason that is meant for it, and no other."""
     if isinstance(error, Rejected):
         return error
-    if _is_all_the_peers(channel, error):
+    if _is_free_of_faults(channel, error):
         logger.info("%r: %s", channel, error)
     else:
         logger.error("deciding on %r failed", channel, exc_info=error)
     return Rejected("the decision failed", Status.PROCESSING_FAILED)
 
 
-def _is_all_the_peers(channel: Judged, error: Exception) -> bool:
-    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_peers(channel, part))
+def _is_free_of_faults(channel: Judged, error: Exception) -> bool:
+    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_no_fault(channel, part))
     return faults is None
 
 
-def _is_peers(channel: Judged, error: BaseException) -> bool:
-    """Whether it is the peer's doing: it was lost, or broke an exchange off."""
+def _is_no_fault(channel: Judged, error: BaseException) -> bool:
+    """Whether it comes of an end: the peer was lost, broke an exchange off, or we are closing."""
     if isinstance(error, ExchangeFailed):
         return error.part is not None and error.part.channel_number == channel.number
-    return isinstance(error, TofuError) and channel.state is State.CLOSED
+    ends = channel.state is State.CLOSED or channel._closed_here
+    return isinstance(error, TofuError) and ends

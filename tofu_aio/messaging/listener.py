@@ -51,7 +51,11 @@ class Listener(AnyioListener[Channel]):
 
     @property
     def address(self) -> Address:
-        """Where it listens; the port is the one the system chose, if that was left to it."""
+        """Where it listens; the port is the one the system chose, if that was left to it.
+
+        The path of a Unix socket is as it was given: a relative one means what was the working
+        directory when it began to listen, and leads there only as long as that is the same.
+        """
         assert self._acceptor is not None
         return self._acceptor.address
 
@@ -110,7 +114,9 @@ class Listener(AnyioListener[Channel]):
         """Accept channels and run ``handler(channel)`` for each, all at once, until closed.
 
         A channel is closed when its handler returns. One whose handler raises is aborted and the
-        error is logged; the others, and the listener, go on. A peer that was lost is no error.
+        error is logged; the others, and the listener, go on. What a handler is told by a channel
+        that ends, because the peer was lost or the channel is closed on this side, is no error: it
+        may raise that too, and the log has one line about it at the level INFO.
 
         Args:
             handler: an async function that takes the channel.

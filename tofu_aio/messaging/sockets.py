@@ -164,16 +164,26 @@ def local_address(sock: socket.socket, asked: Address) -> Address:
     return TcpAddress(asked.host, sock.getsockname()[1])
 
 
-def remove_file(address: Address, identity: os.stat_result | None) -> None:
-    """Remove the file of a Unix socket that was closed, if it is still its own."""
-    if isinstance(address, UdsAddress) and identity is not None:
-        _unlink_if_same(address.path, identity)
+class SocketFile:
+    """The file of a Unix socket that was just bound, wherever the process goes from there.
+
+    Args:
+        path: as it was bound; a relative one means the working directory of now.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps what is after ".."
+        self._identity = os.lstat(path)  # tells it from a later one at its path
+
+    def remove(self) -> None:
+        """Remove it, if it is still the socket's own."""
+        _unlink_if_same(self._path, self._identity)
 
 
-def file_identity(address: Address) -> os.stat_result | None:
-    """What tells the file of a Unix socket that was just bound from a later one at its path."""
+def file_of(address: Address) -> SocketFile | None:
+    """The file of a socket that was just bound to an address, if it has one."""
     if isinstance(address, UdsAddress) and not address.abstract:
-        return os.lstat(address.path)
+        return SocketFile(address.path)
     return None
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack, cast
 from tofu_aio.reactor.accepting import AcceptingLoop
 from tofu_aio.reactor.selector import ReactorSelector
 from tofu_aio.reactor.statistics import LoopCounters, LoopStatistics, name_of
+from tofu_aio.reactor.transports import TransportLoop
 from tofu_aio.reactor.wake_up import WakingLoop
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _LONGEST_SLEEP = 86_400
 _FEW_TIMERS = 100
 
 
-class Loop(WakingLoop, AcceptingLoop):
+class Loop(WakingLoop, AcceptingLoop, TransportLoop):
     """An asyncio event loop whose selector reconciles desired interest once a turn.
 
     Everything that `asyncio.SelectorEventLoop` documents holds. Beyond that:
@@ -102,9 +103,7 @@ class Loop(WakingLoop, AcceptingLoop):
             self._start(fd, EVENT_READ, handle, (handle, None))
         else:
             reader, writer = key.data
-            self._reactor.modify(fd, key.events | EVENT_READ, (handle, writer))
-            if reader is not None:
-                reader.cancel()
+            self._go_on(key, EVENT_READ, reader, (handle, writer))
         return handle
 
     def _add_writer(
@@ -117,9 +116,7 @@ class Loop(WakingLoop, AcceptingLoop):
             self._start(fd, EVENT_WRITE, handle, (None, handle))
         else:
             reader, writer = key.data
-            self._reactor.modify(fd, key.events | EVENT_WRITE, (reader, handle))
-            if writer is not None:
-                writer.cancel()
+            self._go_on(key, EVENT_WRITE, writer, (reader, handle))
         return handle
 
     def _remove_reader(self, fd: int, /) -> bool:
@@ -152,6 +149,16 @@ class Loop(WakingLoop, AcceptingLoop):
             self._reactor.register(fd, event, data)
         else:
             self._reactor.enlist(fd, event, data)
+
+    def _go_on(
+        self, key: SelectorKey, event: int, replaced: asyncio.Handle | None, data: Pair
+    ) -> None:
+        if replaced is None:
+            self._reactor.modify(key.fd, key.events | event, data)
+        else:
+            # Perhaps that of a file which was closed without a word, and whose number was reused.
+            self._reactor.renew(key.fd, key.events, data)
+            replaced.cancel()
 
     def _take_back(
         self, key: SelectorKey, event: int, handle: asyncio.Handle | None, data: Pair

@@ -6,7 +6,8 @@ Facts and what follows from them:
   system has forgotten it. So a descriptor's coming and going is told at once. It also lets
   `register` fail there and then (EPERM for a regular file, EBADF), which programs rely on.
 * Only a change of mind about a registered descriptor waits for `select`, where only the last
-  counts, so what cancels out within a turn costs nothing.
+  counts, so what cancels out within a turn costs nothing. A registration that changes hands is
+  told again, for its number may have been closed and reused without a word.
 * On an empty mask epoll still reports hang-ups and errors, for ever. So nothing wanted means not
   registered.
 * A descriptor closed while a copy of it lives on (in a forked child, say) keeps its registration,
@@ -175,6 +176,21 @@ class ReactorSelector(selectors.BaseSelector):
         self._change(registration)
         return registration.key
 
+    def renew(
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        """Do as `modify`, and tell the system also what it has been told before.
+
+        It is for a registration that changes hands: the number may have been closed and reused in
+        between, and the system knows nothing of its new file.
+
+        Raises:
+            ValueError, KeyError, OSError: As `modify`.
+        """
+        registration = self._view.find(fileobj)
+        registration.stale = True
+        return self.modify(fileobj, events, data)
+
     def select(self, timeout: float | None = None) -> Ready:
         """Reconcile, wait and harvest.
 
@@ -271,7 +287,7 @@ class ReactorSelector(selectors.BaseSelector):
 
     def _change(self, registration: Registration) -> None:
         """Note a change of mind for the next `select`, or make it where one is waiting already."""
-        if registration.armed != registration.key.events:
+        if registration.stale or registration.armed != registration.key.events:
             self._changed.add(registration.key.fd)
             if self._selecting:
                 self._crossed.add(registration.key.fd)
@@ -281,9 +297,10 @@ class ReactorSelector(selectors.BaseSelector):
         """Make the poller watch what is wanted: the one place where it is told anything."""
         fd = registration.key.fd
         armed = registration.armed
-        if armed == wanted:
+        if armed == wanted and not (armed and registration.stale):
             return
         registration.armed = 0
+        registration.stale = False
         if armed:
             try:
                 if not wanted:

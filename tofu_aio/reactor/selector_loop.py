@@ -10,6 +10,7 @@ CPython's own tests when they run on our loop. A Python that changes one fails t
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Protocol, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
@@ -82,5 +83,103 @@ if TYPE_CHECKING:
             self, protocol_factory: object, sock: socket.socket, *rest: object, **options: object
         ) -> None: ...
 
+        # Raises RuntimeError where an open transport has the descriptor.
+        def _ensure_fd_no_transport(self, sock: object, /) -> None: ...
+
+    class FlowControl:
+        """What pauses and resumes a protocol, for asyncio's transports that write."""
+
+        _protocol_paused: bool
+
+        def _maybe_pause_protocol(self) -> None: ...
+        def _maybe_resume_protocol(self) -> None: ...
+
+    class SocketTransportBase(FlowControl, asyncio.Transport):
+        """asyncio's transport of a stream socket, with what the reactor uses or replaces.
+
+        Its sending half, `_buffer` and `_write_ready`, differs from Python to Python and is not
+        used, but for this: `close`, `_force_close` and `write_eof` look whether `_buffer` is empty,
+        and `_force_close` clears it.
+        """
+
+        # All three None once `connection_lost` was called.
+        _loop: SelectorLoop
+        _sock: socket.socket
+        _sock_fd: int
+
+        _buffer: deque[memoryview]
+        _buffer_size: int  # From Python 3.15; the reactor's own before.
+        _closing: bool
+        # Above 0 once `connection_lost` is to be called, or was: nothing is written any more.
+        _conn_lost: int
+        _eof: bool  # Of what is written.
+        # Who waits, in `loop.sendfile`, until the buffer is empty. Nothing is written meanwhile.
+        _empty_waiter: asyncio.Future[None] | None
+
+        def __init__(
+            self,
+            loop: asyncio.AbstractEventLoop,
+            sock: socket.socket,
+            protocol: asyncio.BaseProtocol,
+            **options: object,
+        ) -> None: ...
+        def _add_reader(
+            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        ) -> None: ...
+
+        # From Python 3.15, with the transport's context; the reactor's own before.
+        def _add_writer(
+            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        ) -> None: ...
+
+        def _read_ready__on_eof(self) -> None: ...
+        def _fatal_error(self, exc: BaseException, message: str) -> None: ...
+        def _force_close(self, exc: BaseException | None) -> None: ...
+        def _call_connection_lost(self, exc: Exception | None) -> None: ...
+        def _make_empty_waiter(self) -> asyncio.Future[None]: ...
+        def _reset_empty_waiter(self) -> None: ...
+
+    class DatagramTransportBase(FlowControl, asyncio.DatagramTransport):
+        """asyncio's transport of a datagram socket, with what the reactor uses or replaces."""
+
+        _loop: SelectorLoop | None
+        _buffer: deque[tuple[bytes, object]]
+        _buffer_size: int
+
+        def __init__(
+            self,
+            loop: asyncio.AbstractEventLoop,
+            sock: socket.socket,
+            protocol: asyncio.BaseProtocol,
+            **options: object,
+        ) -> None: ...
+        def _sendto_ready(self) -> None: ...
+        def _force_close(self, exc: BaseException | None) -> None: ...
+        def _call_connection_lost(self, exc: Exception | None) -> None: ...
+
+    class WritePipeTransportBase(FlowControl, asyncio.WriteTransport):
+        """asyncio's transport of a pipe's writing end, with what the reactor uses or replaces."""
+
+        _loop: SelectorLoop | None
+
+        def __init__(
+            self,
+            loop: asyncio.AbstractEventLoop,
+            pipe: object,
+            protocol: asyncio.BaseProtocol,
+            **options: object,
+        ) -> None: ...
+        def _call_connection_lost(self, exc: Exception | None) -> None: ...
+
 else:
+    from asyncio import selector_events
+
     SelectorLoop = asyncio.SelectorEventLoop
+    SocketTransportBase = selector_events._SelectorSocketTransport
+    DatagramTransportBase = selector_events._SelectorDatagramTransport
+    if sys.platform == "win32":
+        WritePipeTransportBase = object  # A selector loop has no pipes there.
+    else:
+        from asyncio import unix_events
+
+        WritePipeTransportBase = unix_events._UnixWritePipeTransport

@@ -26,11 +26,14 @@ class Registration:
         generation: Grows with each registration the selector makes, so that what was reported of
             an earlier life of the same number can be told apart.
         armed: What the poller was last told to watch for; 0 where it watches nothing.
+        stale: Whether the number may have been closed and reused since, so that the poller is to
+            be told again.
     """
 
     key: selectors.SelectorKey
     generation: int
     armed: int = 0
+    stale: bool = False
 
 
 Table: TypeAlias = dict[int, Registration]

@@ -1,0 +1,370 @@
+"""Transports of the reactor's own: asyncio's, without the faults that some Pythons' have.
+
+What is mended here, and where asyncio has it. Each line is a test in `test_transports.py`.
+
+* An empty chunk in `writelines` keeps the transport open for ever (3.12, 3.13).
+* `writelines` after the connection was lost raises (3.12, 3.13); it never pauses the protocol
+  (3.12.0, 3.12.1 and 3.13.0).
+* A protocol that closes, aborts or loses the transport in `resume_writing` is told of the end
+  twice, the first time without the error (3.11 to 3.13; datagrams and pipes everywhere).
+* What is written in `resume_writing` after `close` is never sent (3.12.0, 3.12.1, 3.13.0).
+* To write is linear in the number of chunks that wait (3.12 to 3.14), and each partial send copies
+  all that is left of a long one (3.12 on).
+* Of a `memoryview` of items longer than a byte, a partial send loses or repeats some (everywhere).
+* Without `sendmsg`, what the system has no room for is dropped (3.12 to 3.14).
+* `eof_received` is called again when reading is paused and resumed after it (everywhere).
+* `write_eof` raises where the peer has gone already, instead of leaving it to `connection_lost`
+  (everywhere).
+* A cancelled `loop.sendfile` leaves the transport paused and unknown to its loop; one whose
+  transport is lost breaks with an error of its own, or never ends (everywhere).
+* The buffer of a datagram transport seems never to get empty (3.13.0), nor after `abort`
+  (everywhere), so that the protocol stays paused.
+"""
+
+# mypy: disable-error-code="explicit-any"
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from asyncio import sslproto
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import IO, TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack
+
+from tofu_aio.reactor.selector_loop import (
+    DatagramTransportBase,
+    SelectorLoop,
+    SocketTransportBase,
+    WritePipeTransportBase,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+Args = TypeVarTuple("Args")
+Data: TypeAlias = bytes | bytearray | memoryview
+
+_DATA = (bytes, bytearray, memoryview)
+
+# Chunks that one `sendmsg` takes: IOV_MAX of Linux, macOS and the BSDs.
+_MOST_CHUNKS = 1024
+
+_WRITE_ERROR = "Fatal write error on socket transport"
+
+
+def sent_one_by_one(sock: socket.socket, views: deque[memoryview]) -> int:
+    """Send some views, and return how many of their bytes the system has taken."""
+    taken = sock.send(views[0])
+    if taken == len(views[0]):
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            for view in islice(views, 1, _MOST_CHUNKS):
+                sent = sock.send(view)
+                taken += sent
+                if sent < len(view):
+                    break
+    return taken
+
+
+if sys.platform == "win32":  # It has no `sendmsg`.
+    sent_at_once = sent_one_by_one
+else:
+
+    def sent_at_once(sock: socket.socket, views: deque[memoryview]) -> int:
+        """Send some views with one system call, and return how many bytes it has taken."""
+        if len(views) == 1:
+            return sock.send(views[0])
+        return sock.sendmsg(islice(views, _MOST_CHUNKS))
+
+
+class SocketTransport(SocketTransportBase):
+    """A transport of a stream socket, with a sending half of its own.
+
+    What cannot be sent at once is kept as views of what was written, never as copies.
+    """
+
+    _sent_of = staticmethod(sent_at_once)
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        **options: object,
+    ) -> None:
+        super().__init__(loop, sock, protocol, **options)
+        self._buffer = deque()
+        self._buffer_size = 0
+        self._eof_read = False
+        self._sending_file: asyncio.Task[int] | None = None
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of bytes that are still to be sent."""
+        return self._buffer_size
+
+    def write(self, data: Data) -> None:
+        """Send some bytes as soon as the system takes them; until then they must not change."""
+        if not (self._may_write and isinstance(data, _DATA) and data):  # type: ignore[redundant-expr]
+            super().write(data)  # Refuses or drops it, in asyncio's words.
+            return
+        data = _as_bytes(data)
+        if self._buffer:
+            self._keep(memoryview(data))
+            return
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except Exception as error:
+            self._fatal_error(error, _WRITE_ERROR)
+            return
+        if sent < len(data):
+            self._add_writer(self._sock_fd, self._send_kept)
+            self._keep(memoryview(data)[sent:])
+
+    def writelines(self, list_of_data: Iterable[Data]) -> None:
+        """Send some chunks as `write` does, with fewer system calls."""
+        if not self._may_write:
+            self.write(b"".join(list_of_data))
+            return
+        views = [memoryview(_as_bytes(data)) for data in list_of_data]
+        waits = bool(self._buffer)
+        for view in views:
+            if view:
+                self._buffer.append(view)
+                self._buffer_size += len(view)
+        if self._buffer and not waits:
+            self._send()
+            if self._buffer:
+                self._add_writer(self._sock_fd, self._send_kept)
+        self._maybe_pause_protocol()
+
+    def write_eof(self) -> None:
+        """Shut the sending side down once all is sent."""
+        with contextlib.suppress(OSError):  # The peer has gone already, as reading will tell.
+            super().write_eof()
+
+    @property
+    def _may_write(self) -> bool:
+        return not (self._conn_lost or self._eof or self._empty_waiter is not None)
+
+    def _keep(self, view: memoryview) -> None:
+        self._buffer.append(view)
+        self._buffer_size += len(view)
+        self._maybe_pause_protocol()
+
+    def _send_kept(self) -> None:
+        """The system has room again."""
+        if self._conn_lost:
+            return
+        self._send()
+        if not self._conn_lost:
+            self._maybe_resume_protocol()  # It may write, close or abort.
+        if not self._buffer and not self._conn_lost:
+            self._all_is_sent()
+
+    def _send(self) -> None:
+        try:
+            sent = self._sent_of(self._sock, self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except Exception as error:
+            self._fatal_error(error, _WRITE_ERROR)
+            return
+        self._buffer_size -= sent
+        while sent:
+            view = self._buffer.popleft()
+            if len(view) > sent:
+                self._buffer.appendleft(view[sent:])
+                break
+            sent -= len(view)
+
+    def _all_is_sent(self) -> None:
+        self._loop._remove_writer(self._sock_fd)
+        if self._empty_waiter is not None and not self._empty_waiter.done():
+            self._empty_waiter.set_result(None)
+        if self._closing:
+            self._conn_lost += 1
+            self._call_connection_lost(None)
+        elif self._eof:
+            with contextlib.suppress(OSError):  # As in `write_eof`.
+                self._sock.shutdown(socket.SHUT_WR)
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        super()._force_close(exc)
+        self._buffer_size = 0
+
+    async def send_file(self, file: IO[bytes], offset: int, count: int | None) -> int:
+        """Send a file by the system, once the buffer is empty, and return how much that was.
+
+        Raises:
+            ConnectionError: The connection was lost, or closed here.
+            SendfileNotAvailableError: The system cannot send such a file.
+        """
+        loop, sock = self._loop, self._sock
+        try:
+            await self._make_empty_waiter()
+            if self._conn_lost:
+                raise _lost()
+            sending = loop.create_task(
+                loop.sock_sendfile(sock, file, offset, count, fallback=False)
+            )
+            self._sending_file = sending
+            try:
+                return await sending
+            except asyncio.CancelledError:
+                if self._sending_file is not sending:
+                    raise _lost() from None
+                raise
+        finally:
+            self._sending_file = None
+            self._reset_empty_waiter()
+
+    def _call_connection_lost(self, exc: Exception | None) -> None:
+        waiter, self._empty_waiter = self._empty_waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(_lost())
+        sending, self._sending_file = self._sending_file, None
+        if sending is not None:
+            self._loop._remove_writer(self._sock_fd)  # `sock_sendfile`'s, before the socket closes.
+            sending.cancel()
+        super()._call_connection_lost(exc)
+
+    def _add_reader(
+        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+    ) -> None:
+        if not self._eof_read:
+            super()._add_reader(fd, callback, *args)
+
+    def _read_ready__on_eof(self) -> None:
+        self._eof_read = True
+        super()._read_ready__on_eof()
+
+    if sys.version_info < (3, 15):
+
+        def _add_writer(
+            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        ) -> None:
+            self._loop._add_writer(fd, callback, *args)
+
+
+class DatagramTransport(DatagramTransportBase):
+    """A transport of a datagram socket."""
+
+    def _sendto_ready(self) -> None:
+        super()._sendto_ready()
+        if self._loop is not None and not self._buffer and self._buffer_size:
+            self._buffer_size = 0
+            self._maybe_resume_protocol()
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        super()._force_close(exc)
+        self._buffer_size = 0
+
+    def _call_connection_lost(self, exc: Exception | None) -> None:
+        if self._loop is not None:
+            super()._call_connection_lost(exc)
+
+
+class WritePipeTransport(WritePipeTransportBase):
+    """A transport of a pipe's writing end."""
+
+    def write(self, data: Data) -> None:
+        """Send some bytes as soon as the system takes them."""
+        super().write(_as_bytes(data))
+
+    def _call_connection_lost(self, exc: Exception | None) -> None:
+        if self._loop is not None:
+            super()._call_connection_lost(exc)
+
+
+def _lost() -> ConnectionError:
+    return ConnectionError("the connection was closed before the file was sent")
+
+
+def _as_bytes(data: Data) -> Data:
+    """Return the same bytes as something whose length is their number."""
+    if type(data) is memoryview and (data.ndim != 1 or data.itemsize != 1):
+        return data.cast("B")
+    return data
+
+
+class TransportLoop(SelectorLoop):
+    """A selector loop that makes these transports."""
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        **options: object,
+    ) -> SocketTransport:
+        self._ensure_fd_no_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter=waiter, **options)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: int | None = None,
+        ssl_shutdown_timeout: int | None = None,
+        **options: object,
+    ) -> asyncio.BaseTransport:
+        upper = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,  # type: ignore[arg-type]  # typeshed leaves out the None
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(rawsock, upper, None, **options)
+        return upper._app_transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: object = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> DatagramTransport:
+        self._ensure_fd_no_transport(sock)
+        return DatagramTransport(self, sock, protocol, address=address, waiter=waiter, extra=extra)
+
+    if sys.platform != "win32":
+
+        def _make_write_pipe_transport(
+            self,
+            pipe: object,
+            protocol: asyncio.BaseProtocol,
+            waiter: asyncio.Future[None] | None = None,
+            extra: dict[str, object] | None = None,
+        ) -> WritePipeTransport:
+            return WritePipeTransport(self, pipe, protocol, waiter=waiter, extra=extra)
+
+    async def _sendfile_native(
+        self, transp: SocketTransport, file: IO[bytes], offset: int, count: int | None
+    ) -> int:
+        # Meanwhile the descriptor is not the transport's, but `sock_sendfile`'s.
+        fd = transp._sock_fd
+        reading = transp.is_reading()
+        transp.pause_reading()
+        del self._transports[fd]
+        try:
+            return await transp.send_file(file, offset, count)
+        finally:
+            if not transp.is_closing():
+                self._transports[fd] = transp
+                if reading:
+                    transp.resume_reading()
