@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.test_faces import Pair
 from tofu_aio import State, Status, blocking
+from tofu_aio.blocking import waiting
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.reactor import LoopFactory
 
@@ -216,6 +218,41 @@ def test_no_more_threads_than_allowed_handle_channels(
     with group.connect(listener.address):
         assert inside.acquire(timeout=PATIENCE)
     listener.close()
+    serving.result()
+
+
+def test_the_log_says_once_that_channels_wait_for_a_thread(
+    group: blocking.ChannelGroup,
+    listener: blocking.Listener,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "SLICE", 0.01)
+    let_go = threading.Semaphore(0)
+
+    def handler(channel: blocking.Channel) -> None:
+        assert let_go.acquire(timeout=PATIENCE)
+
+    def said() -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.name == "tofu_aio.blocking.serving"]
+
+    serving = Beside(lambda: listener.serve(handler, max_threads=1))
+    with group.connect(listener.address):
+        for episode in (1, 2):
+            waits = [Beside(lambda: group.connect(listener.address)) for _ in range(2)]
+            ends = time.monotonic() + PATIENCE
+            while len(said()) < episode:
+                assert time.monotonic() < ends
+            for _ in waits:
+                let_go.release()
+            for each in waits:
+                client = each.result()
+                assert isinstance(client, blocking.Channel)
+                client.abort()
+            assert len(said()) == episode
+        assert "all 1 threads are in use, and channels wait for one" in said()[0]
+    listener.close()
+    let_go.release()
     serving.result()
 
 
