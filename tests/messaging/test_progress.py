@@ -360,11 +360,12 @@ async def test_an_exchange_of_which_a_part_is_kept_is_named_by_the_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The log says nothing at once: somebody may be working on that part."""
-    async with broken_out_of(4) as (client, exchange, _):
+    async with broken_out_of(4) as (client, exchange, kept):
         with pytest.raises(TimeoutError, match=r"2 parts of exchange .* were not received\. Rec"):
             await client.request(timeout=0.01)
         assert len(exchange.unread) == 2
         assert not caplog.records
+        kept.release()
 
 
 async def test_who_keeps_what_has_come_is_told_that_responses_lie_behind_it() -> None:

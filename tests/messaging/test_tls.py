@@ -526,7 +526,6 @@ async def test_every_split_of_the_bytes_is_the_same(
             assert message.body == body
 
 
-@pytest.mark.parametrize("how", ["notice", "half close", "close", "reset"])
 async def test_a_byte_of_an_unfinished_record_is_a_sign_of_life(
     raw_tls: tuple[RawTls, tofu.Channel],
 ) -> None:
@@ -547,6 +546,7 @@ async def test_a_byte_of_an_unfinished_record_is_a_sign_of_life(
     assert channel.state is State.CLOSED
 
 
+@pytest.mark.parametrize("how", ["notice", "half close", "close", "reset"])
 async def test_who_leaves_without_a_bye_is_lost(
     raw_tls: tuple[RawTls, tofu.Channel], how: str
 ) -> None:

@@ -20,7 +20,7 @@ _PIECE: Final = 64 * 1024
 """Bytes that OpenSSL is given at a time: its buffers grow to that, and never shrink."""
 
 SEALED: Final = "tofu_sealed"
-"""Asks a transport how many bytes have come from the peer, still encrypted; without TLS it is None."""
+"""Asks a transport how many bytes have come from the peer, still encrypted; None without TLS."""
 
 _RECORD: Final = 16 * 1024
 """Bytes that one record may bring at most (RFC 8446, 5.1)."""
