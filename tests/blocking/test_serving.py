@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import socket
 import threading
-import time
+from collections.abc import Iterator
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.test_faces import Pair
 from tofu_aio import State, Status, blocking
-from tofu_aio.blocking import waiting
+from tofu_aio.blocking import serving, waiting
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.reactor import LoopFactory
 
@@ -221,10 +223,20 @@ def test_no_more_threads_than_allowed_handle_channels(
     serving.result()
 
 
+@pytest.fixture
+def logged() -> Iterator[SimpleQueue[Any]]:
+    """What serving tells the log."""
+    records: SimpleQueue[Any] = SimpleQueue()
+    handler = QueueHandler(records)
+    serving.logger.addHandler(handler)
+    yield records
+    serving.logger.removeHandler(handler)
+
+
 def test_the_log_says_once_that_channels_wait_for_a_thread(
     group: blocking.ChannelGroup,
     listener: blocking.Listener,
-    caplog: pytest.LogCaptureFixture,
+    logged: SimpleQueue[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(waiting, "SLICE", 0.01)
@@ -233,27 +245,22 @@ def test_the_log_says_once_that_channels_wait_for_a_thread(
     def handler(channel: blocking.Channel) -> None:
         assert let_go.acquire(timeout=PATIENCE)
 
-    def said() -> list[str]:
-        return [r.getMessage() for r in caplog.records if r.name == "tofu_aio.blocking.serving"]
-
-    serving = Beside(lambda: listener.serve(handler, max_threads=1))
+    serves = Beside(lambda: listener.serve(handler, max_threads=1))
     with group.connect(listener.address):
-        for episode in (1, 2):
+        for _ in range(2):
             waits = [Beside(lambda: group.connect(listener.address)) for _ in range(2)]
-            ends = time.monotonic() + PATIENCE
-            while len(said()) < episode:
-                assert time.monotonic() < ends
+            said = logged.get(timeout=PATIENCE).getMessage()
+            assert "all 1 threads are in use, and channels wait for one" in said
             for _ in waits:
                 let_go.release()
             for each in waits:
                 client = each.result()
                 assert isinstance(client, blocking.Channel)
                 client.abort()
-            assert len(said()) == episode
-        assert "all 1 threads are in use, and channels wait for one" in said()[0]
+            assert logged.empty()
     listener.close()
     let_go.release()
-    serving.result()
+    serves.result()
 
 
 @pytest.mark.parametrize(
