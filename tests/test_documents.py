@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,3 +48,11 @@ def test_every_example_is_shown() -> None:
     shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     hidden = {p.name for p in (ROOT / "examples").glob("*.py") if f"examples/{p.name}" not in shown}
     assert not hidden
+
+
+def test_each_embedded_example_is_linked_for_who_reads_in_the_repository() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(rf'{SNIPPET} "(.*)"', text):
+            link = Path(os.path.relpath(ROOT / name, page.parent)).as_posix()
+            assert f'[`{name}`]({link})\n\n```python\n{SNIPPET} "{name}"\n```' in text, page.name

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any, NamedTuple, get_type_hints, is_typeddict
 
 import pytest
@@ -47,6 +48,31 @@ def unpacked(function: Function) -> Any:
     )
     (typed_dict,) = kinds(function)[name].__args__  # type: ignore[attr-defined]
     return typed_dict
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            tofu.Engine,
+            r"Engine\(\) got .* 'poolbytes': give one of .* joining_bytes, .* pool_bytes,",
+        ),
+        (blocking.Engine, r"^Engine\(\) got .* 'poolbytes'"),
+        (
+            partial(tofu.reconnecting, "uds://@x"),
+            r"^reconnecting\(\) got .* backoff, .* pool_bytes,",
+        ),
+        (partial(blocking.reconnecting, "uds://@x"), r"^reconnecting\(\) got"),
+        (partial(blocking.connect, "uds://@x"), r"^connect\(\) got .* heartbeat, .* pool_bytes,"),
+        (
+            partial(blocking.serve, print, "uds://@x"),
+            r"^serve\(\) got .* max_channels, pool_bytes",
+        ),
+    ],
+)
+def test_a_misspelt_option_is_told_with_those_there_are(call: Function, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        call(poolbytes=1)
 
 
 LIMITS = {f.name: Option(get_type_hints(Limits)[f.name], f.default) for f in fields(Limits)}

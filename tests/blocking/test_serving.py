@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import socket
 import threading
+from collections.abc import Iterator
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.test_faces import Pair
 from tofu_aio import State, Status, blocking
+from tofu_aio.blocking import serving, waiting
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.reactor import LoopFactory
 
@@ -217,6 +221,44 @@ def test_no_more_threads_than_allowed_handle_channels(
         assert inside.acquire(timeout=PATIENCE)
     listener.close()
     serving.result()
+
+
+@pytest.fixture
+def logged() -> Iterator[SimpleQueue[Any]]:
+    """What serving tells the log."""
+    records: SimpleQueue[Any] = SimpleQueue()
+    handler = QueueHandler(records)
+    serving.logger.addHandler(handler)
+    yield records
+    serving.logger.removeHandler(handler)
+
+
+def test_the_log_says_once_that_channels_wait_for_a_thread(
+    group: blocking.ChannelGroup,
+    listener: blocking.Listener,
+    logged: SimpleQueue[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "SLICE", 0.01)
+    let_go = threading.Semaphore(0)
+
+    def handler(channel: blocking.Channel) -> None:
+        assert let_go.acquire(timeout=PATIENCE)
+
+    serves = Beside(lambda: listener.serve(handler, max_threads=1))
+    with group.connect(listener.address):
+        for _ in range(2):
+            waits = Beside(lambda: group.connect(listener.address))
+            said = logged.get(timeout=PATIENCE).getMessage()
+            assert "all 1 threads are in use, and channels wait for one" in said
+            let_go.release()
+            client = waits.result()
+            assert isinstance(client, blocking.Channel)
+            client.abort()
+            assert logged.empty()
+    listener.close()
+    let_go.release()
+    serves.result()
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,10 @@ def test_an_address_that_cannot_be_listened_on(start: Start, address: str, reaso
     ended = start("serve", address).finish()
     assert (ended.code, ended.out) == (1, "")
     assert reason in ended.complaint
+
+
+@pytest.mark.parametrize("pool", [0, 524_345])
+def test_a_pool_that_cannot_be_is_told_with_its_limits(start: Start, pool: int) -> None:
+    code, out, said = start("serve", "--pool", str(pool), "tcp://127.0.0.1:0").finish()
+    assert (code, out) == (2, "")
+    assert f"{pool} is not in the range 1<=x<=524344" in said

@@ -144,6 +144,28 @@ async def test_a_handler_whose_peer_was_lost_has_made_no_error(
     assert (record.levelno, record.exc_info) == (logging.INFO, None)
 
 
+async def test_the_log_names_what_the_tasks_of_a_handler_raised_each_once(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(text: str) -> None:
+        raise tofu.PeerDisconnected(text)
+
+    async def handler(channel: tofu.Channel) -> None:
+        with pytest.raises(tofu.PeerDisconnected):
+            await channel.receive()
+        async with asyncio.TaskGroup() as tasks:
+            for text in ("gone", "gone", "lost", "over", "out", "away"):
+                tasks.create_task(answer(text))
+
+    serving = asyncio.create_task(listener.serve(handler))
+    peer = await RawPeer.introduced(listener.address)
+    await peer.reset()
+    await until(lambda: told(caplog))
+    await stopped(serving, listener)
+    (record,) = told(caplog)
+    assert record.getMessage().endswith(" closed>: gone; lost; over; 2 more")
+
+
 async def test_a_bug_after_the_peer_was_lost_is_still_one(
     group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -546,9 +546,32 @@ async def test_the_log_names_who_holds_what_its_own_channel_waits_for(
         assert "the application holds 5, 0 are in inboxes" in said
         assert "4 permits are free" in said
         assert f"channel {server.number}: 5, SIGNAL {kept[0].message_id}" in said
+        assert said.endswith("(it may keep 4 and one on its reserve)")
+        assert (
+            "Release messages sooner, or give the engine a larger channel_share (it is 0.5), or "
+            "give the engine more pool_messages (it has 8). The app" in said
+        )
         kept.clear()
         for _ in range(15):
             (await server.receive()).release()
+
+
+async def test_the_log_names_the_exchange_whose_parts_nobody_receives(
+    both_ends: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits_module, "HELD_TOO_LONG", 0.02)
+    async with (
+        across(both_ends, tofu.Engine(), tofu.Engine(8)) as (client, server),
+        client.stream() as sending,
+    ):
+        for _ in range(20):
+            await sending.send(b"part")
+        async with server.stream(await server.receive()) as exchange:
+            await until(lambda: said_by_us(caplog))
+            (said,) = said_by_us(caplog)
+            assert f"nobody has received, 5 of exchange {exchange.message_id} (it may" in said
+            assert "or leave them, as 'async with channel.stream(...) as exchange'" in said
+            assert "REQUEST" not in said
 
 
 def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:

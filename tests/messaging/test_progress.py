@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -431,6 +432,79 @@ async def check_told(client: tofu.Channel, remedy: str, caplog: pytest.LogCaptur
     (record,) = [r for r in caplog.records if r.name == "tofu_aio.messaging.channel"]
     assert record.levelno == logging.WARNING
     assert text + remedy in record.message
+
+
+LEAVE = "or leave the exchange, as 'async with channel.stream(...) as exchange' does at its end"
+
+
+@contextlib.asynccontextmanager
+async def broken_out_of(pool: int) -> AsyncIterator[tuple[tofu.Channel, tofu.Exchange, Message]]:
+    """An exchange of which one part was received, and whose other parts fill the channel."""
+
+    async def download(channel: tofu.Channel) -> None:
+        async for request in channel:
+            async with channel.stream(request) as exchange:
+                for _ in range(50):
+                    await exchange.send(b"part")
+                await exchange.finish()
+
+    async with world_of("tcp", pool) as world:
+        client = await world.connect(await world.serve(download))
+        exchange = client.stream()
+        await exchange.finish()
+        first = await exchange.receive()
+        await until(lambda: client.statistics().suspended, "the channel is full")
+        yield client, exchange, first
+        del first
+        await exchange.aclose()
+
+
+async def test_an_exchange_that_nobody_reads_is_named_with_its_own_cure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with broken_out_of(4) as (client, exchange, first):
+        first.release()
+        await until(lambda: len(exchange.unread) == 3, "the next one")
+        with pytest.raises(TimeoutError) as raised:
+            await client.request(timeout=0.01)
+        unread = f"3 parts of exchange {exchange.message_id} before it were not received"
+        for said in (str(raised.value), caplog.text):
+            assert unread in said
+            assert LEAVE in said
+            assert "async for" not in said, "which would not help"
+
+
+async def test_an_exchange_of_which_a_part_is_kept_is_named_by_the_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says nothing at once: somebody may be working on that part."""
+    async with broken_out_of(4) as (client, exchange, kept):
+        with pytest.raises(TimeoutError, match=r"2 parts of exchange .* were not received\. Rec"):
+            await client.request(timeout=0.01)
+        assert len(exchange.unread) == 2
+        assert not caplog.records
+        kept.release()
+
+
+async def test_who_keeps_what_has_come_is_told_that_responses_lie_behind_it() -> None:
+    async def chatty(channel: tofu.Channel) -> None:
+        async for request in channel:
+            for _ in range(50):
+                await channel.signal(b"news")
+            await channel.reply(request, b"answer")
+
+    async with world_of("tcp", 4) as world:
+        client = await world.connect(await world.serve(chatty))
+        asking = asyncio.create_task(client.request())
+        kept = [await client.receive() for _ in range(3)]
+        await until(lambda: client.statistics().suspended, "the channel is full")
+        with pytest.raises(TimeoutError) as raised:
+            await client.request(timeout=0.01)
+        says = "because the application keeps messages before it, which hold 3 permits. Release"
+        assert says in str(raised.value)
+        asking.cancel()
+        kept.clear()
+        await turns(1)
 
 
 async def test_the_warning_comes_without_another_request(

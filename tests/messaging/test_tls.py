@@ -29,10 +29,11 @@ from tests.messaging.peers import (
     turns,
     until,
 )
+from tests.messaging.test_heartbeat import BEAT, look, takes_part
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
-from tofu_aio.messaging.tls import Tls
+from tofu_aio.messaging.tls import SEALED, Tls
 
 HERE = "tcp://127.0.0.1:0"
 
@@ -523,6 +524,26 @@ async def test_every_split_of_the_bytes_is_the_same(
     for body in (b"a", b"b"):
         with await channel.receive() as message:
             assert message.body == body
+
+
+async def test_a_byte_of_an_unfinished_record_is_a_sign_of_life(
+    raw_tls: tuple[RawTls, tofu.Channel],
+) -> None:
+    """A record on a slow line takes longer than a peer may be silent."""
+    peer, channel = raw_tls
+    layer = transport_of(channel)
+    await peer.raw.send(peer.sealed(BEAT))
+    await until(lambda: takes_part(channel))
+    record = peer.sealed(frame(body=bytes(100)))
+    for byte in record[:20]:
+        before = layer.get_extra_info(SEALED)
+        await peer.raw.send(bytes([byte]))
+        await until(lambda before=before: layer.get_extra_info(SEALED) > before)  # type: ignore[misc]
+        look(channel)
+    assert channel.state is State.OPEN
+    for _ in range(6):
+        look(channel)
+    assert channel.state is State.CLOSED
 
 
 @pytest.mark.parametrize("how", ["notice", "half close", "close", "reset"])

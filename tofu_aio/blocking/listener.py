@@ -99,7 +99,8 @@ class Listener(Closing):
                 channel is accepted, in the same thread. It accepts by returning, and refuses by
                 raising ``Rejected``, whose text and status the peer is told. Of any other exception
                 the peer learns only that the decision failed, and the log everything.
-            max_threads: how many there may be at once; beyond it channels wait, not accepted.
+            max_threads: how many there may be at once; beyond it channels wait, not accepted, and
+                the log says so.
 
         Raises:
             TypeError: ``handler`` or ``decide`` is no plain function.

@@ -319,7 +319,7 @@ def _within(function: Asked[T], timeout: float) -> Asked[T]:
                 return await function()
         except TimeoutError:
             if deadline.expired():
-                raise TimeoutError(f"nothing came of it within {timeout:g} s") from None
+                raise TimeoutError(f"timed out after {timeout:g} s") from None
             raise
 
     return run

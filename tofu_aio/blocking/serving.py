@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,8 @@ from .waiting import acquire
 
 if TYPE_CHECKING:
     from .listener import Listener
+
+logger = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[Channel], object]
 
@@ -56,17 +59,49 @@ def serve(listener: Listener, handler: Handler, decide: Handler | None, max_thre
             places.release()
             threads.discard(threading.current_thread())
 
+    crowd = _Crowd(listener, max_threads)
     while True:
-        acquire(places)
+        acquire(places, crowd.look)
         try:
             channel = listener.receive_hello()
         except (ChannelClosed, ShutdownStarted):
             break
+        crowd.one_less()
         thread = threading.Thread(target=run, args=(channel,), name=f"tofu_aio {channel!r}")
         threads.add(thread)
         thread.start()
     for thread in list(threads):
         thread.join()
+
+
+class _Crowd:
+    """Tells the log when channels begin to wait for a thread, and again only after none did.
+
+    Args:
+        listener: whose channels.
+        max_threads: how many have one.
+    """
+
+    def __init__(self, listener: Listener, max_threads: int) -> None:
+        self._listener = listener
+        self._max_threads = max_threads
+        self._told = False
+
+    def look(self) -> None:
+        """All threads are in use."""
+        waiting = self._listener._listener._waiting > 0
+        if waiting and not self._told:
+            logger.warning(
+                "%r: all %d threads are in use, and channels wait for one, not accepted: have "
+                "handlers return sooner, or raise max_threads",
+                self._listener,
+                self._max_threads,
+            )
+        self._told = waiting
+
+    def one_less(self) -> None:
+        """There was a thread for the next one."""
+        self._told = self._told and self._listener._listener._waiting > 0
 
 
 def _handle(handler: Handler, decide: Handler | None, channel: Channel) -> None:

@@ -40,7 +40,7 @@ def connect(
     Raises:
         TofuError, TypeError, ValueError: as ``tofu_aio.connect``.
     """
-    limits, rest = split(options, ConnectOptions)
+    limits, rest = split("connect", options, ConnectOptions)
     with ExitStack() as stack:
         engine = stack.enter_context(Engine(loop_factory=loop_factory, **limits))
         channel = engine.create_group().connect(address, **rest)
@@ -70,7 +70,7 @@ def reconnecting(
         InvalidAddress: one cannot be parsed.
         TypeError, ValueError: as ``Engine``. All else is raised by the first turn.
     """
-    limits, rest = split(options, ReconnectOptions)
+    limits, rest = split("reconnecting", options, ReconnectOptions)
     addresses = [parse_address(each) for each in (address, *others)]
     engine = Engine(loop_factory=loop_factory, **limits)
 
@@ -147,7 +147,7 @@ def serve(
         TofuError, TypeError, ValueError: as ``tofu_aio.serve`` and ``Listener.serve``.
     """
     check(handler, decide, max_threads)
-    limits, rest = split(options, ListenOptions)
+    limits, rest = split("serve", options, ListenOptions)
     with ExitStack() as stack:
         engine = stack.enter_context(Engine(loop_factory=loop_factory, **limits))
         listener = engine.create_group().listen(address, **rest)

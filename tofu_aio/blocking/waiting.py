@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
 SLICE: Final = 0.1 if sys.platform == "win32" else 1.0
@@ -19,7 +20,7 @@ def wait(event: threading.Event) -> None:
         pass
 
 
-def acquire(places: threading.Semaphore) -> None:
-    """Return once there was a place, and it is taken."""
+def acquire(places: threading.Semaphore, meanwhile: Callable[[], None]) -> None:
+    """Return once there was a place, and it is taken; until then look about once a slice."""
     while not places.acquire(timeout=SLICE):
-        pass
+        meanwhile()

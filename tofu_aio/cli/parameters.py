@@ -8,8 +8,9 @@ from typing import Final
 
 import click
 
-from ..messaging.limits import POOL_MESSAGES
+from ..messaging.limits import POOL_BYTES, POOL_MESSAGES
 from ..protocol.address import Address, parse_address
+from ..protocol.binary_header import HEADER_SIZE
 from ..protocol.errors import InvalidAddress
 from .transfer import PATIENCE
 
@@ -40,11 +41,12 @@ address_argument = click.argument("address", callback=_parsed)
 
 pool_option = click.option(
     "--pool",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=POOL_BYTES // HEADER_SIZE),
     metavar="N",
     default=POOL_MESSAGES,
     show_default=True,
-    help="How many received messages may be in memory at once; each up to 131,086 bytes.",
+    help="How many received messages may be in memory at once, of 8 MiB together. Beside them each "
+    "channel may have one.",
 )
 
 size_option = click.option(

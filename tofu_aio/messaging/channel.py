@@ -34,6 +34,7 @@ from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
 from ..protocol.pool import LENT, LENT_A_STREAM, Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
+from . import backlog
 from .agreements import Extension, shared
 from .answers import Answers
 from .attributes import Attributes, channel_attributes
@@ -815,39 +816,44 @@ class Channel(ObjectStream[Message]):
         return LENT + LENT_A_STREAM * len(exchanges)
 
     def suspended(self) -> None:
-        """Warn, once, if responses cannot come because nobody receives what is before them."""
+        """Warn, once, if responses cannot come because nobody receives what is before them.
+
+        While the application keeps a message it works on that, for all we know, and will receive
+        the next one.
+        """
         answers = self._answers
-        if answers is not None and answers.requests and not answers.warned:
-            backlog = self._backlog()
-            if backlog:
+        if answers is not None and answers.requests and not answers.warned and not self._kept():
+            reason = self._backlog()
+            if reason:
                 answers.warned = True
                 logger.warning(
                     "%d under way on channel %d: no response to a request%s",
                     len(answers.requests),
                     self.number,
-                    backlog,
+                    reason,
                 )
 
     def _backlog(self) -> str:
-        """What responses wait behind, for people: messages that nobody receives."""
-        connection = self._connection
-        account = connection.decoder.account
-        if connection.suspended_at is None or account is None:
+        """What responses wait behind, for people: messages that are not received, or kept."""
+        if self._connection.suspended_at is None:
             return ""
-        unread = self._unread()
-        own = of_messages(unread, account.pool) + of_connection(connection, account.pool)
-        if not unread or account.worth_of_all > own.inbox + own.outgoing:
-            return ""  # somebody works on a message, and will receive the next one
-        return (
-            f": the channel is not read, because {len(unread)} messages before it were not "
-            "received. Receive them, with 'async for message in channel' in a task of its own, or "
-            "have the peer send them on another channel"
-        )
+        unread = len(self._mailbox.items)
+        exchanges = [exchange for exchange in self._exchanges() if exchange.unread]
+        kept = self._kept()
+        # A few that are being worked on, while many wait, are not what holds it up.
+        if kept <= unread + sum(len(exchange.unread) for exchange in exchanges):
+            kept = 0
+        return backlog.in_words(unread, exchanges, kept)
 
-    def _unread(self) -> list[Message]:
-        """What has come, and nobody has received."""
+    def _kept(self) -> int:
+        """Permits, and the reserve, of what the application has received and not let go of."""
+        account = self._connection.decoder.account
+        if account is None:
+            return 0
         parts = (part for exchange in self._exchanges() for part in exchange.unread)
-        return [*self._mailbox.items, *parts]
+        own = of_messages((*self._mailbox.items, *parts), account.pool)
+        own += of_connection(self._connection, account.pool)
+        return account.worth_of_all - own.inbox - own.outgoing
 
     def _exchanges(self) -> list[Exchange]:
         """Those under way, whoever has asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 
 
 def checked_seconds(name: str, value: float, least: float = 0.0, most: float = math.inf) -> float:
@@ -42,6 +43,20 @@ def checked_count(name: str, value: int, least: int = 1, most: float = math.inf)
     if not least <= value <= most:
         raise ValueError(f"{name} is {value}: give {right}")
     return value
+
+
+def checked_names(call: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Options that a function takes for another, by their names.
+
+    Raises:
+        TypeError: one is none of them.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{call}() got an unexpected keyword argument {name!r}: give one of "
+                + ", ".join(sorted(known))
+            )
 
 
 def checked_function(name: str, value: object) -> None:

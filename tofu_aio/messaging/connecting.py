@@ -105,7 +105,12 @@ class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager
         if name.startswith("cr_") or name in {"__name__", "__qualname__"}:
             value: object = getattr(self._coroutine, name)
             return value
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}: there is no channel yet: "
+            "await it, or enter it with 'async with'",
+            name=name,
+            obj=self,
+        )
 
 
 def connecting(

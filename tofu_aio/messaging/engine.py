@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Literal, Self, Unpack, cast, overload
 
 from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
-from ..protocol.pool import Allocation, Reader
+from ..protocol.pool import Account, Allocation, Reader
+from .checks import checked_names
 from .connection import Connection
 from .flow import ReadGate
 from .group import ChannelGroup
-from .holders import held_by_application, in_words
+from .holders import Held, held_by_application, in_words
 from .holdings import Holdings
-from .limits import POOL_MESSAGES, Limits, OtherLimits
+from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
 from .numbers import NumberedTable
 from .statistics import EngineStatistics
 
@@ -41,6 +43,7 @@ class Engine:
     """
 
     def __init__(self, pool_messages: int = POOL_MESSAGES, **limits: Unpack[OtherLimits]) -> None:
+        checked_names("Engine", limits, EngineOptions.__optional_keys__)
         self._open = False
         self._begin_anew(Limits(pool_messages, **limits))
 
@@ -175,11 +178,11 @@ class Engine:
         now = self.statistics()
         unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
+        shares = {cast("Connection", each).number: _share(each.account) for each in pool.parked}
         logger.warning(
             "%s for room in the pool, and was not served for %.0f s%s: of %d messages in the pool "
             "or on reserves the application holds %d, %d are in inboxes or have come in part, and "
-            "%d are to be sent; %d permits are free. Release messages sooner, receive them, or "
-            "give the engine more pool_messages. The application holds: %s",
+            "%d are to be sent; %d permits are free. %s. The application holds: %s",
             _channels(now.waiting + now.over_share),
             seconds,
             f" ({now.over_share} of them over their share)" if now.over_share else "",
@@ -188,7 +191,8 @@ class Engine:
             now.inbox,
             now.outgoing,
             now.pool_free,
-            in_words(held, self._gate.home.time()) or "none",
+            _cures(self._gate.limits, held.values(), now),
+            in_words(held, shares, self._gate.home.time()) or "none",
         )
 
     def _forget(self, group: ChannelGroup) -> None:
@@ -198,6 +202,28 @@ class Engine:
         number = cast("Connection", reader).number
         group = self._numbers.get(number)
         return group is not None and group.pool_exhausted(number)
+
+
+def _share(account: Account) -> int:
+    """How many permits its channel may hold, while others hold what they hold now."""
+    pool = account.pool
+    return max(int((len(pool.free) + account.held) * pool.share), 1)
+
+
+def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
+    """What helps, the cheapest first."""
+    cures = ["Release messages sooner"]
+    if now.inbox:
+        cures.append("receive those in the inboxes")
+    if any(channel.parts for channel in held):
+        cures.append(
+            "receive the parts of exchanges or leave them, as 'async with channel.stream(...) as "
+            "exchange' does at its end"
+        )
+    if now.over_share:
+        cures.append(f"give the engine a larger channel_share (it is {limits.channel_share:g})")
+    cures.append(f"give the engine more pool_messages (it has {limits.pool_messages})")
+    return ", or ".join(cures)
 
 
 def _channels(count: int) -> str:

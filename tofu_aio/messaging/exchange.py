@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from anyio import BusyResourceError, CancelScope
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -95,7 +95,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         return self._parts.waits
 
     @property
-    def unread(self) -> Iterable[Message]:
+    def unread(self) -> Collection[Message]:
         """Parts that have come, and nobody has received."""
         return self._parts.items
 

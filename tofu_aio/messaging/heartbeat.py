@@ -14,6 +14,7 @@ from ..protocol.op_code import OpCode
 from .checks import checked_seconds
 from .home import Home
 from .limits import HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
+from .tls import SEALED
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -146,7 +147,8 @@ class Wheel:
 
     It looks at each channel twice an interval. What travels anyway is as good as a heartbeat: one
     is sent only where nothing else was for an interval, and any byte that arrives is a sign of
-    life. A look compares counters that are kept anyway, so a message costs nothing more.
+    life, one of an unfinished TLS record too. A look compares counters that are kept anyway, so a
+    message costs nothing more.
 
     *Sending goes by the clock*: a loop whose callbacks take long looks seldom, and must send all
     the same. *Listening goes by looks*, which are never closer than half an interval: a loop that
@@ -251,8 +253,13 @@ class Wheel:
 
     def _is_lost(self, connection: Connection) -> bool:
         decoder = connection.decoder
-        held = decoder.held
-        arrived = decoder.offset + held if held else decoder.offset
+        # The decoder sees nothing of a TLS record before all of it is here, which may take long.
+        sealed = connection.extra_info(SEALED)
+        if isinstance(sealed, int):
+            arrived = sealed
+        else:
+            held = decoder.held
+            arrived = decoder.offset + held if held else decoder.offset
         if decoder.starved:
             # Not read for want of a permit: the silence is ours, and begins anew after that.
             connection.beat_arrived = -1

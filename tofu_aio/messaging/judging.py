@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Iterator
+from typing import Final, Protocol
 
 from ..protocol.errors import ExchangeFailed, Rejected, TofuError
 from ..protocol.lifecycle import State
 from ..protocol.status import Status
 
 logger = logging.getLogger(__name__)
+
+_NAMED: Final = 3
+"""Errors that are named of a group; the rest is counted."""
 
 
 class Judged(Protocol):
@@ -50,7 +53,7 @@ async def awaited(name: str, answer: Awaitable[object]) -> None:
 def handler_failed(channel: Judged, error: Exception) -> None:
     """Log what a handler raised; and reset its channel, unless it is not to blame for any of it."""
     if _is_free_of_faults(channel, error):
-        logger.info("%r: %s", channel, error)
+        logger.info("%r: %s", channel, _in_words(error))
     else:
         logger.error("the handler of %r failed", channel, exc_info=error)
         channel.abort()
@@ -61,10 +64,24 @@ def refusal(channel: Judged, error: Exception) -> Rejected:
     if isinstance(error, Rejected):
         return error
     if _is_free_of_faults(channel, error):
-        logger.info("%r: %s", channel, error)
+        logger.info("%r: %s", channel, _in_words(error))
     else:
         logger.error("deciding on %r failed", channel, exc_info=error)
     return Rejected("the decision failed", Status.PROCESSING_FAILED)
+
+
+def _in_words(error: Exception) -> str:
+    """The errors that a group is made of, of which several tasks may have the same."""
+    texts = list(dict.fromkeys(str(leaf) or repr(leaf) for leaf in _leaves(error)))
+    return "; ".join(texts[:_NAMED]) + (f"; {len(texts) - _NAMED} more" if texts[_NAMED:] else "")
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 def _is_free_of_faults(channel: Judged, error: Exception) -> bool:

@@ -93,6 +93,11 @@ class Listener(AnyioListener[Channel]):
             if channel.state is State.HELLO_HEARD:  # else its peer has left again
                 return channel
 
+    @property
+    def _waiting(self) -> int:
+        """How many channels have said Hello, and nobody has taken. From any thread."""
+        return len(self._ready.items)
+
     def __aiter__(self) -> Listener:
         return self
 

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypedDict, TypeVar, cast
 from ..protocol.errors import TofuError
 from ..protocol.text_headers import HeadersLike
 from .backoff import Backoff
+from .checks import checked_names
 from .heartbeat import HeartbeatOption
 from .limits import EngineOptions
 
@@ -109,11 +110,13 @@ class ServerOptions(ListenOptions, EngineOptions, total=False):
 _LIMITS: Final = EngineOptions.__optional_keys__
 
 
-def split(options: Mapping[str, object], _rest: type[T], /) -> tuple[EngineOptions, T]:
-    """Those of the options that the engine takes, and the rest.
+def split(call: str, options: Mapping[str, object], rest: type[T], /) -> tuple[EngineOptions, T]:
+    """Those of the options of a call that the engine takes, and the rest.
 
-    What nobody knows is in the rest, and refused by whoever is given that.
+    Raises:
+        TypeError: nobody knows one of them.
     """
+    checked_names(call, options, _LIMITS | rest.__annotations__.keys())
     limits = {name: value for name, value in options.items() if name in _LIMITS}
     others = {name: value for name, value in options.items() if name not in _LIMITS}
     return cast("EngineOptions", limits), cast("T", others)

@@ -46,7 +46,7 @@ async def connect(address: str | Address, **options: Unpack[ClientOptions]) -> C
     Raises:
         TofuError, TypeError, ValueError: as ``ChannelGroup.connect`` and ``Engine``.
     """
-    limits, rest = split(options, ConnectOptions)
+    limits, rest = split("connect", options, ConnectOptions)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(**limits))
         channel = await engine.create_group().connect(address, **rest)
@@ -73,7 +73,7 @@ def reconnecting(
     Raises:
         TofuError, TypeError, ValueError: as ``ChannelGroup.reconnecting`` and ``Engine``.
     """
-    limits, rest = split(options, ReconnectOptions)
+    limits, rest = split("reconnecting", options, ReconnectOptions)
     engine = Engine(**limits)
 
     async def start() -> ChannelGroup:
@@ -105,7 +105,7 @@ async def serve(
     Raises:
         TofuError, TypeError, ValueError: as ``ChannelGroup.listen`` and ``Engine``.
     """
-    limits, rest = split(options, ListenOptions)
+    limits, rest = split("serve", options, ListenOptions)
     async with Engine(**limits) as engine, engine.create_group() as group:
         listener = await group.listen(address, **rest)
         task_status.started(listener.address)

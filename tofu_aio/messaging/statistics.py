@@ -17,7 +17,9 @@ class EngineStatistics:
     Attributes:
         pool_size: permits in all.
         pool_free: permits that nobody has.
-        reserves: channels whose reserve is in use: one of their messages is alive beside the pool.
+        reserves: messages that are alive beside the pool: one for each channel whose reserve is in
+            use, and what was lent while the application waits for the next message, one more for
+            each loop that waits.
         inbox: permits and reserves of messages that nobody has received yet, or that have arrived
             in part.
         application: those of messages that were received and not released, those among them that
@@ -31,7 +33,8 @@ class EngineStatistics:
         waiting: channels that wait for permits now.
         over_share: channels that wait until fewer of their own messages are alive.
         suspensions: how often a channel began to wait for permits.
-        longest_wait: seconds; the longest that a channel has waited, or waits now.
+        longest_wait: seconds; the longest that a channel has ever waited, or waits now. It never
+            falls.
         channels: channels and listeners that are open.
     """
 

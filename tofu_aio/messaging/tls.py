@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 _PIECE: Final = 64 * 1024
 """Bytes that OpenSSL is given at a time: its buffers grow to that, and never shrink."""
 
+SEALED: Final = "tofu_sealed"
+"""Asks a transport how many bytes have come from the peer, still encrypted; None without TLS."""
+
 _RECORD: Final = 16 * 1024
 """Bytes that one record may bring at most (RFC 8446, 5.1)."""
 
@@ -85,6 +88,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         self._ended = False  # the peer said that nothing more comes
         self._failure: CommunicationFailed | None = None
         self._unwritten = bytearray()  # until the handshake, or a renegotiation, is over
+        self._arrived = 0  # bytes from the peer, still encrypted
 
     # --- the protocol ---------------------------------------------------------------------
 
@@ -95,6 +99,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Hand on what this makes readable."""
+        self._arrived += len(data)
         plain = self.decrypt(data)
         self._write_through()
         self._tell_failure()
@@ -186,7 +191,9 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         return self._above
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """As below, and ``ssl_object``."""
+        """As below, and ``ssl_object``, and ``SEALED``."""
+        if name == SEALED:
+            return self._arrived
         return self._ssl if name == "ssl_object" else self._below.get_extra_info(name, default)
 
     # --- between the two ------------------------------------------------------------------
