@@ -70,6 +70,8 @@ class Acceptor:
             # A daemon may have given up the right to. That must not keep the socket open.
             logger.warning("%s: its file stays: %s", self.address, error)
         self._identity = None
+        if not self._closed:
+            sockets.end(self._sock, socket.SHUT_RDWR)
         server, self._server = self._server, None
         if server is not None:
             # In two steps: asyncio makes transports of what it has accepted a turn later, and

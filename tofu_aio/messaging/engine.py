@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from types import TracebackType
 from typing import Literal, Self, Unpack, cast, overload
 
+from .. import forks
 from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
@@ -16,8 +18,10 @@ from .flow import ReadGate
 from .group import ChannelGroup
 from .holders import held_by_application, in_words
 from .holdings import Holdings
+from .inherited import NOT_YOURS, leave_to_parent
 from .limits import POOL_MESSAGES, Limits, OtherLimits
 from .numbers import NumberedTable
+from .sockets import socket_module
 from .statistics import EngineStatistics
 
 logger = logging.getLogger(__name__)
@@ -28,7 +32,8 @@ class Engine:
 
     An async context manager; it belongs to the loop it is entered in. Leaving it closes
     everything that it has, with Byes, bounded in time. ``get`` and ``put`` may be called from any
-    thread.
+    thread. It stays with the process it is entered in: a forked child needs one of its own, and
+    has nothing of its parent's connections.
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels.
@@ -44,6 +49,7 @@ class Engine:
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
         self._open = False
+        self._refusal = "the engine is not running: use it inside 'async with Engine()'"
 
     def __repr__(self) -> str:
         pool = self._gate.pool
@@ -53,8 +59,12 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
+        if self._refusal is NOT_YOURS:
+            raise ShutdownStarted(NOT_YOURS)
         self._gate.open()
         self._open = True
+        if socket_module() is socket:  # and not a simulated world's, whose descriptors are none
+            _entered.add(self)
         return self
 
     async def __aexit__(
@@ -69,10 +79,10 @@ class Engine:
         """A new, empty group; an async context manager.
 
         Raises:
-            ShutdownStarted: the engine is not entered yet, or closed already.
+            ShutdownStarted: the engine is not entered yet, or closed already, or a parent's.
         """
         if not self._open:
-            raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
+            raise ShutdownStarted(self._refusal)
         group = ChannelGroup(self._gate, self._numbers, self._forget)
         self._groups[group] = None
         return group
@@ -182,6 +192,9 @@ class Engine:
         number = cast("Connection", reader).number
         group = self._numbers.get(number)
         return group is not None and group.pool_exhausted(number)
+
+
+_entered = forks.inherited(leave_to_parent)
 
 
 def _channels(count: int) -> str:

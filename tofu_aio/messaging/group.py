@@ -22,6 +22,7 @@ from ..protocol.errors import (
     InvalidChannelNumber,
     NotAllowed,
     TofuError,
+    again,
 )
 from ..protocol.lifecycle import State
 from ..protocol.message import (
@@ -352,8 +353,7 @@ class ChannelGroup:
         """
         if get_ident() != self._home.thread:
             return self._post_from_elsewhere(message)
-        if self._closed:
-            raise _group_closed()
+        self._check_open()
         try:
             opening = message.op_code in _OPENINGS
         except AttributeError:
@@ -391,9 +391,8 @@ class ChannelGroup:
     def _update(self, update: Message) -> None:
         if get_ident() != self._home.thread:
             self._calls.put(partial(self._mailbox.put, [update]))
-        elif self._closed:
-            raise _group_closed()
         else:
+            self._check_open()
             self._mailbox.put([update])
 
     async def receive(self) -> Message:
@@ -466,9 +465,12 @@ class ChannelGroup:
         finally:
             self._connecting.pop(deadline, None)
 
+    def _check_open(self) -> None:
+        if self._mailbox.end is not None:
+            raise again(self._mailbox.end)
+
     def _new_number(self) -> int:
-        if self._closed:
-            raise _group_closed()
+        self._check_open()
         return self._numbers.add(self)
 
     def _new_connection(self, state: State) -> Connection:
@@ -505,6 +507,7 @@ class ChannelGroup:
             return self._open_soon(
                 message, lambda *opening: self._calls.put(partial(self._open_now, *opening))
             )
+        self._check_open()
         # Under one lock: of a channel that ends, what was posted before comes back, then its end.
         with self._calls.putting:
             own.message_id = self._checked(own)

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, cast
+from weakref import WeakSet
 
+from .. import forks
 from ..protocol.address import ANY_HOST, Address, TcpAddress, UdsAddress
 from ..protocol.errors import (
     ConnectFailed,
@@ -22,6 +24,7 @@ from ..protocol.errors import (
     UdsPathNotFound,
     WrongAddress,
 )
+from . import stand_ins
 from .checks import checked_seconds
 from .limits import (
     CHURN_PAUSES,
@@ -183,6 +186,29 @@ def local_address(sock: socket.socket, asked: Address) -> Address:
     return TcpAddress(asked.host, sock.getsockname()[1])
 
 
+def end(sock: socket.socket, how: int) -> None:
+    """Shut a socket down before it is closed, for the sake of its peers.
+
+    The kernel closes it when its last copy closes, and forked children have copies.
+    """
+    with contextlib.suppress(OSError, ValueError):  # it is gone; or listens, and this is no Linux
+        try:
+            sock.shutdown(how)
+        except TypeError:  # uvloop's have no shutdown
+            own = socket.socket(sock.family, sock.type, fileno=sock.fileno())
+            try:
+                own.shutdown(how)
+            finally:
+                own.detach()
+
+
+def end_connection(transport: asyncio.BaseTransport) -> None:
+    """Have the peer of a transport that is about to close its socket told, if it has copies."""
+    sock = transport.get_extra_info("socket") if forks.have_happened() else None
+    if sock is not None:
+        end(sock, socket.SHUT_WR)  # what it has received may still be read
+
+
 def remove_file(address: Address, identity: os.stat_result | None) -> None:
     """Remove the file of a Unix socket that was closed, if it is still its own."""
     if isinstance(address, UdsAddress) and identity is not None:
@@ -228,6 +254,7 @@ def _unresolved(address: TcpAddress, error: OSError) -> str:
 async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.socket:
     family, name = place
     sock = _tcp_socket(family)  # fails where the system has no IPv6, say
+    _keep(sock, stand_ins.connecting)
     try:
         for option in options:
             sock.setsockopt(*option)
@@ -313,7 +340,14 @@ def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = (
     except BaseException:
         sock.close()
         raise
+    _keep(sock, stand_ins.listening)
     return sock
+
+
+def _keep(sock: socket.socket, copied: WeakSet[socket.socket]) -> None:
+    """Note what a forked child gets a copy of. A simulated one's descriptor is none."""
+    if isinstance(sock, socket.socket):
+        copied.add(sock)
 
 
 def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
@@ -339,6 +373,7 @@ async def _connect_uds(address: UdsAddress) -> socket.socket:
 
 def _connected_uds(name: str) -> socket.socket:
     sock = _uds_socket()
+    _keep(sock, stand_ins.connecting)
     try:
         # Never "in progress": it succeeds or fails at once. asyncio's sock_connect takes EAGAIN
         # for EINPROGRESS and calls a full backlog a connection.
