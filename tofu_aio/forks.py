@@ -10,8 +10,6 @@ from weakref import WeakSet
 
 T = TypeVar("T")
 
-_forked = False
-
 
 def inherited(leave_parent: Callable[[T], object]) -> WeakSet[T]:
     """Return a set whose living members are given to this function in each forked child.
@@ -33,21 +31,3 @@ def at_fork(**functions: Callable[[], object]) -> None:
     """Do what `os.register_at_fork` does, where there are forks."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**functions)
-
-
-def have_happened() -> bool:
-    """Return whether this process has children that may have copies of its descriptors."""
-    return _forked
-
-
-def _note() -> None:
-    global _forked  # noqa: PLW0603 - it is the process that has forked
-    _forked = True
-
-
-def _forget() -> None:
-    global _forked  # noqa: PLW0603 - as above
-    _forked = False
-
-
-at_fork(after_in_parent=_note, after_in_child=_forget)

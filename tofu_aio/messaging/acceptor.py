@@ -71,7 +71,7 @@ class Acceptor:
             logger.warning("%s: its file stays: %s", self.address, error)
         self._identity = None
         if not self._closed:
-            sockets.end(self._sock, socket.SHUT_RDWR)
+            sockets.stop_listening(self._sock)
         server, self._server = self._server, None
         if server is not None:
             # In two steps: asyncio makes transports of what it has accepted a turn later, and

@@ -12,7 +12,6 @@ from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
 from .connection import Connection
 from .limits import EARLY_BYTES, PENDING_CHANNELS, SILENCE, WAITING_CONNECTIONS
-from .sockets import end_connection
 from .upper import UpperProtocol
 
 logger = logging.getLogger(__name__)
@@ -268,7 +267,6 @@ class Caller(asyncio.BufferedProtocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """Wait no more."""
-        end_connection(self.transport)
         self._admission.gone(self)
 
     def become(self, protocol: UpperProtocol) -> None:

@@ -36,7 +36,6 @@ from .joining import JoiningRoom
 from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER
 from .peer import Peer, peer_of
 from .remains import Remains
-from .sockets import end_connection
 from .upper import UpperProtocol
 from .waking import Answered, go_on, go_on_soon
 
@@ -253,8 +252,6 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """The socket is gone. What it had brought is still delivered."""
         if exc is not None and not self._told and self._transport is not None:
             self._remains = Remains.of(self._transport)
-        if self._transport is not None:
-            end_connection(self._transport)
         self.detach()
         if isinstance(exc, TofuError):
             self._finish(exc)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias, cast
 from weakref import WeakSet
 
-from .. import forks
 from ..protocol.address import ANY_HOST, Address, TcpAddress, UdsAddress
 from ..protocol.errors import (
     ConnectFailed,
@@ -186,27 +185,14 @@ def local_address(sock: socket.socket, asked: Address) -> Address:
     return TcpAddress(asked.host, sock.getsockname()[1])
 
 
-def end(sock: socket.socket, how: int) -> None:
-    """Shut a socket down before it is closed, for the sake of its peers.
+def stop_listening(sock: socket.socket) -> None:
+    """Let nobody connect any more, and the address go, before the socket is closed.
 
-    The kernel closes it when its last copy closes, and forked children have copies.
+    The kernel closes it when the last copy of it closes, and a child that was just forked has one
+    until it begins to run.
     """
-    with contextlib.suppress(OSError, ValueError):  # it is gone; or listens, and this is no Linux
-        try:
-            sock.shutdown(how)
-        except TypeError:  # uvloop's have no shutdown
-            own = socket.socket(sock.family, sock.type, fileno=sock.fileno())
-            try:
-                own.shutdown(how)
-            finally:
-                own.detach()
-
-
-def end_connection(transport: asyncio.BaseTransport) -> None:
-    """Have the peer of a transport that is about to close its socket told, if it has copies."""
-    sock = transport.get_extra_info("socket") if forks.have_happened() else None
-    if sock is not None:
-        end(sock, socket.SHUT_WR)  # what it has received may still be read
+    with contextlib.suppress(OSError):  # only Linux knows this of listeners; elsewhere ENOTCONN
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def remove_file(address: Address, identity: os.stat_result | None) -> None:
@@ -345,8 +331,8 @@ def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = (
 
 
 def _keep(sock: socket.socket, copied: WeakSet[socket.socket]) -> None:
-    """Note what a forked child gets a copy of. A simulated one's descriptor is none."""
-    if isinstance(sock, socket.socket):
+    """Note what a forked child gets a copy of. The descriptor of a simulated one is none."""
+    if socket_module() is socket:
         copied.add(sock)
 
 
