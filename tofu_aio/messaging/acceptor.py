@@ -84,3 +84,9 @@ class Acceptor:
             self._sock.close()
         self._closed = True
         self._admission.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: have nothing to close, and no file to remove."""
+        self._identity = None
+        self._server = None
+        self._closed = True

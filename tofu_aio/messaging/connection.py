@@ -773,8 +773,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     async def aclose(self, timeout: float | None = None) -> None:
         """Say or answer Bye, wait for the peer's last word, close; abort after a while.
 
-        Safe from any task, any number of times. Cancelled, it aborts.
+        Safe from any task, any number of times. Cancelled, it aborts. In a forked child nothing is
+        done.
         """
+        if self._gate.home.in_parent:
+            return
         if timeout is None:
             timeout = BYE_TIMEOUT
         self._begin_to_close()
@@ -782,6 +785,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def leave(self) -> None:
         """Close as ``aclose`` does, with nobody waiting for it."""
+        if self._gate.home.in_parent:
+            return
         self._begin_to_close()
         # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
         # answered; and a callback, because a task can be cancelled before it begins.

@@ -49,7 +49,6 @@ class Engine:
         self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
         self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
         self._open = False
-        self._refusal = "the engine is not running: use it inside 'async with Engine()'"
 
     def __repr__(self) -> str:
         pool = self._gate.pool
@@ -59,7 +58,7 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
-        if self._refusal is NOT_YOURS:
+        if self._gate.home.in_parent:
             raise ShutdownStarted(NOT_YOURS)
         self._gate.open()
         self._open = True
@@ -81,8 +80,10 @@ class Engine:
         Raises:
             ShutdownStarted: the engine is not entered yet, or closed already, or a parent's.
         """
+        if self._gate.home.in_parent:
+            raise ShutdownStarted(NOT_YOURS)
         if not self._open:
-            raise ShutdownStarted(self._refusal)
+            raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
         group = ChannelGroup(self._gate, self._numbers, self._forget)
         self._groups[group] = None
         return group
@@ -128,7 +129,12 @@ class Engine:
             message.release()
 
     async def aclose(self) -> None:
-        """Close every group, all at once. Bounded, repeatable."""
+        """Close every group, all at once. Bounded, repeatable.
+
+        In a forked child nothing is done: what there is belongs to the parent.
+        """
+        if self._gate.home.in_parent:
+            return
         self._open = False
         async with asyncio.TaskGroup() as closing:
             for group in list(self._groups):

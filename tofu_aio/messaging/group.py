@@ -117,8 +117,11 @@ class ChannelGroup:
     async def aclose(self) -> None:
         """Close listeners, then channels with their Byes, all at once. Bounded, repeatable.
 
-        What was posted before, from whatever thread, is sent before the Byes.
+        What was posted before, from whatever thread, is sent before the Byes. In a forked child
+        nothing is done.
         """
+        if self._home.in_parent:
+            return
         self._calls.close(_group_closed())
         for message in self._mailbox.close(_group_closed()):
             message.release()

@@ -13,7 +13,6 @@ from .posted import PostedChannel
 from .stand_ins import replace_connected
 
 if TYPE_CHECKING:
-    from .acceptor import Acceptor
     from .engine import Engine
     from .group import ChannelGroup
 
@@ -24,8 +23,7 @@ NOT_YOURS: Final = (
 
 def leave_to_parent(engine: Engine) -> None:
     """In a forked child: refuse what is asked of an engine, and let go of its connections."""
-    engine._open = False
-    engine._refusal = NOT_YOURS
+    engine._gate.home.in_parent = True
     end = ChannelClosed(NOT_YOURS)
     transports = [each for group in list(engine._groups) for each in _transports(group, end)]
     found = [transport.get_extra_info("socket") for transport in transports]
@@ -44,12 +42,6 @@ def _transports(group: ChannelGroup, end: TofuError) -> Iterator[asyncio.BaseTra
             if connection._transport is not None:
                 yield connection._transport
         elif member._acceptor is not None:
-            yield from _callers(member._acceptor)
-
-
-def _callers(acceptor: Acceptor) -> Iterator[asyncio.BaseTransport]:
-    """Leave the socket's file alone, and find who has not introduced himself."""
-    acceptor._identity = None
-    admission = acceptor._admission
-    for caller in (*admission._silent, *admission._knocking):
-        yield caller.transport
+            member._acceptor.leave_to_parent()
+            admission = member._acceptor._admission
+            yield from (caller.transport for caller in (*admission._silent, *admission._knocking))

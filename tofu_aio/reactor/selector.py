@@ -454,4 +454,8 @@ _VALID = frozenset({READ, WRITE, BOTH})
 # The system's trouble; anything else is to be blamed on the descriptor.
 _NO_ROOM = frozenset({errno.ENOMEM, errno.ENOSPC})
 
-_living = forks.inherited(ReactorSelector._leave_parent)
+def _leave_parent(selector: ReactorSelector) -> None:
+    selector._leave_parent()
+
+
+_living = forks.inherited(_leave_parent)
