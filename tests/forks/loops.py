@@ -169,19 +169,21 @@ def a_child_that_leaves_the_running_loop_by_an_exception() -> None:
 def a_child_that_a_signal_handler_forks_while_the_loop_sleeps() -> None:
     """It goes on with the loop where its parent was."""
     pids = []
+    reader, writer = socket.socketpair()
 
-    async def main() -> None:
-        signal.signal(signal.SIGALRM, lambda *_: pids.append(os.fork()))
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        readable = asyncio.Event()
-        reader, writer = socket.socketpair()
-        asyncio.get_running_loop().add_reader(reader, readable.set)
-        forked = threading.Timer(0.3, writer.send, [b"x"])
-        forked.start()
-        await readable.wait()
+    def fork(*_: object) -> None:
+        pids.append(os.fork())
+        if pids[0]:
+            writer.send(b"x")
 
     loop = tofu.new_event_loop()
-    loop.run_until_complete(main())
+    loop.add_reader(reader, loop.stop)
+    signal.signal(signal.SIGALRM, fork)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    loop.run_forever()
+    loop.close()
+    reader.close()
+    writer.close()
     if not pids[0]:
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 7

@@ -1,7 +1,7 @@
 """The selector under every order of events, forks among them: ``python -m tests.forks.selectors``.
 
-The machine of ``tests.reactor.test_selector_properties``, over epoll itself, forks at random moments
-a child that begins to run at another one, and does with what it has inherited what it likes.
+The machine of ``tests.reactor.test_selector_properties``, over epoll itself, forks at random
+moments a child that begins to run at another one, and uses what it has inherited.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 from tests.forks.children import Child, held_back  # isort: skip - before tofu_aio
 
 import contextlib
-import os
 import socket
 import sys
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from tests.reactor.test_selector_properties import EFFORT, EVENTS, SLOTS, ProgramOverEpoll
+from tests.reactor.test_selector_properties import (
+    EFFORT,
+    EVENTS,
+    SLOTS,
+    THOROUGH,
+    ProgramOverEpoll,
+)
 from tests.reactor.worlds import FIRST_NUMBER, RealWorld
-from tofu_aio import forks
 from tofu_aio.reactor import ReactorSelector
-
 
 DEEDS = st.sampled_from(["select", "unregister", "register"])
 
@@ -69,6 +73,7 @@ class ForkingProgram(ProgramOverEpoll):
         self.modify(slot, events)
         self.select(0)
         self.begin_to_run()
+        self.settle()
 
     def live(self, number, events, deed):
         """In the child."""
@@ -117,6 +122,8 @@ MISTAKES = {mistake.__name__: mistake for mistake in (TellsTheParent, KeepsThePa
 
 
 if __name__ == "__main__":
+    effort = settings(EFFORT, max_examples=60)
     if sys.argv[1:]:
         ForkingProgram.selector_type = MISTAKES[sys.argv[1]]
-    run_state_machine_as_test(ForkingProgram, settings=EFFORT)
+        effort = THOROUGH
+    run_state_machine_as_test(ForkingProgram, settings=effort)

@@ -19,7 +19,7 @@ if sys.platform == "win32":
     pytest.skip("Windows has no fork", allow_module_level=True)
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 50
+PATIENCE = 250
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -454,6 +454,7 @@ _VALID = frozenset({READ, WRITE, BOTH})
 # The system's trouble; anything else is to be blamed on the descriptor.
 _NO_ROOM = frozenset({errno.ENOMEM, errno.ENOSPC})
 
+
 def _leave_parent(selector: ReactorSelector) -> None:
     selector._leave_parent()
 
