@@ -1,11 +1,13 @@
 """A client of a soak: ``client LOOP SEED SABOTAGE ADDRESS...``.
 
 Each ``round SEED`` on stdin starts a number of tasks, which connect again and again and play scenes
-with the server; ``fork`` one that forks processes beside them; ``calm`` lets them finish, and checks
-what is left.
+with the server; ``fork`` one that forks processes beside them; ``calm`` lets them finish, and
+checks what is left.
 """
 
 from __future__ import annotations
+
+from tests.soak import beginning_slowly as _  # isort: skip - before tofu_aio
 
 import asyncio
 import contextlib
