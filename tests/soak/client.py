@@ -7,7 +7,7 @@ checks what is left.
 
 from __future__ import annotations
 
-from tests.soak import beginning_slowly as _  # isort: skip - before tofu_aio
+import tests.soak.beginning_slowly  # noqa: F401 - before tofu_aio  # isort: skip
 
 import asyncio
 import contextlib
