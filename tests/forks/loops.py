@@ -40,7 +40,7 @@ def wakes(loop: asyncio.AbstractEventLoop) -> None:
     async def sleep() -> None:
         for _ in range(3):
             woken = asyncio.Event()
-            thread = threading.Thread(target=loop.call_soon_threadsafe, args=(woken.set,))
+            thread = threading.Timer(0.05, loop.call_soon_threadsafe, (woken.set,))  # it sleeps
             thread.start()
             await woken.wait()
             thread.join()
