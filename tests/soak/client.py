@@ -1,16 +1,21 @@
 """A client of a soak: ``client LOOP SEED SABOTAGE ADDRESS...``.
 
 Each ``round SEED`` on stdin starts a number of tasks, which connect again and again and play scenes
-with the server; ``calm`` lets them finish, and checks what is left.
+with the server; ``fork`` one that forks processes beside them; ``calm`` lets them finish, and
+checks what is left.
 """
 
 from __future__ import annotations
 
+import tests.soak.beginning_slowly  # noqa: F401 - before tofu_aio  # isort: skip
+
 import asyncio
 import contextlib
+import multiprocessing
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import tofu_aio as tofu
 from tests.soak import sabotage
@@ -160,11 +165,26 @@ class Client:
             address = luck.choice(addresses)
             self._tasks.append(asyncio.create_task(self._live(address, luck), name="live"))
 
+    def fork(self) -> None:
+        """Fork processes meanwhile."""
+        self._tasks.append(asyncio.create_task(self._compute(), name="compute"))
+
     async def end(self) -> None:
         """Let them finish what they are at."""
         self._calm.set()
         await asyncio.gather(*self._tasks)
         self._tasks.clear()
+
+    async def _compute(self) -> None:
+        """Fork one process after another, each of which has copies of all there is."""
+        loop = asyncio.get_running_loop()
+        with judged("a process pool"):
+            while not self._calm.is_set():
+                pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+                async with asyncio.timeout(PATIENCE):
+                    if await loop.run_in_executor(pool, abs, -1) != 1:
+                        raise Broken("processes", "a process has computed something else")
+                await asyncio.to_thread(pool.shutdown)
 
     async def _live(self, address: str, luck: random.Random) -> None:
         channels = self._group.reconnecting(address, backoff=BACKOFF)
@@ -202,6 +222,19 @@ class Client:
                 pass
 
 
+@contextlib.asynccontextmanager
+async def orders() -> AsyncIterator[asyncio.StreamReader]:
+    """What the conductor says. A thread that reads it would keep its lock in forked children."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
+
+
 async def play(seed: str, addresses: list[str]) -> None:
     """Until stdin ends."""
     pool = random.Random(seed).choice(POOLS)
@@ -209,13 +242,16 @@ async def play(seed: str, addresses: list[str]) -> None:
         watch = Watch(engine, 0)
         client = Client(group, watch)
         say(ready=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            match line.split():
-                case ["round", round_seed]:
-                    client.begin(round_seed, addresses)
-                case ["calm"]:
-                    await client.end()
-                    await watch.calm()
+        async with orders() as lines:
+            while line := await lines.readline():
+                match line.decode().split():
+                    case ["round", round_seed]:
+                        client.begin(round_seed, addresses)
+                    case ["fork"]:
+                        client.fork()
+                    case ["calm"]:
+                        await client.end()
+                        await watch.calm()
         await watch.aclose()
 
 

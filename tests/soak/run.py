@@ -89,6 +89,7 @@ class Soak:
                 self._clients[place] = await self._start("client")
         for place, client in self._clients.items():
             client.tell(f"round {seed}/{place}")
+        self._clients[0].tell("fork")  # of the others, which are killed, the processes would stay
         seconds = min(luck.uniform(1, 6), max(1.0, most))
         # The first client is never killed, to see what becomes of one that lives long.
         deeds: list[Deed] = [partial(self._stop, place) for place in range(CLIENTS)]

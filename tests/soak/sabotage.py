@@ -12,6 +12,7 @@ from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.pool import Account
+from tofu_aio.reactor import ReactorSelector
 
 _left: list[object] = []
 
@@ -95,6 +96,17 @@ def read_no_more() -> None:
     Connection.reconcile_reading = deaf  # type: ignore[method-assign]
 
 
+def let_children_tell_the_parent() -> None:
+    """What a forked child remembers of the reactor's descriptors is told to its parent's kernel."""
+    leave = ReactorSelector._leave_parent
+
+    def tell(self: ReactorSelector) -> None:
+        self._start_over(self._check)
+        leave(self)
+
+    ReactorSelector._leave_parent = tell  # type: ignore[method-assign]
+
+
 def _spoil(change: Callable[[list[Message]], object]) -> None:
     count, received = itertools.count(1), Channel.received
 
@@ -130,6 +142,7 @@ WAYS: dict[str, Callable[[], None]] = {
     "log": complain,
     "number": keep_a_number,
     "reading": read_no_more,
+    "fork": let_children_tell_the_parent,
 }
 
 

@@ -10,7 +10,7 @@ import socket
 from typing import Final
 
 from ..protocol.address import Address
-from . import sockets
+from . import sockets, stand_ins
 from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
@@ -103,8 +103,14 @@ class Acceptor:
         else:
             with contextlib.suppress(NotImplementedError):
                 self._loop.remove_reader(self._sock)
+        sockets.stop_listening(self._sock)
         self._sock.close()
         self._admission.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: have nothing to close, and no file to remove."""
+        self._file = None
+        self._closed = True
 
     # --- accepting ------------------------------------------------------------------------
 
@@ -165,6 +171,7 @@ class Acceptor:
     def _receive(self, sock: socket.socket) -> None:
         """Make a caller of a connection, in a turn or two."""
         sock.setblocking(False)
+        sockets.note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(lambda: Caller(self._admission), sock),
             name=f"tofu accept {self.address}",
@@ -174,6 +181,7 @@ class Acceptor:
 
     def _received(self, task: asyncio.Task[object]) -> None:
         sock = self._arriving.pop(task)
+        stand_ins.connecting.discard(sock)  # the admission knows its transport
         if task.cancelled():
             sock.close()
         elif (error := task.exception()) is not None:

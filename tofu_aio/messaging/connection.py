@@ -794,16 +794,21 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     async def aclose(self, timeout: float | None = None) -> None:
         """Say or answer Bye, wait for the peer's last word, and close.
 
-        Safe from any task, any number of times. Cancelled, it aborts.
+        Safe from any task, any number of times. Cancelled, it aborts. In a forked child nothing is
+        done.
 
         Args:
             timeout: seconds that it may take; None for 5 seconds in which nothing is taken.
         """
+        if self._gate.home.in_parent:
+            return
         self._begin_to_close()
         await self._gone("answer Bye", timeout)
 
     def leave(self) -> None:
         """Close as ``aclose`` does, with nobody waiting for it."""
+        if self._gate.home.in_parent:
+            return
         self._begin_to_close()
         # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
         # answered; and a callback, because a task can be cancelled before it begins.

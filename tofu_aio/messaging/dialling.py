@@ -9,7 +9,7 @@ from ..protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolV
 from ..protocol.quoting import quoted
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, HeadersLike, TextHeaders
-from . import sockets
+from . import sockets, stand_ins
 from .agreements import SUPPORTED
 from .channel import Channel
 from .connection import Connection
@@ -35,6 +35,7 @@ async def attach(
             sock.close()  # it has no transport; a cancelled one closes its own
         connection.detach()
         raise
+    stand_ins.connecting.discard(sock)  # the engine knows its transport
     if connection.end is not None:  # it was given up, or the peer was faster in leaving
         connection.abort(connection.end)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Literal, Self, Unpack, cast, overload
 
+from .. import forks
 from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
@@ -19,8 +21,10 @@ from .flow import ReadGate
 from .group import ChannelGroup
 from .holders import Held, held_by_application, in_words
 from .holdings import Holdings
+from .inherited import NOT_YOURS, leave_to_parent
 from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
 from .numbers import NumberedTable
+from .sockets import socket_module
 from .statistics import EngineStatistics
 
 logger = logging.getLogger(__name__)
@@ -31,7 +35,9 @@ class Engine:
 
     An async context manager; it belongs to the loop it is entered in. Leaving it closes
     everything that it has, with Byes, bounded in time. Once left, or once its loop is closed, it
-    may be entered again, and begins anew. ``get`` and ``put`` may be called from any thread.
+    may be entered again, and begins anew. ``get`` and ``put`` may be called from any thread. It
+    stays with the process it is entered in: a forked child needs one of its own, and has nothing
+    of its parent's connections.
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels.
@@ -61,6 +67,8 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
+        if self._gate.home.in_parent:
+            raise ShutdownStarted(NOT_YOURS)
         home = self._gate.home
         if self._open and home.alive:
             raise RuntimeError(
@@ -74,6 +82,8 @@ class Engine:
                 gc.collect()  # else their sockets, and so their addresses, stay in use for a while
         self._gate.open()
         self._open = True
+        if socket_module() is socket:  # and not a simulated world's, whose descriptors are none
+            _entered.add(self)
         return self
 
     async def __aexit__(
@@ -88,8 +98,10 @@ class Engine:
         """A new, empty group; an async context manager.
 
         Raises:
-            ShutdownStarted: the engine is not entered yet, or closed already.
+            ShutdownStarted: the engine is not entered yet, or closed already, or a parent's.
         """
+        if self._gate.home.in_parent:
+            raise ShutdownStarted(NOT_YOURS)
         if not self._open:
             raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
         group = ChannelGroup(self._gate, self._numbers, self._forget)
@@ -137,7 +149,12 @@ class Engine:
             message.release()
 
     async def aclose(self) -> None:
-        """Close every group, all at once. Bounded, repeatable."""
+        """Close every group, all at once. Bounded, repeatable.
+
+        In a forked child nothing is done: what there is belongs to the parent.
+        """
+        if self._gate.home.in_parent:
+            return
         self._open = False
         async with asyncio.TaskGroup() as closing:
             for group in list(self._groups):
@@ -224,6 +241,9 @@ def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
         cures.append(f"give the engine a larger channel_share (it is {limits.channel_share:g})")
     cures.append(f"give the engine more pool_messages (it has {limits.pool_messages})")
     return ", or ".join(cures)
+
+
+_entered = forks.inherited(leave_to_parent)
 
 
 def _channels(count: int) -> str:

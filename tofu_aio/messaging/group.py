@@ -22,6 +22,7 @@ from ..protocol.errors import (
     InvalidChannelNumber,
     NotAllowed,
     TofuError,
+    again,
 )
 from ..protocol.lifecycle import State
 from ..protocol.message import (
@@ -119,8 +120,11 @@ class ChannelGroup:
     async def aclose(self) -> None:
         """Close listeners, then channels with their Byes, all at once. Bounded, repeatable.
 
-        What was posted before, from whatever thread, is sent before the Byes.
+        What was posted before, from whatever thread, is sent before the Byes. In a forked child
+        nothing is done.
         """
+        if self._home.in_parent:
+            return
         self._calls.close(_group_closed())
         for message in self._mailbox.close(_group_closed()):
             message.release()
@@ -363,8 +367,7 @@ class ChannelGroup:
         """
         if get_ident() != self._home.thread:
             return self._post_from_elsewhere(message)
-        if self._closed:
-            raise _group_closed()
+        self._check_open()
         try:
             opening = message.op_code in _OPENINGS
         except AttributeError:
@@ -402,9 +405,8 @@ class ChannelGroup:
     def _update(self, update: Message) -> None:
         if get_ident() != self._home.thread:
             self._calls.put(partial(self._mailbox.put, [update]))
-        elif self._closed:
-            raise _group_closed()
         else:
+            self._check_open()
             self._mailbox.put([update])
 
     async def receive(self) -> Message:
@@ -477,9 +479,12 @@ class ChannelGroup:
         finally:
             self._connecting.pop(deadline, None)
 
+    def _check_open(self) -> None:
+        if self._mailbox.end is not None:
+            raise again(self._mailbox.end)
+
     def _new_number(self) -> int:
-        if self._closed:
-            raise _group_closed()
+        self._check_open()
         return self._numbers.add(self)
 
     def _new_connection(self, state: State) -> Connection:
@@ -516,6 +521,7 @@ class ChannelGroup:
             return self._open_soon(
                 message, lambda *opening: self._calls.put(partial(self._open_now, *opening))
             )
+        self._check_open()
         # Under one lock: of a channel that ends, what was posted before comes back, then its end.
         with self._calls.putting:
             own.message_id = self._checked(own)

@@ -22,11 +22,13 @@ class Home:
 
     Attributes:
         thread: its identifier; 0 before ``enter``.
+        in_parent: whether this is a forked child, which has nothing to close here.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
+        self.in_parent = False
 
     def enter(self) -> None:
         """Live in the running loop."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, cast
+from weakref import WeakSet
 
 from ..protocol.address import ANY_HOST, Address, TcpAddress, UdsAddress
 from ..protocol.errors import (
@@ -22,6 +23,7 @@ from ..protocol.errors import (
     UdsPathNotFound,
     WrongAddress,
 )
+from . import stand_ins
 from .checks import checked_seconds
 from .failures import ADDRESS_IN_USE, cannot_listen, explain, explain_all, failure, unresolved
 from .limits import (
@@ -164,6 +166,16 @@ def local_address(sock: socket.socket, asked: Address) -> Address:
     return TcpAddress(asked.host, sock.getsockname()[1])
 
 
+def stop_listening(sock: socket.socket) -> None:
+    """Let nobody connect any more, and the address go, before the socket is closed.
+
+    The kernel closes it when the last copy of it closes, and a child that was just forked has one
+    until it begins to run.
+    """
+    with contextlib.suppress(OSError):  # only Linux knows this of listeners; elsewhere ENOTCONN
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 class SocketFile:
     """The file of a Unix socket that was just bound, wherever the process goes from there.
 
@@ -209,6 +221,7 @@ async def _resolve(address: TcpAddress) -> list[Place]:
 async def _connected_tcp(place: Place, options: Iterable[_Option]) -> socket.socket:
     family, name = place
     sock = _tcp_socket(family)  # fails where the system has no IPv6, say
+    note_copies(sock, stand_ins.connecting)
     try:
         for option in options:
             sock.setsockopt(*option)
@@ -294,7 +307,14 @@ def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = (
     except BaseException:
         sock.close()
         raise
+    note_copies(sock, stand_ins.listening)
     return sock
+
+
+def note_copies(sock: socket.socket, copied: WeakSet[socket.socket]) -> None:
+    """Note what a forked child gets a copy of. The descriptor of a simulated one is none."""
+    if socket_module() is socket:
+        copied.add(sock)
 
 
 def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
@@ -320,6 +340,7 @@ async def _connect_uds(address: UdsAddress) -> socket.socket:
 
 def _connected_uds(name: str) -> socket.socket:
     sock = _uds_socket()
+    note_copies(sock, stand_ins.connecting)
     try:
         # Never "in progress": it succeeds or fails at once. asyncio's sock_connect takes EAGAIN
         # for EINPROGRESS and calls a full backlog a connection.

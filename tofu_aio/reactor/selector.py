@@ -14,6 +14,8 @@ Facts and what follows from them:
   and the number may be reused meanwhile. So numbers under which such a ghost may hide are kept in
   doubt: what the system says of them is checked before it is believed, and once a ghost shows
   itself the poller is replaced by one built from the table.
+* A forked child inherits the epoll object itself, not a copy of it: whatever the child told it
+  would change its parent's registrations. So the child closes its descriptor, and takes a new one.
 """
 
 # `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
@@ -25,11 +27,11 @@ import contextlib
 import errno
 import os
 import selectors
-import weakref
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from tofu_aio import forks
 from tofu_aio.reactor.ghosts import Ghosts
 from tofu_aio.reactor.pollers import default_poller
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE, Event, Poller
@@ -59,8 +61,9 @@ class ReactorSelector(selectors.BaseSelector):
       is tried again in each `select`, and reported until there is.
     * A `modify` from another thread or a signal handler takes effect at once while `select` waits.
       Beyond that it is no safer from threads than those of the standard library.
-    * A forked child that inherits a selector gets a poller of its own, so what it does to its
-      registrations does not reach its parent's.
+    * A forked child that inherits a selector gets a poller of its own, told of all that is
+      registered in the child's first `select`. Nothing the child does reaches its parent's. A
+      `select` in whose midst a signal handler forks returns early in the child.
     """
 
     def __init__(self, make_poller: Callable[[], Poller] = default_poller) -> None:
@@ -213,12 +216,14 @@ class ReactorSelector(selectors.BaseSelector):
             deadline = monotonic() + timeout
             rest = min(timeout, LONGEST_WAIT)
         self._selecting = True
+        poller = self._poller
         try:
             while True:
                 if self._changed and not self._reconcile():
                     rest = 0
                 newest = self._generation
-                events = self._poller.wait(rest, len(self._table) or 1)
+                poller = self._poller
+                events = poller.wait(rest, len(self._table) or 1)
                 ready = self._harvest(events, newest) if events else []
                 if self._refused:
                     return self._report_refused(ready)
@@ -230,7 +235,10 @@ class ReactorSelector(selectors.BaseSelector):
                     rest = min(deadline - monotonic(), LONGEST_WAIT)
                     if rest <= 0:
                         return []
-        except InterruptedError:
+        except OSError as error:
+            # In a child that a signal handler has forked the poller that it waited on is closed.
+            if poller is self._poller and not isinstance(error, InterruptedError):
+                raise
             return []
         finally:
             self._selecting = False
@@ -422,33 +430,40 @@ class ReactorSelector(selectors.BaseSelector):
         except OSError:
             return  # No descriptor to spare: a haunted poller is better than none.
         self._counters.rebuilds += 1
-        self._start_over()
+        self._start_over(self._check)
         old, self._poller = self._poller, poller
         old.close()
 
+    def _check(self, registration: Registration) -> None:
+        """Raise OSError where the poller has forgotten a descriptor, for it was closed."""
+        armed = registration.armed
+        if armed:
+            self._poller.modify(registration.key.fd, armed, armed, registration.generation)
+
     def _leave_parent(self) -> None:
-        # An inherited epoll or kqueue object is the parent's own, not a copy: to remove a
-        # descriptor from it, as closing the loop does, would make the parent deaf.
+        """In a forked child: take a new poller, without a word to the one that is the parent's."""
         self._selecting = False
-        self._start_over()
-        # First: a kqueue is not inherited, so a new one may get the old one's number, and be
-        # closed with it (CPython before 3.12.1 does not mark the object as closed).
+        # First: there is one descriptor more then. And a kqueue is not inherited, so a new one may
+        # get the old one's number, and be closed with it (CPython before 3.12.1 does not mark the
+        # object as closed).
         self._poller.close()
         self._poller = self._make_poller()
+        # Nothing but the old one knows which number was closed without a word, and reused.
+        self._start_over(lambda registration: os.fstat(registration.key.fd))
 
-    def _start_over(self) -> None:
-        """Note for the next `select` to tell a new poller all that the old one knows."""
+    def _start_over(self, check: Callable[[Registration], object]) -> None:
+        """Note for the next `select` to tell a new poller all that the old one knows.
+
+        What has been closed without a word is left out, as far as the check can tell. Whoever has
+        the number now did not register it.
+        """
         self.resting.clear()
         self._ghosts = Ghosts()
         for registration in list(self._table.values()):
-            fd = registration.key.fd
-            armed, registration.armed = registration.armed, 0
-            # What was armed and is no more has been closed without a word. Whoever has the number
-            # now did not register it.
             with contextlib.suppress(OSError):
-                if armed:
-                    self._poller.modify(fd, armed, armed, registration.generation)
-                    self._changed.add(fd)
+                check(registration)
+                self._changed.add(registration.key.fd)
+            registration.armed = 0
 
 
 _VALID = frozenset({READ, WRITE, BOTH})
@@ -456,13 +471,9 @@ _VALID = frozenset({READ, WRITE, BOTH})
 # The system's trouble; anything else is to be blamed on the descriptor.
 _NO_ROOM = frozenset({errno.ENOMEM, errno.ENOSPC})
 
-_living: weakref.WeakSet[ReactorSelector] = weakref.WeakSet()
+
+def _leave_parent(selector: ReactorSelector) -> None:
+    selector._leave_parent()
 
 
-def _leave_parents() -> None:
-    for selector in list(_living):
-        selector._leave_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_parents)
+_living = forks.inherited(_leave_parent)

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         _clock_resolution: float
         _stopping: bool
         _closed: bool
+        # Which thread runs it, and where `run_in_executor` runs what it is given. None for none.
+        _thread_id: int | None
+        _default_executor: object
 
         _debug: bool
         # What runs now, for the exception handler to name in debug mode.
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
 
         def _check_closed(self) -> None: ...
         def _make_self_pipe(self) -> None: ...
+        def _close_self_pipe(self) -> None: ...
         def _process_self_data(self, data: bytes, /) -> None: ...
         def _process_events(self, ready: list[tuple[SelectorKey, int]], /) -> None: ...
         def _add_reader(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
+import threading
+from selectors import BaseSelector
 
+from tofu_aio import forks
 from tofu_aio.reactor.selector_loop import SelectorLoop
 
 _log = logging.getLogger(__name__)
@@ -19,10 +23,17 @@ _RENEWAL_RETRY = 1.0
 
 
 class WakingLoop(SelectorLoop):
-    """A selector loop that needs one wake-up for many calls, and survives its self-pipe's end."""
+    """A selector loop that needs one wake-up for many calls, and survives its self-pipe's end.
+
+    A forked child that inherits one gets a self-pipe of its own for it.
+    """
 
     # Whether a byte is on its way through the self-pipe, so that no other is needed.
     _wake_up_pending = False
+
+    def __init__(self, selector: BaseSelector | None = None) -> None:
+        super().__init__(selector)
+        _living.add(self)
 
     # A wake-up is never lost. Who asks for one has put its call in the queue before, and skips the
     # byte only if it sees `_wake_up_pending`. Then either a byte is still in the pipe or about to
@@ -86,3 +97,54 @@ class WakingLoop(SelectorLoop):
         self._internal_fds -= 1
         ssock.close()
         csock.close()
+
+    def _leave_parent(self) -> None:
+        """In a forked child: have nothing in common with the parent's loop, and be of use."""
+        if self._closed:
+            return
+        if self._thread_id != threading.get_ident():
+            self._thread_id = None  # the thread that runs it is not here
+        self._default_executor = None  # nor are those that it has had
+        handles_signals = bool(getattr(self, "_signal_handlers", None))
+        if handles_signals:
+            signal.set_wakeup_fd(-1)
+        self._close_self_pipe()
+        self._make_self_pipe()
+        if handles_signals:
+            signal.set_wakeup_fd(self._csock.fileno())
+        # A byte for what may be waiting, where a signal handler forked while `select` waits.
+        self._wake_up_pending = False
+        self._write_to_self()
+
+
+# Python's handler of every signal writes to the self-pipe, and a child has its parent's until it
+# gets its own. What was written before then would run the parent's handler in the parent. So what
+# is sent to a child so early is kept by the kernel until then.
+
+
+class _Masks(threading.local):
+    """What signals the thread did not take before it began to fork; again for each fork in it."""
+
+    def __init__(self) -> None:
+        self.saved: list[set[int]] = []
+
+
+_masks = _Masks()
+_living = forks.inherited(WakingLoop._leave_parent)
+
+if sys.platform != "win32":
+
+    def _hold_signals_back() -> None:
+        handled = {
+            number for loop in list(_living) for number in getattr(loop, "_signal_handlers", ())
+        }
+        _masks.saved.append(signal.pthread_sigmask(signal.SIG_BLOCK, handled))
+
+    def _let_signals_through() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.saved.pop())
+
+    forks.at_fork(
+        before=_hold_signals_back,
+        after_in_parent=_let_signals_through,
+        after_in_child=_let_signals_through,  # after what the living loops do
+    )

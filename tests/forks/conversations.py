@@ -1,0 +1,243 @@
+"""Engines and the children of their process: ``python -m tests.forks.conversations LOOP CASE``."""
+
+from __future__ import annotations
+
+from tests.forks.children import Child, held_back  # isort: skip - before tofu_aio
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import tofu_aio as tofu
+from tofu_aio import OpCode
+
+PATIENCE = 20.0
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[tuple[tofu.Engine, tofu.ChannelGroup]]:
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        yield engine, group
+
+
+async def pair(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> tuple[tofu.Channel, tofu.Channel]:
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    return client, server
+
+
+async def converse(client: tofu.Channel, server: tofu.Channel) -> None:
+    """Nobody else has said a word in between."""
+    for sender, receiver in ((client, server), (server, client)):
+        await sender.signal(b"of the parent")
+        async with asyncio.timeout(PATIENCE):
+            with await receiver.receive() as message:
+                assert message.body == b"of the parent"
+
+
+@contextlib.contextmanager
+def idle_child() -> Iterator[None]:
+    """A child that does nothing until this ends."""
+    end, key = os.pipe()
+
+    def wait() -> None:
+        os.close(key)
+        os.read(end, 1)
+
+    child = Child(wait)
+    try:
+        yield
+    finally:
+        os.close(key)
+        os.close(end)
+        assert child.wait() == 0
+
+
+def refused(*calls: Callable[[], object]) -> None:
+    for call in calls:
+        with pytest.raises(tofu.TofuError, match="after a fork the child needs its own"):
+            call()
+
+
+async def what_a_child_does_with_channels_and_listeners() -> None:
+    with tempfile.TemporaryDirectory(prefix="tofu", dir="/tmp") as folder:
+        async with running() as (_, group):
+            listener = await group.listen("tcp://127.0.0.1:0")
+            path = await group.listen(f"uds://{folder}/s")
+            pairs = [await pair(group, each) for each in (listener, path)]
+            number = group.post(
+                tofu.Message(OpCode.HELLO_REQUEST, headers={"~connect_to": header(listener)})
+            ).channel_number
+            posted = await listener.accept()
+            (await group.receive()).release()
+
+            def in_child() -> None:
+                message = tofu.Message(OpCode.SIGNAL, b"of the child")
+                message.channel_number = number
+                refused(
+                    lambda: group.post(message),
+                    *(lambda channel=each: channel.post(message) for each in pairs[0]),
+                )
+                for client, server in pairs:
+                    client.abort()
+                    with contextlib.suppress(StopIteration):
+                        server.aclose().__await__().__next__()
+                for each in (listener, path):
+                    with contextlib.suppress(StopIteration):
+                        each.aclose().__await__().__next__()
+
+            assert Child(in_child).wait() == 0
+            assert is_there(f"{folder}/s")
+            for client, server in pairs:
+                await converse(client, server)
+            for each in (listener, path):
+                await converse(*await pair(group, each))
+            message = tofu.Message(OpCode.SIGNAL, b"of the parent")
+            message.channel_number = number
+            group.post(message)
+            with await posted.receive() as message:
+                assert message.body == b"of the parent"
+
+
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def remove(folder: str) -> None:
+    Path(folder).rmdir()
+
+
+def header(listener: tofu.Listener) -> str:
+    return listener.address.to_header()
+
+
+async def what_a_child_asks_of_an_engine() -> None:
+    async with running() as (engine, group):
+        listener = await group.listen("tcp://127.0.0.1:0")
+        client, _ = await pair(group, listener)
+
+        def first_step(coroutine: object) -> None:
+            coroutine.__await__().__next__()  # type: ignore[attr-defined]
+
+        def in_child() -> None:
+            opening = tofu.Message(OpCode.HELLO_REQUEST, headers={"~connect_to": header(listener)})
+            refused(
+                engine.create_group,
+                group.update_receiver,
+                lambda: group.post(opening),
+                lambda: first_step(group.receive()),
+                lambda: first_step(group.listen("tcp://127.0.0.1:0")),
+                lambda: first_step(client.receive()),
+                lambda: first_step(client.signal(b"?")),
+                lambda: first_step(engine.__aenter__()),
+            )
+
+        assert Child(in_child).wait() == 0
+
+
+async def a_child_that_leaves_by_an_exception() -> None:
+    """It has nothing to close, and nobody to wait for."""
+    # No context manager, which would remove it in the child, too.
+    folder = tempfile.mkdtemp(prefix="tofu", dir="/tmp")
+    async with running() as (_, group), await group.listen(f"uds://{folder}/s") as listener:
+        client, server = await pair(group, listener)
+        async with client, server:
+            pid = os.fork()
+            if not pid:
+                raise SystemExit(7)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])  # noqa: ASYNC222
+            # A child that closes a loop of uvloop's crashes in there.
+            assert code == 7 or sys.argv[1] == "uvloop"
+            assert is_there(f"{folder}/s")
+            await converse(client, server)
+    remove(folder)
+
+
+async def a_child_with_an_engine_of_its_own() -> None:
+    async with running() as (_, group):
+        listener = await group.listen("tcp://127.0.0.1:0")
+        unused = tofu.Engine()
+
+        async def talk() -> None:
+            async with (
+                unused,
+                unused.create_group() as own,
+                own.connect(listener.address) as channel,
+            ):
+                await channel.signal(b"of the child")
+
+        # Another loop than its parent's: what is inherited of those that are not ours is shared.
+        child = Child(lambda: asyncio.run(talk()))
+        async with await listener.accept() as channel:
+            assert [message.body async for message in channel] == [b"of the child"]
+        assert child.wait() == 0
+
+
+async def what_is_closed_while_a_child_lives() -> None:
+    async with running() as (_, group):
+        listener = await group.listen("tcp://127.0.0.1:0")
+        pairs = [await pair(group, listener) for _ in range(2)]
+        silent = socket.create_connection((listener.address.host, listener.address.port))
+        await asyncio.sleep(0.05)  # it is accepted
+        with idle_child():
+            async with asyncio.timeout(PATIENCE):
+                (aborted, told), (closed, also_told) = pairs
+                aborted.abort()
+                try:
+                    await told.receive()
+                except tofu.PeerDisconnected:
+                    pass
+                else:
+                    raise AssertionError
+                await asyncio.gather(closed.aclose(), also_told.aclose())
+                await listener.aclose()
+                assert await asyncio.get_running_loop().run_in_executor(None, is_closed, silent)
+                await (await group.listen(listener.address)).aclose()
+        silent.close()
+
+
+def is_closed(sock: socket.socket) -> bool:
+    sock.settimeout(PATIENCE)
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def an_address_that_is_wanted_again_before_a_child_begins() -> None:
+    if sys.platform != "linux":
+        return  # elsewhere it is free as soon as the child begins
+    async with running() as (_, group):
+        listener = await group.listen("tcp://127.0.0.1:0")
+        with held_back():
+            child = Child(lambda: None)
+            await listener.aclose()
+            again = await group.listen(listener.address)
+            await pair(group, again)
+        assert child.wait() == 0
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        what_a_child_does_with_channels_and_listeners,
+        what_a_child_asks_of_an_engine,
+        a_child_that_leaves_by_an_exception,
+        a_child_with_an_engine_of_its_own,
+        what_is_closed_while_a_child_lives,
+        an_address_that_is_wanted_again_before_a_child_begins,
+    )
+}
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=tofu.loop_factory(sys.argv[1])) as runner:
+        runner.run(CASES[sys.argv[2]]())
