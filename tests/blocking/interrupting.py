@@ -87,12 +87,12 @@ class Interruption:
 
     @contextmanager
     def _traced(self) -> Iterator[None]:
-        def step(frame: FrameType, event: str, _: object) -> Any:  # noqa: ANN401 - settrace's
+        def step(frame: FrameType, event: str, _: object) -> Any:
             if event == "opcode":
                 self._passed(frame, frame.f_lasti)
             return step
 
-        def begin(frame: FrameType, _event: str, _: object) -> Any:  # noqa: ANN401 - settrace's
+        def begin(frame: FrameType, _event: str, _: object) -> Any:
             if PACKAGE not in frame.f_code.co_filename:
                 return None
             frame.f_trace_opcodes = True

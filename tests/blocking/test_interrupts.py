@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 
@@ -52,11 +52,13 @@ def a_world() -> Iterator[World]:
         yield World(engine, server)
 
 
-Check = Callable[[], None]
-Case = Callable[[World], tuple[Callable[[], object], Check]]
+Tried: TypeAlias = tuple[Callable[[], object], Callable[[], None]]
+"""What is interrupted, and what makes sure afterwards that all is well."""
+
+Case: TypeAlias = Callable[[World], Tried]
 
 
-def receive(world: World) -> tuple[Callable[[], object], Check]:
+def receive(world: World) -> Tried:
     got: list[bytes] = []
 
     def call() -> None:
@@ -73,17 +75,18 @@ def receive(world: World) -> tuple[Callable[[], object], Check]:
     return call, check
 
 
-def iterate(world: World) -> tuple[Callable[[], object], Check]:
+def iterate(world: World) -> Tried:
     got: list[bytes] = []
 
     def call() -> None:
         for message in world.channel:
-            got.append(message.body)  # noqa: PERF401 - what it has when interrupted counts
+            got.append(message.body)
             if len(got) == 3:
                 return
 
     def check() -> None:
-        call() if len(got) < 3 else None
+        if len(got) < 3:
+            call()
         assert got == [b"1", b"2", b"3"]
 
     for body in (b"1", b"2", b"3"):
@@ -91,7 +94,7 @@ def iterate(world: World) -> tuple[Callable[[], object], Check]:
     return call, check
 
 
-def received_of_a_group(world: World) -> tuple[Callable[[], object], Check]:
+def received_of_a_group(world: World) -> Tried:
     got: list[bytes] = []
 
     def call() -> None:
@@ -107,7 +110,7 @@ def received_of_a_group(world: World) -> tuple[Callable[[], object], Check]:
     return call, check
 
 
-def at_most_once(world: World, send: Callable[[bytes], object]) -> tuple[Callable[[], object], Check]:
+def at_most_once(world: World, send: Callable[[bytes], object]) -> Tried:
     """What was interrupted is sent once or not at all; the next one is, behind it."""
 
     def check() -> None:
@@ -120,17 +123,17 @@ def at_most_once(world: World, send: Callable[[bytes], object]) -> tuple[Callabl
     return lambda: send(b"first"), check
 
 
-def send(world: World) -> tuple[Callable[[], object], Check]:
+def send(world: World) -> Tried:
     return at_most_once(
         world, lambda body: world.channel.send(tofu.Message(OpCode.SIGNAL, body), timeout=PATIENCE)
     )
 
 
-def post(world: World) -> tuple[Callable[[], object], Check]:
+def post(world: World) -> Tried:
     return at_most_once(world, lambda body: world.channel.post(tofu.Message(OpCode.SIGNAL, body)))
 
 
-def request(world: World) -> tuple[Callable[[], object], Check]:
+def request(world: World) -> Tried:
     def answer() -> None:
         with suppress(tofu.TofuError):
             for asked in world.peer:
@@ -145,7 +148,7 @@ def request(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: world.channel.request(b"first", timeout=PATIENCE), check
 
 
-def reply(world: World) -> tuple[Callable[[], object], Check]:
+def reply(world: World) -> Tried:
     asking = Beside(lambda: world.channel.request(b"?", timeout=PATIENCE).body)
     asked = world.peer.receive(PATIENCE)
 
@@ -157,7 +160,7 @@ def reply(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: world.peer.reply(asked, b"!"), check
 
 
-def exchange(world: World) -> tuple[Callable[[], object], Check]:
+def exchange(world: World) -> Tried:
     def answer() -> None:
         with suppress(tofu.TofuError):
             for asked in world.peer:
@@ -178,7 +181,7 @@ def exchange(world: World) -> tuple[Callable[[], object], Check]:
     return converse, check
 
 
-def connect(world: World) -> tuple[Callable[[], object], Check]:
+def connect(world: World) -> Tried:
     def serve() -> None:
         with suppress(tofu.TofuError):
             for channel in world.listener:
@@ -195,7 +198,7 @@ def connect(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: made.append(world.group.connect(world.address)), check
 
 
-def accept(world: World) -> tuple[Callable[[], object], Check]:
+def accept(world: World) -> Tried:
     connecting = Beside(lambda: world.group.connect(world.address))
     accepted: list[blocking.Channel] = []
 
@@ -211,14 +214,14 @@ def accept(world: World) -> tuple[Callable[[], object], Check]:
     return call, check
 
 
-def listen(world: World) -> tuple[Callable[[], object], Check]:
+def listen(world: World) -> Tried:
     def check() -> None:
         world.group.listen("tcp://127.0.0.1:0").close()
 
     return lambda: world.group.listen("tcp://127.0.0.1:0").close(), check
 
 
-def post_an_opening(world: World) -> tuple[Callable[[], object], Check]:
+def post_an_opening(world: World) -> Tried:
     def opening() -> tofu.Message:
         return tofu.Message(OpCode.WELCOME_REQUEST, b"", {tofu.LISTEN_ON: "tcp://127.0.0.1:0"})
 
@@ -230,12 +233,12 @@ def post_an_opening(world: World) -> tuple[Callable[[], object], Check]:
     return lambda: world.group.post(opening()), check
 
 
-def close(world: World) -> tuple[Callable[[], object], Check]:
+def close(world: World) -> Tried:
     Beside(world.peer.close)
     return world.channel.close, world.channel.close
 
 
-def create_group(world: World) -> tuple[Callable[[], object], Check]:
+def create_group(world: World) -> Tried:
     return world.engine.create_group, lambda: world.engine.create_group().close()
 
 
