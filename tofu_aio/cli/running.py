@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 import click
@@ -118,10 +118,8 @@ class _Stopping:
         self.received.append(number)
         if self._loop is None or len(self.received) > _PATIENT:
             raise KeyboardInterrupt
-        try:
+        with suppress(RuntimeError):  # the loop is closed: there is nothing left to end
             self._loop.call_soon_threadsafe(self._stop)
-        except RuntimeError:  # it is closed: there is nothing to wait for
-            raise KeyboardInterrupt from None
 
     def _stop(self) -> None:
         """In the loop."""
