@@ -74,6 +74,15 @@ def conformance(session: nox.Session) -> None:
     session.run("python", "-m", "tests.conformance.asyncio_suite", *session.posargs)
 
 
+@nox.session(python=PYTHONS)
+def interrupts(session: nox.Session) -> None:
+    """Every blocking call, interrupted at every point; some minutes."""
+    session.install(".[test]")
+    tests = ["tests/blocking/test_interrupts.py", "--timeout", "900", *session.posargs]
+    environment = {"TOFU_INTERRUPT_EVERY": "1"}
+    session.run("python", "-m", "pytest", "-q", "-n", WORKERS, *tests, env=environment)
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """Every cut, each cancellation and 10,000 connects, on every loop; half an hour."""

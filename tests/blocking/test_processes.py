@@ -16,8 +16,8 @@ import pytest
 
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
-from tests.blocking.test_faces import waits_in
 from tofu_aio import OpCode, blocking
+from tofu_aio.blocking.waiting import Moment
 
 BEGINNING = """
 import asyncio, logging, os, signal, sys, threading, time
@@ -344,19 +344,17 @@ def test_what_an_interrupted_call_brought_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The interrupt comes after the loop has done it and before the thread has it."""
-    from tofu_aio.blocking import loop_thread
-
-    wait = loop_thread._Call.wait
+    wait = Moment.wait
     falls = True
 
-    def interrupted(self: loop_thread._Call[object]) -> None:
+    def interrupted(self: Moment) -> None:
         nonlocal falls
         wait(self)
         if falls and threading.current_thread() is threading.main_thread():
             falls = False
             raise Interrupted
 
-    monkeypatch.setattr(loop_thread._Call, "wait", interrupted)
+    monkeypatch.setattr(Moment, "wait", interrupted)
 
     def once_more(call: object) -> object:
         nonlocal falls
@@ -401,30 +399,6 @@ def test_what_an_interrupted_call_brought_is_not_lost(
     ends = time.monotonic() + PATIENCE
     while engine.statistics().channels != before + 1:
         assert time.monotonic() < ends
-
-
-@posix
-def test_an_interrupt_before_anything_was_asked_leaves_nothing(
-    engine: blocking.Engine, group: blocking.ChannelGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tofu_aio.blocking import loop_thread
-
-    class Interrupting:
-        def __enter__(self) -> None:
-            raise Interrupted
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(engine._thread, "_asking", Interrupting())
-    with pytest.raises(Interrupted):
-        group.receive()
-    monkeypatch.undo()
-    assert loop_thread.LoopThread is type(engine._thread)
-    receiving = Beside(group.receive)
-    waits_in(engine)
-    group.update_receiver()
-    receiving.result()
 
 
 def test_the_environment_needs_no_threads_of_ours_to_import() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -78,3 +79,67 @@ def test_a_loop_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(Failure, match="tofu-aio"):
         run(done(), "uvloop")
+
+
+def interrupts_the_runner(test: Callable[..., None]) -> Callable[..., None]:
+    """It may end the runner's own end, which then leaves a coroutine that it has not begun."""
+    for ignored in ("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine"):
+        test = pytest.mark.filterwarnings(ignored)(test)
+    return test
+
+
+async def takes_its_time() -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0)
+
+
+class SecondSignal:
+    """Sends a second Ctrl-C at the n-th function call after the first one."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.calls = 0
+
+    def __call__(self, _frame: object, event: str, _: object) -> None:
+        if event in {"call", "c_return"}:
+            self.calls += 1
+            if self.calls == self.at:
+                signal.raise_signal(signal.SIGINT)
+
+
+@signals
+@interrupts_the_runner
+def test_a_second_ctrl_c_ends_it_wherever_it_comes(loop: str) -> None:
+    """Between a callback's leaving the queue and its call, say: then nobody would wake its task."""
+
+    async def interrupted(second: SecondSignal) -> None:
+        asyncio.get_running_loop().call_soon(begin, second)
+        await takes_its_time()
+
+    def begin(second: SecondSignal) -> None:
+        sys.setprofile(second)
+        signal.raise_signal(signal.SIGINT)
+
+    def twice(at: int) -> int:
+        second = SecondSignal(at)
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupted(second), loop)
+        sys.setprofile(None)
+        return second.calls
+
+    calls = twice(0)
+    for at in range(1, calls):
+        twice(at)
+
+
+@signals
+@interrupts_the_runner
+def test_a_third_ctrl_c_ends_what_does_not_let_the_loop_turn() -> None:
+    async def stuck() -> None:
+        for _ in iter(int, 1):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stuck(), "reactor")

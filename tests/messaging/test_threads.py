@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -12,6 +13,7 @@ from itertools import chain
 import pytest
 
 import tofu_aio as tofu
+from tests.conftest import _LOOPS
 from tests.messaging.peers import RawServer, frame, turns, until
 from tests.messaging.test_posted import (
     Ends,
@@ -29,7 +31,7 @@ from tests.messaging.test_posted import (
 from tofu_aio import OpCode, Origin, Status
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import home as home_module
-from tofu_aio.messaging.home import CallQueue, Home
+from tofu_aio.messaging.home import CallQueue, Home, Posting
 from tofu_aio.messaging.numbers import NumberedTable
 from tofu_aio.messaging.posted import PostedChannel
 
@@ -96,21 +98,6 @@ async def in_threads(function: Callable[[int], None], count: int = THREADS) -> N
             pass
 
     await asyncio.to_thread(run)
-
-
-def held_by_another(lock: threading.RLock) -> bool:
-    """Whether a thread that asks for it now would have to wait."""
-    got: list[bool] = []
-
-    def ask() -> None:
-        got.append(lock.acquire(blocking=False))
-        if got[0]:
-            lock.release()
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join()
-    return not got[0]
 
 
 @pytest.fixture
@@ -318,42 +305,129 @@ async def test_an_opening_of_a_thread_can_be_given_up_at_once(
     await nothing_more(group)
 
 
-def test_whoever_gets_a_number_looks_for_it_and_takes_it_in_one_step(
+def test_whoever_looks_whether_a_number_is_free_has_claimed_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table: NumberedTable[str] = NumberedTable()
-    alone = []
+    drawn = iter([7, 7, 9])
+    others: list[int] = []
 
-    def draw(_: int, highest: int) -> int:
-        alone.append(held_by_another(table._changing))
-        return highest
+    class Interleaved(OrderedDict[int, None]):
+        def __contains__(self, number: object) -> bool:
+            if number == 7 and not others:
+                others.append(table.add("another"))
+            return super().__contains__(number)
 
-    monkeypatch.setattr(random, "randint", draw)
-    assert table.add("me")
-    assert alone == [True]
+    monkeypatch.setattr(random, "randint", lambda *_: next(drawn))
+    table._resting = Interleaved()
+    assert (table.add("me"), others) == (7, [9])
+    assert (table.get(7), table.get(9)) == ("me", "another")
+    assert not table._claims
 
 
-async def test_a_post_is_checked_and_taken_in_one_step(
+async def test_a_channel_ends_only_after_what_is_being_posted(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A channel that ends in between would have said its last word before this comes back."""
+    """A thread that was told that it may post has posted before its channel says its last word."""
+    client, server, c, s, _, _ = ends
+    checked, go_on = threading.Event(), threading.Event()
+    check = PostedChannel.check
+
+    def slowly(self: PostedChannel, message: tofu.Message) -> int:
+        message_id = check(self, message)
+        checked.set()
+        assert go_on.wait(20)
+        return message_id
+
+    monkeypatch.setattr(PostedChannel, "check", slowly)
+    posting = asyncio.create_task(
+        asyncio.to_thread(client.post, message(OpCode.SIGNAL, c, b"in time"))
+    )
+    await until(checked.is_set)
+    client.post(message(OpCode.BYE_SIGNAL, c))
+    assert await get_plain(server, 2) == [
+        told(Status.PEER_DISCONNECTED, s),
+        told(Status.CHANNEL_CLOSED, s),
+    ]
+    await nothing_more(client)
+    go_on.set()
+    await posting
+    assert await get_plain(client, 2) == [
+        ("engine", OpCode.SIGNAL, c, Status.SEND_FAILED, b"in time"),
+        told(Status.CHANNEL_CLOSED, c),
+    ]
+
+
+class Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+async def test_what_an_interrupted_thread_has_posted_is_not_sent(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, server, c, _, _, _ = ends
-    alone = []
-    check, append = PostedChannel.check, CallQueue.put
 
-    def checked(self: PostedChannel, message: tofu.Message) -> int:
-        alone.append(held_by_another(client._calls.putting))
-        return check(self, message)
+    def interrupted(*_: object) -> None:
+        raise Interrupted
 
-    def put(self: CallQueue, call: Callable[[], None]) -> None:
-        alone.append(held_by_another(client._calls.putting))
-        append(self, call)
+    with monkeypatch.context() as patch:
+        patch.setattr(Home, "call_soon", interrupted)
+        with pytest.raises(Interrupted):
+            blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c, b"never")))
+    blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c, b"sent")))
+    assert (await get(server)).body == b"sent"
+    await nothing_more(server)
 
-    monkeypatch.setattr(PostedChannel, "check", checked)
-    monkeypatch.setattr(CallQueue, "put", put)
-    blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c)))
-    assert alone == [True, True]
-    (await get(server)).release()
+
+async def test_an_opening_that_an_interrupted_thread_has_posted_leaves_nothing(
+    engine: tofu.Engine, group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Home, "call_soon", interrupted)
+        with pytest.raises(Interrupted):
+            blocking_the_loop(lambda: group.post(welcome("tcp://127.0.0.1:0")))
+    assert engine.statistics().channels == 0
+    blocking_the_loop(lambda: group.post(welcome("tcp://127.0.0.1:0")))
+    assert (await get(group)).status is Status.SUCCESS
+
+
+async def test_what_comes_after_the_end_in_the_same_moment_is_refused(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue was open when the thread looked, and is closed when it has put its call."""
+    calls = CallQueue(group._home)
+    made: list[str] = []
+    monkeypatch.setattr(
+        Home, "alive", property(lambda _: calls.close(tofu.ChannelClosed("now")) or True)
+    )
+    with pytest.raises(tofu.ChannelClosed, match="now"):
+        calls.put(Posting(lambda: made.append("late")))
+    calls._run()
+    assert made == []
+
+
+@pytest.mark.parametrize("name", _LOOPS)
+def test_an_opening_posted_while_the_loop_stands_still_is_made_when_it_runs(name: str) -> None:
+    loop = tofu.loop_factory(name)()
+    do = loop.run_until_complete
+
+    async def begin() -> tuple[tofu.Engine, tofu.ChannelGroup]:
+        engine = await tofu.Engine(4).__aenter__()
+        return engine, engine.create_group()
+
+    engine, group = do(begin())
+    opening = engine.get(tofu.Allocation.POOL_ONLY, OpCode.WELCOME_REQUEST)
+    assert opening is not None
+    opening.headers = tofu.TextHeaders({tofu.LISTEN_ON: "tcp://127.0.0.1:0"})
+    number = group.post(opening).channel_number
+    answer = do(group.receive())
+    assert (answer.channel_number, answer.status) == (number, Status.SUCCESS)
+    assert (engine.statistics().channels, engine.statistics().pool_free) == (1, 4)
+    do(engine.aclose())
+    loop.close()
 
 
 # --- what fails too late to be raised ----------------------------------------------------------

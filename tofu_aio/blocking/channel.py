@@ -8,7 +8,6 @@ from functools import partial
 from typing import Self
 
 from ..messaging import channel as messaging
-from ..messaging.exchange import Exchange as AsyncExchange
 from ..messaging.parts import Body
 from ..messaging.peer import Peer
 from ..messaging.statistics import ChannelStatistics
@@ -193,13 +192,10 @@ class Channel(Closing):
         As ``tofu_aio.Channel.stream``.
         """
 
-        async def stream() -> AsyncExchange:
-            return self._channel.stream(request, headers=headers)
+        async def stream() -> Exchange:
+            return Exchange(self._thread, self._channel.stream(request, headers=headers))
 
-        def unheard(exchange: AsyncExchange) -> None:
-            self._thread.leave(exchange.aclose)
-
-        return Exchange(self._thread, self._thread.ask(stream, unheard=unheard))
+        return self._thread.ask(stream, unheard=lambda exchange: exchange._exchange.aclose())
 
     # --- closing --------------------------------------------------------------------------
 

@@ -55,7 +55,11 @@ class Engine(Closing):
         Raises:
             ShutdownStarted: the engine is not entered yet, or closed already.
         """
-        return ChannelGroup(self._thread, self._thread.call(self._engine.create_group))
+
+        async def create() -> ChannelGroup:
+            return ChannelGroup(self._thread, self._engine.create_group())
+
+        return self._thread.ask(create, unheard=lambda group: group._group.aclose())
 
     @overload
     def get(

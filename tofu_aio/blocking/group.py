@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
-from functools import partial
 from typing import Unpack
 
 from ..messaging import group as messaging
-from ..messaging.channel import Channel as AsyncChannel
-from ..messaging.listener import Listener as AsyncListener
 from ..messaging.options import ConnectOptions, ListenOptions, ReconnectOptions
 from ..protocol.address import Address
 from ..protocol.binary_header import BinaryHeader
@@ -18,7 +15,7 @@ from .channel import Channel
 from .closing import Closing
 from .listener import Listener
 from .loop_thread import LoopThread
-from .turns import in_a_thread, turns
+from .turns import aborted, in_a_thread, turns
 
 
 class ChannelGroup(Closing):
@@ -38,11 +35,10 @@ class ChannelGroup(Closing):
         Those are ``ListenOptions``.
         """
 
-        def unheard(listener: AsyncListener) -> None:
-            self._thread.leave(listener.aclose)
+        async def listen() -> Listener:
+            return Listener(self._thread, await self._group.listen(address, **options))
 
-        listen = partial(self._group.listen, address, **options)
-        return Listener(self._thread, self._thread.ask(listen, unheard=unheard))
+        return self._thread.ask(listen, unheard=lambda listener: listener._listener.aclose())
 
     def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
         """Connect to a listener and say Hello.
@@ -50,11 +46,10 @@ class ChannelGroup(Closing):
         As ``tofu_aio.ChannelGroup.connect``, with all its options: ``tofu_aio.ConnectOptions``.
         """
 
-        def unheard(channel: AsyncChannel) -> None:
-            self._thread.tell(channel.abort)
+        async def connect() -> Channel:
+            return Channel(self._thread, await self._group.connect(address, **options))
 
-        connect = partial(self._group.connect, address, **options)
-        return Channel(self._thread, self._thread.ask(connect, unheard=unheard))
+        return self._thread.ask(connect, unheard=aborted)
 
     def reconnecting(
         self,

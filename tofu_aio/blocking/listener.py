@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Self
 
 from ..messaging import listener as messaging
-from ..messaging.channel import Channel as AsyncChannel
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
@@ -26,8 +25,8 @@ class Listener(Closing):
     def __init__(self, thread: LoopThread, listener: messaging.Listener) -> None:
         self._thread = thread
         self._listener = listener
-        self._kept: deque[AsyncChannel] = deque()  # accepted
-        self._heard: deque[AsyncChannel] = deque()  # undecided
+        self._kept: deque[Channel] = deque()  # accepted
+        self._heard: deque[Channel] = deque()  # undecided
 
     @property
     def channel_number(self) -> int:
@@ -47,15 +46,15 @@ class Listener(Closing):
             ChannelClosed, ShutdownStarted: the listener, or the engine, was closed.
             BusyResourceError: another thread is waiting here.
         """
-        return Channel(self._thread, self._thread.take(self._accept, timeout, self._kept))
+        return self._thread.take(self._accept, timeout, self._kept)
 
-    async def _accept(self) -> AsyncChannel:
+    async def _accept(self) -> Channel:
         while self._heard:
             channel = self._heard.popleft()
             if channel.state is State.HELLO_HEARD:
-                channel.accept()
+                channel._channel.accept()
                 return channel
-        return await self._listener.accept()
+        return Channel(self._thread, await self._listener.accept())
 
     def receive_hello(self, timeout: float | None = None) -> Channel:
         """The next channel, undecided: look at its ``hello`` and ``peer``, then decide.
@@ -66,8 +65,10 @@ class Listener(Closing):
         Raises:
             TimeoutError, TofuError, BusyResourceError: as ``accept``.
         """
-        channel = self._thread.take(self._listener.receive_hello, timeout, self._heard)
-        return Channel(self._thread, channel)
+        return self._thread.take(self._receive_hello, timeout, self._heard)
+
+    async def _receive_hello(self) -> Channel:
+        return Channel(self._thread, await self._listener.receive_hello())
 
     def __iter__(self) -> Self:
         return self
@@ -110,10 +111,14 @@ class Listener(Closing):
 
     def close(self) -> None:
         """Stop listening. Accepted channels live on; those not accepted are closed."""
-        self._thread.leave(self._listener.aclose)
-        for kept in (self._kept, self._heard):
-            while kept:
-                self._thread.tell(kept.popleft().abort)
+
+        async def close() -> None:
+            for kept in (self._kept, self._heard):
+                while kept:
+                    kept.popleft()._channel.abort()
+            await self._listener.aclose()
+
+        self._thread.leave(close)
 
     def __repr__(self) -> str:
         return repr(self._listener)

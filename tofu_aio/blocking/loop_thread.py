@@ -8,19 +8,20 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from ..messaging.checks import checked_seconds
 from ..protocol.errors import ShutdownStarted, TofuError, again
 from ..reactor import LoopFactory
-from .waiting import SLICE, wait
+from .waiting import Moment, start
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Asked: TypeAlias = Callable[[], Coroutine[object, object, T]]
+TakenBack: TypeAlias = Callable[[T], Awaitable[object]]
 
 _CLOSED: Final = ShutdownStarted("the engine was closed")
 
@@ -31,6 +32,10 @@ class LoopThread:
     It is a daemon, so that the interpreter does not wait at its exit for a thread that nobody
     will end; it ends it itself then, closing what was left open. Until that, all threads that
     are no daemons have ended, and may have used it.
+
+    There is no lock. A thread that wants something puts it in a queue and wakes the loop; what
+    becomes of it is decided in the loop alone, where no signal's exception is raised. So Ctrl-C may
+    come between any two steps of the thread that waits.
 
     Args:
         loop_factory: makes the loop.
@@ -44,36 +49,40 @@ class LoopThread:
         self._resource = resource
         self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
         self._process = os.getpid()
-        self._loop: asyncio.AbstractEventLoop
+        self._started = False
+        self._decided: dict[str, str] = {}  # by whom it was decided whether the thread lives
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None]
-        self._closing: asyncio.Future[None]
+        self._leaving: asyncio.Future[None]
         self._open = False
-        self._asking = threading.RLock()  # asking and closing: who was let in is answered
-        self._calls: set[_Call[object]] = set()
-        self._begun = threading.Event()
-        self._ended = threading.Event()
+        self._closing = False
+        self._asked: deque[_Call[object]] = deque()
+        self._interrupted: deque[_Call[object]] = deque()
+        self._calls: set[_Call[object]] = set()  # that have begun
+        self._begun = Moment()
+        self._ended = Moment()
         self._failure: BaseException | None = None
         self._exiting = False
 
     def start(self) -> None:
-        """Begin, once.
+        """Begin, once. Interrupted, by Ctrl-C say, it leaves nothing open.
 
         Raises:
             RuntimeError: it has begun before, or an event loop runs in this thread.
             OSError: there is no descriptor to spare for the loop.
         """
         _check_no_loop_is_running()
-        if self._thread.ident is not None:
+        if self._started:
             raise RuntimeError("the engine was entered before, and can be once: make another")
-        self._thread.start()
         try:
-            wait(self._begun)
+            self._started = True
+            start(self._thread)
+            self._begun.wait()
+            self._raise_failure()
+            atexit.register(self._at_exit)
         except BaseException:
-            wait(self._begun)  # it does not take long
             self.close()
             raise
-        self._raise_failure()
-        atexit.register(self._at_exit)
 
     def close(self) -> None:
         """Leave the resource and end the thread. Repeatable, from any thread.
@@ -83,16 +92,15 @@ class LoopThread:
         if os.getpid() != self._process:
             return  # the thread stayed in the parent
         _check_no_loop_is_running()
-        with self._asking:
-            if self._open:
-                self._open = False
-                self._loop.call_soon_threadsafe(self._closing.set_result, None)
-        if not self._begun.is_set():
+        if not self._started or not self._lives("close"):
             return
         try:
-            wait(self._ended)
+            self._closing = True
+            self._begun.wait()
+            self.tell(self._leave)
+            self._ended.wait()
         except BaseException:
-            self.tell(self._life.cancel)
+            self.tell(self._abort)
             raise
         self._thread.join()
         atexit.unregister(self._at_exit)
@@ -105,16 +113,19 @@ class LoopThread:
         function: Asked[T],
         *,
         timeout: float | None = None,
-        unheard: Callable[[T], object] = lambda _: None,
+        unheard: TakenBack[T] | None = None,
     ) -> T:
         """Run a coroutine function in the loop, and return what it does, or raise that.
+
+        Interrupted, by Ctrl-C say, it cancels that and waits until it has ended; interrupted once
+        more it does not wait.
 
         Args:
             function: called in the loop's thread.
             timeout: seconds; None waits without end. Counted in the loop, where what has been
                 taken and what has timed out exclude each other.
-            unheard: called with the result when this thread was interrupted meanwhile, by
-                Ctrl-C say, and can no longer return it.
+            unheard: called in the loop, and awaited, with a result that was there before this
+                thread was interrupted, and that it can no longer return.
 
         Raises:
             TimeoutError: it took longer.
@@ -130,34 +141,24 @@ class LoopThread:
         _check_no_loop_is_running()
         if timeout is not None:
             function = _within(function, checked_seconds("timeout", timeout))
-        call = _Call(self, function)
+        if not self._open:
+            raise ShutdownStarted("the engine is not running: use it in 'with Engine()'")
+        call = _Call(self, function, unheard)
         try:
-            with self._asking:
-                if self._open:
-                    self._loop.call_soon_threadsafe(call.begin)
-                else:
-                    call.end(
-                        ShutdownStarted("the engine is not running: use it in 'with Engine()'")
-                    )
-            call.wait()
+            self._asked.append(call)
+            if not self.tell(self._attend):
+                raise _closed()
+            call.ended.wait()
             error = call.error
+            if error is None:
+                return call.result
         except BaseException:
-            # Ctrl-C again changes nothing: what the loop does for us is over in a moment. No call
-            # stands outside of the inner try, for an interrupt is raised in the midst of one.
-            while True:
-                try:
-                    if not self.tell(call.cancel):
-                        call.end(_closed())
-                    call.wait()
-                    if call.error is None:
-                        call.error = _CLOSED  # so that it is given on once
-                        unheard(call.result)
-                except BaseException:  # noqa: S112 - the first is raised
-                    continue
-                break
+            # First of all a single step, after which the loop takes care of it. The next exception
+            # of a signal comes after that at the earliest, and is raised at once.
+            self._interrupted.append(call)
+            if self.tell(self._attend):
+                call.undone.wait()
             raise
-        if error is None:
-            return call.result
         try:
             raise error
         finally:
@@ -173,15 +174,22 @@ class LoopThread:
 
     def take(self, function: Asked[T], timeout: float | None, kept: deque[T]) -> T:
         """Ask for the next of a queue; what an interrupted thread has taken is the next one's."""
-        try:
-            return kept.popleft()
-        except IndexError:
-            return self.ask(function, timeout=timeout, unheard=kept.appendleft)
+
+        async def next_one() -> T:
+            return kept.popleft() if kept else await function()
+
+        async def keep(item: T) -> None:
+            kept.appendleft(item)
+
+        return self.ask(next_one, timeout=timeout, unheard=keep)
 
     def tell(self, callback: Callable[[], object]) -> bool:
-        """Have something called in the loop, and wait for nothing. False: it is closed."""
+        """Have something called in the loop, and wait for nothing. False: there is none."""
+        loop = self._loop
+        if loop is None:
+            return False
         try:
-            self._loop.call_soon_threadsafe(callback)
+            loop.call_soon_threadsafe(callback)
         except RuntimeError:
             return False
         return True
@@ -197,7 +205,13 @@ class LoopThread:
 
     # --- the thread -----------------------------------------------------------------------
 
+    def _lives(self, who: str) -> bool:
+        """Whether the thread does its work: it does if it is the first to ask that."""
+        return self._decided.setdefault("by", who) == "thread"
+
     def _run(self) -> None:
+        if not self._lives("thread"):
+            return  # starting it was interrupted
         try:
             self._loop = self._loop_factory()
             try:
@@ -216,26 +230,51 @@ class LoopThread:
         except BaseException as error:
             self._failure = error
         finally:
+            self._refuse()
             self._begun.set()
             self._ended.set()
 
     async def _live(self) -> None:
-        self._closing = asyncio.get_running_loop().create_future()
+        self._leaving = asyncio.get_running_loop().create_future()
         try:
             async with self._resource:
                 self._open = True
                 self._begun.set()
-                await self._closing
+                if not self._closing:
+                    await self._leaving
         finally:
-            with self._asking:
-                self._open = False
             # What was asked before begins now, and what has ended with the resource says so.
+            self._attend()
+            self._open = False
             await asyncio.sleep(0)
             for call in self._calls:
                 call.cancel()
             while self._calls:
                 with contextlib.suppress(asyncio.CancelledError):  # it is being cancelled already
                     await asyncio.wait({call.task for call in self._calls if call.task})
+
+    def _attend(self) -> None:
+        """Do what threads want: take back first, for whoever was interrupted may ask anew."""
+        while self._interrupted:
+            self._interrupted.popleft().take_back()
+        while self._asked:
+            self._asked.popleft().begin()
+
+    def _leave(self) -> None:
+        self._open = False
+        if not self._leaving.done():
+            self._leaving.set_result(None)
+
+    def _abort(self) -> None:
+        if not self._life.cancelling():
+            self._life.cancel()
+
+    def _refuse(self) -> None:
+        """The loop is closed: whoever could still wake it is answered, all others see it closed."""
+        while self._interrupted:
+            self._interrupted.popleft().undone.set()
+        while self._asked:
+            self._asked.popleft().end(_closed())
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -250,65 +289,94 @@ class LoopThread:
 
 
 class _Call(Generic[T_co]):
-    """One thing that a thread waits for while the loop does it.
+    """One thing that a thread waits for while the loop does it. Its methods belong to the loop.
 
     Attributes:
-        ended: whether it is done.
+        ended: when it is done.
         result: what came of it, once it has ended and there is no error.
         error: why nothing did.
+        undone: when it was taken back.
+        task: what does it, or takes it back; None before it has begun.
     """
 
-    __slots__ = ("_done", "_function", "_owner", "ended", "error", "result", "task")
+    __slots__ = (
+        "_function",
+        "_owner",
+        "_taken_back",
+        "_unheard",
+        "ended",
+        "error",
+        "result",
+        "task",
+        "undone",
+    )
 
-    def __init__(self, owner: LoopThread, function: Asked[T_co]) -> None:
+    def __init__(
+        self, owner: LoopThread, function: Asked[T_co], unheard: TakenBack[T_co] | None
+    ) -> None:
         self._owner = owner
         self._function = function
-        self.task: asyncio.Task[T_co] | None = None
-        self._done = threading.Lock()  # held until it is: cheaper by far than an Event
-        self._done.acquire()
-        self.ended = False
+        self._unheard = unheard
+        self._taken_back = False
+        self.task: asyncio.Task[T_co] | asyncio.Task[None] | None = None
+        self.ended = Moment()
+        self.undone = Moment()
         self.result: T_co
         self.error: BaseException | None = None
 
-    def wait(self) -> None:
-        """Return once it is done; and again and again."""
-        while not self.ended:
-            self._done.acquire(timeout=SLICE)
-
     def begin(self) -> None:
-        """In the loop."""
+        """Do it, unless it was taken back."""
+        if self._taken_back:
+            return
         try:
             coroutine = self._function()
         except BaseException as error:  # an argument too many, say: its thread waits for that too
             self.end(error)
             return
         self._owner._calls.add(self)
-        self.task = asyncio.create_task(coroutine)
-        self.task.add_done_callback(self._finish)
+        self.task = task = asyncio.create_task(coroutine)
+        task.add_done_callback(self._finish)
 
     def cancel(self) -> None:
-        """In the loop, after ``begin`` if that was asked for."""
-        if self.task is None:
-            self.end(_closed())
-        else:
-            self.task.cancel()
+        """Do it, or take it back, no longer."""
+        assert self.task is not None
+        self.task.cancel()
 
     def end(self, error: BaseException | None) -> None:
-        """Let the thread go on. Only the first end counts."""
-        if not self.ended:
+        """Let the thread go on, unless it is about to be frozen."""
+        if not self._owner._exiting:
             self.error = error
-            self.ended = True
-            self._done.release()
+            self.ended.set()
 
-    def _finish(self, _: object) -> None:
+    def take_back(self) -> None:
+        """Cancel it, and undo what it has brought."""
+        self._taken_back = True
+        if self.task is None:
+            self.undone.set()
+            return
+        self._owner._calls.add(self)
+        task = cast("asyncio.Task[T_co]", self.task)
+        task.cancel()
+        self.task = asyncio.create_task(self._undo(task))
+        self.task.add_done_callback(self._undone)
+
+    async def _undo(self, task: asyncio.Task[T_co]) -> None:
+        if not task.done():
+            await asyncio.wait([task])
+        if self._unheard is not None and not task.cancelled() and task.exception() is None:
+            await self._unheard(task.result())
+
+    def _undone(self, _: object) -> None:
         self._owner._calls.discard(self)
-        task = self.task
-        assert task is not None
+        self.undone.set()
+
+    def _finish(self, task: asyncio.Task[T_co]) -> None:
+        if not self._taken_back:
+            self._owner._calls.discard(self)
         error = _closed() if task.cancelled() else task.exception()
         if error is None:
             self.result = task.result()
-        if not self._owner._exiting:
-            self.end(error)
+        self.end(error)
 
 
 def _within(function: Asked[T], timeout: float) -> Asked[T]:

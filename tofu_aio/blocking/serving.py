@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..messaging.checks import checked_count, checked_function
@@ -15,7 +18,7 @@ from ..messaging.judging import handler_failed, refusal
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
 from .channel import Channel
-from .waiting import acquire
+from .waiting import next_of, start
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -49,29 +52,57 @@ def check(handler: Handler, decide: Handler | None, max_threads: int) -> None:
 def serve(listener: Listener, handler: Handler, decide: Handler | None, max_threads: int) -> None:
     """Run the handler in a thread for each channel, until the listener is closed."""
     check(handler, decide, max_threads)
-    places = threading.Semaphore(max_threads)
-    threads: set[threading.Thread] = set()
+    thread, undecided = listener._thread, listener._heard
+    places: SimpleQueue[None] = SimpleQueue()
+    for _ in range(max_threads):
+        places.put(None)
+    heard: deque[Channel] = deque()  # who takes one out sees to it
+    handling: set[threading.Thread] = set()
 
-    def run(channel: Channel) -> None:
+    async def hear() -> None:
+        heard.append(undecided.popleft() if undecided else await listener._receive_hello())
+
+    def give_back() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                undecided.appendleft(heard.pop())
+
+    def handle() -> None:
         try:
-            _handle(handler, decide, channel)
+            if (channel := _next(heard)) is not None:
+                _handle(handler, decide, channel)
         finally:
-            places.release()
-            threads.discard(threading.current_thread())
+            places.put(None)
+            handling.discard(threading.current_thread())
 
     crowd = _Crowd(listener, max_threads)
-    while True:
-        acquire(places, crowd.look)
-        try:
-            channel = listener.receive_hello()
-        except (ChannelClosed, ShutdownStarted):
-            break
-        crowd.one_less()
-        thread = threading.Thread(target=run, args=(channel,), name=f"tofu_aio {channel!r}")
-        threads.add(thread)
-        thread.start()
-    for thread in list(threads):
-        thread.join()
+    try:
+        while True:
+            next_of(places, crowd.look)
+            try:
+                thread.ask(hear)
+            except (ChannelClosed, ShutdownStarted):
+                places.put(None)
+                break
+            crowd.one_less()
+            handler_thread = threading.Thread(target=handle, name=f"tofu_aio {heard[-1]!r}")
+            handling.add(handler_thread)
+            start(handler_thread)
+        for _ in range(max_threads):
+            next_of(places)
+        for handler_thread in list(handling):
+            handler_thread.join()
+    except BaseException:
+        thread.tell(give_back)
+        raise
+
+
+def _next(heard: deque[Channel]) -> Channel | None:
+    """Who is to be handled; None if nobody is, for starting the thread was interrupted."""
+    try:
+        return heard.popleft()
+    except IndexError:
+        return None
 
 
 class _Crowd:

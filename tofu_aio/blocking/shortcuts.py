@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
 from typing import Unpack
 
 from ..messaging.options import (
@@ -41,11 +40,14 @@ def connect(
         TofuError, TypeError, ValueError: as ``tofu_aio.connect``.
     """
     limits, rest = split("connect", options, ConnectOptions)
-    with ExitStack() as stack:
-        engine = stack.enter_context(Engine(loop_factory=loop_factory, **limits))
-        channel = engine.create_group().connect(address, **rest)
-        channel._closed = stack.pop_all().close
-    return channel
+    engine = Engine(loop_factory=loop_factory, **limits)
+    try:
+        channel = engine.__enter__().create_group().connect(address, **rest)
+        channel._closed = engine.close
+        return channel
+    except BaseException:
+        engine.close()
+        raise
 
 
 def reconnecting(
@@ -148,8 +150,10 @@ def serve(
     """
     check(handler, decide, max_threads)
     limits, rest = split("serve", options, ListenOptions)
-    with ExitStack() as stack:
-        engine = stack.enter_context(Engine(loop_factory=loop_factory, **limits))
-        listener = engine.create_group().listen(address, **rest)
-        stack.pop_all()
-    return Server(engine, listener, handler, decide, max_threads)
+    engine = Engine(loop_factory=loop_factory, **limits)
+    try:
+        listener = engine.__enter__().create_group().listen(address, **rest)
+        return Server(engine, listener, handler, decide, max_threads)
+    except BaseException:
+        engine.close()
+        raise

@@ -7,7 +7,6 @@ from inspect import isawaitable
 from typing import Final, TypeVar
 
 from ..messaging import reconnecting as messaging
-from ..messaging.channel import Channel as AsyncChannel
 from ..messaging.threads import Threads
 from ..protocol.errors import ShutdownStarted
 from .channel import Channel
@@ -24,18 +23,22 @@ def turns(
 ) -> Generator[Channel, None, None]:
     """A fresh channel in each turn; the last one is closed when the generator is."""
 
-    def unheard(channel: AsyncChannel) -> None:
-        thread.tell(channel.abort)
+    async def turn() -> Channel:
+        return Channel(thread, await reconnecting.__anext__())
 
     try:
         while True:
             try:
-                channel = thread.ask(reconnecting.__anext__, unheard=unheard)
+                yield thread.ask(turn, unheard=aborted)
             except (StopAsyncIteration, ShutdownStarted):
                 return
-            yield Channel(thread, channel)
     finally:
         thread.leave(reconnecting.aclose)
+
+
+async def aborted(channel: Channel) -> None:
+    """What becomes of a channel that nobody has."""
+    channel._channel.abort()
 
 
 def in_a_thread(make: Callable[[], T | Awaitable[T]]) -> Callable[[], Awaitable[T]]:

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
+_HEADER_LENGTH: Final = HEADER.size
 _OPEN: Final = State.OPEN
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
@@ -65,6 +66,9 @@ but it leaves most of the pool to others."""
 AT_ONCE: Final = 1024
 """Messages of a channel that are handed on before others have their turn: a chunk of 256 KiB may
 have sixteen times as many."""
+
+SHORT: Final = 1024
+"""Bytes of a body below which it is faster to copy it than to keep it beside its header."""
 
 LONG: Final = 16 * 1024
 """Bytes of a body from which it is given to the transport as it is, uncopied."""
@@ -132,8 +136,6 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_apart",
-        "_apart_size",
         "_closed",
         "_deadline",
         "_discarding",
@@ -142,11 +144,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_gate",
         "_high_water",
         "_lingering",
+        "_long",
         "_loop",
         "_out",
+        "_queued",
         "_remains",
         "_told",
         "_transport",
+        "_writing",
         "beat_after",
         "beat_arrived",
         "beat_before",
@@ -187,12 +192,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._told = False  # the sink knows the end
         self._lingering = False  # our last word is said, and the peer is to hang up first
         self._discarding = False  # closing: what comes is thrown away
-        # Long bodies, and what goes before each.
-        self._apart: list[bytes | bytearray] | tuple[()] = ()
-        self._apart_size = 0  # bytes in it
-        self._out = bytearray()  # encoded frames that the transport has not got
+        # Frames that the transport has not got: of each its header, its text headers and its body.
+        # Signal handlers and finalizers may post, and so flush, in the midst of anything here. So a
+        # frame enters by a single step, and only one flush at a time takes them out.
+        self._out: list[bytes] = []
+        self._queued = 0  # bytes in it, unless it is empty
+        self._long = False  # whether there is a long body among them
         self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
+        self._writing = False  # one is under way
         self.write_paused = False
         self.senders: OrderedDict[asyncio.Future[None], None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -419,7 +427,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     self._conclude()
                 if answered:
                     go_on(answered)
-                if self._out or self._apart:
+                if self._out:
                     self.flush()
                 if not pending:
                     break
@@ -432,6 +440,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._flushing = False
             if answered:
                 go_on_soon(answered)
+        if self._out:  # posted by a signal handler since we have looked
+            self.flush()
 
     def _continue(self) -> None:
         """Others have had their turn."""
@@ -473,7 +483,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Bytes that wait to be sent, here and in the transport."""
         transport = self._transport
         buffered = transport.get_write_buffer_size() if transport else 0
-        return self._apart_size + len(self._out) + buffered
+        return self._queued + buffered if self._out else buffered
 
     def post(self, message: Message) -> int:
         """Queue a message as it is now, and return the id it travels under.
@@ -500,10 +510,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
         permit = message._permit
         if permit is not None:
+            carried: list[Permit] = []  # before we look: making a list may run finalizers
             message._permit = None
-            if self._out or self._apart:
+            if self._out:
                 if not self.carried:
-                    self.carried = []
+                    self.carried = carried
                 self.carried.append(permit)
             else:
                 permit.release()
@@ -543,64 +554,75 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             if op_code == _RESPONSE:
                 self._judge(op_code, message_id)
             message_id = next_message_id()
-        out, size = self._out, len(body)
+        size = len(body)
         try:
-            out += _pack(self.number, proto, status, message_id, len(headers), size)
+            head = _pack(self.number, proto, status, message_id, len(headers), size)
         except struct.error:
             raise _unpackable(message_id, headers, body) from None
         if headers:
-            out += headers
-        if size < LONG:
-            out += body
+            head += headers
+        if size < SHORT:
+            frame = head + body
+            self._out.append(frame)
+            queued = self._queued + len(frame)
         else:
-            self._set_apart(body)
+            pieces = head, body
+            if size >= LONG:
+                self._long = True
+            self._out.extend(pieces)
+            queued = self._queued + len(head) + size
+        self._queued = queued
         self.sent += 1
-        if (
-            op_code > _LAST_REGULAR
-            or len(out) >= self._high_water
-            # With as much the transport would hold all that it may: see docs/design/messaging.md.
-            or (self._apart_size and self.queued_bytes >= 2 * self._high_water)
+        if op_code > _LAST_REGULAR or (
+            queued >= self._high_water
+            # With twice it the transport would hold all that it may: see docs/design.
+            and (not self._long or self.queued_bytes >= 2 * self._high_water)
         ):
             self.flush()
         elif not self._flushing:
-            self._flushing = True
             self._loop.call_soon(self._flush_turn)
+            self._flushing = True  # after it: should that be interrupted, another one comes
         if after is not state:
             self._enter(after, op_code, message_id, headers, status)
         return message_id
 
     def flush(self) -> None:
-        """Give the transport what is queued, in one piece, unless it holds enough."""
+        """Give the transport what is queued, in one piece, unless it holds enough.
+
+        Within another one, in a signal handler or a finalizer, it leaves that to the other.
+        """
         transport = self._transport
-        if self.write_paused or transport is None or not (self._out or self._apart):
-            return
-        if transport.is_closing():
-            # A write failed, and connection_lost comes in a later turn. Until then the transport
-            # takes, and drops, all there is: who sends without a pause would never let it come.
-            self.write_paused = True
-            return
-        apart, data = self._apart, self._out  # the transport's now, which may keep it as it is
-        if not apart:
-            self._out = bytearray()
-            if self.carried:
-                self._release_carried()
-            transport.write(data)
-            return
-        self._forget_queue()
-        if data:
-            apart.append(data)
-        transport.writelines(apart)
+        while self._out and not (self.write_paused or self._writing or transport is None):
+            if transport.is_closing():
+                # A write failed, and connection_lost comes in a later turn. Until then the
+                # transport takes, and drops, all there is: who sends without a pause would never
+                # let it come.
+                self.write_paused = True
+                return
+            self._writing = True
+            try:
+                long, frames = self._long, self._forget_queue()
+                if long:
+                    self._write_long(transport, frames)
+                else:
+                    transport.write(b"".join(frames))
+            finally:
+                self._writing = False
+
+    def _write_long(self, transport: asyncio.Transport, frames: list[bytes]) -> None:
+        """Give it long bodies as they are, and what is between them in one piece."""
+        chunks: list[bytes] = []
+        begin = 0
+        for end, piece in enumerate(frames):
+            if len(piece) >= LONG:
+                chunks += (b"".join(frames[begin:end]), piece)
+                begin = end + 1
+        if begin < len(frames):
+            chunks.append(b"".join(frames[begin:]))
+        transport.writelines(chunks)
         if transport.get_write_buffer_size() > self._high_water:
             # Not every asyncio looks then whether that was too much (3.12.1 and 3.13.0 do not).
             transport.set_write_buffer_limits(*self._gate.limits.water)
-
-    def _set_apart(self, body: bytes) -> None:
-        """Queue a long body as it is, after what is queued."""
-        if not self._apart:
-            self._apart = []
-        self._apart += (self._out, body)
-        self._apart_size += len(self._out) + len(body)
-        self._out = bytearray()
 
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
@@ -626,18 +648,23 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def unsent(self) -> list[Message]:
         """The messages that were queued and never given to the transport."""
-        messages = Decoder(None, State.OVERHEARD).feed(b"".join((*self._apart, self._out)))
-        self._forget_queue()
+        messages = Decoder(None, State.OVERHEARD).feed(b"".join(self._forget_queue()))
         return [message for message in messages if message.message_id]  # a heartbeat has none
 
     def _flush_turn(self) -> None:
         self._flushing = False
         self.flush()
 
-    def _forget_queue(self) -> None:
-        self._apart, self._apart_size, self._out = (), 0, bytearray()
+    def _forget_queue(self) -> list[bytes]:
+        """Empty the queue, and return what was in it."""
+        fresh: list[bytes] = []  # before we look: making a list may run finalizers
+        frames = self._out
+        self._out = fresh
+        self._queued = 0
+        self._long = False
         if self.carried:
             self._release_carried()
+        return frames
 
     def _release_carried(self) -> None:
         carried, self.carried = self.carried, ()
@@ -725,7 +752,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def beat(self) -> None:
         """Send a heartbeat: no message, so it has no id and is not counted."""
-        self._out += _pack(self.number, _SIGNAL, 0, 0, 0, 0)
+        head = _pack(self.number, _SIGNAL, 0, 0, 0, 0)
+        self._out.append(head)
+        self._queued += _HEADER_LENGTH
         self.flush()
 
     # --- ending ---------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from .dialling import attach, check_accepted, hello_headers, own_headers
 from .flow import ReadGate
 from .heartbeat import HeartbeatOption
 from .holdings import Holdings, of_messages
-from .home import CallQueue
+from .home import CallQueue, Posting
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
 from .mailbox import Mailbox
@@ -62,8 +62,6 @@ from .tls import as_it_is, client_layer, server_layer
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
 Member: TypeAlias = Postable | Listener
 """What a group has under a channel number."""
-
-_Begin: TypeAlias = Callable[[int, Message, Address], None]
 
 _OPENINGS: Final = frozenset({OpCode.WELCOME_REQUEST, OpCode.HELLO_REQUEST})
 
@@ -373,7 +371,7 @@ class ChannelGroup:
         except AttributeError:
             raise null_message(message) from None
         if opening:
-            return self._open_soon(message, self._open_now)
+            return self._open_soon(message)
         number = message.channel_number
         member = self._members.get(number)
         if member is None or isinstance(member, Listener):
@@ -404,7 +402,7 @@ class ChannelGroup:
 
     def _update(self, update: Message) -> None:
         if get_ident() != self._home.thread:
-            self._calls.put(partial(self._mailbox.put, [update]))
+            self._calls.put(Posting(partial(self._mailbox.put, [update])))
         else:
             self._check_open()
             self._mailbox.put([update])
@@ -518,17 +516,19 @@ class ChannelGroup:
         """Check here and now; do the rest at home."""
         own = snapshot(message)
         if own.op_code in _OPENINGS:
-            return self._open_soon(
-                message, lambda *opening: self._calls.put(partial(self._open_now, *opening))
-            )
+            return self._open_soon(message)
         self._check_open()
-        # Under one lock: of a channel that ends, what was posted before comes back, then its end.
-        with self._calls.putting:
+        # Marked: of a channel that ends, what was posted before comes back, then its end.
+        mark = object()
+        try:
+            self._calls.putting.add(mark)
             own.message_id = self._checked(own)
             header = own.header_as(own.channel_number, own.message_id)
             with _handing_over(message, own):
-                self._calls.put(partial(self._post_late, own))
-        return header
+                self._calls.put(Posting(partial(self._post_late, own)))
+            return header
+        finally:
+            self._calls.putting.discard(mark)
 
     def _checked(self, message: Message) -> int:
         """The id that a message of another thread gets, if it may be posted."""
@@ -556,8 +556,11 @@ class ChannelGroup:
 
     # --- openings -------------------------------------------------------------------------
 
-    def _open_soon(self, message: Message, begin: _Begin) -> BinaryHeader:
-        """Check what makes a channel, give it its numbers, and begin. From any thread."""
+    def _open_soon(self, message: Message) -> BinaryHeader:
+        """Check what makes a channel, give it its numbers, and begin. From any thread.
+
+        In the loop that is at once; where that is not running, as soon as it does.
+        """
         if message.channel_number != UNASSIGNED_CHANNEL:
             raise InvalidChannelNumber(
                 f"{message.op_code.name} makes a channel: its channel number must be 0"
@@ -568,12 +571,18 @@ class ChannelGroup:
         where = parse_address(message.headers[name])
         own = snapshot(message)
         own.message_id = own.message_id or next_message_id()
+        opening: Posting | None = None
         number = self._new_number()
         try:
+            opening = Posting(partial(self._open_now, number, own, where))
             with _handing_over(message, own):
-                begin(number, own, where)
-        except TofuError:
-            self._numbers.remove(number)
+                if get_ident() == self._home.thread and self._home.running:
+                    opening.make()
+                else:
+                    self._calls.put(opening)
+        except BaseException:
+            if opening is None or opening.taken_back():
+                self._numbers.remove(number)
             raise
         return own.header_as(number, own.message_id)
 

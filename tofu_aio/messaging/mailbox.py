@@ -22,6 +22,9 @@ _NOTHING: Final = cast("deque[Never]", deque(maxlen=0))
 class Mailbox(Generic[T]):
     """What arrived, in order, then an end.
 
+    A signal handler or a finalizer may ``put`` in the midst of anything here. So a look and what is
+    done upon it have no call between them: within calls, and only there, such code runs.
+
     Args:
         make: what items wait in.
 
@@ -45,10 +48,13 @@ class Mailbox(Generic[T]):
         """
         if self.end is not None:
             return
-        if self.items:
-            self.items.extend(items)
-        else:
-            self.items = self._make(items)
+        if not self.items:
+            fresh = self._make(items)
+            if not self.items:
+                self.items = fresh
+                self._wake(answered)
+                return
+        self.items.extend(items)
         self._wake(answered)
 
     def finish(self, error: TofuError) -> None:
@@ -58,23 +64,27 @@ class Mailbox(Generic[T]):
 
     def close(self, error: TofuError) -> list[T]:
         """Nothing more is received, not even what is here: that is returned instead."""
+        self.finish(error)  # first: from here on nothing is put
         left = list(self.items)
         self.items.clear()
-        self.finish(error)
         return left
 
     @property
     def waits(self) -> bool:
         """Whether somebody waits for the next item."""
-        return not self.items and self._receiver is not None and not self._receiver.done()
+        receiver = self._receiver
+        return not self.items and receiver is not None and not receiver.done()
 
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Take out what nobody is to receive."""
-        removed = [item for item in self.items if unwanted(item)]
-        if removed:
-            rest = [item for item in self.items if not unwanted(item)]
-            self.items.clear()
-            self.items.extend(rest)
+        removed: list[T] = []
+        for _ in range(len(self.items)):  # once around; what is put meanwhile goes behind
+            item = self.items[0]
+            if unwanted(item):
+                del self.items[0]
+                removed.append(item)
+            else:
+                self.items.rotate(-1)
         return removed
 
     def arrival(self) -> asyncio.Future[None]:
@@ -89,11 +99,16 @@ class Mailbox(Generic[T]):
         """
         if self.end is not None:
             raise again(self.end)
-        if self._receiver is not None and not self._receiver.done():
+        receiver = self._receiver
+        if receiver is not None and not receiver.done():
             raise BusyResourceError("receiving from")
-        self.items = _NOTHING  # type: ignore[assignment]  # which costs nothing, as a cast would
-        self._receiver = asyncio.get_running_loop().create_future()
-        return self._receiver
+        receiver = asyncio.get_running_loop().create_future()
+        self._receiver = receiver
+        if not self.items:
+            self.items = _NOTHING  # type: ignore[assignment]  # costs nothing, as a cast would
+        else:
+            self._wake(None)  # something was put since the receiver has looked
+        return receiver
 
     async def take(self) -> T:
         """Wait for the next and take it.
@@ -107,6 +122,7 @@ class Mailbox(Generic[T]):
 
     def _wake(self, answered: Answered | None) -> None:
         receiver = self._receiver
+        self._receiver = None  # whoever takes it wakes it
         if receiver is None or receiver.done():
             return
         if answered is None:

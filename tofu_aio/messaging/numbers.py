@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
@@ -22,31 +21,30 @@ class NumberedTable(Generic[T]):
     A number that was just closed may still be in somebody's hands; had it a new owner already,
     a late message would go to the wrong peer. Random numbers make that visible early.
 
-    Any thread may add, remove and look.
+    Any thread may add, remove and look. Looking for a free number and taking it are two steps, and
+    a lock may be kept by a thread that Ctrl-C interrupts: so whoever looks has claimed the number
+    before, which is one step.
     """
 
     def __init__(self) -> None:
         self._living: dict[int, T] = {}
         self._resting: OrderedDict[int, None] = OrderedDict()
-        self._changing = threading.RLock()  # looking for a free number and taking it are two steps
+        self._claims: dict[int, object] = {}
 
     def add(self, entry: T) -> int:
-        """Give the entry a number.
+        """Give the entry a number. Interrupted, it has given none.
 
         Raises:
             AllocationFailed: all are taken.
         """
-        with self._changing:
-            if len(self._living) + len(self._resting) >= MAX_CHANNEL:
-                raise AllocationFailed(
-                    f"{len(self._living)} channels are open and no number is left: close some"
-                )
-            while True:
-                # Fewer than two tries on average until half of the numbers are taken.
-                number = random.randint(1, MAX_CHANNEL)  # noqa: S311 - not a secret
-                if number not in self._living and number not in self._resting:
-                    self._living[number] = entry
-                    return number
+        while len(self._living) + len(self._resting) < MAX_CHANNEL:
+            # Fewer than two tries on average until half of the numbers are taken.
+            number = random.randint(1, MAX_CHANNEL)  # noqa: S311 - not a secret
+            if self._take(number, entry):
+                return number
+        raise AllocationFailed(
+            f"{len(self._living)} channels are open and no number is left: close some"
+        )
 
     def get(self, number: int) -> T | None:
         """Who has this number now."""
@@ -58,11 +56,28 @@ class NumberedTable(Generic[T]):
         Raises:
             KeyError: nobody has it.
         """
-        with self._changing:
+        self._resting[number] = None  # first: it is never free in between
+        try:
             del self._living[number]
-            self._resting[number] = None
-            if len(self._resting) > RESTING:
-                self._resting.popitem(last=False)
+        except KeyError:
+            del self._resting[number]
+            raise
+        if len(self._resting) > RESTING:
+            self._resting.popitem(last=False)
+
+    def _take(self, number: int, entry: T) -> bool:
+        claims, claim = self._claims, object()
+        try:
+            if claims.setdefault(number, claim) is not claim:
+                return False
+            if number in self._living or number in self._resting:
+                return False
+            self._living[number] = entry
+            return True
+        finally:
+            # Without a call, after which a signal could interrupt it.
+            if number in claims and claims[number] is claim:
+                del claims[number]
 
     def __len__(self) -> int:
         return len(self._living)

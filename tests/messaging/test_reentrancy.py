@@ -1,0 +1,136 @@
+"""What a signal handler or a finalizer posts in the midst of anything is sent once, whole.
+
+CPython runs them after a call has returned and as a function begins; so does this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import connection_of
+from tofu_aio import OpCode
+
+WATCHED: Final = ("messaging/connection.py", "messaging/mailbox.py")
+
+
+class Handler:
+    """Runs after each call that the watched files make, and at each function's beginning."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._running = False
+
+    def came(self) -> None:
+        """What it does."""
+        raise NotImplementedError
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        before = sys.getprofile()
+        sys.setprofile(self._profile)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+
+    def _profile(self, frame: FrameType, event: str, _: Any) -> None:
+        if self._running or event not in {"call", "c_return"}:
+            return
+        if not frame.f_code.co_filename.endswith(WATCHED):
+            return
+        self._running = True
+        try:
+            self.came()
+        finally:
+            self._running = False
+
+
+class Posting(Handler):
+    """Posts a message of its own, now and then a long one."""
+
+    def __init__(self, channel: tofu.Channel) -> None:
+        super().__init__()
+        self._channel = channel
+        self.posted: list[bytes] = []
+
+    def came(self) -> None:
+        self.calls += 1
+        if self.calls % 3 == 0 and self._channel.end is None:
+            body = b"handler %d" % self.calls + bytes(20_000 if self.calls % 30 == 0 else 0)
+            self._channel.post(tofu.Message(OpCode.SIGNAL, body))
+            self.posted.append(body)
+
+
+@pytest.mark.parametrize("high_water", [64, 65_536])
+@pytest.mark.parametrize("size", [1, 2_000, 20_000])
+async def test_what_a_handler_posts_is_sent_once_and_whole(high_water: int, size: int) -> None:
+    async with (
+        tofu.Engine(write_high_water=high_water) as engine,
+        engine.create_group() as group,
+        await group.listen("tcp://127.0.0.1:0") as listener,
+    ):
+        channel, peer = await asyncio.gather(group.connect(listener.address), listener.accept())
+        handler = Posting(channel)
+        own = [b"%d" % number + bytes(size) for number in range(40)]
+        got: list[bytes] = []
+
+        async def read() -> None:
+            async for message in peer:
+                got.append(message.body)
+                message.release()
+
+        reading = asyncio.create_task(read())
+        for body in own:
+            with handler.interrupting():
+                channel.post(tofu.Message(OpCode.SIGNAL, body))
+            await asyncio.sleep(0)
+            with handler.interrupting():
+                connection_of(channel).beat()
+        await channel.aclose()
+        await reading
+        assert handler.posted
+        assert [body for body in got if not body.startswith(b"handler")] == own
+        assert [body for body in got if body.startswith(b"handler")] == handler.posted
+        assert not connection_of(channel).carried
+
+
+class Putting(Handler):
+    """Wakes the group's receiver."""
+
+    def __init__(self, group: tofu.ChannelGroup) -> None:
+        super().__init__()
+        self._group = group
+        self._at = 0
+
+    def at(self, call: int) -> Putting:
+        """At which call it does."""
+        self._at, self.calls = call, 0
+        return self
+
+    def came(self) -> None:
+        self.calls += 1
+        if self.calls == self._at:
+            self._group.update_receiver(tofu.Message(OpCode.SIGNAL, b"of the handler"))
+
+
+async def test_what_a_handler_puts_into_a_mailbox_is_received() -> None:
+    async with tofu.Engine() as engine, engine.create_group() as group:
+        handler = Putting(group)
+        for call in range(1, 15):
+            receiving = asyncio.create_task(group.receive())
+            with handler.at(call).interrupting():
+                await asyncio.sleep(0)  # it begins to wait
+                group.update_receiver(tofu.Message(OpCode.SIGNAL, b"own"))
+                await asyncio.sleep(0)
+            bodies = [(await asyncio.wait_for(receiving, 20)).body]
+            if handler.calls >= call:
+                bodies.append((await asyncio.wait_for(group.receive(), 20)).body)
+            assert sorted(bodies) == [b"of the handler", b"own"][-len(bodies) :]
