@@ -31,6 +31,7 @@ from .limits import (
     LISTEN_BACKLOG,
     UNIX_BACKLOG_RETRY,
 )
+from .proactor import usual_errno
 from .race import NoneConnected, Place, SocketName, first_connected
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
@@ -251,7 +252,8 @@ async def _connect(sock: socket.socket, name: SocketName) -> None:
     loop = asyncio.get_running_loop()
     scope = name[3] if len(name) == 4 and not isinstance(name, str) else 0
     if not scope or isinstance(loop, asyncio.BaseEventLoop):
-        await loop.sock_connect(sock, name)
+        with usual_errno():
+            await loop.sock_connect(sock, name)
         return
     # uvloop reads the name anew and drops its scope, without which it leads nowhere.
     with contextlib.suppress(BlockingIOError):
