@@ -36,6 +36,6 @@ def test_it_has_the_usual_type() -> None:
 
 @pytest.mark.parametrize("error", [windows_error(87), OSError(errno.EMFILE, "full"), OSError("?")])
 def test_others_are_left_alone(error: OSError) -> None:
-    with pytest.raises(OSError, match=".") as caught, usual_errno():
+    with pytest.raises(OSError, match=r".") as caught, usual_errno():
         raise error
     assert caught.value is error
