@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import pytest
-
 
 def _is_wine() -> bool:
     if sys.platform != "win32":
@@ -17,7 +15,3 @@ def _is_wine() -> bool:
 
 WINE = _is_wine()
 """Whether this is a Python for Windows on another system."""
-
-needs_resets = pytest.mark.skipif(
-    WINE, reason="Wine tells of a reset as of the orderly end of the stream"
-)

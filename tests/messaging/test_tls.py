@@ -590,7 +590,7 @@ async def test_a_peer_that_does_not_take_its_bye_is_reset_in_time(
     monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
     await channel.aclose()
     assert connection_of(channel).done.done()
-    assert await peer.raw.resets()
+    await peer.raw.until_reset()
 
 
 async def test_strangers_beyond_a_number_wait_without_a_handshake(
@@ -616,4 +616,4 @@ async def test_an_abort_is_a_reset_and_no_orderly_end(
 ) -> None:
     peer, channel = raw_tls
     channel.abort()
-    assert await peer.raw.resets()
+    await peer.raw.until_reset()

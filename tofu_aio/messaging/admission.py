@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -13,6 +14,7 @@ from ..protocol.status import Status
 from .connection import Connection
 from .limits import EARLY_BYTES, PENDING_CHANNELS, SILENCE, WAITING_CONNECTIONS
 from .upper import UpperProtocol
+from .windows import send_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -240,6 +242,8 @@ class Caller(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait."""
         self.transport = cast("asyncio.Transport", transport)
+        if sys.platform == "win32":
+            send_at_once(transport)
         self._admission.arrived(self)
 
     def get_buffer(self, _: int) -> bytearray:

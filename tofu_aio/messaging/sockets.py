@@ -31,8 +31,8 @@ from .limits import (
     LISTEN_BACKLOG,
     UNIX_BACKLOG_RETRY,
 )
-from .proactor import usual_errno
 from .race import NoneConnected, Place, SocketName, first_connected
+from .windows import usual_errno
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 """Bytes of ``sun_path``, the closing NUL of a path included (unix(7); afunix.h; sys/un.h)."""

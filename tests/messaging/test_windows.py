@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tofu_aio.messaging.proactor import usual_errno
+from tofu_aio.messaging.windows import usual_errno
 
 
 def windows_error(number: int) -> OSError:
