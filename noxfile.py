@@ -126,6 +126,8 @@ def windows(session: nox.Session) -> None:
         runs = [[parts[today.toordinal() % WINDOWS_PARTS]]]
         session.log(f"of the tests on {today}: {runs[0][0]}")
     pytest = [*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.shards"]
+    # There a test that takes too long ends the whole run: none should that is only slow.
+    pytest += ["--timeout", "240"]
     for arguments in runs:
         session.run(*pytest, *arguments, external=True)
 
