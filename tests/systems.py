@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+
+import pytest
 
 
 def _is_wine() -> bool:
@@ -15,3 +18,13 @@ def _is_wine() -> bool:
 
 WINE = _is_wine()
 """Whether this is a Python for Windows on another system."""
+
+needs_resets = pytest.mark.skipif(
+    WINE, reason="Wine tells of a reset as of the orderly end of a connection"
+)
+
+
+def needs_tracing() -> None:
+    """Skip a test that traces memory where that cannot be done."""
+    if WINE and type(asyncio.get_running_loop()).__module__.startswith("winloop"):
+        pytest.skip("under Wine winloop waits for ever while memory is traced")
