@@ -29,6 +29,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
+from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
@@ -563,6 +564,7 @@ async def test_a_forged_record_ends_the_channel(
     assert channel.state is State.CLOSED
 
 
+@keeps_what_came_before_a_reset
 async def test_what_the_kernel_holds_of_a_lost_peer_is_delivered(
     raw_tls: tuple[RawTls, tofu.Channel],
 ) -> None:
