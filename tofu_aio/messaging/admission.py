@@ -248,7 +248,9 @@ class Caller(asyncio.BufferedProtocol):
 
     def get_buffer(self, _: int) -> bytearray:
         """Room for a little, made when something comes: who is silent has none."""
-        self._buffer = bytearray(EARLY_BYTES - len(self._early) or EARLY_BYTES)
+        room = EARLY_BYTES - len(self._early)
+        # Windows' proactor loop deals out all the 64 KiB that it has read, whatever it is told.
+        self._buffer = bytearray(room if room > 0 else EARLY_BYTES)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
