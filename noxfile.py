@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nox
@@ -23,14 +24,8 @@ WORKERS = str((os.cpu_count() or 1) + 1)
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 SOURCES = ["tofu_aio", "tests", "examples", "docs/diagrams.py", "noxfile.py"]
-# What differs there, of each room a part: under Wine all of them would take half an hour.
-WINDOWS_TESTS = [
-    "tests/reactor",
-    "tests/conformance",
-    "tests/protocol",
-    "tests/messaging/test_mailbox.py",
-    "tests/messaging/test_flow.py",
-]
+# Under Wine all the tests take a quarter of an hour: usually a third is run, each day another.
+WINDOWS_PARTS = 3
 
 
 @nox.session
@@ -120,14 +115,30 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def windows(session: nox.Session) -> None:
-    """What differs on Windows; elsewhere through the command in TOFU_WINDOWS_PYTHON."""
+    """A third of the tests on Windows, each day another: ``nox -s windows -- --all`` for all three.
+
+    Elsewhere than on Windows it runs through the command in TOFU_WINDOWS_PYTHON. Other arguments
+    are pytest's: ``-- tests/messaging``, or ``-- --shard 0/3`` for the first third.
+    """
     command = ["python"] if sys.platform == "win32" else shlex.split(WINDOWS_PYTHON)
     if not command:
         session.skip("not on Windows, and TOFU_WINDOWS_PYTHON names no Python for it")
     if sys.platform == "win32":
         session.install(".[test]")
-    tests = session.posargs or WINDOWS_TESTS
-    session.run(*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, external=True)
+    parts = [f"--shard={number}/{WINDOWS_PARTS}" for number in range(WINDOWS_PARTS)]
+    if session.posargs == ["--all"]:
+        runs = [[part] for part in parts]
+    elif session.posargs:
+        runs = [session.posargs]
+    else:
+        today = datetime.now(UTC).date()
+        runs = [[parts[today.toordinal() % WINDOWS_PARTS]]]
+        session.log(f"of the tests on {today}: {runs[0][0]}")
+    pytest = [*command, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.shards"]
+    # There a test that takes too long ends the whole run: none should that is only slow.
+    pytest += ["--timeout", "240"]
+    for arguments in runs:
+        session.run(*pytest, *arguments, external=True)
 
 
 @nox.session

@@ -30,7 +30,7 @@ async def main() -> None:
             with message:
                 assert message.headers["Number"] == str(expected)
                 expected += 1
-                await asyncio.sleep(0.001)  # the slow part
+                await asyncio.sleep(0.01)  # the slow part
         await sending
         statistics = channel.statistics()
         print(f"received {expected}, in order")

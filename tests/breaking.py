@@ -29,8 +29,10 @@ def broken_copy(mutation: Mutation, folder: Path, *names: str) -> None:
     for name in names:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            # By itself it would use a function of Windows that Wine 8 lacks.
+            shutil.copytree(source, folder / name, ignore=ignored, copy_function=shutil.copyfile)
         else:
-            shutil.copy(source, folder / name)
+            shutil.copyfile(source, folder / name)
     (file,) = places(mutation, folder)
     file.write_text(file.read_text("utf-8").replace(mutation.old, mutation.new), "utf-8")

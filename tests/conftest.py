@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import linecache
 import os
 import signal
 import sys
@@ -27,6 +28,11 @@ settings.load_profile("default")
 # tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if sys.platform == "win32":
+    # asyncio's debug mode asks, for every handle and task, whether the sources have changed. They
+    # have not, and asking took nine tenths of the tests' time.
+    linecache.checkcache = lambda filename=None: None
 
 HAS_UDS = hasattr(__import__("socket"), "AF_UNIX")
 HAS_ABSTRACT = sys.platform == "linux"

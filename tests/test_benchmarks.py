@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,8 @@ from tests.benchmarks.roster import CONTENDERS, Contender, Field
 pytestmark = pytest.mark.timeout(240)
 
 in_a_repository = pytest.mark.skipif(
-    not (processes.ROOT / ".git").exists(), reason="revisions are in a repository only"
+    not (processes.ROOT / ".git").exists() or shutil.which("git") is None,
+    reason="revisions are in a repository only, and git shows them",
 )
 
 PROMISED = [
@@ -53,6 +56,7 @@ def start(*arguments: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},
         check=False,
     )
 

@@ -155,8 +155,12 @@ more zeros is there: 35bce4ea
     "wake_up.py": ("woken up for tea\nwoken up for coffee\nthat was all\n", "in order"),
 }
 
+OVER_UDS = {"several_listeners.py"}
 
-@pytest.mark.parametrize("name", RECIPES)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=unix if name in OVER_UDS else ()) for name in RECIPES]
+)
 def test_a_recipe(name: str, tmp_path: Path) -> None:
     expected, order = RECIPES[name]
     code, out, err = spawn(EXAMPLES / name, folder=tmp_path).finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import linecache
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,9 @@ from collections.abc import AsyncIterator
 
 import tofu_aio as tofu
 from tofu_aio import OpCode
+
+if sys.platform == "win32":  # as in tests/conftest.py
+    linecache.checkcache = lambda filename=None: None
 
 
 async def until_quiet() -> None:

@@ -14,6 +14,7 @@ import tofu_aio as tofu
 from tests.conftest import open_descriptors
 from tests.faults.counting import COUNTS, FULL
 from tests.messaging.peers import RawPeer, hello, turns, until
+from tests.systems import needs_tracing
 from tofu_aio import OpCode
 from tofu_aio.messaging.numbers import RESTING
 
@@ -103,6 +104,7 @@ async def test_connects_and_disconnects_leave_nothing(
     The first tenth is repeated until as many numbers rest as may. Debug mode is off, for it keeps
     where things were made.
     """
+    needs_tracing()
     asyncio.get_running_loop().set_debug(False)
     async with engine.create_group() as group, engine.create_group() as there:
         listener = await there.listen("tcp://127.0.0.1:0")

@@ -11,6 +11,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, connection_of, frame, held_up, hello, until
+from tests.systems import needs_tracing
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 
 POOL = 8
@@ -48,6 +49,7 @@ async def test_who_sends_and_never_stops_is_held_to_the_bound(
     listener: tofu.Listener, engine: tofu.Engine, size: int
 ) -> None:
     """Nobody receives: the sender ends up waiting for the kernel, with nothing more taken."""
+    needs_tracing()
     gc.collect()
     tracemalloc.start()
     try:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import tofu_aio as tofu
+from tests.systems import WINE
 from tofu_aio.messaging.admission import Admission
 from tofu_aio.messaging.answers import Answers
 from tofu_aio.messaging.connection import Connection
@@ -215,6 +216,10 @@ class RawPeer:
         except ConnectionResetError:
             return True
         return False
+
+    async def until_reset(self) -> None:
+        """Wait for the connection's end: a reset, though Wine tells of an orderly one instead."""
+        assert await self.resets() or WINE
 
     async def end(self) -> bytes:
         """Wait for the connection's end, orderly or not, and return what came before it."""

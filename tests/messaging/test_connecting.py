@@ -247,7 +247,7 @@ async def test_cancelled_in_the_midst_it_leaves_nothing(
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        assert await peer.resets()
+        await peer.until_reset()
 
 
 @pytest.mark.parametrize("how", ["wait_for", "timeout", "move_on_after"])

@@ -30,7 +30,7 @@ from tests.messaging.peers import (
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
-from tofu_aio.protocol.pool import Permit, Pool
+from tofu_aio.protocol.pool import LENT, Permit, Pool
 
 CHUNK = 256 * 1024
 """What asyncio reads at once; uvloop reads less."""
@@ -249,17 +249,18 @@ async def test_reading_resumes_however_a_message_is_released(
     small: tofu.Engine, two: Pair, release: Release
 ) -> None:
     client, server = two
-    for number in range(6):
+    # Two permits, the reserve, and what is lent to who waits for more.
+    count = 3 + LENT
+    for number in range(count + 2):
         await client.signal(b"%d" % number)
-    # Two permits, the reserve, and what is lent to who waits for one more.
-    held = [await server.receive() for _ in range(4)]
+    held = [await server.receive() for _ in range(count)]
     await until(lambda: not transport_of(server).is_reading())
     audit(small)
     receiving = asyncio.create_task(server.receive())
     await turns(5)
     assert not receiving.done()
     release(held)
-    assert (await receiving).body == b"4"
+    assert (await receiving).body == b"%d" % count
     audit(small)
 
 

@@ -88,11 +88,11 @@ async def test_a_real_http_server(group: tofu.ChannelGroup) -> None:
 async def test_a_server_that_says_nothing(
     group: tofu.ChannelGroup, raw_server: RawServer, engine: tofu.Engine
 ) -> None:
-    connecting = asyncio.create_task(group.connect(raw_server.address, timeout=0.05))
+    connecting = asyncio.create_task(group.connect(raw_server.address, timeout=0.3))
     with await raw_server.accept() as peer:
         with pytest.raises(
             tofu.ConnectFailed,
-            match=r"did not accept the channel within 0\.05 s: is it a tofu peer, and does it",
+            match=r"did not accept the channel within 0\.3 s: is it a tofu peer, and does it",
         ):
             await connecting
         assert b"~connect_to:" in await peer.end()

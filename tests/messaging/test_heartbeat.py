@@ -554,7 +554,7 @@ async def test_a_peer_that_falls_silent_is_lost(group: tofu.ChannelGroup) -> Non
         ):
             await channel.receive()
         assert channel.state is State.CLOSED
-        assert await peer.resets()
+        await peer.until_reset()
         with pytest.raises(tofu.PeerDisconnected, match="nothing came"):
             await channel.signal()
 

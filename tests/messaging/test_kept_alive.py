@@ -10,8 +10,10 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, hello, until
+from tests.systems import needs_resets
 
 
+@needs_resets
 async def test_what_a_lost_channel_has_failed_with_knows_no_frames(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:

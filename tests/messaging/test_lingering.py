@@ -232,7 +232,7 @@ async def test_abort_ends_it_by_a_reset(group: tofu.ChannelGroup, engine: tofu.E
         await peer.send(BYE)
         await answered(peer)
         channel.abort()
-        assert await peer.resets()
+        await peer.until_reset()
         await gone(engine)
 
 

@@ -22,6 +22,7 @@ from tests.messaging.peers import (
     transport_of,
     until,
 )
+from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
 from tofu_aio.messaging import remains
 from tofu_aio.messaging.connection import Connection
@@ -51,7 +52,7 @@ async def bereaved(group: tofu.ChannelGroup, transport_address: str) -> AsyncIte
             yield channel
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there a reset takes what was not read yet")
+@keeps_what_came_before_a_reset
 async def test_what_the_kernel_holds_is_delivered(bereaved: tofu.Channel) -> None:
     for number in range(20):
         with await bereaved.receive() as message:
@@ -60,7 +61,7 @@ async def test_what_the_kernel_holds_is_delivered(bereaved: tofu.Channel) -> Non
         await bereaved.receive()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there a reset takes what was not read yet")
+@keeps_what_came_before_a_reset
 async def test_it_is_read_only_as_far_as_there_are_permits(
     bereaved: tofu.Channel, engine: tofu.Engine
 ) -> None:

@@ -30,6 +30,7 @@ from tests.messaging.peers import (
     until,
 )
 from tests.messaging.test_heartbeat import BEAT, look, takes_part
+from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
@@ -584,6 +585,7 @@ async def test_a_forged_record_ends_the_channel(
     assert channel.state is State.CLOSED
 
 
+@keeps_what_came_before_a_reset
 async def test_what_the_kernel_holds_of_a_lost_peer_is_delivered(
     raw_tls: tuple[RawTls, tofu.Channel],
 ) -> None:
@@ -611,7 +613,7 @@ async def test_a_peer_that_does_not_take_its_bye_is_reset_in_time(
     monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
     await channel.aclose()
     assert connection_of(channel).done.done()
-    assert await peer.raw.resets()
+    await peer.raw.until_reset()
 
 
 async def test_strangers_beyond_a_number_wait_without_a_handshake(
@@ -637,4 +639,4 @@ async def test_an_abort_is_a_reset_and_no_orderly_end(
 ) -> None:
     peer, channel = raw_tls
     channel.abort()
-    assert await peer.raw.resets()
+    await peer.raw.until_reset()

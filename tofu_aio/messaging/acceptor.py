@@ -15,6 +15,7 @@ from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
 from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
+from .windows import usual_errno
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +120,12 @@ class Acceptor:
         try:
             self._loop.add_reader(self._sock, self._accept)
         except NotImplementedError:  # Windows' proactor loop
-            self._next = self._loop.create_task(self._loop.sock_accept(self._sock))
+            self._next = self._loop.create_task(self._sock_accept())
             self._next.add_done_callback(self._accepted)
+
+    async def _sock_accept(self) -> tuple[socket.socket, object]:
+        with usual_errno():
+            return await self._loop.sock_accept(self._sock)
 
     def _accept(self) -> None:
         """Take those that have connected."""

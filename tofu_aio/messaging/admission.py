@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -20,6 +21,7 @@ from .limits import (
     WAITING_CONNECTIONS,
 )
 from .upper import UpperProtocol
+from .windows import send_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -251,11 +253,15 @@ class Caller(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait."""
         self.transport = cast("asyncio.Transport", transport)
+        if sys.platform == "win32":
+            send_at_once(transport)
         self._admission.arrived(self)
 
     def get_buffer(self, _: int) -> bytearray:
         """Room for a little, made when something comes: who is silent has none."""
-        self._buffer = bytearray(EARLY_BYTES - len(self._early) or EARLY_BYTES)
+        room = EARLY_BYTES - len(self._early)
+        # Windows' proactor loop deals out all the 64 KiB that it has read, whatever it is told.
+        self._buffer = bytearray(room if room > 0 else EARLY_BYTES)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from ..protocol.address import Address, TcpAddress, UdsAddress
 from ..protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolViolation
@@ -33,11 +34,24 @@ async def attach(
     except BaseException as error:
         if isinstance(error, Exception):
             sock.close()  # it has no transport; a cancelled one closes its own
+        else:
+            _let_go(sock, loop)
         connection.detach()
         raise
     stand_ins.connecting.discard(sock)  # the engine knows its transport
     if connection.end is not None:  # it was given up, or the peer was faster in leaving
         connection.abort(connection.end)
+        _let_go(sock, loop)
+
+
+def _let_go(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """Leave a socket to its transport, which closes.
+
+    winloop's, and uvloop's, may have closed the descriptor and not have told the socket, which
+    would close it again: by then it may be another's.
+    """
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        sock.detach()
 
 
 def hello_headers(where: Address, headers: HeadersLike, heartbeat: HeartbeatOption) -> TextHeaders:

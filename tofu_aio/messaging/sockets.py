@@ -36,6 +36,7 @@ from .limits import (
 )
 from .race import NoneConnected, Place, SocketName, first_connected
 from .resolving import resolve
+from .windows import usual_errno
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 """Bytes of ``sun_path``, the closing NUL of a path included (unix(7); afunix.h; sys/un.h)."""
@@ -245,7 +246,8 @@ async def _connect(sock: socket.socket, name: SocketName) -> None:
     loop = asyncio.get_running_loop()
     scope = name[3] if len(name) == 4 and not isinstance(name, str) else 0
     if not scope or isinstance(loop, asyncio.BaseEventLoop):
-        await loop.sock_connect(sock, name)
+        with usual_errno():
+            await loop.sock_connect(sock, name)
         return
     # uvloop reads the name anew and drops its scope, without which it leads nowhere.
     with contextlib.suppress(BlockingIOError):

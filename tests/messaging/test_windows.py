@@ -1,0 +1,41 @@
+"""Errors of Windows' completion ports have the numbers that they have everywhere."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import pytest
+
+from tofu_aio.messaging.windows import usual_errno
+
+
+def windows_error(number: int) -> OSError:
+    """As the proactor raises it: to Python, what is no number of a socket's is EINVAL."""
+    if sys.platform == "win32":
+        return OSError(None, "in the system's words", None, number)
+    error = OSError(errno.EINVAL, "in the system's words")
+    error.winerror = number  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(1225, errno.ECONNREFUSED), (1231, errno.ENETUNREACH), (64, errno.ECONNRESET)],
+)
+def test_it_has_the_usual_number(number: int, expected: int) -> None:
+    with pytest.raises(OSError, match="in the system's words") as caught, usual_errno():
+        raise windows_error(number)
+    assert caught.value.errno == expected
+
+
+def test_it_has_the_usual_type() -> None:
+    with pytest.raises(ConnectionRefusedError), usual_errno():
+        raise windows_error(1225)
+
+
+@pytest.mark.parametrize("error", [windows_error(87), OSError(errno.EMFILE, "full"), OSError("?")])
+def test_others_are_left_alone(error: OSError) -> None:
+    with pytest.raises(OSError, match=r".") as caught, usual_errno():
+        raise error
+    assert caught.value is error

@@ -1,0 +1,34 @@
+"""What the system beneath the tests is, where it is neither what it seems nor as others."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+
+def _is_wine() -> bool:
+    if sys.platform != "win32":
+        return False
+    import ctypes
+
+    return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+
+WINE = _is_wine()
+"""Whether this is a Python for Windows on another system."""
+
+keeps_what_came_before_a_reset = pytest.mark.skipif(
+    sys.platform == "win32", reason="on Windows a reset takes what was not read yet"
+)
+
+needs_resets = pytest.mark.skipif(
+    WINE, reason="Wine tells of a reset as of the orderly end of a connection"
+)
+
+
+def needs_tracing() -> None:
+    """Skip a test that traces memory where that cannot be done."""
+    if WINE and type(asyncio.get_running_loop()).__module__.startswith("winloop"):
+        pytest.skip("under Wine winloop waits for ever while memory is traced")

@@ -1,0 +1,46 @@
+"""What is otherwise on Windows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+_ERRNO: Final = {
+    64: errno.ECONNRESET,  # ERROR_NETNAME_DELETED
+    121: errno.ETIMEDOUT,  # ERROR_SEM_TIMEOUT
+    1225: errno.ECONNREFUSED,  # ERROR_CONNECTION_REFUSED
+    1231: errno.ENETUNREACH,  # ERROR_NETWORK_UNREACHABLE
+    1232: errno.EHOSTUNREACH,  # ERROR_HOST_UNREACHABLE
+    1236: errno.ECONNABORTED,  # ERROR_CONNECTION_ABORTED
+}
+
+
+@contextlib.contextmanager
+def usual_errno() -> Iterator[None]:
+    """Raise errors of the network with the number that they have on every loop but one.
+
+    The completion port of asyncio's proactor brings the system's own numbers, and Python takes
+    those that are no socket's for EINVAL.
+    """
+    try:
+        yield
+    except OSError as error:
+        number = _ERRNO.get(getattr(error, "winerror", None) or 0)
+        if number is None:
+            raise
+        raise OSError(number, error.strerror) from error
+
+
+def send_at_once(transport: asyncio.BaseTransport) -> None:
+    """Set TCP_NODELAY on an accepted socket.
+
+    asyncio sets it on sockets that have TCP's protocol number, which Python does not give to those
+    that are accepted on Windows. Without it a small message waits for a delayed ACK.
+    """
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it has gone already, as reading will tell
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
