@@ -69,10 +69,11 @@ class Loop(WakingLoop):
         callback: Callable[[Unpack[Args]], object],
         *args: *Args,
         context: Context | None = None,
+        **unknown: object,
     ) -> asyncio.Handle:
         """Run a callback in the next turn; every step of every task comes through here."""
-        if self._debug or self._closed:
-            watched = super().call_soon(callback, *args, context=context)
+        if self._debug or self._closed or unknown:
+            watched = super().call_soon(callback, *args, context=context, **unknown)
             # Where debug mode says it was made: in our caller's line, not in ours.
             made: list[object] | None = getattr(watched, "_source_traceback", None)
             if made:
@@ -88,13 +89,23 @@ class Loop(WakingLoop):
     # it has changed its mind by then there is nothing to tell. Every other descriptor may be closed
     # and its number reused as soon as we return, and must be removed at once; and where the system
     # refuses it, whoever adds it must hear that at once.
+    #
+    # What a newer Python's transports may ask for beyond what is known here, asyncio's own methods
+    # do: over the same selector, which tells the system at once.
 
     def _add_reader(
-        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        self,
+        fd: int,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: Context | None = None,
+        **unknown: object,
     ) -> asyncio.Handle:
         self._check_closed()
-        handle = asyncio.Handle(callback, args, self, None)
         key = self._key_to_change(fd)
+        if unknown:
+            return super()._add_reader(fd, callback, *args, context=context, **unknown)
+        handle = asyncio.Handle(callback, args, self, context)
         if key is None:
             self._start(fd, EVENT_READ, handle, (handle, None))
         else:
@@ -105,11 +116,18 @@ class Loop(WakingLoop):
         return handle
 
     def _add_writer(
-        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        self,
+        fd: int,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: Context | None = None,
+        **unknown: object,
     ) -> asyncio.Handle:
         self._check_closed()
-        handle = asyncio.Handle(callback, args, self, None)
         key = self._key_to_change(fd)
+        if unknown:
+            return super()._add_writer(fd, callback, *args, context=context, **unknown)
+        handle = asyncio.Handle(callback, args, self, context)
         if key is None:
             self._start(fd, EVENT_WRITE, handle, (None, handle))
         else:
@@ -119,18 +137,22 @@ class Loop(WakingLoop):
                 writer.cancel()
         return handle
 
-    def _remove_reader(self, fd: int, /) -> bool:
+    def _remove_reader(self, fd: int, /, **unknown: object) -> bool:
         key = None if self.is_closed() else self._key_to_change(fd)
         if key is None:
             return False
+        if unknown:
+            return super()._remove_reader(fd, **unknown)
         reader, writer = key.data
         self._take_back(key, EVENT_READ, reader, (None, writer))
         return reader is not None
 
-    def _remove_writer(self, fd: int, /) -> bool:
+    def _remove_writer(self, fd: int, /, **unknown: object) -> bool:
         key = None if self.is_closed() else self._key_to_change(fd)
         if key is None:
             return False
+        if unknown:
+            return super()._remove_writer(fd, **unknown)
         reader, writer = key.data
         self._take_back(key, EVENT_WRITE, writer, (reader, None))
         return writer is not None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import socket
     from collections import deque
     from collections.abc import Callable, MutableMapping
+    from contextvars import Context
     from selectors import SelectorKey
 
     Args = TypeVarTuple("Args")
@@ -66,13 +67,23 @@ if TYPE_CHECKING:
         def _process_self_data(self, data: bytes, /) -> None: ...
         def _process_events(self, ready: list[tuple[SelectorKey, int]], /) -> None: ...
         def _add_reader(
-            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+            self,
+            fd: int,
+            callback: Callable[[Unpack[Args]], object],
+            *args: *Args,
+            context: Context | None = None,
+            **unknown: object,
         ) -> asyncio.Handle: ...
         def _add_writer(
-            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+            self,
+            fd: int,
+            callback: Callable[[Unpack[Args]], object],
+            *args: *Args,
+            context: Context | None = None,
+            **unknown: object,
         ) -> asyncio.Handle: ...
-        def _remove_reader(self, fd: int, /) -> bool: ...
-        def _remove_writer(self, fd: int, /) -> bool: ...
+        def _remove_reader(self, fd: int, /, **unknown: object) -> bool: ...
+        def _remove_writer(self, fd: int, /, **unknown: object) -> bool: ...
 
 else:
     SelectorLoop = asyncio.SelectorEventLoop
