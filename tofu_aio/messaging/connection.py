@@ -479,9 +479,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             proto = message._wire_proto
         headers = message.headers.encode()
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
-        permit = message._permit
-        if permit is not None:
-            message._permit = None
+        if message._permit is not None and (permit := message._take_permit()) is not None:
             if self._out or self._apart:
                 if not self.carried:
                     self.carried = []

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
+from .atomic import see_all
+
 _PERMIT: Final = 0
 _RESERVE: Final = 1
 _LENT: Final = 2
@@ -192,6 +194,14 @@ class Pool:
             return False
         return True
 
+    def suspend(self, account: Account, reader: Reader) -> None:
+        """Enter who waits: what comes back from now on is told, and what came back before is here.
+
+        In the loop's thread.
+        """
+        self.suspended[account] = reader
+        see_all(self.free, self.reserves)
+
     def release(self) -> None:
         """Take a permit back."""
         self.free.append(None)
@@ -325,9 +335,10 @@ class Account:
             if pool.suspended:
                 pool._on_release()
             return
-        pool.reserves.pop()
+        # In this order, as in Pool.release: free it, lock a deque, and look.
         if kind == _RESERVE:
             self.reserved = False
+        pool.reserves.pop()
         if pool.suspended:
             pool.restored.append(self)
             pool._on_release()
@@ -336,15 +347,13 @@ class Account:
         """Free the reserve for a message that the application waits for, so often at most."""
         if not self.reserved or self.lent >= most:
             return
-        self.pool.reserves.append(None)
-        self.taken.insert(0, _LENT)
+        taken = self.taken
         try:
-            self.taken.remove(_RESERVE)
-        except ValueError:  # another thread was faster, and has freed it
-            self.taken.remove(_LENT)
-        else:
-            self.reserved = False
-        self.pool.reserves.pop()
+            # Other threads only take from the end: what is found is there, or gone meanwhile.
+            taken[taken.index(_RESERVE)] = _LENT
+        except (ValueError, IndexError):
+            return  # another thread was faster, and has freed it
+        self.reserved = False
 
     def _use_reserve(self) -> None:
         taken = self.taken
