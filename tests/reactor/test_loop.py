@@ -526,6 +526,18 @@ def test_a_timer_that_the_clock_cannot_tell_from_due_is_due(loop, monkeypatch):
     assert seen == ["due"]
 
 
+def test_a_timer_of_now_is_due_though_the_clock_s_last_digit_is_more_than_its_resolution(
+    loop, monkeypatch
+):
+    monkeypatch.setattr(loop, "time", lambda: 2.0**60)
+    monkeypatch.setattr(loop, "_clock_resolution", 1e-9)
+    seen = []
+    loop.call_at(2.0**60, seen.append, "due")
+    loop.call_at(2.0**60 + 256, seen.append, "not due")
+    run_one_turn(loop)
+    assert seen == ["due"]
+
+
 def test_a_file_object_without_a_hash_is_watched(loop, make_pair):
     class Unhashable:
         __hash__ = None
