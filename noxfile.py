@@ -22,7 +22,46 @@ WINDOWS_PYTHON = os.environ.get("TOFU_WINDOWS_PYTHON", "")
 # The tests wait for half of their time.
 WORKERS = str((os.cpu_count() or 1) + 1)
 
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
+# With TOFU_SHORT set, as for `.ci/run`, the Pythons between the oldest and the newest run only what
+# has differed from one to the next, or counts on what may.
+SHORT = bool(os.environ.get("TOFU_SHORT"))
+DIFFERING = [
+    "tests/reactor",  # asyncio's private insides, and programs and libraries on our loop
+    "tests/conformance",  # what the standard library asks of selectors
+    "tests/blocking",  # threads, signals, forks and how an interpreter ends
+    "tests/faults/test_leaving.py",  # the same for a program with an engine
+    "tests/cli/test_running.py",
+    "tests/messaging/test_waking.py",  # a future's private callbacks
+    "tests/messaging/test_threads.py",  # threads beside a loop
+    "tests/messaging/test_anyio_contract.py",  # cancellation by task groups and time-outs
+    "tests/messaging/test_race.py",
+    "tests/messaging/test_tls.py",  # ssl and its OpenSSL
+    "tests/simulated/test_transports.py",  # asyncio's transports on simulated sockets
+    "tests/protocol/test_pool.py",  # what is one step for other threads
+]
+# What no wheel is for yet is left out: uvloop, and the web frameworks. TLS's tests are skipped
+# where cryptography has none. Newer versions of hypothesis are compiled, and not for these.
+FREE_THREADED = [
+    "hypothesis<6.140",
+    "psutil>=7",
+    "pytest>=8.4",
+    "pytest-asyncio>=1.4",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "sybil>=9",
+]
+FREE_THREADED_TESTS = [
+    "tests/protocol",
+    "tests/reactor",
+    "tests/conformance",
+    "tests/messaging",
+    "tests/blocking",
+    "tests/cli",
+    "tests/simulated",
+    "tests/faults/test_floods.py",
+    "tests/faults/test_leaving.py",
+]
 SOURCES = ["tofu_aio", "tests", "examples", "docs/diagrams.py", "noxfile.py"]
 # Under Wine all the tests take a quarter of an hour: usually a third is run, each day another.
 WINDOWS_PARTS = 3
@@ -57,8 +96,22 @@ def tests(session: nox.Session) -> None:
     session.install(".[test]")
     # What users get, before what is in this folder: the installed package is whole.
     session.run("python", "-I", "-m", "tofu_aio", "doctor", silent=True)
-    arguments = ["-n", WORKERS, "--dist", "worksteal", *session.posargs]
+    between = session.python not in (PYTHONS[0], PYTHONS[-1])
+    tests = session.posargs or (DIFFERING if SHORT and between else [])
+    arguments = ["-n", WORKERS, "--dist", "worksteal", *tests]
     session.run("python", "-X", "dev", "-m", "pytest", *arguments, env={"COLUMNS": "100"})
+
+
+@nox.session(python=["3.13t", "3.14t", "3.15t"])
+def free_threaded(session: nox.Session) -> None:
+    """The tests on Pythons without the GIL: ``nox -s free_threaded-3.13t -- tests/protocol``."""
+    session.install(".[cli]", *FREE_THREADED)
+    session.install("--only-binary", ":all:", "trustme>=1.2", success_codes=[0, 1])
+    tests = session.posargs or FREE_THREADED_TESTS
+    arguments = ["-n", WORKERS, "--dist", "worksteal", *tests]
+    # An extension that says nothing of threads would switch the GIL on.
+    env = {"COLUMNS": "100", "PYTHON_GIL": "0"}
+    session.run("python", "-X", "dev", "-m", "pytest", *arguments, env=env)
 
 
 @nox.session(python=PYTHONS)

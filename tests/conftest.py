@@ -9,8 +9,10 @@ import inspect
 import linecache
 import os
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +48,28 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loops that messaging promises to run on, as far as they are installed here."""
     return {name: tofu.loop_factory(name) for name in _LOOPS}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that forks in a process without other threads, if there may be any here."""
+    # Those of pytest-xdist's workers are not counted.
+    others = hasattr(pyfuncitem.config, "workerinput") or threading.active_count() > 1
+    if pyfuncitem.get_closest_marker("forks") is None or not others:
+        return None
+    python = [sys.executable, *(("-X", "dev") if sys.flags.dev_mode else ())]
+    options = ["-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    alone = subprocess.run(
+        [*python, "-m", "pytest", *options, pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env={name: value for name, value in os.environ.items() if "XDIST" not in name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if alone.returncode:
+        pytest.fail(f"in a process of its own:\n{alone.stdout}{alone.stderr}", pytrace=False)
+    return True
 
 
 def open_descriptors() -> dict[str, str]:

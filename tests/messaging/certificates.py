@@ -5,14 +5,25 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import TYPE_CHECKING
 
-import trustme
+import pytest
+
+if TYPE_CHECKING:
+    from trustme import CA
+
+
+def new_authority() -> CA:
+    """Somebody who signs; without the package that makes them the test is skipped."""
+    why = "trustme stands on cryptography, which is not everywhere, as on free-threaded Pythons"
+    authority: CA = pytest.importorskip("trustme", reason=why, exc_type=ImportError).CA()
+    return authority
 
 
 @cache
-def authority() -> trustme.CA:
+def authority() -> CA:
     """Whom the contexts here trust."""
-    return trustme.CA()
+    return new_authority()
 
 
 @cache
@@ -21,7 +32,7 @@ def server_context(
 ) -> ssl.SSLContext:
     """A listener's, with a certificate for these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authorised = trustme.CA() if stranger else authority()
+    authorised = new_authority() if stranger else authority()
     yesterday = datetime.now(UTC) - timedelta(days=1)
     authorised.issue_cert(
         *(names or ("localhost", "127.0.0.1")), not_after=yesterday if expired else None
@@ -40,7 +51,7 @@ def client_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)
     if name:
-        (trustme.CA() if stranger else authority()).issue_cert(name).configure_cert(context)
+        (new_authority() if stranger else authority()).issue_cert(name).configure_cert(context)
     if tls12:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     if trusting:

@@ -7,13 +7,15 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from itertools import chain
+from queue import SimpleQueue
 
 import pytest
 
 import tofu_aio as tofu
 from tests.conftest import _LOOPS
+from tests.messaging.conftest import Connect
 from tests.messaging.peers import RawServer, frame, turns, until
 from tests.messaging.test_posted import (
     Ends,
@@ -932,6 +934,43 @@ async def test_every_thread_gets_and_puts_while_channels_receive(
             done.set()
     assert bodies == [b"%d" % number for number in range(50)]
     assert sum(got)
+    assert engine.statistics().pool_free == POOL
+
+
+async def test_eight_threads_release_what_channels_receive_and_none_waits_for_ever(
+    group: tofu.ChannelGroup, engine: tofu.Engine, both_ends: Connect
+) -> None:
+    """Each message by two of them at once. What is lost, a permit or a wake-up, ends the test."""
+    queues: list[SimpleQueue[tofu.Message | None]] = [SimpleQueue() for _ in range(THREADS)]
+
+    def release(thread: int) -> None:
+        while (received := queues[thread].get()) is not None:
+            received.release()
+
+    async def receive(channel: tofu.Channel, number: int) -> None:
+        for expected in range(MANY):
+            received = await channel.receive()
+            assert received.body == b"%d" % expected
+            for thread in (number, number + expected):
+                queues[thread % THREADS].put(received)
+            del received
+
+    async def send(channel: tofu.Channel) -> None:
+        for number in range(MANY):
+            await channel.signal(b"%d" % number)
+
+    async with AsyncExitStack() as stack:
+        pairs = [await stack.enter_async_context(both_ends(group)) for _ in range(4)]
+        with threads(release):
+            try:
+                await asyncio.gather(
+                    *(send(pair.client) for pair in pairs),
+                    *(receive(pair.server, number) for number, pair in enumerate(pairs)),
+                )
+            finally:
+                for own in queues:
+                    own.put(None)
+        await until(lambda: alive(engine) == 0)
     assert engine.statistics().pool_free == POOL
 
 

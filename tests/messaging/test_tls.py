@@ -508,7 +508,7 @@ async def test_what_cannot_be_is_said_at_once(
 
 
 async def test_a_name_that_is_none(group: tofu.ChannelGroup, door: tofu.Listener) -> None:
-    with pytest.raises(ValueError, match="server_hostname cannot be an empty string"):
+    with pytest.raises(ValueError, match="server_hostname"):
         await group.connect(door.address, ssl=client_context(), server_hostname="")
 
 
@@ -580,7 +580,10 @@ async def test_a_forged_record_ends_the_channel(
     with await channel.receive() as message:
         assert message.body == b"true"
     for _ in range(2):
-        with pytest.raises(tofu.CommunicationFailed, match=r"TLS failed: .*bad record mac"):
+        # In OpenSSL's words, which differ.
+        with pytest.raises(
+            tofu.CommunicationFailed, match=r"TLS failed: .*(bad record|record layer)"
+        ):
             await channel.receive()
     assert channel.state is State.CLOSED
 

@@ -29,6 +29,7 @@ import math
 import os
 import select
 import stat
+import threading
 import time
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ class kqueue:  # noqa: N801
         self._process = os.getpid()
         self._notes = {}
         self._queue = {}
+        self._kernel = threading.RLock()  # changes are made, and notes handed out, one at a time
 
     def __del__(self):
         if not self.closed:
@@ -137,7 +139,8 @@ class kqueue:  # noqa: N801
         self._check_process()
         outcomes = []
         for change in changes:
-            error = self._make(change)
+            with self._kernel:
+                error = self._make(change)
             if error and len(outcomes) == room:
                 raise OSError(error, os.strerror(error))
             if (error or change.flags & KQ_EV_RECEIPT) and len(outcomes) < room:
@@ -200,7 +203,9 @@ class kqueue:  # noqa: N801
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         rest = 0
         while True:
-            events = self._hand_out(self._look(rest), room)
+            notes, answers = self._look(rest)
+            with self._kernel:
+                events = self._hand_out(self._ready(notes, answers), room)
             now = time.monotonic()
             if events or now >= deadline:
                 return events
@@ -209,9 +214,10 @@ class kqueue:  # noqa: N801
             rest = max(min([deadline, *due]) - now, 0)
 
     def _look(self, rest):
-        """Wait until a note may be ready; return which are, with their flags."""
-        self._drop_closed()
-        notes = {key: note for key, note in list(self._notes.items()) if not note.disabled}
+        """Wait until a note may be ready; return the notes, and what their files answer."""
+        with self._kernel:
+            self._drop_closed()
+            notes = {key: note for key, note in list(self._notes.items()) if not note.disabled}
         asked = {self._fd: select.POLLIN}
         for number, filter_ in notes:
             if filter_ == KQ_FILTER_READ and not _is_regular(number):
@@ -221,6 +227,10 @@ class kqueue:  # noqa: N801
         answers = _ppoll(asked, rest)
         if answers.get(self._fd):
             os.eventfd_read(self._fd)
+        return notes, answers
+
+    def _ready(self, notes, answers):
+        """Return which of the notes are ready, with their flags."""
         # What was closed or changed meanwhile by another thread is not reported.
         self._drop_closed()
         ready = {}

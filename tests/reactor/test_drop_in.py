@@ -15,13 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.messaging.certificates import new_authority
 from tofu_aio.reactor import Loop
-
-try:
-    import trustme
-except ImportError:
-    if sys.platform != "win32":
-        raise
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="asyncio has it on Unix alone")
 
@@ -133,9 +128,7 @@ def test_unix_sockets(run, socket_path):
 @pytest.fixture(scope="module")
 def contexts():
     """The two ends of TLS: a server's context and that of a client who trusts it."""
-    if "trustme" not in globals():
-        pytest.skip("trustme stands on cryptography, which does not load under Wine")
-    authority = trustme.CA()
+    authority = new_authority()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(server)
     client = ssl.create_default_context()

@@ -491,6 +491,7 @@ def test_many_threads_change_their_minds_and_each_is_heard(make_pair):
 # Forks.
 
 
+@pytest.mark.forks
 def test_a_forked_child_closes_what_it_did_not_inherit(poller):
     child = os.fork()
     if child == 0:

@@ -219,6 +219,7 @@ def test_a_change_by_another_thread_ends_a_wait(queue, make_pair):
     thread.join()
 
 
+@pytest.mark.forks
 def test_a_forked_child_has_no_queue(queue, make_pair):
     left, _ = make_pair()
     queue.control([change(left, WRITE, ADD)], 0, 0)

@@ -796,6 +796,7 @@ def child_unregisters(selector, sock):
     selector.close()
 
 
+@pytest.mark.forks
 @needs_fork
 def test_a_forked_child_does_not_reach_its_parent_s_registrations(selector, make_pair):
     left, right = make_pair()
@@ -814,6 +815,7 @@ def child_selects(selector, result):
     result.send([key.data for key, _ in selector.select()])
 
 
+@pytest.mark.forks
 @needs_fork
 def test_a_forked_child_goes_on_with_what_was_registered(selector, make_pair):
     left, right = make_pair()

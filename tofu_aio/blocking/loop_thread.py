@@ -398,8 +398,11 @@ def _closed() -> TofuError:
 
 
 def _check_no_loop_is_running() -> None:
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError(
-            "an event loop runs in this thread, and tofu_aio.blocking would stop it: use "
-            "tofu_aio itself here, or another thread"
-        )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "an event loop runs in this thread, and tofu_aio.blocking would stop it: use "
+        "tofu_aio itself here, or another thread"
+    )

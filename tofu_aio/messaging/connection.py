@@ -508,11 +508,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             proto = message._wire_proto
         headers = message.headers.encode()
         message_id = self.put(proto, message.message_id, headers, message.body, message.status)
-        permit = message._permit
-        if permit is not None:
+        if message._permit is not None:
             carried: list[Permit] = []  # before we look: making a list may run finalizers
-            message._permit = None
-            if self._out:
+            permit = message._take_permit()
+            if permit is None:
+                pass  # another thread was faster to release it
+            elif self._out:
                 if not self.carried:
                     self.carried = carried
                 self.carried.append(permit)

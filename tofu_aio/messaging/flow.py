@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
+from ..protocol.atomic import see_all
 from ..protocol.pool import Pool, Reader
 from .heartbeat import Heartbeats
 from .home import Home
@@ -68,7 +69,8 @@ class ReadGate:
         self._told = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
-        self._unseen = 0  # of those in ``pool.parked``, since something came back
+        self._returned = False  # something came back since the parked were counted
+        self._unseen = 0  # of those in ``pool.parked``, since then
 
     def open(self) -> None:
         """Belong to the running loop and its thread."""
@@ -85,7 +87,7 @@ class ReadGate:
         reader.suspensions += 1
         reader.suspended_at = self.home.time()
         self._changed[reader] = None
-        self.pool.suspended[account] = reader
+        self.pool.suspend(account, reader)
         if reader.over_its_share:
             self.pool.parked.append(reader)
             self._tell(reader)
@@ -119,14 +121,15 @@ class ReadGate:
 
     def _schedule(self) -> None:
         """Reconcile at the end of this turn. From any thread, and from finalizers."""
-        self._unseen = len(self.pool.parked)
+        self._returned = True
         self._schedule_again()
 
     def _schedule_again(self) -> None:
         if self._scheduled or not self.home.alive:
             return
         # Raised before the callback is queued, lowered before it looks at the pool: a permit
-        # that comes back in between queues one callback too many, never one too few.
+        # that comes back in between queues one callback too many, never one too few. So do two
+        # threads that find it lowered at once.
         self._scheduled = True
         with contextlib.suppress(RuntimeError):  # closed in this very moment
             self.home.call_soon(self._reconcile)
@@ -145,6 +148,7 @@ class ReadGate:
 
     def _reconcile(self) -> None:
         self._scheduled = False
+        see_all(self.pool.free, self.pool.reserves, self.pool.restored)
         changed, self._changed = self._changed, {}
         self._use_reserves(changed)
         self._deal_out(changed)
@@ -189,6 +193,9 @@ class ReadGate:
     def _look_at_parked(self) -> None:
         """Queue those whose share has room again: a few each turn, for there may be many."""
         parked = self.pool.parked
+        if self._returned:
+            self._returned = False  # before the look, as all that other threads raise
+            self._unseen = len(parked)
         for _ in range(min(len(parked), _FEW)):
             reader = parked.popleft()
             if reader.over_its_share:

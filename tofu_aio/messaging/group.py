@@ -676,11 +676,11 @@ def _group_closed() -> TofuError:
 @contextmanager
 def _handing_over(message: Message, own: Message) -> Iterator[None]:
     """Let the permit go with the message that stands for the application's, unless that fails."""
-    own._permit, message._permit = message._permit, None
+    own._permit = message._take_permit()
     try:
         yield
     except TofuError:
-        own._permit, message._permit = None, own._permit
+        message._permit = own._take_permit()
         raise
 
 

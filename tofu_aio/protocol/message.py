@@ -7,6 +7,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from .atomic import FREE_THREADED, ONE_AT_A_TIME
 from .binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART, UNASSIGNED_CHANNEL, BinaryHeader
 from .errors import (
     InvalidBodyLen,
@@ -183,21 +184,32 @@ class Message:
 
         Headers and body stay readable: they are the caller's own to keep or drop.
         """
-        try:
-            permit = self._permit
-        except AttributeError:  # __del__ runs even for what __init__ refused
-            return
+        permit = self._take_permit()
         if permit is not None:
-            self._permit = None
             permit.release()
 
     def __del__(self) -> None:
         try:
             permit = self._permit
-        except AttributeError:  # as above
+        except AttributeError:  # it runs even for what __init__ refused
             return
         if permit is not None:
             permit.release()
+
+    if FREE_THREADED:
+
+        def _take_permit(self) -> Permit | None:
+            """Take what it has to give back: once, however many threads do at the same time."""
+            with ONE_AT_A_TIME:
+                permit, self._permit = self._permit, None
+            return permit
+
+    else:
+
+        def _take_permit(self) -> Permit | None:
+            """Take what it has to give back: once, however many threads do at the same time."""
+            permit, self._permit = self._permit, None  # the GIL changes hands at calls and loops
+            return permit
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         # For copy and pickle. One permit was taken, so one comes back: the original's.

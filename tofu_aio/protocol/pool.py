@@ -14,6 +14,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
+from .atomic import see_all
+
 LENT: Final = 4
 """Messages of a channel that a program may keep while it waits for the next one, whatever others
 have: the one of its loop, and a few that it wants later."""
@@ -207,6 +209,14 @@ class Pool:
             return False
         return True
 
+    def suspend(self, account: Account, reader: Reader) -> None:
+        """Enter who waits: what comes back from now on is told, and what came back before is here.
+
+        In the loop's thread.
+        """
+        self.suspended[account] = reader
+        see_all(self.free, self.reserves)
+
     def release(self) -> None:
         """Take a permit back."""
         self.free.append(None)
@@ -348,11 +358,12 @@ class Account:
             if pool.suspended:
                 pool._on_release()
             return
-        pool.reserves.pop()
+        # In this order, as in Pool.release: free it, lock a deque, and look.
         if kind == _RESERVE:
             self.reserved = False
         elif kind == _LENT_TO_STREAM:
             pool.to_lend.append(None)
+        pool.reserves.pop()
         if pool.suspended:
             pool.restored.append(self)
             pool._on_release()
@@ -372,17 +383,15 @@ class Account:
             except IndexError:
                 return
             kind = _LENT_TO_STREAM
-        pool.reserves.append(None)
-        self.taken.insert(0, kind)
+        taken = self.taken
         try:
-            self.taken.remove(_RESERVE)
-        except ValueError:  # another thread was faster, and has freed it
-            self.taken.remove(kind)
+            # Other threads only take from the end: what is found is there, or gone meanwhile.
+            taken[taken.index(_RESERVE)] = kind
+        except (ValueError, IndexError):  # another thread was faster, and has freed it
             if kind == _LENT_TO_STREAM:
                 pool.to_lend.append(None)
         else:
             self.reserved = False
-        pool.reserves.pop()
 
     def _use_reserve(self) -> None:
         taken = self.taken

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from asyncio import base_events
 from collections.abc import Callable
 from contextvars import Context
+from inspect import signature
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from time import monotonic
 from types import MethodType
-from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple, Unpack, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVarTuple, Unpack, cast
 
 from tofu_aio.reactor.accepting import AcceptingLoop
 from tofu_aio.reactor.selector import ReactorSelector
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from tofu_aio.reactor.selector_loop import ReadyHandle
 
 Args = TypeVarTuple("Args")
+_CALL_SOON: Final = {"self", "callback", "args", "context"}
 Pair: TypeAlias = tuple[asyncio.Handle | None, asyncio.Handle | None]
 
 # A day: long enough to cost nothing, short enough for every clock and poller.
@@ -68,23 +71,25 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         """Return what the loop has done so far; it may be closed."""
         return self._counters.snapshot(self._reactor.statistics())
 
-    def call_soon(
-        self,
-        callback: Callable[[Unpack[Args]], object],
-        *args: *Args,
-        context: Context | None = None,
-    ) -> asyncio.Handle:
-        """Run a callback in the next turn; every step of every task comes through here."""
-        if self._debug or self._closed:
-            watched = super().call_soon(callback, *args, context=context)
-            # Where debug mode says it was made: in our caller's line, not in ours.
-            made: list[object] | None = getattr(watched, "_source_traceback", None)
-            if made:
-                del made[-1]
-            return watched
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)  # type: ignore[arg-type]  # typeshed leaves out _callback
-        return handle
+    if signature(asyncio.SelectorEventLoop.call_soon).parameters.keys() <= _CALL_SOON:
+        # A newer Python that takes more keeps its own. To look for more at each call costs 5 %.
+
+        def call_soon(
+            self,
+            callback: Callable[[Unpack[Args]], object],
+            *args: *Args,
+            context: Context | None = None,
+        ) -> asyncio.Handle:
+            """Run a callback in the next turn; every step of every task comes through here."""
+            if self._debug or self._closed:
+                watched = super().call_soon(callback, *args, context=context)
+                # Where debug mode says it was made: in our caller's line, not in ours.
+                if made := cast("ReadyHandle", watched)._source_traceback:
+                    del made[-1]
+                return watched
+            handle = asyncio.Handle(callback, args, self, context)
+            self._ready.append(handle)  # type: ignore[arg-type]  # typeshed leaves out _callback
+            return handle
 
     # While a transport is open it alone decides what becomes of its descriptor: nobody else may
     # add or remove it, and `close` and `abort` remove it before the socket is closed. So its coming
@@ -92,13 +97,23 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
     # it has changed its mind by then there is nothing to tell. Every other descriptor may be closed
     # and its number reused as soon as we return, and must be removed at once; and where the system
     # refuses it, whoever adds it must hear that at once.
+    #
+    # What a newer Python's transports may ask for beyond what is known here is left to asyncio's
+    # own methods: over the same selector, which tells the system at once.
 
     def _add_reader(
-        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        self,
+        fd: int,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: Context | None = None,
+        **unknown: object,
     ) -> asyncio.Handle:
         self._check_closed()
-        handle = asyncio.Handle(callback, args, self, None)
         key = self._key_to_change(fd)
+        if unknown:
+            return super()._add_reader(fd, callback, *args, context=context, **unknown)
+        handle = asyncio.Handle(callback, args, self, context)
         if key is None:
             self._start(fd, EVENT_READ, handle, (handle, None))
         else:
@@ -107,11 +122,18 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         return handle
 
     def _add_writer(
-        self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+        self,
+        fd: int,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: Context | None = None,
+        **unknown: object,
     ) -> asyncio.Handle:
         self._check_closed()
-        handle = asyncio.Handle(callback, args, self, None)
         key = self._key_to_change(fd)
+        if unknown:
+            return super()._add_writer(fd, callback, *args, context=context, **unknown)
+        handle = asyncio.Handle(callback, args, self, context)
         if key is None:
             self._start(fd, EVENT_WRITE, handle, (None, handle))
         else:
@@ -202,7 +224,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             timeout = 0 if ready or self._stopping else None
         events = self._reactor.select(timeout)
         if events:
-            self._process_events(events)
+            self._make_events_due(events)
         del events  # Or what a callback unregisters would live as long as the turn.
         if self._scheduled:
             self._make_timers_due()
@@ -236,7 +258,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             # Where one raises, its traceback keeps this frame, and what it names.
             del handle, callback
 
-    def _process_events(self, ready: list[tuple[SelectorKey, int]], /) -> None:
+    def _make_events_due(self, ready: list[tuple[SelectorKey, int]], /) -> None:
         """Queue the callbacks of what is ready."""
         queue = self._ready.append
         for key, events in ready:
@@ -272,7 +294,10 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
 
     def _make_timers_due(self) -> None:
         scheduled = self._scheduled
-        due = self.time() + self._clock_resolution
+        now = self.time()
+        due = now + self._clock_resolution
+        if due == now:  # a clock that counts from long ago has no moment so near
+            due = math.nextafter(now, math.inf)
         while scheduled and scheduled[0]._when < due:
             timer = heapq.heappop(scheduled)
             timer._scheduled = False
@@ -286,10 +311,11 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             handle._run()
             took = self.time() - began
             if took >= self.slow_callback_duration:
-                # In asyncio's words and where programs look for them, both private to it.
-                text = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                # In asyncio's words and where its own tests look for them, too.
+                task = getattr(handle._callback, "__self__", None)
+                shown = task if isinstance(task, asyncio.Task) else handle
                 base_events.logger.warning(  # type: ignore[attr-defined]
-                    "Executing %s took %.3f seconds", text, took
+                    "Executing %r took %.3f seconds", shown, took
                 )
         finally:
             self._current_handle = None

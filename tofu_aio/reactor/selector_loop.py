@@ -1,11 +1,17 @@
-"""What of asyncio's selector loop, beyond its documentation, the reactor's loop stands on.
+"""Everything private that the reactor takes from asyncio: what it uses, and what it replaces.
 
-Every name here is private to asyncio, the same in Python 3.11 to 3.14, and gone through by
-CPython's own tests when they run on our loop. A Python that changes one fails there, not at users.
+All of it is the same in Python 3.11 to 3.15, but for keywords that were added, see `_add_reader`.
+`tests/reactor/test_selector_loop.py` has a test for each item, which says what changed when a newer
+Python changes it, and finds what is used and not listed here.
+
+Not private by its name is `asyncio.base_events.logger`, the logger "asyncio" where asyncio's tests
+replace it.
+
+Beyond the reactor there are few: `messaging/waking.py` looks at a future's `_callbacks`, and goes
+the public way where there are none; and `testing` replaces some of the stock loop, the self-pipe
+and `_start_serving`, and tells who waits for what by `_fut_waiter` and `_children`. The same tests
+know of them.
 """
-
-# `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
-# mypy: disable-error-code="explicit-any"
 
 from __future__ import annotations
 
@@ -17,22 +23,28 @@ if TYPE_CHECKING:
     import socket
     from collections import deque
     from collections.abc import Callable, MutableMapping
-    from selectors import SelectorKey
+    from contextvars import Context
 
     Args = TypeVarTuple("Args")
 
     class ReadyHandle(Protocol):
         """A callback that is due: asyncio's `Handle` and `TimerHandle`."""
 
+        # Asked of each callback in each turn, so not by `cancelled`, which is a call.
         _cancelled: bool
+        # None once it was cancelled.
         _callback: object
+        # In debug mode where it was made, the last line first to be taken off; else None.
+        _source_traceback: list[object] | None
 
         def _run(self) -> None: ...
 
     class ScheduledHandle(ReadyHandle, Protocol):
         """A callback with a time, ordered by it: asyncio's `TimerHandle`."""
 
+        # As `when` returns it.
         _when: float
+        # Whether it is in the heap, so that cancelling it counts.
         _scheduled: bool
 
         def __lt__(self, other: ScheduledHandle, /) -> bool: ...
@@ -40,11 +52,14 @@ if TYPE_CHECKING:
     class SelectorLoop(asyncio.SelectorEventLoop):
         """asyncio's selector loop, with the names that the reactor uses or replaces."""
 
-        # The self-pipe: what is written to the second wakes the select on the first. None, and
-        # so without attributes, once the loop is closed.
+        # The self-pipe: what is written to the second wakes the select on the first, whose reader
+        # is `_read_from_self`. None, and so without attributes, once the loop is closed.
         _ssock: socket.socket
         _csock: socket.socket
+        # How many readers are asyncio's own; making a self-pipe adds one.
         _internal_fds: int
+        # On Unix, by signal; Windows' loop has none.
+        _signal_handlers: dict[int, asyncio.Handle]
 
         # What is due, in order; what has a time, as a heap; and how much of that is cancelled.
         _ready: deque[ReadyHandle]
@@ -62,19 +77,38 @@ if TYPE_CHECKING:
         # What runs now, for the exception handler to name in debug mode.
         _current_handle: ReadyHandle | None
 
-        # Open transports by descriptor, weakly.
+        # Open transports of sockets by descriptor, weakly.
         _transports: MutableMapping[int, asyncio.BaseTransport]
 
         def _check_closed(self) -> None: ...
         def _make_self_pipe(self) -> None: ...
         def _close_self_pipe(self) -> None: ...
+        # What came through the self-pipe: a byte for each signal that has a handler.
         def _process_self_data(self, data: bytes, /) -> None: ...
-        def _process_events(self, ready: list[tuple[SelectorKey, int]], /) -> None: ...
+
+        # Replaced: `run_forever` calls the first for each turn; what comes from other threads and
+        # signals calls the second, and the self-pipe's reader is the third.
+        def _run_once(self) -> None: ...
+        def _write_to_self(self) -> None: ...
+        def _read_from_self(self) -> None: ...
+
+        # Replaced: all that watch a descriptor come through these. Python 3.15 added the context.
+        # `asyncio.Handle(callback, args, loop, context)` is what the first two return.
         def _add_reader(
-            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+            self,
+            fd: int,
+            callback: Callable[[Unpack[Args]], object],
+            *args: *Args,
+            context: Context | None = None,
+            **unknown: object,
         ) -> asyncio.Handle: ...
         def _add_writer(
-            self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
+            self,
+            fd: int,
+            callback: Callable[[Unpack[Args]], object],
+            *args: *Args,
+            context: Context | None = None,
+            **unknown: object,
         ) -> asyncio.Handle: ...
         def _remove_reader(self, fd: int, /) -> bool: ...
         def _remove_writer(self, fd: int, /) -> bool: ...

@@ -74,6 +74,9 @@ class WakingLoop(SelectorLoop):
         finally:
             # Also where a signal handler raises: the byte may be gone.
             self._wake_up_pending = False
+            # Locks the queue on a Python without the GIL, and so orders this before the look at it,
+            # as whoever asks locks it to put its call in before the look at the flag.
+            self._ready.rotate(0)
 
     def _renew_self_pipe(self) -> None:
         """Replace a self-pipe that someone has closed or shut down, which stays readable."""

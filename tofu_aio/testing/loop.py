@@ -130,11 +130,13 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         options["name"] = options.get("name") or f"task {number}"
         return _Task(number, self, coro, **options)
 
-    def _start_serving(self, factory: object, sock: SimulatedSocket, *rest: object) -> None:
+    def _start_serving(
+        self, factory: object, sock: SimulatedSocket, *rest: object, **more: object
+    ) -> None:
         # asyncio tries again a second after a shortage of descriptors, and raises in a callback
         # where the socket was closed by then. That is no fault of the program.
         if sock.fileno() >= 0:
-            super()._start_serving(factory, sock, *rest)  # type: ignore[misc]
+            super()._start_serving(factory, sock, *rest, **more)  # type: ignore[misc]
 
     # There is no other thread to be woken by, so there is nothing to be woken with.
     def _make_self_pipe(self) -> None:
