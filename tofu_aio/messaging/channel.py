@@ -331,10 +331,9 @@ class Channel(ObjectStream[Message]):
     async def _send_on(self, item: Message) -> None:
         """Send a request or response in parts, which keeps its permit until that is done."""
         message_id, announce = item.message_id or next_message_id(), b""
-        wanted = partial(self._is_awaited, message_id)
-        asks = item.op_code is OpCode.REQUEST
-        if asks:
-            posted = self._asking().posted
+        wanted: Callable[[], bool] = partial(self._is_awaited, message_id)
+        posted = self._asking().posted if item.op_code is OpCode.REQUEST else None
+        if posted is not None:
             announce = self._announcement(message_id, item.body)
             posted.add(message_id)
             wanted = partial(posted.__contains__, message_id)
@@ -349,7 +348,7 @@ class Channel(ObjectStream[Message]):
                 announce=announce,
             )
         except BaseException:
-            if asks:
+            if posted is not None:
                 posted.discard(message_id)
             raise
         item.release()

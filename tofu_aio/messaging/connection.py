@@ -328,7 +328,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def resume(self, granted: int) -> None:
         """Go on with what waited for a permit: so many were granted, or its reserve came back."""
-        self._receive(self.decoder.resume(PORTION, granted))
+        # Of what waits also for its answers to be taken, only one that needed its permits.
+        portion = 0 if self.answers_stuck else PORTION
+        self._receive(self.decoder.resume(portion, granted))
         if self._remains is not None:
             self._read_remains()
 

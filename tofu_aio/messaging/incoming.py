@@ -160,7 +160,7 @@ class IncomingRequests:
     # --- requests in parts ----------------------------------------------------------------
 
     def _begin(self, first: Message) -> list[Message]:
-        """Join a request that came in parts because it is long; all others are the application's."""
+        """Join a request that came in parts because it is long; others are the application's."""
         whole = first.more and self._connection.peer_supports & Extension.WHOLE
         length = whole_length(first) if whole else None
         if length is None:
