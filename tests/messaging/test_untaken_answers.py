@@ -11,7 +11,15 @@ from typing import TypeAlias
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, connection_of, frame, settled, transport_of, until
+from tests.messaging.peers import (
+    RawPeer,
+    connection_of,
+    frame,
+    settled,
+    transport_of,
+    turns,
+    until,
+)
 from tests.messaging.worlds import World, modern_peer, world_of
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging import connection as connection_module
@@ -99,6 +107,16 @@ async def test_a_peer_that_does_not_take_answers_is_not_read(
     async with flooded(served, request_):
         assert channel.statistics().queued_bytes <= BOUND
         assert not transport_of(channel).is_reading()
+
+
+async def test_nor_if_its_requests_come_one_by_one(served: Served) -> None:
+    channel, peer = served
+    for message_id in range(2, COUNT // 4):
+        await peer.send(refused(message_id))
+        await turns(1)
+    await settled(channel)
+    assert channel.statistics().queued_bytes <= BOUND
+    assert not transport_of(channel).is_reading()
 
 
 @KINDS
