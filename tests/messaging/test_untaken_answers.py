@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -111,10 +112,11 @@ async def test_a_peer_that_does_not_take_answers_is_not_read(
 
 async def test_nor_if_its_requests_come_one_by_one(served: Served) -> None:
     channel, peer = served
-    for message_id in range(2, COUNT // 4):
-        await peer.send(refused(message_id))
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    message_ids = itertools.count(2)
+    while not connection_of(channel).answers_stuck:
+        await peer.send(refused(next(message_ids)))
         await turns(1)
-    await settled(channel)
     assert channel.statistics().queued_bytes <= BOUND
     assert not transport_of(channel).is_reading()
 
@@ -166,9 +168,10 @@ async def test_what_the_application_sends_holds_up_no_reading(served: Served) ->
     while channel.statistics().queued_bytes <= 10 * BOUND:
         channel.post(tofu.Message(OpCode.SIGNAL, bytes(1000)))
         await asyncio.sleep(0)
-    await peer.send(frame(OpCode.SIGNAL, b"?"))
-    with await channel.receive() as message:
-        assert message.body == b"?"
+    await peer.send(frame(OpCode.SIGNAL, b"?") * 100)
+    for _ in range(100):
+        with await channel.receive() as message:
+            assert message.body == b"?"
 
 
 async def test_nor_do_answers_that_the_peer_takes(served: Served) -> None:

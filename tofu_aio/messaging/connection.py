@@ -801,7 +801,6 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""
         self._discarding = True
-        self._forget_untaken()
         self._gate.forget(self)
         self.decoder.stop_counting()
         if self.decoder.starved:
