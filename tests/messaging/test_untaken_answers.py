@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +17,6 @@ from tests.messaging.peers import (
     frame,
     settled,
     transport_of,
-    turns,
     until,
 )
 from tests.messaging.worlds import World, modern_peer, world_of
@@ -108,17 +106,6 @@ async def test_a_peer_that_does_not_take_answers_is_not_read(
     async with flooded(served, request_):
         assert channel.statistics().queued_bytes <= BOUND
         assert not transport_of(channel).is_reading()
-
-
-async def test_nor_if_its_requests_come_one_by_one(served: Served) -> None:
-    channel, peer = served
-    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    message_ids = itertools.count(2)
-    while not connection_of(channel).answers_stuck:
-        await peer.send(refused(next(message_ids)))
-        await turns(1)
-    assert channel.statistics().queued_bytes <= BOUND
-    assert not transport_of(channel).is_reading()
 
 
 @KINDS
