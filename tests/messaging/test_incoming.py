@@ -80,6 +80,43 @@ async def test_the_share_of_the_room_comes_back_with_each_request(
             del request
 
 
+def parts_of(message_id: int, *bodies: bytes) -> bytes:
+    """A request in so many parts."""
+    protos = [FIRST] * (len(bodies) - 1) + [OpCode.REQUEST]
+    return b"".join(
+        frame(proto, body, message_id=message_id)
+        for proto, body in zip(protos, bodies, strict=True)
+    )
+
+
+async def test_an_exchange_whose_id_is_used_again_leaves_the_newer_one_alone() -> None:
+    """Its caller has it no more: neither its end nor anything else of it is for the newer one."""
+    async with world_of("tcp", 8) as world, heard_by_hand(world) as (channel, peer):
+        await peer.send(parts_of(9, b"a1", b"a2"))
+        earlier = channel.stream(await channel.receive())
+        assert [part.body async for part in earlier] == [b"a1", b"a2"]
+        await peer.send(frame(FIRST, b"b1", message_id=9))
+        newer = channel.stream(await channel.receive())
+        with pytest.raises(tofu.ExchangeFailed, match="has used its message id again"):
+            await earlier.send(b"for nobody")
+        await earlier.aclose()
+        await peer.send(frame(OpCode.REQUEST, b"b2", message_id=9))
+        assert [part.body async for part in newer] == [b"b1", b"b2"]
+        await newer.finish(b"all")
+        answer = await peer.message()
+        assert (answer.message_id, answer.status, answer.body) == (9, Status.SUCCESS, b"all")
+
+
+async def test_while_its_parts_come_an_id_is_not_used_again() -> None:
+    async with world_of("tcp", 8) as world, heard_by_hand(world) as (channel, peer):
+        await peer.send(frame(FIRST, b"a1", message_id=9) + frame(FIRST, b"a2", message_id=9))
+        first, second = await channel.receive(), await channel.receive()
+        async with channel.stream(first):
+            with pytest.raises(tofu.InvalidMessageId, match="is under way"):
+                channel.stream(second)
+        second.release()
+
+
 async def test_of_streams_that_are_left_early_only_the_latest_are_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -134,6 +134,19 @@ def of_a_permit(account: Account) -> Callable[[bytes], Message]:
     return lambda body: drawn(account, body)
 
 
+def test_a_body_that_would_not_fit_alone_is_not_to_be_tried_again() -> None:
+    small = JoiningRoom(10_000, 20_000)
+    announced, sent = join(small).announced(9_500), join(small).add(part(bytes(9_600)))
+    for error, length in ((announced, 9_500), (sent, 9_600)):
+        assert isinstance(error, tofu.InvalidBodyLen)
+        assert str(error) == (
+            f"request 7 has a body of {length} bytes or more, and with all that counts has to fit "
+            "in 10000 (joining_bytes): send it as a stream, or raise that limit"
+        )
+    assert small.used == 0
+    assert join(small).announced(8_976) is None
+
+
 @pytest.mark.parametrize("permits", [False, True])
 def test_a_body_that_is_too_long_fails_and_gives_all_back(
     room: JoiningRoom, account: Account, *, permits: bool

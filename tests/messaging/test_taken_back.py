@@ -486,6 +486,96 @@ async def test_so_is_one_that_an_application_posts(pair: Pair) -> None:
     assert (await client.receive()).body == b"so it is"
 
 
+# --- ids that are used again -----------------------------------------------------------------
+
+
+@pytest.fixture
+async def by_hand(tcp: World) -> AsyncIterator[tuple[tofu.Channel, RawPeer]]:
+    """A channel, and its peer that takes requests back by hand."""
+    listener = await tcp.listen()
+    accepting = asyncio.create_task(listener.accept())
+    with await modern_peer(listener.address) as peer:
+        channel = await accepting
+        yield channel, peer
+        channel.abort()
+
+
+ByHand = tuple[tofu.Channel, RawPeer]
+
+SECOND = frame(OpCode.REQUEST, b"second")
+
+
+async def is_served(by_hand: ByHand) -> None:
+    """The second request under the id is one that somebody waits for."""
+    channel, peer = by_hand
+    with await channel.receive() as request:
+        assert request.body == b"second"
+        assert not channel.cancelled(request)
+        with channel.cancel_scope(request) as scope:
+            await turns(1)
+        assert not scope.cancel_called
+        await channel.reply(request, b"served")
+    answer = await peer.message()
+    assert (answer.message_id, answer.body) == (1, b"served")
+
+
+async def test_what_stands_behind_the_notice_in_one_piece_is_another_request(
+    by_hand: ByHand,
+) -> None:
+    _, peer = by_hand
+    await peer.send(frame(OpCode.REQUEST, b"first") + WITHDRAWAL + SECOND)
+    await is_served(by_hand)
+
+
+async def test_so_it_is_if_the_first_one_was_received(by_hand: ByHand) -> None:
+    channel, peer = by_hand
+    await peer.send(frame(OpCode.REQUEST, b"first"))
+    with await channel.receive() as first:
+        await peer.send(WITHDRAWAL)
+        await until(lambda: channel.cancelled(first))
+        await peer.send(SECOND)
+        await is_served(by_hand)
+
+
+async def test_so_it_is_if_the_first_one_was_answered_before_the_notice_came(
+    by_hand: ByHand,
+) -> None:
+    channel, peer = by_hand
+    await peer.send(frame(OpCode.REQUEST, b"first"))
+    with await channel.receive() as first:
+        await channel.reply(first)
+    await peer.message()
+    await peer.send(WITHDRAWAL + SECOND)
+    await is_served(by_hand)
+
+
+async def test_so_it_is_if_the_first_one_came_in_parts(by_hand: ByHand) -> None:
+    _, peer = by_hand
+    first = frame(OpCode.REQUEST | MORE_BIT, b"first", b"~whole:70000\r\n")
+    await peer.send(first + WITHDRAWAL + SECOND)
+    await is_served(by_hand)
+
+
+async def test_an_exchange_that_was_taken_back_says_nothing_to_the_next_one(
+    by_hand: ByHand,
+) -> None:
+    channel, peer = by_hand
+    await peer.send(frame(OpCode.REQUEST, b"first"))
+    async with channel.stream(await channel.receive()) as exchange:
+        await peer.send(WITHDRAWAL)
+        with pytest.raises(tofu.ExchangeFailed):
+            await send_on(exchange)
+        sent = channel.statistics().sent
+    assert channel.statistics().sent == sent
+
+
+async def test_only_what_came_before_the_last_notice_disappears(by_hand: ByHand) -> None:
+    channel, peer = by_hand
+    await peer.send((frame(OpCode.REQUEST, b"given up") + WITHDRAWAL) * 3 + SECOND)
+    await is_served(by_hand)
+    assert not channel._mailbox.items
+
+
 # --- bounds ----------------------------------------------------------------------------------
 
 

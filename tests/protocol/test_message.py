@@ -93,6 +93,23 @@ def test_a_call_without_arguments_fails_without_an_echo_from_the_finalizer() -> 
     gc.collect()
 
 
+class Uncopied(bytearray):
+    """Says so if it is copied."""
+
+    def __bytes__(self) -> bytes:
+        raise AssertionError("copied, to find that it is too long")
+
+
+def test_what_is_too_long_is_not_copied() -> None:
+    with pytest.raises(errors.InvalidBodyLen):
+        Message(OpCode.SIGNAL, Uncopied(MAX_PART + 1))
+
+
+def test_a_view_s_length_is_that_of_its_bytes() -> None:
+    with pytest.raises(errors.InvalidBodyLen, match="65536"):
+        Message(OpCode.SIGNAL, memoryview(bytes(MAX_PART + 1)).cast("I"))
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_a_body_may_be_any_bytes(kind: Callable[[bytes], bytes]) -> None:
     message = Message(OpCode.SIGNAL, kind(b"abc"))

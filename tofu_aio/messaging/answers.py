@@ -94,12 +94,14 @@ class Answers:
                 self._drop(response.result())
             return
         self._end_join(message_id)
+        self._expect_strays()
         self._take_back(message_id)
 
     def abandon(self, message_id: int) -> None:
         """A request was not sent to its end: nobody waits for the response."""
         self.requests.pop(message_id, None)
         self._end_join(message_id)
+        self._expect_strays()
 
     def begin(self, exchange: Exchange) -> None:
         """Give it the parts that come."""
@@ -108,6 +110,8 @@ class Answers:
     def forget(self, exchange: Exchange) -> None:
         """Nobody takes the parts of an exchange any more."""
         self.exchanges.pop(exchange.message_id, None)
+        if exchange.receives:
+            self._expect_strays()
 
     def close(self, error: TofuError) -> None:
         """This side closes: nothing more is received, not even what is here."""
@@ -166,6 +170,7 @@ class Answers:
             error = join.add(part)
             if error is not None:
                 del self._joins[message_id], self.requests[message_id]
+                self._expect_strays()
                 response.set_exception(error)
                 if not last:
                     self._take_back(message_id)
@@ -181,6 +186,13 @@ class Answers:
         join = self._joins.pop(message_id, None)
         if join is not None:
             join.drop()
+
+    def _expect_strays(self) -> None:
+        """What comes of a response belongs to nothing from now on, and maybe waits already."""
+        connection = self._connection
+        if connection.decoder.exempt is not None:
+            connection.decoder.exempt.strays = True
+        connection.reconsider()
 
     def _take_back(self, message_id: int) -> None:
         """Tell the peer, if it wants to know, that nobody waits for this response any more."""

@@ -30,7 +30,7 @@ from ..protocol.errors import (
 )
 from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import Message, next_message_id
-from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, OpCode
+from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, OpCode
 from ..protocol.pool import LENT, LENT_A_STREAM, Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
@@ -314,15 +314,49 @@ class Channel(ObjectStream[Message]):
     async def send(self, item: Message) -> None:
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 
+        A request or response that is longer than one message, since it came to ``request`` or to
+        the mailbox as a whole, is sent on in parts, as ``request`` and ``reply`` do.
+
         Raises:
             TofuError: as ``post``.
         """
         connection = self._connection
         if connection.write_paused or connection.senders:
             await connection.room()
-        message_id = connection.post(item)
+        try:
+            message_id = connection.post(item)
+        except InvalidBodyLen:
+            if item._proto & PUBLIC_BITS not in {_REQUEST, _RESPONSE}:
+                raise
+            await self._send_on(item)
+            return
         if not item._proto & OP_CODE_MASK:  # as ``post``
             (self._answers or self._asking()).posted.add(message_id)
+
+    async def _send_on(self, item: Message) -> None:
+        """Send a request or response in parts, which keeps its permit until that is done."""
+        message_id, announce = item.message_id or next_message_id(), b""
+        wanted: Callable[[], bool] = partial(self._is_awaited, message_id)
+        posted = self._asking().posted if item.op_code is OpCode.REQUEST else None
+        if posted is not None:
+            announce = self._announcement(message_id, item.body)
+            posted.add(message_id)
+            wanted = partial(posted.__contains__, message_id)
+        try:
+            await self._send_later(
+                item._proto & PUBLIC_BITS,
+                message_id,
+                item.headers.encode(),
+                item.body,
+                item.status,
+                wanted=wanted,
+                announce=announce,
+            )
+        except BaseException:
+            if posted is not None:
+                posted.discard(message_id)
+            raise
+        item.release()
 
     async def signal(
         self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
@@ -524,9 +558,7 @@ class Channel(ObjectStream[Message]):
     ) -> None:
         """Send a long request; the response may come before its end, if it is refused."""
         requests, posted = self._asking().requests, self._asking().posted
-        announce = b""
-        if message_id not in posted and self._connection.peer_supports & Extension.WHOLE:
-            announce = TextHeaders({WHOLE: str(length_of(body))}).encode()
+        announce = self._announcement(message_id, body)
         posted.discard(message_id)
         requests[message_id] = response
         try:
@@ -543,6 +575,14 @@ class Channel(ObjectStream[Message]):
             if response.done() and not response.cancelled():
                 response.exception()  # it says the same as what is raised, or nobody wants it
             raise
+
+    def _announcement(self, message_id: int, body: Body) -> bytes:
+        """The header that has the peer join a long request, unless it has parts of it already."""
+        if message_id in self._asking().posted:
+            return b""
+        if not self._connection.peer_supports & Extension.WHOLE:
+            return b""
+        return TextHeaders({WHOLE: str(length_of(body))}).encode()
 
     async def _request_within(
         self, timeout: float, body: Body, headers: HeadersLike | None, message_id: int
@@ -671,7 +711,8 @@ class Channel(ObjectStream[Message]):
             raise InvalidChannelNumber(
                 f"the request came on channel {request.channel_number}, not on {self.number}"
             )
-        if request.message_id in self._heard().exchanges:
+        earlier = self._heard().exchanges.get(request.message_id)
+        if earlier is not None and earlier.receives:
             raise InvalidMessageId(f"the exchange of request {request.message_id} is under way")
         if request._proto & ANSWERED_BIT:
             raise _not_to_be_answered(request)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, cast
 
-from ..protocol.binary_header import HEADER, MAX_PART
+from ..protocol.binary_header import HEADER, HEADER_SIZE, MAX_PART
 from ..protocol.decoder import Decoder
 from ..protocol.errors import (
     ChannelClosed,
@@ -34,7 +34,7 @@ from ..protocol.status import Status
 from .agreements import NO_EXTENSION, agreed
 from .flow import ReadGate
 from .joining import JoiningRoom
-from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER
+from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER, UNTAKEN_ANSWERS
 from .peer import Peer, peer_of
 from .remains import Remains
 from .upper import UpperProtocol
@@ -151,6 +151,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_remains",
         "_told",
         "_transport",
+        "_untaken",
         "_writing",
         "beat_after",
         "beat_arrived",
@@ -201,6 +202,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
         self._writing = False  # one is under way
+        self._untaken = 0  # bytes of the engine's own answers while the transport takes no more
         self.write_paused = False
         self.senders: OrderedDict[asyncio.Future[None], None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -288,6 +290,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         # What is queued will never leave: were its permits kept for it, what has arrived could wait
         # for them without end.
         self._release_carried()
+        self._forget_untaken()
         if self._deadline is not None:
             self._deadline.cancel()
         if self.heartbeat is not None:
@@ -304,6 +307,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         order (3.11 to 3.13), and what the peer had sent before would not be looked for.
         """
         self.write_paused = False
+        self._forget_untaken()
         self._loop.call_soon(self._go_on_writing)
 
     def _go_on_writing(self) -> None:
@@ -348,7 +352,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def resume(self, granted: int) -> None:
         """Go on with what waited for a permit: so many were granted, or its reserve came back."""
-        self._receive(self.decoder.resume(PORTION, granted))
+        # Of what waits also for its answers to be taken, only one that needed its permits.
+        portion = 0 if self.answers_stuck else PORTION
+        self._receive(self.decoder.resume(portion, granted))
         if self._remains is not None:
             self._read_remains()
 
@@ -364,7 +370,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=self._idle or self._undecided)
+        self._reading(wanted=(self._idle and not self.answers_stuck) or self._undecided)
         if self.suspended_at is not None:
             self.sink.suspended()
 
@@ -377,6 +383,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Somebody begins to wait for a message: let one come, whatever the application keeps."""
         if self.may_go_on():  # lent now, for whoever waits may have gone by the end of the turn
             self._gate.retry(self)
+
+    @property
+    def answers_stuck(self) -> bool:
+        """Whether it is not read because its peer does not take what the engine answers it."""
+        return self._untaken > UNTAKEN_ANSWERS
 
     @property
     def joining(self) -> JoiningRoom:
@@ -429,7 +440,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     go_on(answered)
                 if self._out:
                     self.flush()
-                if not pending:
+                if not pending or self.answers_stuck:
                     break
                 if self.received >= last:
                     self._loop.call_soon(self._continue)
@@ -444,11 +455,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self.flush()
 
     def _continue(self) -> None:
-        """Others have had their turn."""
+        """Others have had their turn, or the peer has taken what the engine answered."""
         if self.decoder.pending:
             self._receive(self.decoder.more(PORTION))
             self._read_remains()
-            self.reconcile_reading()
+        self.reconcile_reading()
 
     def _conclude(self) -> None:
         """Nothing more can be decoded: why?"""
@@ -586,6 +597,29 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if after is not state:
             self._enter(after, op_code, message_id, headers, status)
         return message_id
+
+    def answer(self, proto: int, message_id: int, body: bytes = b"", *, status: int) -> None:
+        """Queue what the engine itself, or who cannot wait for room, answers to a request.
+
+        A peer that sends requests, and does not read, must not make the queue grow without end. So
+        once it has not taken ``UNTAKEN_ANSWERS`` bytes of these it is not read either. What waits
+        for room is no reason for that, nor is anything else that its peer did not cause: two that
+        both send much would wait for each other.
+
+        Raises:
+            As ``post``.
+        """
+        self.put(proto, message_id, body=body, status=status)
+        if self.write_paused:
+            self._untaken += HEADER_SIZE + len(body)
+            if self.answers_stuck:
+                self.reconcile_reading()
+
+    def _forget_untaken(self) -> None:
+        """The peer has taken the answers, or will take none."""
+        stuck, self._untaken = self.answers_stuck, 0
+        if stuck:
+            self._loop.call_soon(self._continue)
 
     def flush(self) -> None:
         """Give the transport what is queued, in one piece, unless it holds enough.

@@ -54,7 +54,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     Attributes:
         message_id: what ties its parts together.
-        begun: whether the peer knows of it.
+        begun: whether the peer knows of it, and has not taken it back.
     """
 
     def __init__(
@@ -249,7 +249,8 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._finished = True
             proto = WITHDRAWAL if tells else self._op_code
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
-                self._connection.put(proto, self.message_id, status=LEFT)
+                say = self._connection.put if self.asks else self._connection.answer
+                say(proto, self.message_id, status=LEFT)
 
     # --- what the channel tells -----------------------------------------------------------
 
@@ -277,7 +278,11 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self._wake_sender()
 
     def taken_back(self, error: TofuError) -> None:
-        """The caller has given up: nothing needs to be sent, though all parts may have come."""
+        """The caller has given up: nothing needs to be sent, though all parts may have come.
+
+        Not even that it is left: the caller may have begun another one under the same id.
+        """
+        self.begun = False
         self._parts.finish(error)
         self._wake_sender()
 

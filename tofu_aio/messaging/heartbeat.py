@@ -260,7 +260,7 @@ class Wheel:
         else:
             held = decoder.held
             arrived = decoder.offset + held if held else decoder.offset
-        if decoder.starved:
+        if decoder.starved or connection.answers_stuck:
             # Not read for want of a permit: the silence is ours, and begins anew after that.
             connection.beat_arrived = -1
         elif arrived != connection.beat_arrived:

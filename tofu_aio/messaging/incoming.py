@@ -45,12 +45,14 @@ class IncomingRequests:
 
     __slots__ = (
         "_connection",
+        "_joins",
         "_mailbox",
         "_room",
         "_scopes",
         "_streams",
         "_taken_back",
         "_too_many",
+        "_warned",
         "dropped",
         "exchanges",
         "parts",
@@ -62,6 +64,8 @@ class IncomingRequests:
         self.parts: dict[int, Join | None] = {}
         self.exchanges: dict[int, Exchange] = {}
         self.dropped = 0
+        self._joins = 0  # of those in ``parts``
+        self._warned = False  # that a request was refused
         self._too_many = False  # requests in parts: what the peer sends after that is nothing
         self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
@@ -72,7 +76,7 @@ class IncomingRequests:
     def sort(self, batch: list[Message]) -> None:
         """Give each part to what it belongs to, and leave the rest in the batch."""
         rest: list[Message] = []
-        taken_back: dict[int, Message] = {}
+        taken_back: dict[int, int] = {}  # and how much of the rest came before that
         supports = self._connection.peer_supports
         for message in batch:
             if self._too_many:
@@ -80,38 +84,43 @@ class IncomingRequests:
                 continue
             message_id = message.message_id
             exchange = self.exchanges.get(message_id)
-            if message._proto & OP_CODE_MASK != _REQUEST:
+            if not _is_request(message):
                 rest.append(message)
             elif supports & Extension.CANCEL and _takes_back(message):
-                taken_back[message_id] = message
+                taken_back[message_id] = len(rest)
+                self._take_back(message)
             elif message_id in self.parts:
                 rest += self._add(message)
             elif exchange is not None and exchange.receives:
                 exchange.received(message)
-            elif message.more and supports & Extension.WHOLE:
-                rest += self._begin(message)
             else:
-                self._streams |= message.more
-                rest.append(message)
-        if taken_back:
-            rest = self._take_back(taken_back, rest)
-        batch[:] = rest
+                self._taken_back.pop(message_id, None)  # its id is used again
+                rest += self._begin(message)
+        batch[:] = self._without(taken_back, rest) if taken_back else rest
 
     @property
     def busy(self) -> bool:
-        """Whether a plain request may be the last part of something."""
-        return bool(self.parts or self.exchanges)
+        """Whether a plain request may be the last part of something, or have an id of another."""
+        return bool(self.parts or self.exchanges or self._taken_back)
 
     def begin(self, exchange: Exchange) -> None:
         """Give it the parts that come, and tell it if the request is taken back."""
+        earlier = self.exchanges.get(exchange.message_id)
+        if earlier is not None:
+            earlier.taken_back(ExchangeFailed("the caller has used its message id again"))
         self.exchanges[exchange.message_id] = exchange
         if self.is_taken_back(exchange.message_id):
             exchange.taken_back(ExchangeFailed("the caller has given up"))
 
     def forget(self, exchange: Exchange) -> None:
         """It was left: parts that still come are thrown away."""
-        if self.exchanges.pop(exchange.message_id, None) is not None and exchange.receives:
-            self._throw_away(exchange.message_id)
+        message_id = exchange.message_id
+        if self.exchanges.get(message_id) is not exchange:
+            return  # the channel has ended, or the id is another one's by now
+        del self.exchanges[message_id]
+        if exchange.receives:
+            self._throw_away(message_id)
+            self._connection.reconsider()  # what waits may be a part of it
 
     def is_taken_back(self, message_id: int) -> bool:
         """Whether the caller has given up, as far as is known."""
@@ -139,6 +148,7 @@ class IncomingRequests:
             if join is not None:
                 self._drop(join)
         self.parts.clear()
+        self._joins = 0
         exchanges = list(self.exchanges.values())
         self.exchanges.clear()
         for exchange in exchanges:
@@ -155,12 +165,13 @@ class IncomingRequests:
     # --- requests in parts ----------------------------------------------------------------
 
     def _begin(self, first: Message) -> list[Message]:
-        """Join a request that came in parts because it is long; a stream is the application's."""
-        length = whole_length(first)
+        """Join a request that came in parts because it is long; others are the application's."""
+        whole = first.more and self._connection.peer_supports & Extension.WHOLE
+        length = whole_length(first) if whole else None
         if length is None:
-            self._streams = True
+            self._streams |= first.more
             return [first]
-        if len(self.parts) >= OPEN_REQUESTS:
+        if self._joins >= OPEN_REQUESTS:
             self._too_many = True
             first.release()
             self._connection.hang_up(
@@ -169,6 +180,7 @@ class IncomingRequests:
             return []
         join = Join(self._connection.joining, f"request {first.message_id}", keep=True)
         self.parts[first.message_id] = join
+        self._joins += 1
         error = join.announced(length)
         if error is not None:
             self._refuse(first.message_id, error)
@@ -180,9 +192,7 @@ class IncomingRequests:
     def _add(self, part: Message) -> list[Message]:
         """The whole request, if this was the last of its parts."""
         message_id, last = part.message_id, not part.more
-        join = self.parts[message_id]
-        if last:
-            del self.parts[message_id]
+        join = self._end(message_id) if last else self.parts[message_id]
         if join is None:
             self.dropped += 1
             part.release()
@@ -201,12 +211,25 @@ class IncomingRequests:
 
     def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
         """Tell the caller that this request cannot be received; the channel goes on."""
-        logger.warning("channel %d: %s", self._connection.number, error)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "channel %d: %s. No more is said of other requests that it refuses",
+                self._connection.number,
+                error,
+            )
         with contextlib.suppress(TofuError):  # it does not wait for an answer any more
             text = str(error).encode()
-            self._connection.put(OpCode.RESPONSE, message_id, body=text, status=error.status)
+            self._connection.answer(OpCode.RESPONSE, message_id, text, status=error.status)
         if not last:
+            self._end(message_id)
             self._throw_away(message_id)
+
+    def _end(self, message_id: int) -> Join | None:
+        """No more is joined, or thrown away, of this request."""
+        join = self.parts.pop(message_id, None)
+        self._joins -= join is not None
+        return join
 
     def _drop(self, join: Join) -> None:
         self._room -= join.taken
@@ -222,30 +245,36 @@ class IncomingRequests:
 
     # --- requests that are taken back -----------------------------------------------------
 
-    def _take_back(self, taken_back: dict[int, Message], rest: list[Message]) -> list[Message]:
-        """The callers have given up: nobody needs to begin, or to go on, with their requests."""
-        unread = [message for message in rest if _is_of(message, taken_back)]
-        unread += self._mailbox.remove(lambda message: _is_of(message, taken_back))
-        rest = [message for message in rest if not _is_of(message, taken_back)]
+    def _take_back(self, notice: Message) -> None:
+        """The caller has given up: nobody needs to begin, or to go on, with its request."""
+        message_id = notice.message_id
+        join = self._end(message_id)
+        exchange = self.exchanges.get(message_id)
+        for scope in list(self._scopes.get(message_id, ())):
+            scope.cancel()
+        if exchange is not None:
+            exchange.taken_back(failed(notice))
+        if join is not None:
+            self._drop(join)
+        else:
+            self._taken_back[message_id] = None
+
+    def _without(self, taken_back: dict[int, int], rest: list[Message]) -> list[Message]:
+        """Drop what nobody has received of requests that were taken back after it had come."""
+        wanted: list[Message] = []
+        unread = self._mailbox.remove(
+            lambda message: message.message_id in taken_back and _is_request(message)
+        )
+        for place, message in enumerate(rest):
+            dropped = place < taken_back.get(message.message_id, 0) and _is_request(message)
+            (unread if dropped else wanted).append(message)
         for message in unread:
             message.release()
-        # Of one that was unread the application may have the first parts.
-        unknown = set() if self._streams else {message.message_id for message in unread}
-        for message_id, notice in taken_back.items():
-            join = self.parts.pop(message_id, None)
-            exchange = self.exchanges.get(message_id)
-            scopes = self._scopes.get(message_id, ())
-            for scope in list(scopes):
-                scope.cancel()
-            if exchange is not None:
-                exchange.taken_back(failed(notice))
-            if join is not None:
-                self._drop(join)
-            elif message_id not in unknown:
-                self._taken_back[message_id] = None
-                if len(self._taken_back) > TAKEN_BACK:
-                    self._taken_back.popitem(last=False)
-        return rest
+            if not self._streams:  # else the application may have the first parts of it
+                self._taken_back.pop(message.message_id, None)
+        while len(self._taken_back) > TAKEN_BACK:
+            self._taken_back.popitem(last=False)
+        return wanted
 
 
 class _RequestScope(AbstractContextManager[CancelScope]):
@@ -289,5 +318,5 @@ def _takes_back(message: Message) -> bool:
     return is_withdrawal(message._proto, message.status, length)
 
 
-def _is_of(message: Message, ids: dict[int, Message]) -> bool:
-    return message.message_id in ids and message._proto & OP_CODE_MASK == _REQUEST
+def _is_request(message: Message) -> bool:
+    return message._proto & OP_CODE_MASK == _REQUEST

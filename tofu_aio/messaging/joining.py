@@ -115,30 +115,23 @@ class Join:
             part.release()
         headers = _headers_of(part)
         nbytes = (0 if self.taken else _OVERHEAD) + len(headers) + len(part.body)
-        room, length = self._room, self._body.tell() + len(part.body)
-        error: TofuError | None = None
-        if length > room.max_body:
-            error = self._too_long(length)
-        elif len(self._headers) + len(headers) > MAX_PART:
-            error = InvalidHeadersLen(f"{self._what} has headers of more than {MAX_PART} bytes")
-        elif not room.take(nbytes, others + self.taken if others else 0):
-            error = AllocationFailed(
-                f"{self._what} does not fit beside other long bodies: the engine puts together "
-                f"{room.bound} bytes at a time (joining_bytes), and {room.used} are taken. Try "
-                "again, or raise that limit"
-            )
+        length = self._body.tell() + len(part.body)
+        error = (
+            self._too_long(length, self.taken + nbytes)
+            or self._too_many_headers(headers)
+            or self._take(nbytes, others)
+        )
         if error is not None:
             part.release()
             self.drop()
             return error
-        self.taken += nbytes
         self._headers += headers
         self._body.write(part.body)
         return None
 
     def announced(self, length: int) -> TofuError | None:
         """Why a body of so many bytes cannot be joined, if it is plain from the start."""
-        return self._too_long(length) if length > self._room.max_body else None
+        return self._too_long(length, _OVERHEAD + length)
 
     def whole(self, last: Message) -> Message:
         """The message, once its last part was added: which it becomes."""
@@ -156,10 +149,35 @@ class Join:
         self._room.give_back(self.taken)
         self.taken = 0
 
-    def _too_long(self, length: int) -> TofuError:
+    def _too_many_headers(self, headers: bytes) -> TofuError | None:
+        if len(self._headers) + len(headers) <= MAX_PART:
+            return None
+        return InvalidHeadersLen(f"{self._what} has headers of more than {MAX_PART} bytes")
+
+    def _take(self, nbytes: int, others: int) -> TofuError | None:
+        """Take room, or say why there is none at this moment."""
+        room = self._room
+        if room.take(nbytes, others + self.taken if others else 0):
+            self.taken += nbytes
+            return None
+        return AllocationFailed(
+            f"{self._what} does not fit beside other long bodies: the engine puts together "
+            f"{room.bound} bytes at a time (joining_bytes), and {room.used} are taken. Try "
+            "again, or raise that limit"
+        )
+
+    def _too_long(self, length: int, nbytes: int) -> TofuError | None:
+        """Why a body of this length, or longer, can never be joined, whatever others do."""
+        room = self._room
+        if length > room.max_body:
+            limit = f"may have {room.max_body} (max_body)"
+        elif nbytes > room.bound:
+            limit = f"with all that counts has to fit in {room.bound} (joining_bytes)"
+        else:
+            return None
         return InvalidBodyLen(
-            f"{self._what} has a body of {length} bytes or more, and may have "
-            f"{self._room.max_body} (max_body): send it as a stream, or raise that limit"
+            f"{self._what} has a body of {length} bytes or more, and {limit}: send it as a stream, "
+            "or raise that limit"
         )
 
 

@@ -35,6 +35,10 @@ TAKEN_BACK: Final = 1024
 """Requests of one peer that were taken back after the application had received them, and that
 ``cancelled`` still knows: it only saves work that nobody wants any more."""
 
+UNTAKEN_ANSWERS: Final = 64 * 1024
+"""Bytes of answers that nobody waits for room with, refusals say, and that the peer has not taken,
+beyond which its channel is not read: half of what ``send`` may queue."""
+
 SHARE_MIN: Final = 0.001
 """Less would be one message whatever the pool."""
 

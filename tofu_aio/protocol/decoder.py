@@ -57,12 +57,13 @@ class Exemptions:
         exchanges, posted: ids of other requests that were sent, whose responses take permits: in
             parts, or to be received with all other messages. A response that belongs to nothing
             here takes none, and is dropped.
+        strays: responses that belong to nothing may come, because somebody has given up waiting.
         parts: the peer's requests in parts, by id: something for those that are joined, and None
             for those that are thrown away. Only the last part of one that is joined takes permits.
         withdrawals: the peer takes requests back, see ``is_withdrawal``.
     """
 
-    __slots__ = ("awaited", "exchanges", "parts", "posted", "withdrawals")
+    __slots__ = ("awaited", "exchanges", "parts", "posted", "strays", "withdrawals")
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class Exemptions:
         self.exchanges = exchanges
         self.posted = posted
         self.parts = parts
+        self.strays = False
         self.withdrawals = withdrawals
 
     @property
@@ -84,9 +86,9 @@ class Exemptions:
         """Verdicts, with None for what ``pays`` must be asked about: little of what comes."""
         if self.parts:
             return _ASK_ALL
-        if self.awaited:
+        if not self.posted or self.exchanges or self.awaited or self.strays:
             return _ASK_RESPONSES
-        return _ASK_PARTS if self.posted or self.exchanges else _ASK_RESPONSES
+        return _ASK_NO_RESPONSES
 
     def pays(self, proto: int, message_id: int, status: int, length: int) -> bool:
         """Whether a message of so many bytes takes permits."""
@@ -120,8 +122,8 @@ def _asking(*asked: int) -> Tables:
     }
 
 
-_ASK_PARTS: Final = _asking(WITHDRAWAL)
-"""Most of our own posted requests are answered in one message, which takes a permit."""
+_ASK_NO_RESPONSES: Final = _asking(WITHDRAWAL)
+"""All responses are to requests that were posted, and take permits: asking would be slower."""
 _ASK_RESPONSES: Final = _asking(WITHDRAWAL, _RESPONSE, _RESPONSE | MORE_BIT)
 _ASK_ALL: Final = _asking(WITHDRAWAL, _RESPONSE, _RESPONSE | MORE_BIT, _REQUEST)
 

@@ -289,15 +289,14 @@ def checked_body(body: bytes | bytearray | memoryview) -> bytes:
         TypeError: it is not bytes-like.
         InvalidBodyLen: it is longer than 65,535 bytes.
     """
-    if not isinstance(body, bytes):
-        if not isinstance(body, bytearray | memoryview):
-            raise TypeError(
-                f"a body is bytes, not {type(body).__name__}: encode it first, text.encode() say"
-            )
-        body = bytes(body)
-    if len(body) > MAX_PART:
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"a body is bytes, not {type(body).__name__}: encode it first, text.encode() say"
+        )
+    length = body.nbytes if isinstance(body, memoryview) else len(body)
+    if length > MAX_PART:
         raise InvalidBodyLen(
-            f"the body has {len(body)} bytes and may have {MAX_PART}: send it in parts, "
+            f"the body has {length} bytes and may have {MAX_PART}: send it in parts, "
             "with more=True on all but the last"
         )
-    return body
+    return bytes(body)  # no copy, if it is bytes
