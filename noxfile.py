@@ -30,6 +30,7 @@ DIFFERING = [
     "tests/reactor",  # asyncio's private insides, and programs and libraries on our loop
     "tests/conformance",  # what the standard library asks of selectors
     "tests/blocking",  # threads, signals, forks and how an interpreter ends
+    "tests/forks",
     "tests/faults/test_leaving.py",  # the same for a program with an engine
     "tests/cli/test_running.py",
     "tests/messaging/test_waking.py",  # a future's private callbacks
@@ -62,9 +63,24 @@ FREE_THREADED_TESTS = [
     "tests/faults/test_floods.py",
     "tests/faults/test_leaving.py",
 ]
-SOURCES = ["tofu_aio", "tests", "examples", "docs/diagrams.py", "noxfile.py"]
-# Under Wine all the tests take a quarter of an hour: usually a third is run, each day another.
+SOURCES = [
+    "tofu_aio",
+    "tests",
+    "examples",
+    "docs/diagrams.py",
+    "docs/example_links.py",
+    "noxfile.py",
+]
+# Under Wine all the tests take long: usually a third is run, each day another.
 WINDOWS_PARTS = 3
+# Not all of them pass there yet (docs/design/windows.md): where a failure holds others up, these do.
+WINDOWS_SHORT = [
+    "tests/reactor",
+    "tests/conformance",
+    "tests/protocol",
+    "tests/messaging/test_mailbox.py",
+    "tests/messaging/test_flow.py",
+]
 
 
 @nox.session
@@ -183,6 +199,8 @@ def windows(session: nox.Session) -> None:
         runs = [[part] for part in parts]
     elif session.posargs:
         runs = [session.posargs]
+    elif SHORT:
+        runs = [WINDOWS_SHORT]
     else:
         today = datetime.now(UTC).date()
         runs = [[parts[today.toordinal() % WINDOWS_PARTS]]]

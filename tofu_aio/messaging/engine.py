@@ -21,7 +21,8 @@ from .flow import ReadGate
 from .group import ChannelGroup
 from .holders import Held, held_by_application, in_words
 from .holdings import Holdings
-from .inherited import NOT_YOURS, leave_to_parent
+from .home import NOT_YOURS
+from .inherited import leave_to_parent
 from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
 from .numbers import NumberedTable
 from .sockets import socket_module

@@ -21,6 +21,11 @@ _A_MOMENT: Final = 0.001
 """Seconds after which it is looked anew whether threads have put what they were about to put."""
 
 
+NOT_YOURS: Final = (
+    "the engine belongs to the process that entered it: after a fork the child needs its own"
+)
+
+
 class Home:
     """The loop in which an engine was entered, and its thread.
 
@@ -52,9 +57,11 @@ class Home:
         """Refuse to do in another loop what belongs here. In a loop.
 
         Raises:
-            ShutdownStarted: this one was closed.
+            ShutdownStarted: this one was closed, or is a parent's.
             RuntimeError: it is another one.
         """
+        if self.in_parent:
+            raise ShutdownStarted(NOT_YOURS)
         if not self.is_here():
             if not self.alive:
                 raise _homeless()

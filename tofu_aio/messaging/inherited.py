@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from ..protocol.errors import ChannelClosed, TofuError
 from .channel import Channel
+from .home import NOT_YOURS
 from .posted import PostedChannel
 from .stand_ins import replace_connected
 
 if TYPE_CHECKING:
     from .engine import Engine
     from .group import ChannelGroup
-
-NOT_YOURS: Final = (
-    "the engine belongs to the process that entered it: after a fork the child needs its own"
-)
 
 
 def leave_to_parent(engine: Engine) -> None:
