@@ -15,8 +15,9 @@ FACE = {"", "__main__"}
 
 KNOWS = {
     "protocol": {"protocol"},
-    "reactor": {"reactor"},
-    "messaging": {"messaging", "protocol"},
+    "forks": {"forks"},
+    "reactor": {"reactor", "forks"},
+    "messaging": {"messaging", "protocol", "forks"},
     "blocking": {"blocking", "messaging", "protocol", "reactor"},
     "testing": {"testing", "messaging", "protocol"},
 }

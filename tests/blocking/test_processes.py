@@ -130,14 +130,18 @@ def test_a_process_ends_whatever_it_left_open(listener: blocking.Listener, code:
 
 
 OUTLIVING = """
+    entered = threading.Event()
+
     def work():
         with blocking.Engine() as engine, engine.create_group() as group:
+            entered.set()  # some Pythons start no thread after the main thread has ended
             threading.main_thread().join()
             group.listen("tcp://127.0.0.1:0").close()
             with group.connect(address) as channel:
                 channel.signal(b"connected")
 
     threading.Thread(target=work).start()
+    entered.wait()
 """
 
 

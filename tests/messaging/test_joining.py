@@ -233,7 +233,7 @@ def whole_of(
     joined.add(part(b"1"))
     joined.add(part(b"2"))
     last = part(body, more=False)
-    last._permit = account.take(price, price) if keep else None
+    last._permit = account.take(price, price, apart=True) if keep else None
     joined.add(last)
     return joined.whole(last)
 
@@ -251,13 +251,17 @@ def test_a_request_on_the_reserve_keeps_its_room_until_it_is_released(
 
 
 @pytest.mark.parametrize("price", [1, 2])
-def test_so_does_one_that_takes_permits(room: JoiningRoom, price: int) -> None:
+def test_a_request_in_the_pool_keeps_what_its_permits_are_not_worth(
+    room: JoiningRoom, price: int
+) -> None:
     account = Account(Pool(4, lambda: None, unit=1_500))
     beside = drawn(account, b"on the reserve")
+    short = whole_of(room, account, price=price)
+    assert short._permit is not None
+    assert (short._permit.worth, room.used, account.pool.out) == (price, 0, price)
+    short.release()
     whole = whole_of(room, account, price=price, body=bytes(3_500))
-    assert whole._permit is not None
-    assert (whole._permit.worth, account.pool.out) == (price, price)
-    assert room.used == OVERHEAD + 2 + 3_500
+    assert room.used == OVERHEAD + 2 + 3_500 - price * 1_500
     whole.release()
     beside.release()
     assert (room.used, account.pool.out, len(account.pool.reserves)) == (0, 0, 0)

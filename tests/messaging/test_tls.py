@@ -609,14 +609,14 @@ async def test_what_the_kernel_holds_of_a_lost_peer_is_delivered(
         await channel.receive()
 
 
-async def test_a_peer_that_does_not_take_its_bye_is_reset_in_time(
+async def test_a_peer_that_does_not_answer_its_bye_is_left_in_time(
     raw_tls: tuple[RawTls, tofu.Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer, channel = raw_tls
     monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
     await channel.aclose()
     assert connection_of(channel).done.done()
-    await peer.raw.until_reset()
+    await peer.raw.end()
 
 
 async def test_strangers_beyond_a_number_wait_without_a_handshake(

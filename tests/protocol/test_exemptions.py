@@ -161,18 +161,16 @@ def test_it_comes_through_where_nothing_is_free(parts: Mapping[int, Far | None])
     assert not decoder.starved
 
 
-def test_the_last_part_takes_permits_as_any_message_of_its_length() -> None:
-    """Where the whole is kept is another bound, which nobody waits for."""
+def test_the_last_part_takes_permits_for_the_whole() -> None:
     pool = Pool(8, lambda: None, unit=100)
     decoder, _kept = holding_one(pool)
     decoder.exempt = Exemptions(parts=JOINED)
-    long = frame(OpCode.REQUEST, bytes(250), id=5)
-    messages = decoder.feed(PART * 2 + long)
-    assert worths(messages) == [0, 0, 3]
-    assert (account_of(decoder).held, pool.out) == (3, 3)
+    messages = decoder.feed(PART * 2 + LAST_PART)
+    assert worths(messages) == [0, 0, 4], "of 396 bytes"
+    assert (account_of(decoder).held, pool.out) == (4, 4)
 
 
-def test_it_takes_the_reserve_if_that_is_free() -> None:
+def test_it_takes_the_reserve_for_the_whole() -> None:
     pool = full()
     decoder = exempting(pool, parts=JOINED)
     messages = decoder.feed(PART + LAST_PART)
@@ -180,13 +178,15 @@ def test_it_takes_the_reserve_if_that_is_free() -> None:
     assert (len(pool.reserves), pool.out) == (1, 1)
 
 
-def test_it_waits_for_them() -> None:
-    pool = Pool(3, lambda: None, unit=100)
+@pytest.mark.parametrize(("size", "share"), [(3, 1.0), (6, 0.5)])
+def test_it_waits_for_as_many_as_its_channel_may_have(size: int, share: float) -> None:
+    """The whole would take four."""
+    pool = Pool(size, lambda: None, unit=100, share=share)
     decoder, kept = holding_one(pool)
-    pool.free.clear()
+    pool.free.pop()
     decoder.exempt = Exemptions(parts=JOINED)
     assert decoder.feed(LAST_PART + frame()) == []
-    assert decoder.needs == 1
+    assert decoder.needs == 3
     kept.release()
     messages = decoder.resume()
     assert (worths(messages)[0], messages[0].message_id) == (1, 5)

@@ -157,6 +157,18 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
     assert (account.reserved, account.lent) == (False, 0)
 
 
+def test_a_permit_may_be_kept_apart_so_that_it_is_not_taken_for_the_reserve() -> None:
+    pool = Pool(4, lambda: None)
+    account = Account(pool)
+    assert account.take(1, 4, apart=True) is account, "the reserve is the account itself"
+    permit = account.take(1, 4, apart=True)
+    assert permit is not None
+    assert permit is not account
+    assert (permit.worth, account.held, len(account.taken), pool.out) == (1, 1, 1, 1)
+    permit.release()
+    assert (account.held, pool.out, account.reserved) == (0, 0, True)
+
+
 def test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_first() -> None:
     """So an application that keeps the last message of each channel keeps nothing of the pool."""
     pool = Pool(3, lambda: None)

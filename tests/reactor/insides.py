@@ -9,8 +9,10 @@ import inspect
 import logging
 import platform
 import socket
+import ssl
 import sys
 import threading
+from asyncio import sslproto
 from collections.abc import Callable
 from unittest import mock
 
@@ -602,6 +604,18 @@ def _(loop):
         assert there.recv(9) == b"waits"
     transport.abort()
     turn(loop)
+
+
+# TLS.
+
+
+@relied_on("_app_transport", "what the program's protocol writes to, from the layer's making on")
+def _(loop):
+    there = loop.create_future()
+    layer = sslproto.SSLProtocol(loop, Protocol(), ssl.create_default_context(), there, False, "x")
+    assert isinstance(layer._app_transport, asyncio.Transport)
+    layer._app_transport._closed = True  # it was never connected, and has nothing to close
+    there.cancel()
 
 
 # Servers, threads and forks.

@@ -320,13 +320,6 @@ class ForgetsChangesOfMind(ReactorSelector):
         return key
 
 
-class TellsOnlyWhatChanges(ReactorSelector):
-    """Takes a number that has changed hands for the file that it was."""
-
-    def renew(self, fileobj, events, data=None):
-        return self.modify(fileobj, events, data)
-
-
 class DoubtsNothing(ReactorSelector):
     """Takes a failed removal for a forgotten descriptor, whoever may hold a copy."""
 
@@ -369,8 +362,6 @@ MISTAKES = [
     (RegistersForNothing, Program),
     (RegistersForNothing, ProgramOverEpoll),
     (ForgetsChangesOfMind, Program),
-    (TellsOnlyWhatChanges, Program),
-    (TellsOnlyWhatChanges, ProgramOverEpoll),
     (DoubtsNothing, Program),
     (ForgetsTheEnlisted, Program),
     (TakesRestForSleep, Program),

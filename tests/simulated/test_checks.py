@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import tofu_aio as tofu
+from tofu_aio.protocol.pool import LENT
 from tofu_aio.testing import Delivery, PoolCheck, World
 
 
@@ -67,9 +68,9 @@ async def two_hungry_channels(
         channels = await asyncio.gather(*connecting)
         others = await accepting
         for channel in channels:
-            for number in range(5):
+            for number in range(LENT + 4):
                 await channel.signal(str(number).encode())
-        kept = [await other.receive() for other in others for _ in range(2)]
+        kept = [await other.receive() for other in others for _ in range(LENT + 1)]
         await asyncio.sleep(1)
         assert check.waiting == 3
         await spoil(engine)

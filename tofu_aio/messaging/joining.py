@@ -16,7 +16,7 @@ from ..protocol.errors import (
 )
 from ..protocol.message import Message
 from ..protocol.op_code import MORE_BIT
-from ..protocol.pool import Permit, Pool
+from ..protocol.pool import Account, Permit, Pool
 from ..protocol.text_headers import WHOLE, TextHeaders
 
 _OVERHEAD: Final = 1024
@@ -82,7 +82,8 @@ class Join:
 
     Until all are here they hold nothing but room, which is taken or refused at once: whatever they
     held otherwise, messages that come in between could wait for it, with the other parts behind
-    them. The last part of a request waits for permits as any message of its length.
+    them. The last part of a request waits for permits as a message of the whole length would, but
+    for no more than its channel's share: what they do not cover stays in the room.
 
     Args:
         room: of the engine.
@@ -103,6 +104,11 @@ class Join:
         self._body = BytesIO()
         self._headers = b""
         self.taken = 0  # of the room
+
+    @property
+    def length(self) -> int:
+        """Bytes that have come so far."""
+        return self._body.tell() + len(self._headers)
 
     def add(self, part: Message, others: int = 0) -> TofuError | None:
         """Take a part; or say why the whole can never be. Then nothing is kept.
@@ -138,10 +144,15 @@ class Join:
         last.body = self._body.getvalue()
         last.headers = TextHeaders.decode(self._headers)
         last._proto &= ~MORE_BIT
-        if last._permit is None:  # nothing is counted
+        permit = last._permit
+        if permit is None:  # nothing is counted
             self.drop()
-        else:
-            last._permit = _Joined(self._room, self.taken, last._permit)
+            return last
+        if not isinstance(permit, Account):  # not the reserve: in the pool, as far as that goes
+            covered = min(self.taken, permit.worth * permit.pool.unit)
+            self._room.give_back(covered)
+            self.taken -= covered
+        last._permit = _Joined(self._room, self.taken, permit)
         return last
 
     def drop(self) -> None:
@@ -182,7 +193,7 @@ class Join:
 
 
 class _Joined:
-    """What a whole message holds: room for all of it, and what its last part took."""
+    """What a whole message holds: permits or the reserve, and room for what those do not cover."""
 
     __slots__ = ("_nbytes", "_permit", "_room")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
@@ -43,7 +43,15 @@ Tables: TypeAlias = Mapping[State, tuple[State | Status | None, ...]]
 """The verdict on each proto byte in each state."""
 
 
-_NO_PARTS: Final[Mapping[int, object]] = {}
+class SoFar(Protocol):
+    """A request in parts, as far as it has come."""
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+
+
+_NO_PARTS: Final[Mapping[int, SoFar | None]] = {}
 
 
 class Exemptions:
@@ -58,8 +66,8 @@ class Exemptions:
             parts, or to be received with all other messages. A response that belongs to nothing
             here takes none, and is dropped.
         strays: responses that belong to nothing may come, because somebody has given up waiting.
-        parts: the peer's requests in parts, by id: something for those that are joined, and None
-            for those that are thrown away. Only the last part of one that is joined takes permits.
+        parts: the peer's requests in parts, by id: what has come so far of those that are joined,
+            and None for those that are thrown away. Only the last part takes permits, for all.
         withdrawals: the peer takes requests back, see ``is_withdrawal``.
     """
 
@@ -71,7 +79,7 @@ class Exemptions:
         awaited: Collection[int] = (),
         exchanges: Collection[int] = (),
         posted: Collection[int] = (),
-        parts: Mapping[int, object] = _NO_PARTS,
+        parts: Mapping[int, SoFar | None] = _NO_PARTS,
         withdrawals: bool = False,
     ) -> None:
         self.awaited = awaited
@@ -90,13 +98,16 @@ class Exemptions:
             return _ASK_RESPONSES
         return _ASK_NO_RESPONSES
 
-    def pays(self, proto: int, message_id: int, status: int, length: int) -> bool:
-        """Whether a message of so many bytes takes permits."""
+    def pays(self, proto: int, message_id: int, status: int, length: int) -> int:
+        """For how many bytes a message of so many must take permits: none, its own, or more."""
         if proto & OP_CODE_MASK == _RESPONSE:
-            return message_id in self.posted or message_id in self.exchanges
+            counted = message_id in self.posted or message_id in self.exchanges
+            return length if counted else 0
         if message_id in self.parts:
-            return not proto & MORE_BIT and self.parts[message_id] is not None
-        return not (self.withdrawals and is_withdrawal(proto, status, length))
+            so_far = self.parts[message_id]
+            return 0 if proto & MORE_BIT or so_far is None else so_far.length + length
+        taken_back = self.withdrawals and is_withdrawal(proto, status, length)
+        return 0 if taken_back else length
 
 
 def is_withdrawal(proto: int, status: int, length: int) -> bool:
@@ -403,11 +414,12 @@ class Decoder:
                     last = at  # maybe the first part of a request: once sorted, it is in ``parts``
                 elif not proto & MORE_BIT and message_id in exempt.parts:
                     gratis = 0  # its id is any other one from here on, once this was sorted
-                if account is None or not exempt.pays(proto, message_id, status, stop - at):
+                pays = exempt.pays(proto, message_id, status, stop - at)
+                if not pays or account is None:
                     permit = None
                 else:
                     held, spent = account.held, quota - left
-                    permit = self._take(stop - at, budget - spent)
+                    permit = self._take(pays, budget - spent, joined=pays > stop - at)
                     if permit is None:
                         break
                     budget -= account.held - held
@@ -464,12 +476,14 @@ class Decoder:
         begins = proto == WITHDRAWAL and message.headers is not EMPTY_HEADERS
         return begins or (proto == _REQUEST and message.message_id in exempt.parts)
 
-    def _take(self, length: int, budget: int) -> Permit | None:
+    def _take(self, length: int, budget: int, *, joined: bool = False) -> Permit | None:
         """The reserve, or the permits of a long message; or starve."""
         account = self.account
         assert account is not None
         price = account.pool.price(length)
-        permit = account.take(price, budget)
+        if joined:  # what its permits are not worth stays in another room
+            price = min(price, account.pool.largest_share)
+        permit = account.take(price, budget, apart=joined)
         if permit is None:
             self.needs = price
         return permit

@@ -199,6 +199,11 @@ class Pool:
         price = -(-length // self.unit)
         return price if price < self.size else self.size  # noqa: FURB136 - min takes longer
 
+    @property
+    def largest_share(self) -> int:
+        """How many permits one channel may hold if all are free."""
+        return max(int(self.size * self.share), 1)
+
     def take(self) -> bool:
         """Take a permit for somebody who can do without: not past those who wait. Any thread."""
         if self.waiters:
@@ -322,10 +327,11 @@ class Account:
             taken = self.taken
         taken.extend((_PERMIT,) * count)
 
-    def take(self, price: int, budget: int) -> Permit | None:
+    def take(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
         """The reserve, if it is free, or else so many permits at once; None if they are not.
 
-        The reserve, and a single permit, are the account itself.
+        The reserve, and a single permit, are the account itself, unless a permit is to be ``apart``
+        from the reserve, so that one can tell them from each other.
         """
         if not self.reserved:
             self._use_reserve()
@@ -340,7 +346,7 @@ class Account:
         except IndexError:
             free.extend((None,) * taken)
             return None
-        if price == 1:
+        if price == 1 and not apart:
             self.charge(1)
             return self
         if self.bundled is _NONE:

@@ -124,6 +124,12 @@ if TYPE_CHECKING:
         # Raises RuntimeError where an open transport has the descriptor.
         def _ensure_fd_no_transport(self, sock: object, /) -> None: ...
 
+    class TlsLayer:
+        """asyncio's TLS, between a socket's transport and the program's protocol."""
+
+        # What the program's protocol writes to, there as soon as the layer is.
+        _app_transport: asyncio.Transport
+
     class FlowControl:
         """What pauses and resumes a protocol, for asyncio's transports that write."""
 
