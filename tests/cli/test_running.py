@@ -125,8 +125,10 @@ def test_a_second_ctrl_c_ends_it_wherever_it_comes(loop: str) -> None:
     def twice(at: int) -> int:
         second = SecondSignal(at)
         with pytest.raises(KeyboardInterrupt):
-            run(interrupted(second), loop)
-        sys.setprofile(None)
+            try:
+                run(interrupted(second), loop)
+            finally:
+                sys.setprofile(None)  # or a second one that comes late would end the tests
         return second.calls
 
     calls = twice(0)
