@@ -122,13 +122,16 @@ def test_a_second_ctrl_c_ends_it_wherever_it_comes(loop: str) -> None:
         sys.setprofile(second)
         signal.raise_signal(signal.SIGINT)
 
+    def run_interrupted(second: SecondSignal) -> None:
+        try:
+            run(interrupted(second), loop)
+        finally:
+            sys.setprofile(None)  # or a second one that comes late would end the tests
+
     def twice(at: int) -> int:
         second = SecondSignal(at)
         with pytest.raises(KeyboardInterrupt):
-            try:
-                run(interrupted(second), loop)
-            finally:
-                sys.setprofile(None)  # or a second one that comes late would end the tests
+            run_interrupted(second)
         return second.calls
 
     calls = twice(0)
