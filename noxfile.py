@@ -73,7 +73,7 @@ SOURCES = [
 ]
 # Under Wine all the tests take long: usually a third is run, each day another.
 WINDOWS_PARTS = 3
-# Not all of them pass there yet (docs/design/windows.md): where a failure holds others up, these do.
+# Not all of them pass there yet (docs/design/windows.md). Where a failure holds others up:
 WINDOWS_SHORT = [
     "tests/reactor",
     "tests/conformance",
