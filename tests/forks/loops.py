@@ -6,6 +6,7 @@ from tests.forks.children import Child, held_back  # isort: skip - before tofu_a
 
 import asyncio
 import contextlib
+import inspect
 import multiprocessing
 import os
 import signal
@@ -306,7 +307,7 @@ CASES: dict[str, Callable[[], object]] = {
 
 if __name__ == "__main__":
     case = CASES[sys.argv[1]]
-    if asyncio.iscoroutinefunction(case):
+    if inspect.iscoroutinefunction(case):
         tofu.run(case())
     else:
         case()

@@ -51,14 +51,22 @@ def cases(module: str) -> list[str]:
     raise AssertionError(module)
 
 
+def run_on(case: str) -> None:
+    """From Python 3.14 on a loop in whose midst somebody forks does not run in the child."""
+    if sys.version_info >= (3, 14) and case.endswith("by_an_exception"):
+        pytest.skip("asyncio's tasks take no step in a child of the loop that ran them")
+
+
 @pytest.mark.parametrize("case", cases("loops"))
 def test_a_loop_and_its_children(case: str) -> None:
+    run_on(case)
     passes("loops", case)
 
 
 @pytest.mark.parametrize("loop", _LOOPS)
 @pytest.mark.parametrize("case", cases("conversations"))
 def test_an_engine_and_its_children(case: str, loop: str) -> None:
+    run_on(case)
     passes("conversations", loop, case)
 
 

@@ -112,7 +112,8 @@ def _(loop):
     loop.set_debug(False)
     assert asyncio.Handle(print, (), loop, None)._source_traceback is None
     loop.set_debug(True)
-    handle = loop.call_soon(print)
+    with mock.patch("asyncio.constants.DEBUG_STACK_DEPTH", 10):
+        handle = loop.call_soon(print)
     assert handle._source_traceback[-1].filename == __file__
     del handle._source_traceback[-1]
 

@@ -42,8 +42,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a permit is given back twice",
-        "            self._permit = None\n            permit.release()",
-        "            self._permit = None\n            permit.release(), permit.release()",
+        "        permit = self._take_permit()\n        if permit is not None:\n            permit.release()",
+        "        permit = self._take_permit()\n        if permit is not None:\n"
+        "            permit.release(), permit.release()",
     ),
     Mutation(
         "a long message takes one permit",
