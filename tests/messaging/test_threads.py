@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -631,6 +632,8 @@ async def posted_until_refused(
             count += 1
             if count == MANY:
                 enough.wait()
+            elif count > MANY:
+                time.sleep(0.001)  # the loop, which is to close, has its turns too
 
     with threads(post):
         await asyncio.to_thread(enough.wait)

@@ -42,7 +42,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a permit is given back twice",
-        "        permit = self._take_permit()\n        if permit is not None:\n            permit.release()",
+        "        permit = self._take_permit()\n        if permit is not None:\n"
+        "            permit.release()",
         "        permit = self._take_permit()\n        if permit is not None:\n"
         "            permit.release(), permit.release()",
     ),
