@@ -247,15 +247,14 @@ def test_the_log_says_once_that_channels_wait_for_a_thread(
 
     serves = Beside(lambda: listener.serve(handler, max_threads=1))
     with group.connect(listener.address):
-        for _ in range(2):
-            waits = Beside(lambda: group.connect(listener.address))
-            said = logged.get(timeout=PATIENCE).getMessage()
-            assert "all 1 threads are in use, and channels wait for one" in said
-            let_go.release()
-            client = waits.result()
-            assert isinstance(client, blocking.Channel)
-            client.abort()
-            assert logged.empty()
+        waits = Beside(lambda: group.connect(listener.address))
+        said = logged.get(timeout=PATIENCE).getMessage()
+        assert "all 1 threads are in use, and channels wait for one" in said
+        let_go.release()
+        client = waits.result()
+        assert isinstance(client, blocking.Channel)
+        client.abort()
+        assert logged.empty()
     listener.close()
     let_go.release()
     serves.result()
