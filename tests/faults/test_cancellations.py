@@ -80,5 +80,4 @@ def test_no_public_coroutine_is_without_a_promise() -> None:
         if not name.startswith("_") or name.startswith("__a")
     }
     public |= {name for name in tofu.__all__ if inspect.iscoroutinefunction(getattr(tofu, name))}
-    public.remove("Listener.start")  # a part of ChannelGroup.listen
     assert public - {name.partition(",")[0] for name in CASES} == set()
