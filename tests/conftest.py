@@ -83,6 +83,13 @@ def open_descriptors() -> dict[str, str]:
     return {number: target for number, target in found.items() if target != "/dev/null"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> None:
+    """What a library makes with its first loop and keeps: libuv's pipe for signals, say."""
+    for name in _LOOPS:
+        tofu.loop_factory(name)().close()
+
+
 @pytest.fixture(autouse=True)
 def watched(request: pytest.FixtureRequest) -> None:
     """Watch each async test; the others need no loop to be watched from."""

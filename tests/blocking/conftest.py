@@ -23,15 +23,8 @@ def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
     return tofu.loop_factory(request.param)
 
 
-@pytest.fixture(scope="session")
-def made_once() -> None:
-    """What a library makes with its first loop and keeps: libuv's pipe for signals, say."""
-    for name in _LOOPS:
-        tofu.loop_factory(name)().close()
-
-
 @pytest.fixture(autouse=True)
-def nothing_left_behind(made_once: None) -> Iterator[None]:
+def nothing_left_behind() -> Iterator[None]:
     """After each test: no thread and no descriptor more than before it."""
     gc.collect()
     threads, descriptors = set(threading.enumerate()), open_descriptors()
