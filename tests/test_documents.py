@@ -28,7 +28,16 @@ def python_blocks(page: Path) -> Iterator[Example]:
 RUNNING = [page for page in PAGES if any(python_blocks(page))]
 
 
-@pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page, marks=[pytest.mark.forks] if "os.fork()" in page.read_text("utf-8") else []
+        )
+        for page in RUNNING
+    ],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_the_python_of_a_page_runs(page: Path) -> None:
     for block in python_blocks(page):
         block.evaluate()
