@@ -226,7 +226,9 @@ def docs(session: nox.Session) -> None:
     (folder / "docs").mkdir(exist_ok=True)
     (folder / "docs" / "index.md").write_text("[a page that is not there](nowhere.md)\n")
     root = Path(__file__).parent
-    (folder / "mkdocs.yml").write_text(f"INHERIT: {root / 'mkdocs.yml'}\nnav: [index.md]\n")
+    (folder / "mkdocs.yml").write_text(
+        f"INHERIT: {root / 'mkdocs.yml'}\nnav: [index.md]\nhooks: []\n"
+    )
     command = [*build, "--config-file", str(folder / "mkdocs.yml")]
     said = session.run(*command, env=env, success_codes=[1], silent=True)
     if "'nowhere.md'" not in str(said):
