@@ -12,7 +12,16 @@ import tofu_aio as tofu
 
 def test_all_names_exist_and_none_is_forgotten() -> None:
     public = {name for name, value in vars(tofu).items() if not name.startswith("_")}
-    modules = {"blocking", "cli", "forks", "messaging", "protocol", "reactor", "testing"}
+    modules = {
+        "accepting",
+        "blocking",
+        "cli",
+        "forks",
+        "messaging",
+        "protocol",
+        "reactor",
+        "testing",
+    }
     assert public - modules - {"TYPE_CHECKING"} == set(tofu.__all__)
 
 

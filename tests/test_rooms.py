@@ -15,9 +15,10 @@ FACE = {"", "__main__"}
 
 KNOWS = {
     "protocol": {"protocol"},
+    "accepting": {"accepting"},
     "forks": {"forks"},
-    "reactor": {"reactor", "forks"},
-    "messaging": {"messaging", "protocol", "forks"},
+    "reactor": {"reactor", "accepting", "forks"},
+    "messaging": {"messaging", "protocol", "accepting", "forks"},
     "blocking": {"blocking", "messaging", "protocol", "reactor"},
     "testing": {"testing", "messaging", "protocol"},
 }

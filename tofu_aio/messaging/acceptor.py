@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
-from typing import Final
 
+from ..accepting import LOST
 from ..protocol.address import Address
 from . import sockets, stand_ins
 from .admission import Admission, Caller
@@ -18,24 +17,6 @@ from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
 from .windows import usual_errno
 
 logger = logging.getLogger(__name__)
-
-_LOST: Final = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED",
-        "ECONNRESET",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
-        "ENETDOWN",
-        "ENETUNREACH",
-        "ENONET",
-        "ENOPROTOOPT",
-        "EPROTO",
-        "ETIMEDOUT",
-    )
-    if hasattr(errno, name)
-)
-"""What a connection failed of before it was accepted: accept(2) says to go on to the next."""
 
 
 class Acceptor:
@@ -135,7 +116,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in _LOST:
+                if error.errno not in LOST:
                     self._loop.remove_reader(self._sock)
                     self._accept_later(error)
                     return
@@ -153,7 +134,7 @@ class Acceptor:
             self._receive(accepting.result()[0])
         elif not isinstance(error, OSError):
             raise error
-        elif error.errno not in _LOST:
+        elif error.errno not in LOST:
             self._accept_later(error)
             return
         self._watch()

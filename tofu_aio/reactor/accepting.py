@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from asyncio.trsock import TransportSocket
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
+from tofu_aio.accepting import LOST
 from tofu_aio.reactor.selector_loop import SelectorLoop
 
 if TYPE_CHECKING:
@@ -14,24 +14,6 @@ if TYPE_CHECKING:
 
 RETRY: Final = 1.0
 """Seconds until accepting is tried again."""
-
-# A connection that failed before it was accepted: accept(2) says to take it for none at all.
-_LOST = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED",
-        "ECONNRESET",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
-        "ENETDOWN",
-        "ENETUNREACH",
-        "ENONET",
-        "ENOPROTOOPT",
-        "EPROTO",
-        "ETIMEDOUT",
-    )
-    if hasattr(errno, name)
-)
 
 
 class AcceptingLoop(SelectorLoop):
@@ -97,6 +79,6 @@ class _Queue:
             except (BlockingIOError, InterruptedError):
                 raise
             except OSError as error:
-                if error.errno not in _LOST:
+                if error.errno not in LOST:
                     self.failure = error
         raise BlockingIOError
