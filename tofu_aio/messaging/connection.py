@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
-_HEADER_LENGTH: Final = HEADER.size
 _OPEN: Final = State.OPEN
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
@@ -789,7 +788,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Send a heartbeat: no message, so it has no id and is not counted."""
         head = _pack(self.number, _SIGNAL, 0, 0, 0, 0)
         self._out.append(head)
-        self._queued += _HEADER_LENGTH
+        self._queued += HEADER_SIZE
         self.flush()
 
     # --- ending ---------------------------------------------------------------------------

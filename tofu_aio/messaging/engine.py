@@ -14,7 +14,7 @@ from .. import forks
 from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
-from ..protocol.pool import Account, Allocation, Reader
+from ..protocol.pool import Allocation, Reader
 from .checks import checked_names
 from .connection import Connection
 from .flow import ReadGate
@@ -196,7 +196,8 @@ class Engine:
         now = self.statistics()
         unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
-        shares = {cast("Connection", each).number: _share(each.account) for each in pool.parked}
+        free = len(pool.free)
+        shares = {cast("Connection", each).number: each.account.share(free) for each in pool.parked}
         logger.warning(
             "%s for room in the pool, and was not served for %.0f s%s: of %d messages in the pool "
             "or on reserves the application holds %d, %d are in inboxes or have come in part, and "
@@ -220,12 +221,6 @@ class Engine:
         number = cast("Connection", reader).number
         group = self._numbers.get(number)
         return group is not None and group.pool_exhausted(number)
-
-
-def _share(account: Account) -> int:
-    """How many permits its channel may hold, while others hold what they hold now."""
-    pool = account.pool
-    return max(int((len(pool.free) + account.held) * pool.share), 1)
 
 
 def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:

@@ -305,9 +305,11 @@ class Account:
         Then it is its own messages that it waits for, or a time when more is free; and nobody else
         should wait for it.
         """
-        held, pool = self.held, self.pool
-        free = max(len(pool.free), price)
-        return held + price > max(int((free + held) * pool.share), 1)
+        return self.held + price > self.share(max(len(self.pool.free), price))
+
+    def share(self, free: int) -> int:
+        """How many permits it may hold in all if so many are free; one at least."""
+        return max(int((free + self.held) * self.pool.share), 1)
 
     def charge(self, count: int) -> None:
         """Account for so many permits, at least one, that were taken out of ``pool.free``.
