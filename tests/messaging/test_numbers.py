@@ -52,3 +52,28 @@ def test_all_numbers_are_given_out_in_a_bounded_number_of_tries() -> None:
     table: NumberedTable[None] = NumberedTable()
     given = {table.add(None) for _ in range(65534)}
     assert given == set(range(1, 65535))
+
+
+def test_what_is_given_up_is_free_at_once_and_what_is_settled_stays() -> None:
+    table: NumberedTable[str] = NumberedTable()
+    unknown, known = numbers.Claim(), numbers.Claim()
+    table.give_up(unknown)
+    number = table.claim("a", unknown)
+    table.give_up(unknown)
+    table.settle(unknown)
+    assert table.get(number) is None
+    number = table.claim("b", known)
+    table.settle(known)
+    assert table.get(number) == "b"
+    assert len(table) == 1
+
+
+def test_nobody_gets_a_number_that_another_has_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "MAX_CHANNEL", 2)
+    table: NumberedTable[str] = NumberedTable()
+    first, second = numbers.Claim(), numbers.Claim()
+    number = table.claim("a", first)
+    table.give_up(first)
+    assert table.claim("b", second) != number
+    table.settle(first)
+    assert table.add("c") == number

@@ -52,7 +52,7 @@ from .home import CallQueue, Posting
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
 from .mailbox import Mailbox
-from .numbers import NumberedTable
+from .numbers import Claim, NumberedTable
 from .options import ReconnectOptions
 from .posted import PostedChannel, PostedListener, come_back, no_channel
 from .receipts import inbox
@@ -572,8 +572,10 @@ class ChannelGroup:
         own = snapshot(message)
         own.message_id = own.message_id or next_message_id()
         opening: Posting | None = None
-        number = self._new_number()
+        claim = Claim()
         try:
+            self._check_open()
+            number = self._numbers.claim(self, claim)
             opening = Posting(partial(self._open_now, number, own, where))
             with _handing_over(message, own):
                 if get_ident() == self._home.thread and self._home.running:
@@ -582,8 +584,10 @@ class ChannelGroup:
                     self._calls.put(opening)
         except BaseException:
             if opening is None or opening.taken_back():
-                self._numbers.remove(number)
+                self._numbers.give_up(claim)
             raise
+        finally:
+            self._numbers.settle(claim)
         return own.header_as(number, own.message_id)
 
     def _open_now(self, number: int, message: Message, where: Address) -> None:

@@ -15,6 +15,19 @@ RESTING: Final = 1024
 """How many of the numbers closed last are not given out: a stale one must stay an error."""
 
 
+class Claim:
+    """A number that ``give_up`` can take back, by whoever may be interrupted before knowing it.
+
+    Attributes:
+        number: which one; 0 before there is one.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 class NumberedTable(Generic[T]):
     """What lives under which number.
 
@@ -29,10 +42,21 @@ class NumberedTable(Generic[T]):
     def __init__(self) -> None:
         self._living: dict[int, T] = {}
         self._resting: OrderedDict[int, None] = OrderedDict()
-        self._claims: dict[int, object] = {}
+        self._claims: dict[int, Claim] = {}
 
     def add(self, entry: T) -> int:
-        """Give the entry a number. Interrupted, it has given none.
+        """Give the entry a number.
+
+        Raises:
+            AllocationFailed: all are taken.
+        """
+        claim = Claim()
+        number = self.claim(entry, claim)
+        self.settle(claim)
+        return number
+
+    def claim(self, entry: T, claim: Claim) -> int:
+        """Give the entry a number that can be given up until it is settled.
 
         Raises:
             AllocationFailed: all are taken.
@@ -40,11 +64,28 @@ class NumberedTable(Generic[T]):
         while len(self._living) + len(self._resting) < MAX_CHANNEL:
             # Fewer than two tries on average until half of the numbers are taken.
             number = random.randint(1, MAX_CHANNEL)  # noqa: S311 - not a secret
-            if self._take(number, entry):
-                return number
+            if self._claims.setdefault(number, claim) is not claim:
+                continue
+            if number in self._living or number in self._resting:
+                del self._claims[number]
+                continue
+            claim.number = number  # known before it is taken
+            self._living[number] = entry
+            return number
         raise AllocationFailed(
             f"{len(self._living)} channels are open and no number is left: close some"
         )
+
+    def settle(self, claim: Claim) -> None:
+        """The number is its entry's from now on. Repeatable."""
+        # Copied in one step: other threads claim meanwhile.
+        for number, whose in list(self._claims.items()):
+            if whose is claim:
+                del self._claims[number]
+
+    def give_up(self, claim: Claim) -> None:
+        """The number is free again, if it was taken already. Before it is settled."""
+        self._living.pop(claim.number, None)
 
     def get(self, number: int) -> T | None:
         """Who has this number now."""
@@ -64,20 +105,6 @@ class NumberedTable(Generic[T]):
             raise
         if len(self._resting) > RESTING:
             self._resting.popitem(last=False)
-
-    def _take(self, number: int, entry: T) -> bool:
-        claims, claim = self._claims, object()
-        try:
-            if claims.setdefault(number, claim) is not claim:
-                return False
-            if number in self._living or number in self._resting:
-                return False
-            self._living[number] = entry
-            return True
-        finally:
-            # Without a call, after which a signal could interrupt it.
-            if number in claims and claims[number] is claim:
-                del claims[number]
 
     def __len__(self) -> int:
         return len(self._living)
