@@ -71,6 +71,13 @@ CASES = [
     Case("no share", "progress", "liveness", ("PERMITS=2", "NO_SHARE")),
     Case("long messages", "progress", "liveness", ("PERMITS=2", "LONG")),
     Case("three calls at once", "progress", "liveness", ("CALLS=3", "ALONE")),
+    Case(
+        "request kept until the next",
+        "progress",
+        "liveness",
+        ("LOOP_VARIABLE", "LENDING", "LEVELS=1"),
+    ),
+    Case("the same in a chain", "progress", "liveness", ("LOOP_VARIABLE", "LENDING", "ALONE")),
     Case("every rule, reserve noticed", "reserves", "liveness"),
     Case("one-shot, re-armed", "reactor", "liveness", ("ONE_SHOT",)),
     Case("ADD may wait", "reactor", "liveness", ("DEFERRED_ADD",)),
@@ -79,6 +86,7 @@ CASES = [
     Case("every rule, accounts right", "reserves", "safety"),
     Case("every rule, nothing stuck", "progress", "safety", ("LEVELS=3",)),
     Case("every rule, nobody has all", "progress", "safety", ("PERMITS=2",)),
+    Case("lent, accounts right", "progress", "safety", ("LOOP_VARIABLE", "LENDING", "LEVELS=1")),
     Case("DEL may wait", "reactor", "liveness", ("DEFERRED_DEL",), STARVES),
     Case("events of older generations", "reactor", "safety", ("OLD_EVENTS",), WRONG_CHANNEL),
     Case("empty mask kept", "reactor", "safety", ("EMPTY_MASK",), FOR_NOTHING),
@@ -113,7 +121,7 @@ CASES = [
     Case("no share, one has all", "progress", "safety", ("PERMITS=2", "NO_SHARE"), WHOLE_POOL),
     Case("calls in a cycle", "progress", "liveness", ("CYCLE", "CALLS=3", "ALONE"), STARVES),
     Case("signals unread", "progress", "liveness", ("UNREAD",), STARVES),
-    Case("request kept until the next", "progress", "liveness", ("LOOP_VARIABLE",), STARVES),
+    Case("nothing lent", "progress", "liveness", ("LOOP_VARIABLE", "LEVELS=1"), STARVES),
 ]
 
 

@@ -16,7 +16,8 @@
  * any other from the reserve of its end, or else from the pool, unless somebody waits there or the
  * end has its share. Otherwise the end is suspended. It resumes when it is first in the queue and
  * the pool has enough, or, out of turn, when its reserve comes back. An end that has its share is
- * not in the queue.
+ * not in the queue. With LENDING, while an application waits for an end's next message, what it
+ * keeps of that end is lent to it, a few messages at most, which frees the reserve.
  *
  * Each step here is a turn of the loop. That a release is noticed is left to reserves.pml and
  * permits.pml.
@@ -28,8 +29,8 @@
  * Each of these macros removes one rule: NO_RESERVE, RESPONSES_NEED_PERMITS, RESERVE_BEHIND_QUEUE,
  * NO_SHARE. Others change the program: CYCLE (two peers call each other back over one channel),
  * UNREAD (the client reads no signals), LOOP_VARIABLE (the last level keeps each request until it
- * has the next), LONG (each of the neighbour's messages needs all permits), ALONE (there is no
- * neighbour).
+ * has the next, which only LENDING allows), LONG (each of the neighbour's messages needs all
+ * permits), ALONE (there is no neighbour).
  */
 
 #ifndef PERMITS
@@ -42,6 +43,11 @@
 #define LEVELS  2
 #endif
 #define ROOM    1 /* messages between two ends */
+#ifdef LENDING
+#define LENT    1 /* messages of each end, to the application; pool.py allows a few */
+#else
+#define LENT    0
+#endif
 
 /* Where the request of a level is received, and where its response. */
 #ifdef CYCLE
@@ -70,7 +76,8 @@ chan buffer[ENDS] = [ROOM] of { byte };
 chan queue = [ENDS] of { byte };   /* Pool.waiters */
 byte free = PERMITS;               /* Pool.free */
 byte held[ENDS];                   /* Account.held */
-bool lent[ENDS];                   /* Account.reserved: its reserve is in use */
+bool reserved[ENDS];               /* Account.reserved: its reserve is in use */
+byte lent[ENDS];                   /* Account.lent: what was lent to the application */
 bool suspended[ENDS];
 
 bool answers[CALLS];               /* what is under way is a response */
@@ -102,7 +109,7 @@ bool round;
 #ifdef NO_RESERVE
 #define has_reserve(e) false
 #else
-#define has_reserve(e) !lent[e]
+#define has_reserve(e) !reserved[e]
 #endif
 
 inline receive(e, holds) {
@@ -124,18 +131,26 @@ inline take_permits(e) {
 }
 
 inline take_reserve(e) {
-	lent[e] = true;
+	reserved[e] = true;
 	receive(e, 1)
 }
 
-/* Whichever message is released, the reserve is the last that comes back. */
+/* Whichever message is released, the reserve is the last that comes back, after what was lent. */
 inline release(e, holds) {
 	do
 	:: holds && held[e] -> holds--; held[e]--; free++
-	:: holds && !held[e] -> holds--; assert(lent[e]); lent[e] = false
+	:: holds && !held[e] && lent[e] -> holds--; lent[e]--
+	:: holds && !held[e] && !lent[e] -> holds--; assert(reserved[e]); reserved[e] = false
 	:: else -> break
 	od
 }
+
+/* The application waits for its next message: handlers always do, the client while it reads. */
+#ifdef UNREAD
+#define wanted(e) (e != NEIGHBOUR && e != caller(0))
+#else
+#define wanted(e) (e != NEIGHBOUR)
+#endif
 
 proctype End(byte e) {
 	byte m;
@@ -161,6 +176,9 @@ end:
 				fi
 			fi
 		fi }
+	:: atomic { suspended[e] && reserved[e] && lent[e] < LENT && wanted(e) ->
+		lent[e]++;
+		reserved[e] = false }
 #ifndef RESERVE_BEHIND_QUEUE
 	:: atomic { suspended[e] && has_reserve(e) ->
 		if
@@ -291,6 +309,6 @@ init {
 	}
 }
 
-#define robbed(e) (suspended[e] && !held[e] && !lent[e])
+#define robbed(e) (suspended[e] && !held[e] && !reserved[e])
 
 ltl progress { []<>round && []<>!round && []<>!robbed(0) && []<>!robbed(1) && []<>!robbed(NEIGHBOUR) }
