@@ -12,9 +12,12 @@ from typing import Any, Final
 
 PACKAGE: Final = "tofu_aio"
 
-_NO_CALL: Final = ("LOAD_", "STORE_", "PUSH_", "POP_", "COPY", "SWAP", "NOP", "CACHE", "RETURN")
-"""What no signal is looked for after, and so raised before the next instruction. CPython looks for
-them after whatever may call something, at a function's beginning, and at a jump back."""
+_CHECKS: Final = ("CALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
+"""After which instructions CPython looks for signals, besides a function's beginning, RESUME: its
+ceval.c and bytecodes.c say CHECK_EVAL_BREAKER, or _CHECK_PERIODIC, there. An intrinsic is no call."""
+
+_UNCHECKED: Final = ("RETURN", "PUSH_EXC_INFO", "CLEANUP_THROW")
+"""Before which it does not, even after a call: that one raised, or its result is passed on."""
 
 
 class Interrupted(BaseException):
@@ -25,8 +28,9 @@ class Interruption:
     """Raises at the n-th point of a call, in the thread that makes it.
 
     A point is an instruction of the package before which CPython may raise what a signal's handler
-    raises. Returning is none: it is one step with what the caller does next. Nor is what finalizers
-    do: what is raised there Python prints, and goes on.
+    raises; nowhere else, for what cleans up after an exception cannot itself be interrupted. A call
+    counts whether a Python function was called, whose return is no point today, or a built-in one.
+    What finalizers do is none: what is raised there Python prints, and goes on.
 
     Args:
         at: which one; 0 for none.
@@ -54,11 +58,12 @@ class Interruption:
         if code not in self._names:
             self._names[code] = {each.offset: each.opname for each in dis.get_instructions(code)}
         name = self._names[code].get(offset, "")
-        known, before = self._before.get(id(frame), (None, "CALL"))
+        known, before = self._before.get(id(frame), (None, ""))
         self._before[id(frame)] = code, name
-        if name.startswith("RETURN") or (known is code and before.startswith(_NO_CALL)):
-            return
-        if not _in_a_finalizer(frame):
+        looked = name == "RESUME" or (
+            known is code and before.startswith(_CHECKS) and "INTRINSIC" not in before
+        )
+        if looked and not name.startswith(_UNCHECKED) and not _in_a_finalizer(frame):
             self.points += 1
             if self.points == self.at:
                 raise Interrupted
