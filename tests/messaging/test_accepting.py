@@ -1,4 +1,4 @@
-"""A listener that cannot accept: it says so once a try, loses nobody, and closes for good."""
+"""A listener that cannot accept: it says so, loses nobody, and closes for good."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import PATIENCE, RawPeer, hello, turns, until
 from tests.shortage import Shortage, needs_a_limit
 from tofu_aio.messaging import acceptor as acceptor_module
-from tofu_aio.messaging import sockets
+from tofu_aio.messaging import limits, sockets
 from tofu_aio.messaging.acceptor import Acceptor
 
 NEVER = 3600.0
@@ -24,8 +24,9 @@ SOON = 0.01
 
 
 def retry_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have listeners that failed try again then."""
+    """Have listeners that failed try again then, and warn of each try."""
     monkeypatch.setattr(acceptor_module, "ACCEPT_RETRY", seconds)
+    monkeypatch.setattr(limits, "WARNINGS_QUIET", 0.0)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias, Unpack, cast
 from weakref import WeakSet
 
-from ..protocol.address import Address, parse_address
+from ..protocol.address import Address, TcpAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ..protocol.errors import (
     ChannelClosed,
@@ -22,6 +22,7 @@ from ..protocol.errors import (
     InvalidChannelNumber,
     NotAllowed,
     TofuError,
+    WrongAddress,
     again,
 )
 from ..protocol.lifecycle import State
@@ -39,14 +40,14 @@ from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from . import sockets
 from .acceptor import Acceptor
-from .admission import Admission
+from .admission import Admission, Bounds
 from .channel import Channel
-from .checks import checked_count, checked_seconds
+from .checks import checked_seconds
 from .connecting import connecting
 from .connection import Connection
 from .dialling import attach, check_accepted, hello_headers, own_headers
 from .flow import ReadGate
-from .heartbeat import HeartbeatOption
+from .heartbeat import HeartbeatOption, interval_of
 from .holdings import Holdings, of_messages
 from .home import CallQueue, Posting
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
@@ -154,6 +155,8 @@ class ChannelGroup:
         hello_timeout: float = HELLO_TIMEOUT,
         heartbeat: HeartbeatOption = "auto",
         max_channels: int | None = None,
+        max_connections_per_address: int | None = None,
+        idle_timeout: float | None = None,
     ) -> Listener:
         """Listen for channels.
 
@@ -170,8 +173,17 @@ class ChannelGroup:
             heartbeat: seconds; see ``connect``.
             max_channels: how many channels of this listener may be open at once, those that are
                 about to introduce themselves among them. Beyond it connections wait, in order of
-                arrival, until one closes; beyond 1024 that wait they are refused. None for any
-                number.
+                arrival, until one closes; beyond 1024 that wait they are refused. While one waits,
+                a channel whose peer takes no part in heartbeats gives way to it, with a Bye, once
+                nothing has come from it for three intervals. None for any number.
+            max_connections_per_address: how many connections one address may have at once (TCP
+                only), from the moment of acceptance until the socket is closed; more are refused.
+                Of IPv6 the first 64 bits count, for a host has all addresses of such a network.
+                None for any number.
+            idle_timeout: seconds, 0.01 or more. A channel over which no message has come or gone
+                for so long is closed with a Bye, within a quarter more; heartbeats are no messages.
+                What is used there raises ``ChannelClosed``, and the peer gets the Bye. Choose more
+                than a handler takes for a request. None never closes one.
 
         Raises:
             InvalidAddress: it cannot be parsed, or is too long for a socket.
@@ -185,9 +197,18 @@ class ChannelGroup:
         where = parse_address(address)
         layer = server_layer(where, ssl)
         welcome = TextHeaders(own_headers(where, heartbeat)).encode()
-        checked_seconds("hello_timeout", hello_timeout)
-        if max_channels is not None:
-            checked_count("max_channels", max_channels)
+        bounds = Bounds(
+            hello_timeout=hello_timeout,
+            max_channels=max_channels,
+            max_connections_per_address=max_connections_per_address,
+            idle_timeout=idle_timeout,
+            heartbeat=interval_of(heartbeat, where),
+        )
+        if max_connections_per_address is not None and not isinstance(where, TcpAddress):
+            raise WrongAddress(
+                f"{where}: max_connections_per_address is for TCP: who connects to a Unix socket "
+                "has no address"
+            )
         number = self._new_number()
         listener = Listener(number, self._forget)
         introduced, forget = listener.introduced, self._forget  # one of each for all channels
@@ -200,7 +221,7 @@ class ChannelGroup:
         try:
             sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
             local = sockets.local_address(sock, where)
-            admission = Admission(local, hello_timeout, admit, layer, max_channels)
+            admission = Admission(local, admit, layer, self._gate.count_refusal, bounds)
             listener.start(Acceptor(sock, local, admission), admission)
         except BaseException:
             self._forget(number)
@@ -635,7 +656,7 @@ class ChannelGroup:
 
         sock = await sockets.listen(where)
         local = sockets.local_address(sock, where)
-        admission = Admission(local, HELLO_TIMEOUT, admit, as_it_is, None)
+        admission = Admission(local, admit, as_it_is, self._gate.count_refusal)
         acceptor = Acceptor(sock, local, admission)
         acceptor.start()
         self._members[number] = PostedListener(

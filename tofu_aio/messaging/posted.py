@@ -119,7 +119,7 @@ class PostedChannel:
 
     def ended(self, error: TofuError) -> None:
         """What could not be sent comes back, then the reason unless it was a Bye."""
-        if self._silent and self._admission is not None:
+        if self._admission is not None:
             self._admission.left(self._connection)
         number = self._connection.number
         unsent = self._connection.unsent()
