@@ -669,7 +669,8 @@ class Channel(ObjectStream[Message]):
         Without ``request`` it is a new one, of this side: ``send`` and ``finish`` make the
         request, receiving gives the parts of the answer. Or one that was received here, maybe
         only its first part: receiving gives that and its other parts, ``send`` and ``finish``
-        make the answer. Parts of an exchange go to it, and to nobody else.
+        make the answer. Parts of an exchange go to it, and to nobody else. Each side may have begun
+        1,024 that are not over: another one waits in its first ``send``.
 
         Args:
             request: the part that was received first. The others are sorted out from this call
@@ -688,7 +689,14 @@ class Channel(ObjectStream[Message]):
             raise NotAllowed(f"channel {self.number} is not open yet: accept it first")
         op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
         message_id = next_message_id() if request is None else self._asked(request)
-        exchange = Exchange(self._connection, op_code, message_id, headers, self._forget_exchange)
+        exchange = Exchange(
+            self._connection,
+            op_code,
+            message_id,
+            headers,
+            self._forget_exchange,
+            slots=self._asking().slots if request is None else None,
+        )
         parts = [] if request is None else [request, *self._parts_of(request)]
         for part in parts:
             exchange.received(part)
@@ -696,7 +704,7 @@ class Channel(ObjectStream[Message]):
         if end is not None:
             exchange.lose(when_sending(end))
         elif request is not None:
-            self._heard().begin(exchange)
+            self._heard().begin(exchange, in_parts=request.more)
         elif OpCode.REQUEST not in RECEIVE[self._connection.decoder.state]:
             exchange.lose(_unanswerable())
         else:

@@ -9,7 +9,7 @@ from functools import partial
 from ssl import SSLContext
 from threading import get_ident
 from types import TracebackType
-from typing import Final, Self, TypeAlias, Unpack, cast
+from typing import Final, Self, TypeAlias, Unpack
 from weakref import WeakSet
 
 from ..protocol.address import Address, TcpAddress, parse_address
@@ -92,6 +92,7 @@ class ChannelGroup:
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._connecting: dict[asyncio.Timeout, None] = {}
         self._mailbox = Mailbox(inbox())
+        self._held_up: dict[Connection, None] = {}  # see PostedChannel
         self._home = gate.home
         self._calls = CallQueue(gate.home)
         # Each member keeps it, and a bound method is a new one whenever it is named.
@@ -445,10 +446,11 @@ class ChannelGroup:
         mailbox = self._mailbox
         while not mailbox.items:
             arrival = mailbox.arrival()
-            for reader in list(self._gate.pool.suspended.values()):
-                member = self._members.get(cast("Connection", reader).number)
-                if isinstance(member, PostedChannel):
-                    member._connection.lend()
+            for connection in list(self._held_up):
+                if connection.suspended_at is None:
+                    del self._held_up[connection]
+                else:
+                    connection.lend()
             await arrival
         return mailbox.items.popleft()
 
@@ -616,7 +618,12 @@ class ChannelGroup:
             # At once, so that it can be given up from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
             channel = PostedChannel(
-                connection, self._mailbox, self._forget, self._calls.follow, hello=message
+                connection,
+                self._mailbox,
+                self._forget,
+                self._calls.follow,
+                held_up=self._held_up,
+                hello=message,
             )
             self._members[number] = channel
             opening = self._open_channel(channel, connection, message, where)
@@ -650,7 +657,12 @@ class ChannelGroup:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
-                connection, self._mailbox, self._forget, self._calls.follow, admission=admission
+                connection,
+                self._mailbox,
+                self._forget,
+                self._calls.follow,
+                held_up=self._held_up,
+                admission=admission,
             )
             return connection
 
