@@ -105,6 +105,23 @@ async def test_who_waits_through_a_shortage_is_served(
 
 
 @needs_a_limit
+async def test_a_shortage_that_lasts_is_told_at_a_limited_rate(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "tofu_aio")
+    retry_after(monkeypatch, SOON)
+    monkeypatch.setattr(limits, "WARNINGS_QUIET", NEVER)
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        with waiting(listener.address):
+            with Shortage():
+                await until(lambda: caplog.text.count("cannot accept") == 4)
+                assert len(told(caplog)) == 1
+                monkeypatch.setattr(limits, "WARNINGS_QUIET", 0.0)
+                await until(lambda: len(told(caplog)) > 1)
+            assert "(3 more like this since the last warning)" in told(caplog)[1]
+
+
+@needs_a_limit
 async def test_channels_go_on_through_a_shortage(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -139,10 +139,11 @@ class _Crowd:
             self._listener._thread.tell(self._make_way)
 
     def _make_way(self) -> None:
-        """Let as many give way as wait, save those whose threads are about to return. At home."""
+        """Let as many give way as wait and will not have a thread in a moment. At home."""
         connections = [channel._channel._connection for channel in list(self.handled)]
+        free = self._max_threads - len(connections)
         returning = sum(connection.end is not None for connection in connections)
-        wanted = self._listener._listener._waiting - returning
+        wanted = self._listener._listener._waiting - free - returning
         if wanted > 0:
             give_way(connections, wanted)
 

@@ -47,7 +47,8 @@ class Slots:
         try:
             await turn
         except asyncio.CancelledError:
-            if self._waiting.pop(turn, turn) is turn:  # its turn came in this very moment
+            self._waiting.pop(turn, None)
+            if not turn.cancelled():  # its turn came in this very moment
                 self.give_back()
             raise
 
