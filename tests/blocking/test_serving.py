@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,9 +16,12 @@ import pytest
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.test_faces import Pair
+from tests.messaging.peers import hello
 from tofu_aio import State, Status, blocking
 from tofu_aio.blocking import serving, waiting
+from tofu_aio.messaging import connection
 from tofu_aio.messaging.limits import Limits
+from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.reactor import LoopFactory
 
 
@@ -257,6 +261,56 @@ def test_the_log_says_once_that_channels_wait_for_a_thread(
         assert logged.empty()
     listener.close()
     let_go.release()
+    serves.result()
+
+
+def silent_client(listener: blocking.Listener) -> socket.socket:
+    """One that says Hello, hears the answer, and says nothing more."""
+    assert isinstance(listener.address, tofu.TcpAddress)
+    sock = socket.create_connection((listener.address.host, listener.address.port))
+    sock.settimeout(PATIENCE)
+    sock.sendall(hello())
+    assert sock.recv(1000)
+    return sock
+
+
+def test_silent_clients_give_their_threads_to_who_waits(
+    group: blocking.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more of them than wait; and with a Bye."""
+    monkeypatch.setattr(waiting, "SLICE", 0.01)
+    monkeypatch.setattr(connection, "LINGER", 3600.0)  # no thread waits for a peer to hang up
+    with group.listen("tcp://127.0.0.1:0", heartbeat=0.05) as listener:
+        serves = Beside(lambda: listener.serve(echo, max_threads=2))
+        with (
+            silent_client(listener) as first,
+            silent_client(listener) as second,
+            group.connect(listener.address) as channel,
+        ):
+            assert channel.request(b"?", timeout=PATIENCE).body == b"?"
+            heard, _, _ = select.select([first, second], [], [], PATIENCE)
+            (bye,) = Decoder(None, State.OVERHEARD).feed(heard[0].recv(1000))
+            assert bye.op_code is tofu.OpCode.BYE_REQUEST
+            assert len(heard) == 1
+    serves.result()
+
+
+def test_a_refused_client_that_stays_keeps_no_thread(
+    group: blocking.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER", 3600.0)
+
+    def decide(channel: blocking.Channel) -> None:
+        if not channel.hello.body:
+            raise tofu.Rejected("who are you?")
+
+    with group.listen("tcp://127.0.0.1:0") as listener:
+        serves = Beside(lambda: listener.serve(echo, decide=decide, max_threads=1))
+        refused = [silent_client(listener) for _ in range(3)]
+        with group.connect(listener.address, body=b"Ada") as channel:
+            assert channel.request(b"?", timeout=PATIENCE).body == b"?"
+        for sock in refused:
+            sock.close()
     serves.result()
 
 

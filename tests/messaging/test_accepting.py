@@ -1,4 +1,4 @@
-"""A listener that cannot accept: it says so once a try, loses nobody, and closes for good."""
+"""A listener that cannot accept: it says so, loses nobody, and closes for good."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import PATIENCE, RawPeer, hello, turns, until
 from tests.shortage import Shortage, needs_a_limit
 from tofu_aio.messaging import acceptor as acceptor_module
-from tofu_aio.messaging import sockets
+from tofu_aio.messaging import limits, sockets
 from tofu_aio.messaging.acceptor import Acceptor
 
 NEVER = 3600.0
@@ -24,8 +24,9 @@ SOON = 0.01
 
 
 def retry_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have listeners that failed try again then."""
+    """Have listeners that failed try again then, and warn of each try."""
     monkeypatch.setattr(acceptor_module, "ACCEPT_RETRY", seconds)
+    monkeypatch.setattr(limits, "WARNINGS_QUIET", 0.0)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -101,6 +102,23 @@ async def test_who_waits_through_a_shortage_is_served(
         with Shortage():
             await until(lambda: len(told(caplog)) == 3, "for the shortage to last")
         assert [await greeting(listener, peer) for peer in peers] == [b"welcome"] * 3
+
+
+@needs_a_limit
+async def test_a_shortage_that_lasts_is_told_at_a_limited_rate(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "tofu_aio")
+    retry_after(monkeypatch, SOON)
+    monkeypatch.setattr(limits, "WARNINGS_QUIET", NEVER)
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        with waiting(listener.address):
+            with Shortage():
+                await until(lambda: caplog.text.count("cannot accept") == 4)
+                assert len(told(caplog)) == 1
+                monkeypatch.setattr(limits, "WARNINGS_QUIET", 0.0)
+                await until(lambda: len(told(caplog)) > 1)
+            assert "(3 more like this since the last warning)" in told(caplog)[1]
 
 
 @needs_a_limit

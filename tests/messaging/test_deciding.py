@@ -158,7 +158,7 @@ async def test_who_left_is_not_kept_until_somebody_looks(
         await peer.send(hello())
         await until(lambda: listener._ready.items)
     await until(lambda: not listener._ready.items)
-    assert not strangers(listener)
+    await until(lambda: not strangers(listener))
 
 
 async def test_the_undecided_outlives_its_listener(
@@ -242,9 +242,10 @@ async def test_a_rejected_peer_that_stays_is_closed_in_time(
         server = await listener.receive_hello()
         rejecting = asyncio.create_task(server.reject("no"))
         await turns(10)
-        assert strangers(listener) == 1, "it has its place until it is gone"
+        assert not strangers(listener), "it waits in nobody's way"
+        assert len(admission_of(listener)._leaving) == 1
         await rejecting
-        assert not strangers(listener)
+        assert not admission_of(listener)._leaving
 
 
 @pytest.mark.parametrize("after", range(6))

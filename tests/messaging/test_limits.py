@@ -23,6 +23,7 @@ from tests.messaging.peers import (
 )
 from tofu_aio import Message, OpCode, State
 from tofu_aio.messaging import admission as admission_module
+from tofu_aio.messaging import limits
 from tofu_aio.messaging.limits import EARLY_BYTES
 
 # --- a maximum of channels -------------------------------------------------------------------
@@ -227,7 +228,7 @@ async def test_more_than_may_wait_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With one line in the log, until somebody is let in."""
+    """With one line in the log, and counted."""
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
         first = await pair_of(group, listener)
@@ -236,6 +237,7 @@ async def test_more_than_may_wait_are_refused(
             with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
                 await group.connect(listener.address)
         assert caplog.text.count("a connection was refused: 2 wait already") == 1
+        assert engine.statistics().refused == 3
         for peer in crowd:
             peer.close()
         await until(lambda: waiting(listener) == 0)
@@ -265,7 +267,7 @@ async def test_in_a_crowd_refusals_are_told_once_in_a_while(
     warnings: int,
 ) -> None:
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
-    monkeypatch.setattr(admission_module, "REFUSALS_QUIET", quiet)
+    monkeypatch.setattr(limits, "WARNINGS_QUIET", quiet)
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
         for _ in range(3):
             await refused_beside_a_crowd(group, listener)

@@ -255,10 +255,10 @@ async def test_it_does_not_outlive_its_engine(
 
 
 @pytest.mark.usefixtures("without_end")
-async def test_it_keeps_its_place_at_a_full_listener(
+async def test_it_gives_its_place_at_a_full_listener_to_the_next(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> None:
-    """So sockets that linger are among those that ``max_channels`` bounds."""
+    """A socket that lingers costs a descriptor; who waits need not wait for that."""
     async with await group.listen(transport_address, max_channels=1) as listener:
         serving = asyncio.create_task(listener.serve(drop_all))
         first = await RawPeer.introduced(listener.address)
@@ -266,10 +266,8 @@ async def test_it_keeps_its_place_at_a_full_listener(
             await second.send(hello())
             await first.send(BYE)
             await stays_until_answered(first)
-            await stays(second)
-            assert len(admission_of(listener)._knocking) == 1
-            first.close()
             assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
+            await stays(first)
         await until(lambda: engine.statistics().channels == 1)
         await listener.aclose()
         await serving
@@ -458,9 +456,10 @@ async def test_who_is_refused_hangs_up_first(
                 Status.NOT_ALLOWED,
             )
             await stays(peer)
-            assert len(admission_of(listener)._strangers) == 1
+            admission = admission_of(listener)
+            assert (len(admission._strangers), len(admission._leaving)) == (0, 1)
             peer.close()
-            await until(lambda: not admission_of(listener)._strangers)
+            await until(lambda: not admission._leaving)
         await listener.aclose()
         await refusing
 

@@ -211,6 +211,11 @@ class Channel(Closing):
         finally:
             self._closed()
 
+    def _part(self) -> None:
+        """Close, but do not wait for a peer that is only to hang up."""
+        self._kept.clear()
+        self._thread.leave(self._channel._part)
+
     def abort(self) -> None:
         """Reset the connection, at once: nothing queued is sent, nothing more is received."""
         self._kept.clear()

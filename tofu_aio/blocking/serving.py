@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..messaging.checks import checked_count, checked_function
 from ..messaging.deciding import refuse
+from ..messaging.giving_way import give_way
 from ..messaging.judging import handler_failed, refusal
+from ..messaging.rare_warnings import RareWarnings
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
 from .channel import Channel
@@ -70,7 +73,11 @@ def serve(listener: Listener, handler: Handler, decide: Handler | None, max_thre
     def handle() -> None:
         try:
             if (channel := _next(heard)) is not None:
-                _handle(handler, decide, channel)
+                crowd.handled.add(channel)
+                try:
+                    _handle(handler, decide, channel)
+                finally:
+                    crowd.handled.discard(channel)
         finally:
             places.put(None)
             handling.discard(threading.current_thread())
@@ -84,7 +91,6 @@ def serve(listener: Listener, handler: Handler, decide: Handler | None, max_thre
             except (ChannelClosed, ShutdownStarted):
                 places.put(None)
                 break
-            crowd.one_less()
             handler_thread = threading.Thread(target=handle, name=f"tofu_aio {heard[-1]!r}")
             handling.add(handler_thread)
             start(handler_thread)
@@ -106,43 +112,51 @@ def _next(heard: deque[Channel]) -> Channel | None:
 
 
 class _Crowd:
-    """Tells the log when channels begin to wait for a thread, and again only after none did.
+    """The channels that have a thread, and those that wait for one.
 
     Args:
         listener: whose channels.
         max_threads: how many have one.
+
+    Attributes:
+        handled: those that have one.
     """
 
     def __init__(self, listener: Listener, max_threads: int) -> None:
         self._listener = listener
         self._max_threads = max_threads
-        self._told = False
+        self._warnings = RareWarnings(logger, time.monotonic)
+        self.handled: set[Channel] = set()
 
     def look(self) -> None:
-        """All threads are in use."""
-        waiting = self._listener._listener._waiting > 0
-        if waiting and not self._told:
-            logger.warning(
-                "%r: all %d threads are in use, and channels wait for one, not accepted: have "
-                "handlers return sooner, or raise max_threads",
-                self._listener,
-                self._max_threads,
+        """All threads are in use: if channels wait, tell the log, and have silent ones give way."""
+        if self._listener._listener._waiting:
+            self._warnings.warn(
+                "threads",
+                f"{self._listener!r}: all {self._max_threads} threads are in use, and channels "
+                "wait for one, not accepted: have handlers return sooner, or raise max_threads",
             )
-        self._told = waiting
+            self._listener._thread.tell(self._make_way)
 
-    def one_less(self) -> None:
-        """There was a thread for the next one."""
-        self._told = self._told and self._listener._listener._waiting > 0
+    def _make_way(self) -> None:
+        """Let as many give way as wait and will not have a thread in a moment. At home."""
+        connections = [channel._channel._connection for channel in list(self.handled)]
+        free = self._max_threads - len(connections)
+        returning = sum(connection.end is not None for connection in connections)
+        wanted = self._listener._listener._waiting - free - returning
+        if wanted > 0:
+            give_way(connections, wanted)
 
 
 def _handle(handler: Handler, decide: Handler | None, channel: Channel) -> None:
-    with channel:
-        try:
-            if _decided(decide, channel):
-                handler(channel)
-        except Exception as error:
-            # One bad conversation must not end the others.
-            handler_failed(channel, error)
+    try:
+        if _decided(decide, channel):
+            handler(channel)
+    except Exception as error:
+        # One bad conversation must not end the others.
+        handler_failed(channel, error)
+    finally:
+        channel._part()
 
 
 def _decided(decide: Handler | None, channel: Channel) -> bool:
@@ -152,7 +166,8 @@ def _decided(decide: Handler | None, channel: Channel) -> bool:
     except Exception as error:
         # In the loop, where the peer cannot leave in the meantime.
         refused = partial(refuse, channel._channel, refusal(channel, error))
-        channel._thread.leave(refused)
+        with contextlib.suppress(ShutdownStarted):
+            channel._thread.call(refused)
     else:
         if channel.state is State.HELLO_HEARD:
             channel.accept()

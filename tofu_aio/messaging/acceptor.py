@@ -14,6 +14,8 @@ from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
 from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
+from .rare_warnings import RareWarnings
+from .visits import Visit
 from .windows import usual_errno
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Task[tuple[socket.socket, object]] | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._arriving: dict[asyncio.Task[object], socket.socket] = {}
+        self._arriving: dict[asyncio.Task[object], tuple[socket.socket, Visit]] = {}
+        self._warnings = RareWarnings(logger, self._loop.time)
         self._closed = False
 
     def start(self) -> None:
@@ -112,7 +115,7 @@ class Acceptor:
         """Take those that have connected."""
         for _ in range(LISTEN_BACKLOG):
             try:
-                sock, _ = self._sock.accept()
+                sock, name = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -121,7 +124,7 @@ class Acceptor:
                     self._accept_later(error)
                     return
             else:
-                self._receive(sock)
+                self._receive(sock, name)
 
     def _accepted(self, accepting: asyncio.Task[tuple[socket.socket, object]]) -> None:
         """Take the one that has connected, on a loop that tells of no more than that."""
@@ -131,7 +134,7 @@ class Acceptor:
             return
         error = accepting.exception()
         if error is None:
-            self._receive(accepting.result()[0])
+            self._receive(*accepting.result())
         elif not isinstance(error, OSError):
             raise error
         elif error.errno not in LOST:
@@ -140,12 +143,8 @@ class Acceptor:
         self._watch()
 
     def _accept_later(self, error: OSError) -> None:
-        logger.warning(
-            "%s: cannot accept connections, and tries again in %g s: %s",
-            self.address,
-            ACCEPT_RETRY,
-            explain(error),
-        )
+        text = f"cannot accept connections, and tries again every {ACCEPT_RETRY:g} s"
+        self._warnings.warn("a shortage", f"{self.address}: {text}: {explain(error)}")
         self._retry = self._loop.call_later(ACCEPT_RETRY, self._accept_again)
 
     def _accept_again(self) -> None:
@@ -154,24 +153,28 @@ class Acceptor:
         except OSError as error:
             self._accept_later(error)
 
-    def _receive(self, sock: socket.socket) -> None:
+    def _receive(self, sock: socket.socket, name: object) -> None:
         """Make a caller of a connection, in a turn or two."""
+        visit = self._admission.visited(name)
+        if visit is None:
+            sock.close()
+            return
         sock.setblocking(False)
         sockets.note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: Caller(self._admission), sock),
+            self._loop.connect_accepted_socket(lambda: Caller(self._admission, visit), sock),
             name=f"tofu accept {self.address}",
         )
-        self._arriving[task] = sock
+        self._arriving[task] = sock, visit
         task.add_done_callback(self._received)
 
     def _received(self, task: asyncio.Task[object]) -> None:
-        sock = self._arriving.pop(task)
+        sock, visit = self._arriving.pop(task)
         stand_ins.connecting.discard(sock)  # the admission knows its transport
-        if task.cancelled():
+        if task.cancelled() or task.exception() is not None:
             sock.close()
-        elif (error := task.exception()) is not None:
-            sock.close()
+            visit.end()
+        if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, OSError):
                 raise error
             logger.info("%s: a connection was lost as it was accepted: %s", self.address, error)

@@ -4,26 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import sys
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
+from typing import Final, cast
 
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
+from .checks import checked_count, checked_seconds
 from .connection import Connection
+from .giving_way import give_way
+from .idling import IdleWatch
 from .limits import (
     EARLY_BYTES,
+    HELLO_TIMEOUT,
+    IDLE_TIMEOUT_MIN,
+    LEAVING_CHANNELS,
     PENDING_CHANNELS,
-    REFUSALS_QUIET,
     SILENCE,
     WAITING_CONNECTIONS,
 )
+from .rare_warnings import RareWarnings
 from .upper import UpperProtocol
+from .visits import NOT_COUNTED, Visit, Visits
 from .windows import send_at_once
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What those that connect to a listener may cost, all together and each.
+
+    Attributes:
+        hello_timeout: seconds that a caller may be silent, and a stranger without its Hello.
+        max_channels: how many strangers and open channels there may be; None for any number.
+        max_connections_per_address: how many connections one address may have, from acceptance to
+            the end; None for any number.
+        idle_timeout: seconds without a message after which a channel is closed; None for never.
+        heartbeat: seconds between the heartbeats that the listener asks for; None for none.
+
+    Raises:
+        TypeError, ValueError: one makes no sense: the message says which.
+    """
+
+    hello_timeout: float = HELLO_TIMEOUT
+    max_channels: int | None = None
+    max_connections_per_address: int | None = None
+    idle_timeout: float | None = None
+    heartbeat: float | None = None
+
+    def __post_init__(self) -> None:
+        checked_seconds("hello_timeout", self.hello_timeout)
+        for name in ("max_channels", "max_connections_per_address"):
+            count = getattr(self, name)
+            if count is not None:
+                checked_count(name, count)
+        if self.idle_timeout is not None:
+            checked_seconds("idle_timeout", self.idle_timeout, IDLE_TIMEOUT_MIN)
+
+
+NO_BOUNDS: Final = Bounds()
 
 
 class Admission:
@@ -31,35 +73,39 @@ class Admission:
 
     A caller is *silent*, and no more than a descriptor, until its first bytes come. Then it
     *knocks*, until there is a place for it: then it is a *stranger* with a connection and a number,
-    and introduces itself. The application accepts it, and it is *open*. Who does not go on in time
-    is dropped; and while somebody knocks, who is slow gives way to him.
+    and introduces itself. The application accepts it, and it is *open*. In the end it may be
+    *leaving*: nothing travels any more, and the peer is to hang up. Who does not go on in time is
+    dropped; and while somebody knocks, who is slow, or silent for too long, gives way.
 
     Args:
         address: of the listener, for the log.
-        hello_timeout: seconds that a caller may be silent, and a stranger without its Hello.
         admit: makes the connection of a new channel.
         layer: puts TLS between a connection and its socket, if that is wanted.
-        max_channels: how many strangers and open channels there may be; None for any number.
+        refused: told of each connection that is refused.
+        bounds: on what they may cost.
     """
 
     def __init__(
         self,
         address: Address,
-        hello_timeout: float,
         admit: Callable[[], Connection],
         layer: Callable[[UpperProtocol], UpperProtocol],
-        max_channels: int | None,
+        refused: Callable[[], None],
+        bounds: Bounds = NO_BOUNDS,
     ) -> None:
         self._address = address
-        self._hello_timeout = hello_timeout
+        self._hello_timeout = bounds.hello_timeout
         self._admit = admit
         self._layer = layer
-        self._max_channels = max_channels
+        self._count_refusal = refused
+        self._max_channels = bounds.max_channels
+        self._heartbeat = bounds.heartbeat
         self._loop = asyncio.get_running_loop()
+        self._warnings = RareWarnings(logger, self._loop.time)
         self._closed = False
-        self._refusing = False  # and it was logged
-        self._told_refusal = -math.inf
         self._inviting = False  # for who is invited may end in that moment
+        self._visits = Visits(bounds.max_connections_per_address)
+        self._visit_of: dict[Connection, Visit] = {}  # as far as they are counted
         # All in order of arrival.
         self._silent: dict[Caller, asyncio.TimerHandle] = {}
         self._knocking: dict[Caller, None] = {}
@@ -67,16 +113,35 @@ class Admission:
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
         self._dawdling: dict[Connection, None] = {}  # those that have had time for it
         self._open: set[Connection] = set()  # only where there is a maximum to hold
+        self._leaving: dict[Connection, None] = {}
+        self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
+        self._look_again: asyncio.TimerHandle | None = None  # for who may give way
 
     def close(self) -> None:
         """Drop everyone whose Hello has not come."""
         self._closed = True
+        self._look_no_more()
         for caller in [*self._silent, *self._knocking]:
             self._drop(caller)
         for connection in list(self._introducing):
             connection.abort(ChannelClosed("the listener was closed"))
 
     # --- what callers tell ----------------------------------------------------------------
+
+    def visited(self, name: object) -> Visit | None:
+        """Count a connection that was accepted; None if its address has too many, and it must go.
+
+        Args:
+            name: of the peer, as accept(2) tells it.
+        """
+        visit = self._visits.begin(name)
+        if visit is None:
+            self._refuse(
+                "an address",
+                f"{name[0] if isinstance(name, tuple) else name} has as many connections as "
+                "max_connections_per_address allows",
+            )
+        return visit
 
     def arrived(self, caller: Caller) -> None:
         """It is connected, and silent."""
@@ -119,18 +184,38 @@ class Admission:
         self._strangers.discard(connection)
         if self._max_channels is not None:
             self._open.add(connection)
+        if self._idle is not None:
+            self._idle.add(connection)
         self._invite()
 
     def left(self, connection: Connection) -> None:
-        """It has ended before its Hello, or its socket is gone. Told again, it does nothing."""
-        if connection in self._introducing:
+        """It has ended. Told again when its socket is gone."""
+        early = connection in self._introducing
+        if early:
             self.introduced(connection)
             if isinstance(connection.end, ProtocolViolation):
                 # Who knocks at the wrong door is no news for those who run the service.
                 logger.info("%s: a connection was refused: %s", self._address, connection.end)
+        if self._idle is not None:
+            self._idle.discard(connection)
+        if connection.gone:
+            self._leaving.pop(connection, None)
+            self._visit_of.pop(connection, NOT_COUNTED).end()
+        elif connection.lingers:
+            self._leave(connection)
+        elif not early:
+            return  # something of it is still to be sent, which costs as much as when it was open
         self._strangers.discard(connection)
         self._open.discard(connection)
         self._invite()
+
+    def _leave(self, connection: Connection) -> None:
+        """It costs a descriptor and no more: so it takes no place, unless there are too many."""
+        self._leaving[connection] = None
+        if len(self._leaving) > LEAVING_CHANNELS:
+            oldest = next(iter(self._leaving))
+            del self._leaving[oldest]
+            oldest.linger_no_more()
 
     # --- the steps ------------------------------------------------------------------------
 
@@ -142,14 +227,41 @@ class Admission:
         if oldest is not None and oldest.since + SILENCE <= self._loop.time():
             self._drop(oldest)
             return True
-        self._tell_refusal(f"{WAITING_CONNECTIONS} wait already")
+        self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
         return False
 
     def _has_place(self) -> bool:
-        strangers = len(self._strangers)
-        if self._max_channels is not None and strangers + len(self._open) >= self._max_channels:
+        return not self._is_full() and len(self._strangers) < PENDING_CHANNELS
+
+    def _is_full(self) -> bool:
+        """Whether there are as many channels as there may be."""
+        channels = len(self._strangers) + len(self._open)
+        return self._max_channels is not None and channels >= self._max_channels
+
+    def _make_places(self) -> bool:
+        """Have open channels give way to those that knock; whether any did.
+
+        If none may, it is looked again in a while: not for each that knocks, for they may be many.
+        """
+        wanted = min(len(self._knocking), PENDING_CHANNELS - len(self._strangers))
+        if wanted < 1 or not self._is_full() or self._look_again is not None:
             return False
-        return strangers < PENDING_CHANNELS
+        yielding = give_way(self._open, wanted)
+        for connection in yielding:
+            self._open.discard(connection)
+            self._leave(connection)
+        if not yielding and self._heartbeat is not None:
+            self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
+        return bool(yielding)
+
+    def _look(self) -> None:
+        self._look_again = None
+        self._invite()
+
+    def _look_no_more(self) -> None:
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
 
     def _invite(self) -> None:
         """Give those that knock the places there are."""
@@ -162,13 +274,15 @@ class Admission:
             self._inviting = False
 
     def _invite_all(self) -> None:
-        while self._knocking and self._has_place():
+        while self._knocking and (self._has_place() or self._make_places()):
             caller = next(iter(self._knocking))
             del self._knocking[caller]
             connection = self._new_stranger()
             if connection is None:
                 caller.transport.abort()
             else:
+                if caller.visit is not NOT_COUNTED:
+                    self._visit_of[connection] = caller.visit
                 caller.become(self._layer(connection))
 
     def _new_stranger(self) -> Connection | None:
@@ -178,10 +292,8 @@ class Admission:
         except ChannelClosed:
             return None
         except TofuError as error:
-            self._tell_refusal(str(error))
+            self._refuse("a number", str(error))
             return None
-        if self._loop.time() >= self._told_refusal + REFUSALS_QUIET:
-            self._refusing = False
         self._strangers.add(connection)
         self._introducing[connection] = self._loop.call_later(
             min(SILENCE, self._hello_timeout), self._dawdles, connection
@@ -218,13 +330,10 @@ class Admission:
         self.gone(caller)
         caller.transport.abort()
 
-    def _tell_refusal(self, reason: str) -> None:
-        """Warn once, until somebody is let in: who refuses has better things to do than log."""
-        level = logging.DEBUG if self._refusing else logging.WARNING
-        logger.log(level, "%s: a connection was refused: %s", self._address, reason)
-        if not self._refusing:
-            self._refusing = True
-            self._told_refusal = self._loop.time()
+    def _refuse(self, kind: str, reason: str) -> None:
+        """Count a connection that is refused, and tell why; who refuses has better things to do."""
+        self._count_refusal()
+        self._warnings.warn(kind, f"{self._address}: a connection was refused: {reason}")
 
 
 def _dismiss(connection: Connection, text: str) -> None:
@@ -238,12 +347,18 @@ class Caller(asyncio.BufferedProtocol):
     which a buffer of our own sees to: the rest stays in the kernel. (Windows' proactor loop has
     read 64 KiB by then.)
 
+    Args:
+        admission: told what comes of it.
+        visit: as which it is counted; ended here unless the connection goes on as a channel's.
+
     Attributes:
         since: when it came, in the loop's time.
+        visit: as given.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, visit: Visit) -> None:
         self._admission = admission
+        self.visit = visit
         self.since = asyncio.get_running_loop().time()
         self._buffer = bytearray()
         self._early = b""
@@ -285,6 +400,7 @@ class Caller(asyncio.BufferedProtocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Wait no more."""
         self._admission.gone(self)
+        self.visit.end()
 
     def become(self, protocol: UpperProtocol) -> None:
         """Go on as a channel's connection."""

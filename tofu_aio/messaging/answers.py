@@ -15,6 +15,8 @@ from .agreements import Extension
 from .connection import Connection
 from .exchange import Exchange
 from .joining import Join
+from .limits import EXCHANGES_BEGUN
+from .slots import Slots
 from .waking import Answered, answer
 
 _RESPONSE: Final = int(OpCode.RESPONSE)
@@ -36,17 +38,28 @@ class Answers:
         exchanges: who takes the parts of the response, likewise.
         posted: ids of requests that the application posted: the mailbox gets their responses. One
             that is never answered stays here until the channel ends.
+        slots: for the exchanges that have begun and are not over.
         late: responses that came after whoever asked had gone.
         warned: the log says already that responses wait behind unread messages.
     """
 
-    __slots__ = ("_connection", "_joins", "exchanges", "late", "posted", "requests", "warned")
+    __slots__ = (
+        "_connection",
+        "_joins",
+        "exchanges",
+        "late",
+        "posted",
+        "requests",
+        "slots",
+        "warned",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.requests: dict[int, asyncio.Future[Message]] = {}
         self.exchanges: dict[int, Exchange] = {}
         self.posted: set[int] = set()
+        self.slots = Slots(EXCHANGES_BEGUN, connection.number)
         self._joins: dict[int, Join] = {}
         self.late = 0
         self.warned = False

@@ -29,7 +29,7 @@ from ..protocol.errors import (
     again,
 )
 from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
-from ..protocol.message import Message, next_message_id
+from ..protocol.message import REJECTION, Message, next_message_id
 from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, OpCode
 from ..protocol.pool import LENT, LENT_A_STREAM, Pool
 from ..protocol.status import Status
@@ -94,7 +94,7 @@ class Channel(ObjectStream[Message]):
     ) -> None:
         self._connection = connection
         connection.sink = self
-        # Called when the Hello has come, or never will, when it is answered, and at the very end.
+        # Called when the Hello has come, when it is answered, at the end, and with the socket gone.
         self._introduced = introduced
         self._forget = forget  # called once, with the number, when the socket is gone
         self._welcome = welcome  # the listener's headers, encoded, of its answer to a Hello
@@ -230,10 +230,15 @@ class Channel(ObjectStream[Message]):
             InvalidBodyLen: the reason is too long.
             NotAllowed, PeerDisconnected, ProtocolViolation, ChannelClosed: as ``accept``.
         """
+        self._refuse(reason, status)
+        await self._connection.refused()
+
+    def _refuse(self, reason: str, status: Status) -> None:
+        """Tell the peer why it is not accepted: nothing more travels then."""
         if status is Status.SUCCESS:
             raise ValueError("a rejection needs a status that says what is wrong, not SUCCESS")
         self._check_undecided("rejected")
-        await self._connection.refuse(status, reason.encode("utf-8", "replace"))
+        self._connection.put(REJECTION, body=reason.encode("utf-8", "replace"), status=status)
 
     def _check_undecided(self, verb: str) -> None:
         state = self.state
@@ -664,7 +669,8 @@ class Channel(ObjectStream[Message]):
         Without ``request`` it is a new one, of this side: ``send`` and ``finish`` make the
         request, receiving gives the parts of the answer. Or one that was received here, maybe
         only its first part: receiving gives that and its other parts, ``send`` and ``finish``
-        make the answer. Parts of an exchange go to it, and to nobody else.
+        make the answer. Parts of an exchange go to it, and to nobody else. Each side may have begun
+        1,024 that are not over: another one waits in its first ``send``.
 
         Args:
             request: the part that was received first. The others are sorted out from this call
@@ -683,7 +689,14 @@ class Channel(ObjectStream[Message]):
             raise NotAllowed(f"channel {self.number} is not open yet: accept it first")
         op_code = OpCode.REQUEST if request is None else OpCode.RESPONSE
         message_id = next_message_id() if request is None else self._asked(request)
-        exchange = Exchange(self._connection, op_code, message_id, headers, self._forget_exchange)
+        exchange = Exchange(
+            self._connection,
+            op_code,
+            message_id,
+            headers,
+            self._forget_exchange,
+            slots=self._asking().slots if request is None else None,
+        )
         parts = [] if request is None else [request, *self._parts_of(request)]
         for part in parts:
             exchange.received(part)
@@ -691,7 +704,7 @@ class Channel(ObjectStream[Message]):
         if end is not None:
             exchange.lose(when_sending(end))
         elif request is not None:
-            self._heard().begin(exchange)
+            self._heard().begin(exchange, in_parts=request.more)
         elif OpCode.REQUEST not in RECEIVE[self._connection.decoder.state]:
             exchange.lose(_unanswerable())
         else:
@@ -778,6 +791,11 @@ class Channel(ObjectStream[Message]):
         """Close as ``aclose`` does, with nobody waiting for it."""
         self._let_go(_closed_here())
         self._connection.leave()
+
+    async def _part(self) -> None:
+        """Close as ``aclose`` does, but do not wait for a peer that is only to hang up."""
+        self._let_go(_closed_here())
+        await self._connection.part()
 
     def abort(self) -> None:
         """Reset the connection, at once: nothing queued is sent, nothing more is received."""
@@ -911,8 +929,7 @@ class Channel(ObjectStream[Message]):
         if self._mailbox.end is None:
             self._mailbox.finish(error)
         self._fail(when_sending(error))
-        if self._hello is None:
-            self._introduced(self)
+        self._introduced(self)
 
     def lost(self) -> None:
         """Nobody hears anything from here any more."""

@@ -27,10 +27,9 @@ from ..protocol.errors import (
     again,
 )
 from ..protocol.lifecycle import BYE_SAID, HUNG_UP, SEND, State
-from ..protocol.message import REJECTION, Message, checked_body, next_message_id
+from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
-from ..protocol.status import Status
 from .agreements import NO_EXTENSION, agreed
 from .flow import ReadGate
 from .joining import JoiningRoom
@@ -222,6 +221,16 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             if self._closed:
                 self._done.set_result(None)
         return self._done
+
+    @property
+    def gone(self) -> bool:
+        """Whether its socket is."""
+        return self._closed
+
+    @property
+    def lingers(self) -> bool:
+        """Whether all is said, and has left, and only the peer's hanging up is waited for."""
+        return self._lingering and not self.queued_bytes
 
     @property
     def closed_here(self) -> bool:
@@ -812,11 +821,21 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._finish(error)
         self.reconcile_reading()
 
+    def linger_no_more(self) -> None:
+        """Close the socket: the peer has had its time, or others need its place.
+
+        In order, unless something is left to be sent.
+        """
+        if self.queued_bytes:
+            self._reset()
+        else:
+            self._lingering = False
+            self._settle()
+
     def _linger_on(self, since: float) -> None:
         """The peer has had its time, if our last word left that long ago."""
         if not self.queued_bytes:
-            self._lingering = False
-            self._settle()
+            self.linger_no_more()
         elif self._loop.time() < since + BYE_TIMEOUT:
             self._wait(LINGER, partial(self._linger_on, since))
         else:
@@ -844,6 +863,22 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """The peer is gone, and the kernel does not know: reset the connection, at once."""
         self._reset()
         self._finish(error)
+
+    def dismiss(self, error: TofuError) -> None:
+        """Say Bye, if it is open, and end here and now; the peer has a second to hang up.
+
+        Its answer is not looked at: it may have none.
+        """
+        if self.end is not None:
+            return
+        state = self.decoder.state
+        if state is State.OPEN:
+            self.put(OpCode.BYE_REQUEST)
+            self._linger(error)
+        elif state is State.BYE_HEARD:
+            self.put(OpCode.BYE_RESPONSE)  # which ends it
+        else:
+            self.hang_up(error)
 
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""
@@ -897,16 +932,20 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             elif state not in {State.BYE_SENT, State.BYE_ANSWERED}:
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
 
-    async def refuse(self, status: Status, body: bytes) -> None:
-        """Answer the Hello with what is wrong, and close when the peer does, or after a second.
+    async def refused(self) -> None:
+        """Wait until the peer, whose Hello was answered with a refusal, has hung up, or a second.
 
         Takes as long as ``aclose`` at most. Cancelled, it waits no longer.
-
-        Raises:
-            InvalidBodyLen, NotAllowed, ChannelClosed, PeerDisconnected: there is nothing to answer.
         """
-        self.put(REJECTION, body=body, status=status)
         await self._gone("leave", BYE_TIMEOUT)
+
+    async def part(self) -> None:
+        """Close as ``aclose`` does, but do not wait for a peer that is only to hang up."""
+        if self._gate.home.in_parent:
+            return
+        self._begin_to_close()
+        if not self.lingers:
+            await self._gone("answer Bye", None)
 
     async def _gone(self, awaited: str, timeout: float | None) -> None:
         """Wait until the socket is gone; give up if it takes too long."""

@@ -44,16 +44,16 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
     except Exception as error:
         if isinstance(error, TimeoutError) and deadline.expired():
             error = Rejected(f"no decision was made within {timeout:g} s")
-        await refuse(channel, refusal(channel, error))
+        refuse(channel, refusal(channel, error))
     else:
         if channel.state is State.HELLO_HEARD:
             channel.accept()
     return channel.state is not State.CLOSED
 
 
-async def refuse(channel: Channel, error: Rejected) -> None:
-    """Tell the peer why it is not accepted, if it still waits to hear that; and close."""
+def refuse(channel: Channel, error: Rejected) -> None:
+    """Tell the peer why it is not accepted, if it still waits to hear that: then it is closed."""
     if channel.state is State.HELLO_HEARD:
-        await channel.reject(str(error)[:_REASON], error.status)
+        channel._refuse(str(error)[:_REASON], error.status)
     else:
         channel.abort()  # it was accepted before that, or its peer has left

@@ -188,6 +188,7 @@ class Engine:
             suspensions=gate.suspensions,
             longest_wait=gate.longest_wait_by_now(),
             channels=len(self._numbers),
+            refused=gate.refused,
         )
 
     def _accuse(self, seconds: float) -> None:

@@ -30,6 +30,7 @@ from .connection import Connection
 from .mailbox import Mailbox
 from .parts import pieces
 from .receipts import inbox
+from .slots import Slots
 
 
 class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
@@ -64,12 +65,16 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         message_id: int,
         headers: HeadersLike | None,
         forget: Callable[[Exchange], None],
+        *,
+        slots: Slots | None,
     ) -> None:
         self.message_id = message_id
         self._connection = connection
         self._op_code = op_code
         self._headers = _encoded(headers)  # for the first part
         self._forget = forget  # called when it is left
+        self._slots = slots  # of those that this side has begun
+        self._has_slot = False
         self._parts = Mailbox(inbox())
         # The peer knows of it: from the first part that is sent, or because it asked.
         self.begun = not self.asks
@@ -134,9 +139,10 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     ) -> None:
         """Send a part, and say that more follow. One that is too long for a part makes several.
 
-        Waits for room as ``Channel.send`` does, and gives other tasks a turn every 64 KiB. A part
-        is sent whole, or, if cancelled, not at all. Where that leaves a longer body in the middle
-        nothing can be sent any more.
+        Waits for room as ``Channel.send`` does, and gives other tasks a turn every 64 KiB. The
+        first part of a request also waits while 1,024 other exchanges of this side are under way on
+        the channel. A part is sent whole, or, if cancelled, not at all. Where that leaves a longer
+        body in the middle nothing can be sent any more.
 
         Args:
             item: of any length; parts have 65,535 bytes at most.
@@ -195,6 +201,8 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         text = _encoded(headers)
         self._sending = True
         try:
+            if self._slots is not None and not self.begun:
+                await self._slot(self._slots)
             for piece, last in pieces(body):
                 await self._room()
                 self._check()
@@ -208,6 +216,26 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._forget_if_over()
         finally:
             self._sending = False
+            if not self.begun:
+                self._give_slot_back()
+
+    async def _slot(self, slots: Slots) -> None:
+        """Wait until one more exchange may begin."""
+        self._has_slot = slots.take()
+        if not self._has_slot:
+            try:
+                with CancelScope() as self._waiting:
+                    await slots.wait()
+                    self._has_slot = True
+            finally:
+                self._waiting = None
+            self._check()
+
+    def _give_slot_back(self) -> None:
+        """It has not begun, or is over, or was left."""
+        if self._slots is not None and self._has_slot:
+            self._has_slot = False
+            self._slots.give_back()
 
     async def _room(self) -> None:
         # While there is room nothing else here waits, and nobody else would run.
@@ -244,6 +272,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         # A peer that is still answering stops, if it has said that it wants to be told.
         tells = self.asks and self.receives and self._connection.peer_supports & Extension.CANCEL
         self._forget(self)
+        self._give_slot_back()
         self.close(ChannelClosed("the exchange was left on this side"))
         if self.begun and (tells or not self._finished):
             self._finished = True
@@ -265,11 +294,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         else:
             part.release()
             self.lose(failed(part))
+            self._give_slot_back()
 
     def _forget_if_over(self) -> None:
         """All was sent and received: there is nothing more to tell it."""
         if self._finished and not self.receives:
             self._forget(self)
+            self._give_slot_back()
 
     def lose(self, error: TofuError) -> None:
         """No more parts come, and why, unless all have. What has come can still be received."""

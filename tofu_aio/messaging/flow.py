@@ -45,6 +45,7 @@ class ReadGate:
         buffer: what all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
+        refused: connections that listeners have refused.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ReadGate:
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
         self.longest_wait = 0.0
+        self.refused = 0
         self._waiting_since = 0.0  # somebody, while nobody was served
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.home, self._unserved_since, on_stall)
@@ -79,6 +81,10 @@ class ReadGate:
     def close(self) -> None:
         """Nobody will wait any more."""
         self._watch.end()
+
+    def count_refusal(self) -> None:
+        """A listener has refused a connection."""
+        self.refused += 1
 
     def starve(self, reader: Reader) -> None:
         """Have a channel wait that found no permit: at the end of the queue, or for its own."""

@@ -9,10 +9,10 @@ from functools import partial
 from ssl import SSLContext
 from threading import get_ident
 from types import TracebackType
-from typing import Final, Self, TypeAlias, Unpack, cast
+from typing import Final, Self, TypeAlias, Unpack
 from weakref import WeakSet
 
-from ..protocol.address import Address, parse_address
+from ..protocol.address import Address, TcpAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ..protocol.errors import (
     ChannelClosed,
@@ -22,6 +22,7 @@ from ..protocol.errors import (
     InvalidChannelNumber,
     NotAllowed,
     TofuError,
+    WrongAddress,
     again,
 )
 from ..protocol.lifecycle import State
@@ -39,14 +40,14 @@ from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from . import sockets
 from .acceptor import Acceptor
-from .admission import Admission
+from .admission import Admission, Bounds
 from .channel import Channel
-from .checks import checked_count, checked_seconds
+from .checks import checked_seconds
 from .connecting import connecting
 from .connection import Connection
 from .dialling import attach, check_accepted, hello_headers, own_headers
 from .flow import ReadGate
-from .heartbeat import HeartbeatOption
+from .heartbeat import HeartbeatOption, interval_of
 from .holdings import Holdings, of_messages
 from .home import CallQueue, Posting
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
@@ -91,6 +92,7 @@ class ChannelGroup:
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._connecting: dict[asyncio.Timeout, None] = {}
         self._mailbox = Mailbox(inbox())
+        self._held_up: dict[Connection, None] = {}  # see PostedChannel
         self._home = gate.home
         self._calls = CallQueue(gate.home)
         # Each member keeps it, and a bound method is a new one whenever it is named.
@@ -154,6 +156,8 @@ class ChannelGroup:
         hello_timeout: float = HELLO_TIMEOUT,
         heartbeat: HeartbeatOption = "auto",
         max_channels: int | None = None,
+        max_connections_per_address: int | None = None,
+        idle_timeout: float | None = None,
     ) -> Listener:
         """Listen for channels.
 
@@ -170,8 +174,17 @@ class ChannelGroup:
             heartbeat: seconds; see ``connect``.
             max_channels: how many channels of this listener may be open at once, those that are
                 about to introduce themselves among them. Beyond it connections wait, in order of
-                arrival, until one closes; beyond 1024 that wait they are refused. None for any
-                number.
+                arrival, until one closes; beyond 1024 that wait they are refused. While one waits,
+                a channel whose peer takes no part in heartbeats gives way to it, with a Bye, once
+                nothing has come from it for three intervals. None for any number.
+            max_connections_per_address: how many connections one address may have at once (TCP
+                only), from the moment of acceptance until the socket is closed; more are refused.
+                Of IPv6 the first 64 bits count, for a host has all addresses of such a network.
+                None for any number.
+            idle_timeout: seconds, 0.01 or more. A channel over which no message has come or gone
+                for so long is closed with a Bye, within a quarter more; heartbeats are no messages.
+                What is used there raises ``ChannelClosed``, and the peer gets the Bye. Choose more
+                than a handler takes for a request. None never closes one.
 
         Raises:
             InvalidAddress: it cannot be parsed, or is too long for a socket.
@@ -185,9 +198,18 @@ class ChannelGroup:
         where = parse_address(address)
         layer = server_layer(where, ssl)
         welcome = TextHeaders(own_headers(where, heartbeat)).encode()
-        checked_seconds("hello_timeout", hello_timeout)
-        if max_channels is not None:
-            checked_count("max_channels", max_channels)
+        bounds = Bounds(
+            hello_timeout=hello_timeout,
+            max_channels=max_channels,
+            max_connections_per_address=max_connections_per_address,
+            idle_timeout=idle_timeout,
+            heartbeat=interval_of(heartbeat, where),
+        )
+        if max_connections_per_address is not None and not isinstance(where, TcpAddress):
+            raise WrongAddress(
+                f"{where}: max_connections_per_address is for TCP: who connects to a Unix socket "
+                "has no address"
+            )
         number = self._new_number()
         listener = Listener(number, self._forget)
         introduced, forget = listener.introduced, self._forget  # one of each for all channels
@@ -200,7 +222,7 @@ class ChannelGroup:
         try:
             sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
             local = sockets.local_address(sock, where)
-            admission = Admission(local, hello_timeout, admit, layer, max_channels)
+            admission = Admission(local, admit, layer, self._gate.count_refusal, bounds)
             listener.start(Acceptor(sock, local, admission), admission)
         except BaseException:
             self._forget(number)
@@ -424,10 +446,11 @@ class ChannelGroup:
         mailbox = self._mailbox
         while not mailbox.items:
             arrival = mailbox.arrival()
-            for reader in list(self._gate.pool.suspended.values()):
-                member = self._members.get(cast("Connection", reader).number)
-                if isinstance(member, PostedChannel):
-                    member._connection.lend()
+            for connection in list(self._held_up):
+                if connection.suspended_at is None:
+                    del self._held_up[connection]
+                else:
+                    connection.lend()
             await arrival
         return mailbox.items.popleft()
 
@@ -595,7 +618,12 @@ class ChannelGroup:
             # At once, so that it can be given up from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
             channel = PostedChannel(
-                connection, self._mailbox, self._forget, self._calls.follow, hello=message
+                connection,
+                self._mailbox,
+                self._forget,
+                self._calls.follow,
+                held_up=self._held_up,
+                hello=message,
             )
             self._members[number] = channel
             opening = self._open_channel(channel, connection, message, where)
@@ -629,13 +657,18 @@ class ChannelGroup:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
             self._members[connection.number] = PostedChannel(
-                connection, self._mailbox, self._forget, self._calls.follow, admission=admission
+                connection,
+                self._mailbox,
+                self._forget,
+                self._calls.follow,
+                held_up=self._held_up,
+                admission=admission,
             )
             return connection
 
         sock = await sockets.listen(where)
         local = sockets.local_address(sock, where)
-        admission = Admission(local, HELLO_TIMEOUT, admit, as_it_is, None)
+        admission = Admission(local, admit, as_it_is, self._gate.count_refusal)
         acceptor = Acceptor(sock, local, admission)
         acceptor.start()
         self._members[number] = PostedListener(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from ..protocol import text_headers
 from ..protocol.address import Address, TcpAddress
 from ..protocol.errors import PeerDisconnected
-from ..protocol.lifecycle import RECEIVE, SEND
+from ..protocol.lifecycle import RECEIVE, SEND, State
 from ..protocol.op_code import OpCode
 from .checks import checked_seconds
 from .home import Home
@@ -40,8 +40,8 @@ _SHORTEST_STEP: Final = 0.05
 than a wake-up costs."""
 
 
-def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, str]:
-    """The header of a Hello that asks for heartbeats; none if none are wanted.
+def interval_of(heartbeat: HeartbeatOption, where: Address) -> float | None:
+    """The interval in seconds that an option asks for; None for none.
 
     Args:
         heartbeat: seconds; None for none; "auto" for the default of this kind of address.
@@ -54,9 +54,31 @@ def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, st
         # The kernel tells the end of a Unix socket's other process, whatever ends it.
         heartbeat = HEARTBEAT if isinstance(where, TcpAddress) else None
     if heartbeat is None:
-        return {}
-    checked_seconds("heartbeat", heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX)
-    return {text_headers.HEARTBEAT: str(round(heartbeat * 1000))}
+        return None
+    return checked_seconds("heartbeat", heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX)
+
+
+def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, str]:
+    """The header of a Hello that asks for heartbeats; none if none are wanted.
+
+    Raises:
+        TypeError, ValueError: as ``interval_of``.
+    """
+    interval = interval_of(heartbeat, where)
+    return {} if interval is None else {text_headers.HEARTBEAT: str(round(interval * 1000))}
+
+
+def silence(connection: Connection) -> float:
+    """For how many seconds nothing came from a peer that takes no part in heartbeats.
+
+    0 unless that is as long as one that takes part may be silent. Nothing is known of a peer where
+    neither side has asked for heartbeats, or one has said Bye.
+    """
+    interval, decoder = connection.heartbeat, connection.decoder
+    if interval is None or decoder.heartbeats or decoder.state is not State.OPEN:
+        return 0.0
+    looks = connection.beat_silent
+    return looks * interval / _LOOKS if looks >= _SILENT_LOOKS else 0.0
 
 
 class Heartbeats:
@@ -188,6 +210,7 @@ class Wheel:
         slot.add(connection)
         connection.beat_sent, connection.beat_sent_at = connection.sent, slot.looked
         connection.beat_arrived = -1  # so the first look finds something new
+        connection.beat_silent = 0
 
     def remove(self, connection: Connection) -> None:
         """Look at it no more."""
@@ -228,13 +251,14 @@ class Wheel:
                 self._look(connection, now, before)
 
     def _look(self, connection: Connection, now: float, before: float) -> None:
-        decoder = connection.decoder
-        if connection.end is not None or not decoder.heartbeats:
-            return  # it is over, or the peer is not known to take part
-        state = decoder.state
-        if OpCode.SIGNAL in SEND[state]:
+        if connection.end is not None:
+            return
+        state = connection.decoder.state
+        takes_part = connection.decoder.heartbeats
+        if takes_part and OpCode.SIGNAL in SEND[state]:
             self._beat_if_quiet(connection, now, before)
-        if OpCode.SIGNAL in RECEIVE[state] and self._is_lost(connection):
+        # Of a peer that is not known to take part it is only counted how long it is silent.
+        if OpCode.SIGNAL in RECEIVE[state] and self._is_silent(connection) and takes_part:
             connection.lose(
                 PeerDisconnected(
                     f"nothing came from the peer for {HEARTBEATS_MISSED * self.interval:g} s, and "
@@ -251,7 +275,7 @@ class Wheel:
             connection.beat()
             connection.beat_sent_at = now
 
-    def _is_lost(self, connection: Connection) -> bool:
+    def _is_silent(self, connection: Connection) -> bool:
         decoder = connection.decoder
         # The decoder sees nothing of a TLS record before all of it is here, which may take long.
         sealed = connection.extra_info(SEALED)

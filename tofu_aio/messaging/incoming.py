@@ -8,12 +8,13 @@ from collections import OrderedDict, defaultdict
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final
+from weakref import WeakSet
 
 from anyio import CancelScope
 
 from ..protocol.binary_header import HEADER_SIZE
 from ..protocol.decoder import is_withdrawal
-from ..protocol.errors import ExchangeFailed, NotAllowed, TofuError
+from ..protocol.errors import AllocationFailed, ExchangeFailed, NotAllowed, TofuError
 from ..protocol.message import Message
 from ..protocol.op_code import OP_CODE_MASK, OpCode
 from ..protocol.status import Status
@@ -21,7 +22,7 @@ from .agreements import Extension
 from .connection import Connection
 from .exchange import Exchange, failed
 from .joining import Join, whole_length
-from .limits import OPEN_REQUESTS, TAKEN_BACK
+from .limits import EXCHANGES_SERVED, OPEN_REQUESTS, TAKEN_BACK
 from .mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class IncomingRequests:
         "_mailbox",
         "_room",
         "_scopes",
+        "_served",
         "_streams",
         "_taken_back",
         "_too_many",
@@ -70,6 +72,8 @@ class IncomingRequests:
         self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         self._streams = False  # the application was given parts
+        # Exchanges that the peer has begun and the application not left, known here or not.
+        self._served: WeakSet[Exchange] = WeakSet()
         # Of requests that the application has. It may ask about one at any time, or never.
         self._taken_back: OrderedDict[int, None] = OrderedDict()
 
@@ -103,8 +107,15 @@ class IncomingRequests:
         """Whether a plain request may be the last part of something, or have an id of another."""
         return bool(self.parts or self.exchanges or self._taken_back)
 
-    def begin(self, exchange: Exchange) -> None:
-        """Give it the parts that come, and tell it if the request is taken back."""
+    def begin(self, exchange: Exchange, *, in_parts: bool) -> None:
+        """Give it the parts that come, and tell it if the request is taken back.
+
+        Args:
+            exchange: it has the first part.
+            in_parts: whether that was not all of the request.
+        """
+        if in_parts:
+            self._served.add(exchange)
         earlier = self.exchanges.get(exchange.message_id)
         if earlier is not None:
             earlier.taken_back(ExchangeFailed("the caller has used its message id again"))
@@ -114,6 +125,7 @@ class IncomingRequests:
 
     def forget(self, exchange: Exchange) -> None:
         """It was left: parts that still come are thrown away."""
+        self._served.discard(exchange)
         message_id = exchange.message_id
         if self.exchanges.get(message_id) is not exchange:
             return  # the channel has ended, or the id is another one's by now
@@ -165,10 +177,17 @@ class IncomingRequests:
     # --- requests in parts ----------------------------------------------------------------
 
     def _begin(self, first: Message) -> list[Message]:
-        """Join a request that came in parts because it is long; others are the application's."""
+        """Join a request that came in parts because it is long; others are the application's.
+
+        Unless the peer has as many exchanges under way as it may: then this one is refused.
+        """
         whole = first.more and self._connection.peer_supports & Extension.WHOLE
         length = whole_length(first) if whole else None
         if length is None:
+            if first.more and len(self._served) >= EXCHANGES_SERVED:
+                self._refuse(first.message_id, _too_many_exchanges())
+                first.release()
+                return []
             self._streams |= first.more
             return [first]
         if self._joins >= OPEN_REQUESTS:
@@ -316,6 +335,12 @@ class _RequestScope(AbstractContextManager[CancelScope]):
 def _takes_back(message: Message) -> bool:
     length = HEADER_SIZE + len(message.body) + len(message.headers.encode())
     return is_withdrawal(message._proto, message.status, length)
+
+
+def _too_many_exchanges() -> TofuError:
+    return AllocationFailed(
+        f"the peer has begun {EXCHANGES_SERVED} exchanges that are not over: another one is refused"
+    )
 
 
 def _is_request(message: Message) -> bool:

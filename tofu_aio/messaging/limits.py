@@ -31,6 +31,14 @@ JOINING_BYTES: Final = 64 * 1024 * 1024
 OPEN_REQUESTS: Final = 1024
 """Requests of one peer that it sends in parts at the same time. Ours sends one after another."""
 
+EXCHANGES_BEGUN: Final = 1024
+"""Exchanges that this side has begun on a channel and that are not over. One more waits."""
+
+EXCHANGES_SERVED: Final = 2 * EXCHANGES_BEGUN
+"""Exchanges that the peer of a channel has begun, and that the application here has not left. One
+more is refused. Twice as many as our own clients begin, for an application may take its time to
+leave one that its caller has given up."""
+
 TAKEN_BACK: Final = 1024
 """Requests of one peer that were taken back after the application had received them, and that
 ``cancelled`` still knows: it only saves work that nobody wants any more."""
@@ -90,13 +98,16 @@ ACCEPT_RETRY: Final = 1.0
 """Seconds until accepting is tried again after it has failed, for want of descriptors say. Who
 waits in the backlog notices no more than that."""
 
-REFUSALS_QUIET: Final = 1.0
-"""Seconds after a warning that connections are refused, without another one. In a crowd, who is let
-in and who is refused take turns."""
+WARNINGS_QUIET: Final = 10.0
+"""Seconds after a warning that connections are refused, say, without another one like it."""
 
 PENDING_CHANNELS: Final = 128
 """Channels of one listener that the application has not accepted. A Hello needs no permit of the
 pool; this bounds what those that nobody takes can hold."""
+
+LEAVING_CHANNELS: Final = 128
+"""Channels of one listener that take no place any more because only the peer's hanging up, or its
+answer to a Bye, is waited for. When there are more the oldest is waited for no longer."""
 
 WAITING_CONNECTIONS: Final = 1024
 """Connections of one listener that are silent, or wait for a place. Each has a descriptor."""
@@ -108,6 +119,9 @@ here, more stays in the kernel."""
 
 SILENCE: Final = 1.0
 """Seconds that a Hello may take while others wait: several round trips of a slow line."""
+
+IDLE_TIMEOUT_MIN: Final = 0.01
+"""Seconds without a message after which a channel may be closed, at least."""
 
 KEEPALIVE_MIN: Final = 0.01
 """Seconds of silence before the kernel asks; it counts in whole ones, and is given the next."""

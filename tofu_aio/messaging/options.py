@@ -82,6 +82,10 @@ class ListenOptions(TypedDict, total=False):
         heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
             over Unix sockets.
         max_channels: how many may be open at once; any number by default.
+        max_connections_per_address: how many connections one address may have at once (TCP only);
+            any number by default.
+        idle_timeout: seconds without a message after which a channel is closed; by default it never
+            is.
     """
 
     ssl: SSLContext | None
@@ -90,6 +94,8 @@ class ListenOptions(TypedDict, total=False):
     hello_timeout: float
     heartbeat: HeartbeatOption
     max_channels: int | None
+    max_connections_per_address: int | None
+    idle_timeout: float | None
 
 
 class ClientOptions(ConnectOptions, EngineOptions, total=False):

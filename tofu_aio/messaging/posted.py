@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from ..protocol.binary_header import BinaryHeader
@@ -35,6 +36,7 @@ class PostedChannel:
         mailbox: the group's.
         forget: called once, with the number, when the socket is gone.
         follow: has something done after what other threads have posted, which comes back first.
+        held_up: those of the group that wait for permits; one that waits no more may still be here.
         hello: our own, which comes back if the peer does not answer it.
         admission: of the listener it came to, if it did.
     """
@@ -46,6 +48,7 @@ class PostedChannel:
         forget: Callable[[int], None],
         follow: Callable[[Call], None],
         *,
+        held_up: dict[Connection, None],
         hello: Message | None = None,
         admission: Admission | None = None,
     ) -> None:
@@ -54,9 +57,11 @@ class PostedChannel:
         self._mailbox = mailbox
         self._forget = forget
         self._follow = follow
+        self._held_up = held_up
         self._hello = hello
         self._hello_id = 0 if hello is None else hello.message_id
         self._admission = admission
+        self._undecided: Message | None = None  # the peer's Hello, until it is decided upon
         self._silent = True  # nothing was received yet
         self._known = admission is None  # to the application: who has not said Hello is not
         self._over = False  # channel_closed was told, or waits for what other threads have posted
@@ -107,6 +112,7 @@ class PostedChannel:
             self._connection.hello_passed(headers, answer=self._admission is None, by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
+                self._undecided = batch[0]
         self._mailbox.put(batch, answered)
         batch.clear()  # who drops a message that it has received has dropped it
         if refused:  # who has refused waits for that
@@ -115,12 +121,14 @@ class PostedChannel:
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""
         assert self._admission is not None
+        self._undecided = None
         self._admission.accepted(self._connection)
 
     def ended(self, error: TofuError) -> None:
         """What could not be sent comes back, then the reason unless it was a Bye."""
-        if self._silent and self._admission is not None:
+        if self._admission is not None:
             self._admission.left(self._connection)
+        self._withdraw()
         number = self._connection.number
         unsent = self._connection.unsent()
         if self._hello is None:
@@ -132,6 +140,14 @@ class PostedChannel:
             notices.append(notification(error.status, number))
         self._tell(notices)
 
+    def _withdraw(self) -> None:
+        """A peer that leaves undecided, and whose Hello nobody has received, was never here."""
+        hello, self._undecided = self._undecided, None
+        if hello is not None:
+            with contextlib.suppress(ValueError):  # it was received
+                self._mailbox.items.remove(hello)
+                self._known = False
+
     @property
     def waits(self) -> int:
         """How many messages may be kept by who waits for the group's next one."""
@@ -141,10 +157,14 @@ class PostedChannel:
         """Its end will tell."""
 
     def suspended(self) -> None:
-        """The pool has told the mailbox already."""
+        """The pool has told the mailbox already; whoever receives is to lend it something."""
+        self._held_up[self._connection] = None
+        if self._mailbox.waits:
+            self._connection.lend()
 
     def closed(self) -> None:
         """The socket is gone."""
+        self._held_up.pop(self._connection, None)
         if self._admission is not None:
             self._admission.left(self._connection)
         self._over = True  # before follow(): from here on no thread can add to what it waits for

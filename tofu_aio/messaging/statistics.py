@@ -36,6 +36,8 @@ class EngineStatistics:
         longest_wait: seconds; the longest that a channel has ever waited, or waits now. It never
             falls.
         channels: channels and listeners that are open.
+        refused: connections that listeners have refused, because too many waited, or came from one
+            address, or no channel number was left. It never falls.
     """
 
     pool_size: int
@@ -52,6 +54,7 @@ class EngineStatistics:
     suspensions: int
     longest_wait: float
     channels: int
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)

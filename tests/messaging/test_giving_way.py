@@ -1,0 +1,236 @@
+"""Who stays and says nothing keeps no place for ever: at every stage it gives way to who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawPeer, admission_of, connection_of, frame, hello, until
+from tofu_aio import OpCode, State
+from tofu_aio.messaging import admission as admission_module
+from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.giving_way import give_way
+from tofu_aio.messaging.heartbeat import silence
+
+NEVER = 3600.0
+OFTEN = 0.01
+"""Seconds between heartbeats: silence is noticed soon."""
+
+
+async def echo(channel: tofu.Channel) -> None:
+    async for message in channel:
+        with message:
+            await channel.reply(message, message.body)
+
+
+@contextlib.asynccontextmanager
+async def serving(group: tofu.ChannelGroup, address: str, decide: Any = None, **options: Any):
+    """A listener that echoes, until the end of the block."""
+    async with await group.listen(address, **options) as listener:
+        task = asyncio.create_task(listener.serve(echo, decide=decide))
+        try:
+            yield listener
+        finally:
+            await listener.aclose()
+            await task
+
+
+async def works(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
+    """A good client gets in, and an answer."""
+    async with group.connect(listener.address, heartbeat=None) as channel:
+        with await channel.request(b"ping") as response:
+            assert response.body == b"ping"
+
+
+def connections(group: tofu.ChannelGroup) -> list[connection_module.Connection]:
+    """Of the channels of a group, in the order in which they came."""
+    return [connection_of(m) for m in group._members.values() if isinstance(m, tofu.Channel)]
+
+
+async def gone_silent(connection: connection_module.Connection) -> None:
+    await until(lambda: silence(connection), "for the peer to be silent for too long")
+
+
+# --- who was refused and stays -----------------------------------------------------------------
+
+
+async def refuse(channel: tofu.Channel) -> None:
+    if channel.hello.headers.get("Token") != "right":
+        raise tofu.Rejected("who are you?")
+
+
+async def test_refused_peers_that_stay_keep_nobody_out(
+    engine: tofu.Engine,
+    group: tofu.ChannelGroup,
+    transport_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They take no place of those that come, and of themselves there are only so many."""
+    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", NEVER)
+    monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 2)
+    monkeypatch.setattr(admission_module, "LEAVING_CHANNELS", 3)
+    async with (
+        engine.create_group() as server,
+        serving(server, transport_address, refuse, max_channels=2) as listener,
+    ):
+        crowd = [await RawPeer.connect(listener.address) for _ in range(10)]
+        for peer in crowd:
+            await peer.send(hello())
+            assert (await peer.message()).status is tofu.Status.NOT_ALLOWED
+            await peer.send(b"and yet I stay")
+        for peer in crowd[:-3]:
+            assert await peer.end() == b""
+        assert len(admission_of(listener)._leaving) == 3
+        async with group.connect(listener.address, headers={"Token": "right"}) as channel:
+            assert (await channel.request(b"?")).body == b"?"
+        for peer in crowd:
+            peer.close()
+
+
+# --- silent channels ---------------------------------------------------------------------------
+
+
+async def test_at_a_full_listener_who_is_silent_gives_way_to_who_waits(
+    group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
+) -> None:
+    """Who has been silent longest; and it gets a Bye, as any peer whose channel is closed."""
+    async with (
+        engine.create_group() as server,
+        serving(server, transport_address, max_channels=2, heartbeat=OFTEN) as listener,
+    ):
+        first = await RawPeer.introduced(listener.address)
+        second = await RawPeer.introduced(listener.address)
+        one, other = connections(server)
+        await gone_silent(one)
+        await gone_silent(other)
+        assert (one.decoder.state, other.decoder.state) == (State.OPEN, State.OPEN), "none waits"
+        await second.send(frame(body=b"here I am"))
+        assert (await second.message()).body == b"here I am"
+        await until(lambda: silence(one) and not silence(other))
+        await works(group, listener)
+        assert (await first.message()).op_code is OpCode.BYE_REQUEST
+        assert await first.end() == b""
+        first.close()
+        second.close()
+
+
+async def test_no_more_give_way_than_wait(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
+    async with (
+        engine.create_group() as server,
+        serving(server, "tcp://127.0.0.1:0", max_channels=3, heartbeat=OFTEN) as listener,
+    ):
+        crowd = [await RawPeer.introduced(listener.address) for _ in range(3)]
+        channels = connections(server)
+        for connection in channels:
+            await gone_silent(connection)
+        waiting = [await RawPeer.connect(listener.address) for _ in range(2)]
+        for peer in waiting:
+            await peer.send(hello())
+        for peer in waiting:
+            await peer.message()
+        ended = [connection.end is not None for connection in channels]
+        for peer in (*crowd, *waiting):
+            peer.close()
+    assert sum(ended) == 2
+
+
+async def test_who_takes_part_in_heartbeats_never_gives_way(
+    group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
+) -> None:
+    """It shows that it is there, however little it has to say."""
+    async with (
+        engine.create_group() as server,
+        serving(server, transport_address, max_channels=1, heartbeat=OFTEN) as listener,
+        group.connect(listener.address) as channel,
+    ):
+        (connection,) = connections(server)
+        before = connection.decoder.offset
+        await until(lambda: connection.decoder.offset >= before + 16 * 20)  # twenty heartbeats
+        with pytest.raises(tofu.ConnectFailed):
+            await group.connect(listener.address, timeout=10 * OFTEN)
+        assert (await channel.request(b"?")).body == b"?"
+
+
+async def test_where_the_listener_wants_no_heartbeats_nobody_gives_way(
+    group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
+) -> None:
+    """A silent peer is as good as any there."""
+    async with (
+        engine.create_group() as server,
+        serving(server, transport_address, max_channels=1, heartbeat=None) as listener,
+    ):
+        with await RawPeer.introduced(listener.address) as peer:
+            with pytest.raises(tofu.ConnectFailed):
+                await group.connect(listener.address, timeout=10 * OFTEN)
+            assert admission_of(listener)._look_again is None
+            await peer.send(frame(body=b"?"))
+            assert (await peer.message()).body == b"?"
+
+
+async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
+    """A channel that is not read, for want of permits, may have much to say."""
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=OFTEN) as listener:
+        accepting = asyncio.create_task(listener.accept())
+        with await RawPeer.introduced(listener.address) as peer:
+            channel = await accepting
+            connection = connection_of(channel)
+            await gone_silent(connection)
+            await peer.send(frame(body=b"x") * 20)
+            await until(lambda: connection.suspended_at is not None)
+            await until(lambda: not silence(connection))
+            looked = connection.beat_arrived
+            assert looked == -1
+            assert give_way([connection], 1) == []
+            channel.abort()
+
+
+async def test_what_came_before_is_received_and_then_why_it_was_closed(
+    group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tofu_aio")
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=OFTEN) as listener:
+        accepting = asyncio.create_task(listener.accept())
+        with await RawPeer.introduced(listener.address) as peer:
+            channel = await accepting
+            await peer.send(frame(body=b"last words"))
+            await until(lambda: channel.statistics().received == 2)
+            asking = asyncio.create_task(channel.request(b"?"))
+            await gone_silent(connection_of(channel))
+            assert give_way([connection_of(channel)], 5) == [connection_of(channel)]
+            with await channel.receive() as message:
+                assert message.body == b"last words"
+            for wait in (channel.receive, channel.signal, lambda: asking):
+                with pytest.raises(tofu.ChannelClosed, match=r"silent for .*, and others wait"):
+                    await wait()
+            assert channel.state is State.CLOSED
+            assert f"channel {channel.number} gives way" in caplog.text
+            assert (await peer.message()).op_code is OpCode.REQUEST
+            assert (await peer.message()).op_code is OpCode.BYE_REQUEST
+        await channel.aclose()
+
+
+@pytest.mark.parametrize("said", ["nothing", "bye", "our bye"])
+async def test_whatever_was_said_of_closing_it_ends(
+    group: tofu.ChannelGroup, listener: tofu.Listener, said: str
+) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        if said == "bye":
+            await peer.send(frame(OpCode.BYE_REQUEST, b"", b"~eof:1\r\n"))
+            await until(lambda: channel.state is State.BYE_HEARD)
+        elif said == "our bye":
+            await channel.send_eof()
+        connection_of(channel).dismiss(tofu.ChannelClosed("away"))
+        answer = await peer.message()
+        assert answer.op_code is (OpCode.BYE_RESPONSE if said == "bye" else OpCode.BYE_REQUEST)
+        assert channel.state is State.CLOSED
+        connection_of(channel).dismiss(tofu.ChannelClosed("again"))
+        assert "again" not in str(channel.end)
+    await connection_of(channel).done

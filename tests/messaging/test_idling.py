@@ -1,0 +1,92 @@
+"""Channels over which no message goes are closed, if the listener wants that."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawPeer, admission_of, connection_of, frame, until
+from tofu_aio import State
+from tofu_aio.messaging.idling import IdleWatch
+
+NEVER = 3600.0
+OFTEN = 0.01
+
+
+@pytest.mark.parametrize("peer_beats", [True, False], ids=["beats", "silent"])
+async def test_a_channel_without_messages_is_closed(
+    group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str, peer_beats: bool
+) -> None:
+    """Whatever else its peer sends: heartbeats are no messages."""
+    async with await group.listen(
+        transport_address, idle_timeout=0.1, heartbeat=OFTEN if peer_beats else None
+    ) as listener:
+        client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+        with pytest.raises(
+            tofu.ChannelClosed, match=r"no message came or went for 0\.1 s, the idle"
+        ):
+            await server.receive()
+        with pytest.raises(tofu.ChannelEnded):
+            await client.receive()
+        await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_only_messages_count(listener: tofu.Listener, group: tofu.ChannelGroup) -> None:
+    """Looked at by hand: so many looks in a row that find none end a channel."""
+    watch = IdleWatch(NEVER)
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        connection = connection_of(channel)
+        watch.add(connection)
+
+        def looks(count: int) -> None:
+            for _ in range(count):
+                watch._look()
+
+        looks(4)
+        await peer.send(frame(body=b"one"))
+        await until(lambda: connection.received == 2)
+        looks(4)
+        await channel.signal(b"and one back")
+        looks(4)
+        assert channel.state is State.OPEN
+        await peer.send(frame(body=bytes(1000))[:500])
+        await until(lambda: connection.decoder.held == 500)
+        looks(1)
+        assert channel.state is State.CLOSED, "half a message is none"
+        assert watch._timer is None
+        channel.abort()
+
+
+async def test_a_channel_that_waits_for_room_is_not_idle(
+    listener: tofu.Listener, group: tofu.ChannelGroup
+) -> None:
+    watch = IdleWatch(NEVER)
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        await peer.send(frame(body=b"x") * 20)
+        await until(lambda: channel.statistics().suspended)
+        watch.add(connection_of(channel))
+        for _ in range(20):
+            watch._look()
+        assert channel.state is State.OPEN
+        watch.discard(connection_of(channel))
+        channel.abort()
+
+
+async def test_idle_channels_of_a_listener_that_was_closed_are_closed_all_the_same(
+    group: tofu.ChannelGroup,
+) -> None:
+    listener = await group.listen("tcp://127.0.0.1:0", idle_timeout=0.05)
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    await listener.aclose()
+    with pytest.raises(tofu.ChannelEnded):
+        await client.receive()
+    await asyncio.gather(client.aclose(), server.aclose())
+    watch = admission_of(listener)._idle
+    assert watch is not None
+    assert watch._timer is None

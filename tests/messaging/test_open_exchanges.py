@@ -1,0 +1,292 @@
+"""How many exchanges a side of a channel may have begun: one more waits, or is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import Pair, RawPeer, answers_of, frame, heard_by, turns, until
+from tofu_aio import OpCode, Status
+from tofu_aio.messaging import answers as answers_module
+from tofu_aio.messaging import incoming as incoming_module
+from tofu_aio.messaging.exchange import Exchange
+from tofu_aio.messaging.slots import Slots
+from tofu_aio.protocol.op_code import MORE_BIT
+
+MORE = OpCode.REQUEST | MORE_BIT
+
+
+def first_part(number: int) -> bytes:
+    return frame(MORE, message_id=number)
+
+
+async def upper(exchange: Exchange) -> None:
+    with contextlib.suppress(tofu.ExchangeFailed):  # it was given up
+        await answer(exchange)
+
+
+async def answer(exchange: Exchange) -> None:
+    async with exchange:
+        async for part in exchange:
+            with part:
+                await exchange.send(part.body.upper())
+        await exchange.finish()
+
+
+async def answer_all(channel: tofu.Channel) -> None:
+    """As the documentation has it."""
+    async with asyncio.TaskGroup() as tasks:
+        async for message in channel:
+            tasks.create_task(upper(channel.stream(message)))
+
+
+# --- of a peer that does not wait --------------------------------------------------------------
+
+
+@pytest.fixture
+def three_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_module, "EXCHANGES_SERVED", 3)
+
+
+@pytest.mark.usefixtures("three_served")
+async def test_one_too_many_is_refused_and_the_channel_goes_on(
+    listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        served = []
+        for number in (2, 3, 4):
+            await peer.send(first_part(number))
+            served.append(channel.stream(await channel.receive()))
+        for number in (5, 6):
+            await peer.send(first_part(number))
+            refusal = await peer.message()
+            assert (refusal.op_code, refusal.message_id) == (OpCode.RESPONSE, number)
+            assert refusal.status is Status.ALLOCATION_FAILED
+            assert b"has begun 3 exchanges that are not over" in refusal.body
+        await peer.send(
+            frame(MORE, b"a part", message_id=5) + frame(body=b"the last", message_id=5)
+        )
+        await peer.send(frame(body=b"a plain request", message_id=7))
+        with await channel.receive() as message:
+            assert message.body == b"a plain request"
+            await channel.reply(message, b"as ever")
+        assert (await peer.message()).body == b"as ever"
+        assert channel.statistics().late_responses == 2, "the parts of what was refused"
+        assert caplog.text.count("another one is refused") == 1
+        await served[0].aclose()
+        assert (await peer.message()).message_id == 2
+        await peer.send(first_part(8))
+        served.append(channel.stream(await channel.receive()))
+        assert served[-1].message_id == 8
+        channel.abort()
+
+
+@pytest.mark.usefixtures("three_served")
+@pytest.mark.parametrize("over", ["finished", "left", "taken back"])
+async def test_only_those_that_the_application_has_not_done_with_count(
+    tcp_pair: Pair, over: str
+) -> None:
+    client, server = tcp_pair
+    for _ in range(10):
+        asking = client.stream()
+        await asking.send(b"?")
+        answering = server.stream(await server.receive())
+        if over == "finished":
+            await asking.finish()
+            await answering.finish()
+            assert [part.body async for part in asking] == [b""]
+        elif over == "left":
+            await answering.aclose()
+        else:
+            await asking.aclose()
+            (await answering.receive()).release()
+            with pytest.raises(tofu.ExchangeFailed):
+                await answering.receive()
+            await answering.aclose()
+        await asking.aclose()
+    await until(lambda: not len(heard_by(server)._served))
+
+
+@pytest.mark.usefixtures("three_served")
+async def test_one_whose_id_was_used_again_counts_until_it_is_left(listener: tofu.Listener) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        served = []
+        for _ in range(3):
+            await peer.send(first_part(2))
+            served.append(channel.stream(await channel.receive()))
+            await peer.send(frame(message_id=2))
+            async for part in served[-1]:
+                part.release()
+        await peer.send(first_part(2))
+        assert (await peer.message()).status is Status.ALLOCATION_FAILED
+        for exchange in served:
+            await exchange.aclose()
+        assert len(heard_by(channel)._served) == 0
+        channel.abort()
+
+
+async def test_requests_of_one_part_are_not_among_them(
+    tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller with ``request`` knows nothing of exchanges; each of its messages needs room."""
+    monkeypatch.setattr(incoming_module, "EXCHANGES_SERVED", 0)
+    client, server = tcp_pair
+    asking = asyncio.create_task(client.request(b"?"))
+    async with server.stream(await server.receive()) as answering:
+        await answering.finish(b"!")
+    assert (await asking).body == b"!"
+
+
+# --- of this side ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_module, "EXCHANGES_BEGUN", 2)
+
+
+async def waiting_third(
+    client: tofu.Channel,
+) -> tuple[list[Exchange], Exchange, asyncio.Task[None]]:
+    """Two that have begun, and one that waits for one of them to be over."""
+    begun = [client.stream() for _ in range(2)]
+    for exchange in begun:
+        await exchange.send(b"x")
+    third = client.stream()
+    sending = asyncio.create_task(third.send(b"third"))
+    await until(lambda: answers_of(client).slots._waiting)
+    await turns(5)
+    assert not sending.done()
+    return begun, third, sending
+
+
+@pytest.mark.usefixtures("two_begun")
+@pytest.mark.parametrize("over", ["finished", "left", "refused", "failed"])
+async def test_one_more_waits_until_one_is_over(
+    tcp_pair: Pair, over: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, server = tcp_pair
+    begun, third, sending = await waiting_third(client)
+    answering = server.stream(await server.receive())
+    if over == "finished":
+        await begun[0].finish()
+        await answering.finish()
+    elif over == "left":
+        await begun[0].aclose()
+    elif over == "refused":
+        await answering.aclose()
+    else:
+        await answering.finish(b"no", status=Status.NOT_ALLOWED)
+    await sending
+    assert caplog.text.count("has as many exchanges under way as it may") == 1
+    for exchange in (*begun, third):
+        await exchange.aclose()
+        await exchange.aclose()
+    assert answers_of(client).slots._free == 2
+    await answering.aclose()
+
+
+@pytest.mark.usefixtures("two_begun")
+@pytest.mark.parametrize("how", ["cancelled", "left", "closed", "peer gone", "bye"])
+async def test_who_waits_to_begin_may_give_up_or_be_told(tcp_pair: Pair, how: str) -> None:
+    client, server = tcp_pair
+    begun, third, sending = await waiting_third(client)
+    if how == "cancelled":
+        sending.cancel()
+        expected: type[BaseException] = asyncio.CancelledError
+    elif how == "left":
+        await third.aclose()
+        expected = tofu.ChannelClosed
+    elif how == "closed":
+        client.abort()
+        expected = tofu.ChannelClosed
+    else:
+        await (server.send_eof() if how == "bye" else asyncio.sleep(0))
+        if how == "peer gone":
+            server.abort()
+        expected = tofu.PeerDisconnected
+    with pytest.raises(expected):
+        await sending
+    assert not third.begun
+    if how in {"cancelled", "left"}:
+        for exchange in begun:
+            await exchange.aclose()
+        assert answers_of(client).slots._free == 2
+        async with client.stream() as again:
+            await again.send(b"as good as new")
+
+
+@pytest.mark.usefixtures("two_begun")
+async def test_what_could_not_be_begun_takes_none(tcp_pair: Pair) -> None:
+    client, _ = tcp_pair
+    for _ in range(5):
+        with pytest.raises(tofu.InvalidHeadersLen):
+            await client.stream().send(b"", {"a": "b" * 70_000})
+    assert answers_of(client).slots._free == 2
+
+
+async def test_thousands_at_once_all_come_through(
+    tcp_pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than may be open at a time, and a server as in the documentation: none is refused."""
+    client, server = tcp_pair
+    serving = asyncio.create_task(answer_all(server))
+
+    async def ask(number: int) -> bytes:
+        async with client.stream() as exchange:
+            await exchange.send(b"n")
+            await exchange.finish(b"%d" % number)
+            return b"".join([part.body async for part in exchange])
+
+    answers = await asyncio.gather(*(ask(number) for number in range(2500)))
+    assert answers == [b"N%d" % number for number in range(2500)]
+    assert "refused" not in caplog.text
+    await client.aclose()
+    await serving
+
+
+async def test_thousands_that_are_given_up_do_not_stop_the_next(tcp_pair: Pair) -> None:
+    client, server = tcp_pair
+    serving = asyncio.create_task(answer_all(server))
+    for _ in range(3000):
+        async with client.stream() as exchange:
+            await exchange.send(b"n")
+    async with client.stream() as exchange:
+        await exchange.finish(b"now")
+        assert b"".join([part.body async for part in exchange]) == b"NOW"
+    await client.aclose()
+    await serving
+
+
+# --- the slots ---------------------------------------------------------------------------------
+
+
+async def test_slots_are_dealt_out_in_order_and_none_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slots = Slots(1, 7)
+    assert slots.take()
+    assert not slots.take()
+    waiting = [asyncio.create_task(slots.wait()) for _ in range(4)]
+    await turns(2)
+    waiting[0].cancel()
+    slots.give_back()  # to the second: the first was cancelled, and has not run since
+    await turns(2)
+    assert [task.done() for task in waiting] == [True, True, False, False]
+    slots.give_back()
+    waiting[2].cancel()  # in the very moment in which its turn came
+    await turns(3)
+    assert waiting[2].cancelled()
+    assert waiting[3].done()
+    slots.give_back()
+    assert slots.take()
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1

@@ -1,0 +1,126 @@
+"""How many connections one address may have, and what else a listener may be told to bound."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawPeer, admission_of, hello, until
+from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.visits import Visits, host_of
+
+NEVER = 3600.0
+
+
+async def test_one_address_has_so_many_connections_whatever_they_are(
+    group: tofu.ChannelGroup, engine: tofu.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Silent ones, strangers, channels; one that is closed makes room."""
+    async with await group.listen("tcp://127.0.0.1:0", max_connections_per_address=3) as listener:
+        client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+        silent, half = [await RawPeer.connect(listener.address) for _ in range(2)]
+        await half.send(hello()[:-1])
+        await until(lambda: admission_of(listener)._introducing)
+        await until(lambda: admission_of(listener)._silent)
+        for refused in range(1, 4):
+            with await RawPeer.connect(listener.address) as peer:
+                assert await peer.end() == b""
+            assert engine.statistics().refused == refused
+        assert caplog.text.count("127.0.0.1 has as many connections as") == 1
+        for leaver in (silent, half):
+            before = admission_of(listener)._visits._counts["127.0.0.1"]
+            leaver.close()
+            await until(lambda: admission_of(listener)._visits._counts["127.0.0.1"] < before)  # noqa: B023
+        with await RawPeer.connect(listener.address) as peer:
+            await peer.send(hello())
+            again = await listener.accept()
+            again.abort()
+        await asyncio.gather(client.aclose(), server.aclose())
+        await until(lambda: not admission_of(listener)._visits._counts)
+        assert not admission_of(listener)._visit_of
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+async def test_another_address_has_its_own(group: tofu.ChannelGroup) -> None:
+    async with await group.listen("tcp://0.0.0.0:0", max_connections_per_address=1) as listener:
+        port = listener.address.port  # type: ignore[union-attr]
+        where = tofu.TcpAddress("127.0.0.1", port)
+        with await RawPeer.connect(where), await RawPeer.connect(where) as second:
+            assert await second.end() == b""
+            sock = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.9", 0))
+            with RawPeer(sock) as other:
+                await other.send(hello())
+                (await listener.accept()).abort()
+
+
+async def test_a_refused_peer_that_stays_counts(
+    group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    async with await group.listen("tcp://127.0.0.1:0", max_connections_per_address=1) as one:
+        with await RawPeer.connect(one.address) as peer:
+            await peer.send(hello())
+            rejecting = asyncio.create_task((await one.receive_hello()).reject("no"))
+            await peer.message()
+            with await RawPeer.connect(one.address) as next_one:
+                assert await next_one.end() == b""
+        await rejecting
+        await until(lambda: not admission_of(one)._visits._counts)
+
+
+async def test_a_unix_socket_has_no_addresses_to_count(group: tofu.ChannelGroup) -> None:
+    with pytest.raises(tofu.WrongAddress, match="max_connections_per_address is for TCP"):
+        await group.listen("uds:///tmp/tofu-none", max_connections_per_address=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        (("192.0.2.7", 1), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 1, 0, 0), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 1, 0, 0), "2001:db8:1:2::/64"),
+        (("2001:db8:1:2::9", 2, 0, 0), "2001:db8:1:2::/64"),
+        (("2001:db8:1:3::9", 2, 0, 0), "2001:db8:1:3::/64"),
+        (("fe80::1", 1, 0, 2), "fe80::1%2"),
+        (("fe80::1%eth0", 1, 0, 2), "fe80::1%2"),
+        (("::1", 1, 0, 0), "::1%0"),
+    ],
+)
+def test_whose_connection_it_is(name: tuple[object, ...], host: str) -> None:
+    assert host_of(name) == host
+
+
+def test_a_visit_ends_once() -> None:
+    visits = Visits(2)
+    first, second = visits.begin(("192.0.2.1", 1)), visits.begin(("192.0.2.1", 2))
+    assert first is not None
+    assert second is not None
+    assert visits.begin(("192.0.2.1", 3)) is None
+    first.end()
+    first.end()
+    assert visits.begin(("192.0.2.1", 3)) is not None
+    assert visits.begin(("192.0.2.1", 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"max_channels": 0}, "max_channels is 0: give 1 or more"),
+        ({"max_connections_per_address": 0}, "max_connections_per_address is 0: give 1 or more"),
+        ({"max_connections_per_address": True}, "max_connections_per_address is True, no whole"),
+        ({"idle_timeout": 0}, r"idle_timeout is 0: give 0\.01 or more seconds"),
+        ({"idle_timeout": float("nan")}, r"idle_timeout is nan: give 0\.01 or more seconds"),
+        ({"idle_timeout": "5"}, "idle_timeout is '5', no number"),
+    ],
+)
+async def test_bounds_that_make_no_sense_are_refused(
+    group: tofu.ChannelGroup, engine: tofu.Engine, option: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        await group.listen("tcp://127.0.0.1:0", **option)
+    assert engine.statistics().channels == 0

@@ -1,0 +1,35 @@
+"""Which of the open channels makes room for who waits."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterable
+
+from ..protocol.errors import ChannelClosed
+from .connection import Connection
+from .heartbeat import silence
+
+logger = logging.getLogger(__name__)
+
+
+def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
+    """Close, with a Bye each, the channels whose peers have been silent longest; return which.
+
+    Only those whose peers take no part in heartbeats, and have been silent for as long as one that
+    does may be: nobody knows of such a peer whether it is still there.
+
+    Args:
+        connections: among which.
+        most: how many.
+    """
+    silent = ((silence(connection), connection) for connection in connections)
+    longest = heapq.nlargest(most, (pair for pair in silent if pair[0]), key=lambda pair: pair[0])
+    for seconds, connection in longest:
+        error = ChannelClosed(
+            f"the peer was silent for {seconds:g} s and takes no part in heartbeats, and others "
+            "wait for its place"
+        )
+        logger.info("channel %d gives way: %s", connection.number, error)
+        connection.dismiss(error)
+    return [connection for _, connection in longest]
