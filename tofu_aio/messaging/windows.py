@@ -14,12 +14,14 @@ Accepted: TypeAlias = tuple[socket.socket, object]
 """A connection, and whose it is."""
 
 _ERRNO: Final = {
+    59: errno.ECONNRESET,  # ERROR_UNEXP_NET_ERR
     64: errno.ECONNRESET,  # ERROR_NETNAME_DELETED
     121: errno.ETIMEDOUT,  # ERROR_SEM_TIMEOUT
     1225: errno.ECONNREFUSED,  # ERROR_CONNECTION_REFUSED
     1231: errno.ENETUNREACH,  # ERROR_NETWORK_UNREACHABLE
     1232: errno.EHOSTUNREACH,  # ERROR_HOST_UNREACHABLE
     1236: errno.ECONNABORTED,  # ERROR_CONNECTION_ABORTED
+    10057: errno.ECONNABORTED,  # WSAENOTCONN: it was accepted, and had gone already
 }
 
 
