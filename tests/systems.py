@@ -38,3 +38,10 @@ def needs_tracing() -> None:
 def is_of_the_proactor(context: Mapping[str, object]) -> bool:
     """Whether a loop heard of what it does itself: nobody asks its task how an accept failed."""
     return "IocpProactor.accept" in repr(context.get("future"))
+
+
+def on_a_proactor() -> bool:
+    """Whether the running loop is asyncio's usual one on Windows."""
+    return sys.platform == "win32" and isinstance(
+        asyncio.get_running_loop(), asyncio.ProactorEventLoop
+    )
