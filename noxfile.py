@@ -71,17 +71,8 @@ SOURCES = [
     "docs/example_links.py",
     "noxfile.py",
 ]
-# Under Wine all the tests take long: usually a third is run, each day another.
-WINDOWS_PARTS = 3
-# Not all of them pass there yet (docs/design/windows.md). Where a failure holds others up:
-WINDOWS_SHORT = [
-    "tests/reactor",
-    "--ignore=tests/reactor/test_transports.py",
-    "tests/conformance",
-    "tests/protocol",
-    "tests/messaging/test_mailbox.py",
-    "tests/messaging/test_flow.py",
-]
+# Under Wine all the tests take long: usually a part is run, each day another.
+WINDOWS_PARTS = 6
 
 
 @nox.session
@@ -185,10 +176,10 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def windows(session: nox.Session) -> None:
-    """A third of the tests on Windows, each day another: ``nox -s windows -- --all`` for all three.
+    """A part of the tests on Windows, each day another: ``nox -s windows -- --all`` for all parts.
 
     Elsewhere than on Windows it runs through the command in TOFU_WINDOWS_PYTHON. Other arguments
-    are pytest's: ``-- tests/messaging``, or ``-- --shard 0/3`` for the first third.
+    are pytest's: ``-- tests/messaging``, or ``-- --shard 0/6`` for the first part.
     """
     command = ["python"] if sys.platform == "win32" else shlex.split(WINDOWS_PYTHON)
     if not command:
@@ -200,8 +191,6 @@ def windows(session: nox.Session) -> None:
         runs = [[part] for part in parts]
     elif session.posargs:
         runs = [session.posargs]
-    elif SHORT:
-        runs = [WINDOWS_SHORT]
     else:
         today = datetime.now(UTC).date()
         runs = [[parts[today.toordinal() % WINDOWS_PARTS]]]

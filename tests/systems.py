@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -32,3 +33,15 @@ def needs_tracing() -> None:
     """Skip a test that traces memory where that cannot be done."""
     if WINE and type(asyncio.get_running_loop()).__module__.startswith("winloop"):
         pytest.skip("under Wine winloop waits for ever while memory is traced")
+
+
+def is_of_the_proactor(context: Mapping[str, object]) -> bool:
+    """Whether a loop heard of what it does itself: nobody asks its task how an accept failed."""
+    return "IocpProactor.accept" in repr(context.get("future"))
+
+
+def on_a_proactor() -> bool:
+    """Whether the running loop is asyncio's usual one on Windows."""
+    return sys.platform == "win32" and isinstance(
+        asyncio.get_running_loop(), asyncio.ProactorEventLoop
+    )

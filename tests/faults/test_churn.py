@@ -14,7 +14,7 @@ import tofu_aio as tofu
 from tests.conftest import open_descriptors
 from tests.faults.counting import COUNTS, FULL
 from tests.messaging.peers import RawPeer, hello, turns, until
-from tests.systems import needs_tracing
+from tests.systems import needs_tracing, on_a_proactor
 from tofu_aio import OpCode
 from tofu_aio.messaging.numbers import RESTING
 
@@ -80,6 +80,12 @@ VISITS: list[Visit] = [
 ]
 
 
+def visits_here() -> list[Visit]:
+    """asyncio's proactor leaves who goes before the accept to the garbage collection."""
+    early = {cancelled, killed_half_way} if on_a_proactor() else set()
+    return [visit for visit in VISITS if visit not in early]
+
+
 async def host(channel: tofu.Channel) -> None:
     with contextlib.suppress(tofu.PeerDisconnected):
         async for message in channel:
@@ -106,6 +112,7 @@ async def test_connects_and_disconnects_leave_nothing(
     """
     needs_tracing()
     asyncio.get_running_loop().set_debug(False)
+    all_visits = visits_here()
     async with engine.create_group() as group, engine.create_group() as there:
         listener = await there.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(listener.serve(host))
@@ -113,7 +120,7 @@ async def test_connects_and_disconnects_leave_nothing(
         async def crowd(count: int) -> None:
             for start in range(0, count, AT_ONCE):
                 some = range(start, min(start + AT_ONCE, count))
-                visits = [VISITS[number % len(VISITS)] for number in some]
+                visits = [all_visits[number % len(all_visits)] for number in some]
                 await asyncio.gather(*(visit(group, listener.address) for visit in visits))
             await until(lambda: engine.statistics().channels == 1, "for the channels to close")
             await turns(5)  # the handlers that waited for that end

@@ -53,6 +53,7 @@ class Wiretap:
 
     def __exit__(self, *exc_info: object) -> None:
         self._keys = self._log.read_text()
+        self.client.keylog_filename = None  # closes it, without which Windows does not remove it
         self._log.unlink()
 
     def records(self, way: int, passed: tuple[bytearray, bytearray]) -> list[Record]:

@@ -288,6 +288,10 @@ class Proactor(asyncio.SelectorEventLoop):
     def add_reader(self, *_: object) -> None:  # type: ignore[override]
         raise NotImplementedError
 
+    def _sock_accept(self, fut: asyncio.Future[object], sock: socket.socket) -> None:
+        if not fut.done():  # where it was cancelled meanwhile, other loops accept all the same
+            super()._sock_accept(fut, sock)  # type: ignore[misc]
+
 
 Run = Callable[[Callable[[tofu.ChannelGroup], Coroutine[object, object, None]]], None]
 
@@ -363,5 +367,20 @@ def test_there_too_closing_a_listener_ends_its_waiting(run_there: Run) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
         async with await group.listen(listener.address):
             pass
+
+    run_there(main)
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_there_too_nobody_is_left_that_comes_as_the_listener_closes(
+    run_there: Run, after: int
+) -> None:
+    async def main(group: tofu.ChannelGroup) -> None:
+        listener = await group.listen("tcp://127.0.0.1:0")
+        await turns(3)
+        with waiting(listener.address) as peer:
+            await turns(after)
+            await listener.aclose()
+            assert await peer.end() == b""
 
     run_there(main)

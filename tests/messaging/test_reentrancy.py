@@ -17,8 +17,9 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import connection_of
 from tofu_aio import OpCode
+from tofu_aio.messaging import connection, mailbox
 
-WATCHED: Final = ("messaging/connection.py", "messaging/mailbox.py")
+WATCHED: Final = {connection.__file__, mailbox.__file__}
 
 
 class Handler:
@@ -44,7 +45,7 @@ class Handler:
     def _profile(self, frame: FrameType, event: str, _: Any) -> None:
         if self._running or event not in {"call", "c_return"}:
             return
-        if not frame.f_code.co_filename.endswith(WATCHED):
+        if frame.f_code.co_filename not in WATCHED:
             return
         self._running = True
         try:

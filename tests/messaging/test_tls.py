@@ -588,6 +588,20 @@ async def test_a_forged_record_ends_the_channel(
     assert channel.state is State.CLOSED
 
 
+async def test_an_end_that_follows_a_failure_does_not_hide_it(
+    raw_tls: tuple[RawTls, tofu.Channel],
+) -> None:
+    """Windows' proactor tells of the peer's end even after an abort."""
+    peer, channel = raw_tls
+    layer = transport_of(channel)
+    assert isinstance(layer, Tls)
+    await peer.raw.send(b"this is no record")
+    await until(layer.is_closing)
+    layer.eof_received()
+    with pytest.raises(tofu.CommunicationFailed, match="TLS failed"):
+        await channel.receive()
+
+
 @keeps_what_came_before_a_reset
 async def test_what_the_kernel_holds_of_a_lost_peer_is_delivered(
     raw_tls: tuple[RawTls, tofu.Channel],

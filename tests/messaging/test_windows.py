@@ -21,7 +21,13 @@ def windows_error(number: int) -> OSError:
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(1225, errno.ECONNREFUSED), (1231, errno.ENETUNREACH), (64, errno.ECONNRESET)],
+    [
+        (59, errno.ECONNRESET),
+        (64, errno.ECONNRESET),
+        (1225, errno.ECONNREFUSED),
+        (1231, errno.ENETUNREACH),
+        (10057, errno.ECONNABORTED),
+    ],
 )
 def test_it_has_the_usual_number(number: int, expected: int) -> None:
     with pytest.raises(OSError, match="in the system's words") as caught, usual_errno():

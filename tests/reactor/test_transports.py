@@ -16,6 +16,7 @@ import tracemalloc
 import pytest
 
 from tests.messaging.certificates import client_context, server_context
+from tests.systems import needs_resets
 from tofu_aio.reactor import Loop
 from tofu_aio.reactor.transports import SocketTransport, sent_one_by_one
 
@@ -318,7 +319,12 @@ def test_what_is_written_as_writing_resumes_is_sent_although_the_transport_is_cl
     async def main():
         transport, protocol, peer = await connected()
         last = [MEGABYTE, MEGABYTE, b"the last"]
-        protocol.as_writing_resumes = lambda: last and transport.write(last.pop(0))
+
+        def more():
+            while last and not protocol.paused:
+                transport.write(last.pop(0))
+
+        protocol.as_writing_resumes = more
         written = fill(transport, protocol)
         transport.close()
         assert await read_all(peer) == written + MEGABYTE + MEGABYTE + b"the last"
@@ -360,7 +366,11 @@ def test_the_end_is_told_once_however_often_reading_pauses():
     run(main)
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["nothing waits", "something waits"])
+@pytest.mark.parametrize(
+    "waits",
+    [pytest.param(False, marks=needs_resets), True],
+    ids=["nothing waits", "something waits"],
+)
 def test_to_end_a_stream_whose_peer_has_gone_is_no_error(waits):
     async def main():
         transport, protocol, peer = await connected_over_tcp()
@@ -456,7 +466,8 @@ def test_the_sending_of_a_file_ends_with_the_connection(long_file, filled, leave
         loop = asyncio.get_running_loop()
         if filled:
             fill(transport, protocol)
-        sending = asyncio.create_task(loop.sendfile(transport, long_file, fallback=False))
+        by_system = hasattr(os, "sendfile")
+        sending = asyncio.create_task(loop.sendfile(transport, long_file, fallback=not by_system))
         await begun(sending)
         number = transport.get_extra_info("socket").fileno()
         getattr(transport, leave)()
@@ -467,7 +478,8 @@ def test_the_sending_of_a_file_ends_with_the_connection(long_file, filled, leave
         await protocol.ended.wait()
         assert protocol.lost == [None]
         assert number not in loop._selector.get_map()
-        assert number not in loop._transports
+        if by_system:  # else asyncio's, which stays there, closed, while somebody has it
+            assert number not in loop._transports
 
     run(main)
 

@@ -16,7 +16,7 @@ from .failures import cannot_listen, explain
 from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
 from .rare_warnings import RareWarnings
 from .visits import Visit
-from .windows import usual_errno
+from .windows import Accepted, close_if_unheard, usual_errno
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Acceptor:
         self._file = sockets.file_of(address)
         self._admission = admission
         self._loop = asyncio.get_running_loop()
-        self._next: asyncio.Task[tuple[socket.socket, object]] | None = None
+        self._next: asyncio.Task[Accepted] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._arriving: dict[asyncio.Task[object], tuple[socket.socket, Visit]] = {}
         self._warnings = RareWarnings(logger, self._loop.time)
@@ -107,9 +107,9 @@ class Acceptor:
             self._next = self._loop.create_task(self._sock_accept())
             self._next.add_done_callback(self._accepted)
 
-    async def _sock_accept(self) -> tuple[socket.socket, object]:
+    async def _sock_accept(self) -> Accepted:
         with usual_errno():
-            return await self._loop.sock_accept(self._sock)
+            return await close_if_unheard(self._loop.sock_accept(self._sock))
 
     def _accept(self) -> None:
         """Take those that have connected."""
@@ -126,7 +126,7 @@ class Acceptor:
             else:
                 self._receive(sock, name)
 
-    def _accepted(self, accepting: asyncio.Task[tuple[socket.socket, object]]) -> None:
+    def _accepted(self, accepting: asyncio.Task[Accepted]) -> None:
         """Take the one that has connected, on a loop that tells of no more than that."""
         if self._closed or accepting.cancelled():
             if not accepting.cancelled() and accepting.exception() is None:

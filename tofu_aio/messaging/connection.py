@@ -662,7 +662,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 begin = end + 1
         if begin < len(frames):
             chunks.append(b"".join(frames[begin:]))
-        transport.writelines(chunks)
+        if sys.platform == "win32":
+            # Of what is written together asyncio's selector loop drops there what the system has no
+            # room for (3.12 to 3.14); and nobody has one system call for all.
+            for chunk in chunks:
+                transport.write(chunk)
+        else:
+            transport.writelines(chunks)
         if transport.get_write_buffer_size() > self._high_water:
             # Not every asyncio looks then whether that was too much (3.12.1 and 3.13.0 do not).
             transport.set_write_buffer_limits(*self._gate.limits.water)

@@ -32,6 +32,9 @@ _DUE: Final = 0.75
 """The part of an interval after which a heartbeat is due: at the look after that it would be late.
 It lies between two looks, so it does not matter if the loop calls us a little early or late."""
 
+_EARLY: Final = 1 / 16
+"""The part of half an interval that a look may come early; before that its timer is set again."""
+
 _MOST_SLOTS: Final = 16
 """How many groups a wheel divides its channels into, at most."""
 
@@ -173,7 +176,7 @@ class Wheel:
     message costs nothing more.
 
     *Sending goes by the clock*: a loop whose callbacks take long looks seldom, and must send all
-    the same. *Listening goes by looks*, which are never closer than half an interval: a loop that
+    the same. *Listening goes by looks*, which are hardly closer than half an interval: a loop that
     was held up for long looks once afterwards, and does not take its own sleep for its peers'
     silence.
 
@@ -236,9 +239,9 @@ class Wheel:
 
     def _tick(self) -> None:
         now = self._home.time()
-        # Some loops' timers run out a little early.
-        late = max(now, self._at)
-        due = [(key, slot) for key, slot in self.slots.items() if slot.due <= late]
+        # Timers run out early: on some loops by less than a millisecond, on Windows by up to 16.
+        soon = now + _EARLY * self._period
+        due = [(key, slot) for key, slot in self.slots.items() if slot.due <= soon]
         for key, slot in due:
             # After a long hold-up all are due at once. They are spread again.
             held_up = now - slot.due > self._step

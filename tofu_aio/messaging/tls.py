@@ -110,6 +110,8 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
 
     def eof_received(self) -> bool:
         """No more comes, announced or not: a tofu peer's last word is its Bye, not TLS's."""
+        if self.is_closing():
+            return True  # a transport of Windows' proactor tells of it all the same
         if not self._shaken and not self._server_side:
             self._fail("the peer closed the connection in the handshake: does it speak TLS?")
             self._tell_failure()
