@@ -14,6 +14,7 @@ from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
 from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
+from .peer import address_of
 from .windows import usual_errno
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Acceptor:
         """Take those that have connected."""
         for _ in range(LISTEN_BACKLOG):
             try:
-                sock, _ = self._sock.accept()
+                sock, name = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -121,7 +122,7 @@ class Acceptor:
                     self._accept_later(error)
                     return
             else:
-                self._receive(sock)
+                self._receive(sock, name)
 
     def _accepted(self, accepting: asyncio.Task[tuple[socket.socket, object]]) -> None:
         """Take the one that has connected, on a loop that tells of no more than that."""
@@ -131,7 +132,7 @@ class Acceptor:
             return
         error = accepting.exception()
         if error is None:
-            self._receive(accepting.result()[0])
+            self._receive(*accepting.result())
         elif not isinstance(error, OSError):
             raise error
         elif error.errno not in LOST:
@@ -154,12 +155,13 @@ class Acceptor:
         except OSError as error:
             self._accept_later(error)
 
-    def _receive(self, sock: socket.socket) -> None:
+    def _receive(self, sock: socket.socket, name: object) -> None:
         """Make a caller of a connection, in a turn or two."""
+        address = address_of(name)
         sock.setblocking(False)
         sockets.note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: Caller(self._admission), sock),
+            self._loop.connect_accepted_socket(lambda: Caller(self._admission, address), sock),
             name=f"tofu accept {self.address}",
         )
         self._arriving[task] = sock

@@ -169,6 +169,7 @@ class Admission:
             if connection is None:
                 caller.transport.abort()
             else:
+                connection.peer_address = caller.address
                 caller.become(self._layer(connection))
 
     def _new_stranger(self) -> Connection | None:
@@ -238,12 +239,18 @@ class Caller(asyncio.BufferedProtocol):
     which a buffer of our own sees to: the rest stays in the kernel. (Windows' proactor loop has
     read 64 KiB by then.)
 
+    Args:
+        admission: of the listener.
+        address: of its socket, as accept(2) has told. Later the system may not know it any more.
+
     Attributes:
+        address: as given.
         since: when it came, in the loop's time.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, address: Address | None) -> None:
         self._admission = admission
+        self.address = address
         self.since = asyncio.get_running_loop().time()
         self._buffer = bytearray()
         self._early = b""

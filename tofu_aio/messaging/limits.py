@@ -36,8 +36,8 @@ TAKEN_BACK: Final = 1024
 ``cancelled`` still knows: it only saves work that nobody wants any more."""
 
 UNTAKEN_ANSWERS: Final = 64 * 1024
-"""Bytes of answers that nobody waits for room with, refusals say, and that the peer has not taken,
-beyond which its channel is not read: half of what ``send`` may queue."""
+"""Bytes of answers that nobody waits for room with, refusals say or those of TLS itself, and that
+the peer has not taken, beyond which its channel is not read: half of what ``send`` may queue."""
 
 SHARE_MIN: Final = 0.001
 """Less would be one message whatever the pool."""
