@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.certificates import client_context, server_context
+from tests.messaging.certificates import authority, client_context, server_context
 from tests.messaging.conftest import closing_both
 from tests.messaging.peers import (
     Pair,
@@ -466,6 +466,48 @@ async def test_what_cannot_be_is_said_at_once(
     with pytest.raises(ValueError, match="server_hostname is for TLS"):
         await group.connect("tcp://127.0.0.1:7000", server_hostname="localhost")
     assert engine.statistics().channels == 0
+
+
+@pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLSv1_2])
+async def test_a_context_that_was_never_told_whom_to_trust_is_refused(
+    group: tofu.ChannelGroup, door: tofu.Listener, protocol: Any
+) -> None:
+    """It is how such a context is made, and nobody's wish."""
+    with pytest.warns(DeprecationWarning):
+        context = ssl.SSLContext(protocol)
+    with pytest.raises(ValueError, match=r"anybody could pass .* verify_mode = ssl\.CERT_NONE"):
+        await group.connect(door.address, ssl=context)
+    with pytest.raises(ValueError, match="verifies no certificate"):
+        await anext(group.reconnecting(door.address, ssl=context))
+
+
+@pytest.mark.parametrize("make", ["for clients", "for either side, and told to verify"])
+async def test_a_context_whose_user_has_decided_is_taken(
+    group: tofu.ChannelGroup, door: tofu.Listener, make: str
+) -> None:
+    if make == "for clients":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        with pytest.warns(DeprecationWarning):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority().configure_trust(context)
+    client, server = await asyncio.gather(group.connect(door.address, ssl=context), door.accept())
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_a_listener_s_context_may_be_one_for_either_side(group: tofu.ChannelGroup) -> None:
+    """It need not verify its clients."""
+    with pytest.warns(DeprecationWarning):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+    authority().issue_cert("127.0.0.1").configure_cert(context)
+    async with await group.listen(HERE, ssl=context) as listener:
+        client, server = await asyncio.gather(
+            group.connect(listener.address, ssl=client_context()), listener.accept()
+        )
+        await asyncio.gather(client.aclose(), server.aclose())
 
 
 async def test_a_name_that_is_none(group: tofu.ChannelGroup, door: tofu.Listener) -> None:

@@ -233,7 +233,9 @@ class ChannelGroup:
             address: as the listener has it.
             headers: of the Hello, after the engine's own, whose names begin with ``~``.
             body: of the Hello.
-            ssl: speak TLS (TCP only), with this context.
+            ssl: speak TLS (TCP only), with this context. One that never verified anything, as
+                ``ssl.SSLContext()`` is made, is refused; one for clients that was told not to, by
+                ``verify_mode = ssl.CERT_NONE``, is taken.
             server_hostname: whom the listener's certificate must name; by default the host.
             keepalive: seconds of silence after which the kernel asks whether the peer is still
                 there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never

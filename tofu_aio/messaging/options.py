@@ -38,7 +38,7 @@ class ConnectOptions(AttemptOptions, total=False):
     Attributes:
         headers: of the Hello; none by default.
         body: of the Hello; empty by default.
-        ssl: speak TLS (TCP only), with this context.
+        ssl: speak TLS (TCP only), with this context, which must verify, or have been told not to.
         server_hostname: whom the listener's certificate must name; by default the host.
         keepalive: seconds of silence after which the kernel asks whether the peer is there; by
             default it never does.

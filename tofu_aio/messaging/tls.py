@@ -309,6 +309,14 @@ def client_layer(
             raise ValueError("server_hostname is for TLS: give ssl=, an ssl.SSLContext, too")
         return as_it_is
     host = _check(address, context, server_side=False)
+    if context.protocol != ssl.PROTOCOL_TLS_CLIENT and context.verify_mode is ssl.CERT_NONE:
+        # Nobody has asked for that: it is what a context for either side begins with.
+        raise ValueError(
+            "this ssl.SSLContext verifies no certificate, so anybody could pass for the listener: "
+            "use ssl.create_default_context(). If you mean it, take that one, or "
+            "ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), and set check_hostname = False, and then "
+            "verify_mode = ssl.CERT_NONE"
+        )
     name = host.partition("%")[0] if server_hostname is None else server_hostname
     return lambda connection: Tls(connection, context, name)
 
