@@ -473,7 +473,7 @@ async def test_a_context_that_was_never_told_whom_to_trust_is_refused(
     group: tofu.ChannelGroup, door: tofu.Listener, protocol: Any
 ) -> None:
     """It is how such a context is made, and nobody's wish."""
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
         context = ssl.SSLContext(protocol)
     with pytest.raises(ValueError, match=r"anybody could pass .* verify_mode = ssl\.CERT_NONE"):
         await group.connect(door.address, ssl=context)
@@ -490,7 +490,7 @@ async def test_a_context_whose_user_has_decided_is_taken(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     else:
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS)
         context.verify_mode = ssl.CERT_REQUIRED
         authority().configure_trust(context)
@@ -500,7 +500,7 @@ async def test_a_context_whose_user_has_decided_is_taken(
 
 async def test_a_listener_s_context_may_be_one_for_either_side(group: tofu.ChannelGroup) -> None:
     """It need not verify its clients."""
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS)
     authority().issue_cert("127.0.0.1").configure_cert(context)
     async with await group.listen(HERE, ssl=context) as listener:

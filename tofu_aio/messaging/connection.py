@@ -32,7 +32,7 @@ from ..protocol.message import REJECTION, Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
 from ..protocol.status import Status
-from .agreements import NO_EXTENSION, agreed
+from .agreements import NO_EXTENSION, agreed, agreed_interval
 from .flow import ReadGate
 from .joining import JoiningRoom
 from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER, UNTAKEN_ANSWERS
@@ -122,7 +122,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
-        heartbeat: the shortest interval of heartbeats that a Hello has asked for; None if none has.
+        heartbeat: the interval of heartbeats that the Hello has asked for, and once it is answered
+            the one that both sides keep; None for none.
         peer_address: of the peer's socket, as known when it was connected.
         peer_supports: what the peer can do, by its Hello or its answer to ours.
         sink: who takes what is received. Set before the first byte.
@@ -780,8 +781,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if by_peer:
             self.peer_supports = supports
         earlier = decoder.heartbeats is not None  # the Hello before this one has asked
+        self.heartbeat = agreed_interval(self.heartbeat, interval) if answer else interval
         if interval is not None:
-            self.heartbeat = min(self.heartbeat or interval, interval)
             # The peer may send some from now on. If it asked, it takes part.
             decoder.heartbeats = bool(decoder.heartbeats) or by_peer
         if answer and self.heartbeat is not None and self.end is None:

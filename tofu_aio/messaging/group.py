@@ -167,7 +167,8 @@ class ChannelGroup:
             reuse_port: let several processes listen on this TCP port, each with this option. The
                 kernel deals the connections out among them; Windows cannot.
             hello_timeout: seconds that a connection may take to introduce itself, TLS included.
-            heartbeat: seconds; see ``connect``.
+            heartbeat: seconds; see ``connect``. Clients may ask for a shorter interval, of a
+                second or more.
             max_channels: how many channels of this listener may be open at once, those that are
                 about to introduce themselves among them. Beyond it connections wait, in order of
                 arrival, until one closes; beyond 1024 that wait they are refused. None for any
@@ -243,10 +244,11 @@ class ChannelGroup:
             timeout: seconds, for all of it.
             heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
                 nothing else for so long, and a peer that is silent for three times as long is
-                lost. It is enough that one end asks; if both do, the shorter interval counts. A
-                peer that does not know heartbeats, the Zig library say, is never sent any.
-                "auto" is 20 over TCP, and none over Unix sockets, whose kernel tells when the
-                peer's process has ended. None asks for none.
+                lost. It is enough that one end asks; if both do, the shorter interval counts, but a
+                client gets none below a second unless the listener's own is as short. A peer that
+                does not know heartbeats, the Zig library say, is never sent any. "auto" is
+                20 over TCP, and none over Unix sockets, whose kernel tells when the peer's process
+                has ended. None asks for none.
 
         Returns:
             Connecting: to be awaited or entered, once. Nothing is done or raised before that.
