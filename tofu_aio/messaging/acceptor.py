@@ -15,6 +15,7 @@ from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
 from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
 from .peer import address_of
+from .socket_file import file_of
 from .windows import usual_errno
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Acceptor:
     def __init__(self, sock: socket.socket, address: Address, admission: Admission) -> None:
         self.address = address
         self._sock = sock
-        self._file = sockets.file_of(address)
+        self._file = file_of(address)
         self._admission = admission
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Task[tuple[socket.socket, object]] | None = None

@@ -151,6 +151,7 @@ class ChannelGroup:
         ssl: SSLContext | None = None,
         keepalive: float | None = None,
         reuse_port: bool = False,
+        mode: int | None = None,
         hello_timeout: float = HELLO_TIMEOUT,
         heartbeat: HeartbeatOption = "auto",
         max_channels: int | None = None,
@@ -166,6 +167,10 @@ class ChannelGroup:
             keepalive: see ``connect``; for the channels that it brings.
             reuse_port: let several processes listen on this TCP port, each with this option. The
                 kernel deals the connections out among them; Windows cannot.
+            mode: the permissions of a Unix socket's file, set before anybody can connect: 0o600
+                for the owner alone, 0o660 for a group too. None leaves them to the umask. Who may
+                write to the file may connect. An abstract name has no file: it is open to every
+                user of the machine.
             hello_timeout: seconds that a connection may take to introduce itself, TLS included.
             heartbeat: seconds; see ``connect``. Clients may ask for a shorter interval, of a
                 second or more.
@@ -199,7 +204,7 @@ class ChannelGroup:
             return connection
 
         try:
-            sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
+            sock = await sockets.listen(where, keepalive, reuse_port=reuse_port, mode=mode)
             local = sockets.local_address(sock, where)
             admission = Admission(local, hello_timeout, admit, layer, max_channels)
             listener.start(Acceptor(sock, local, admission), admission)

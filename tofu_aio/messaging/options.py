@@ -78,6 +78,7 @@ class ListenOptions(TypedDict, total=False):
         keepalive: seconds of silence after which the kernel asks whether a peer is there; by
             default it never does.
         reuse_port: let several processes listen on this TCP port; by default only one may.
+        mode: the permissions of a Unix socket's file, 0o600 say; by default the umask's.
         hello_timeout: seconds that a connection may take to introduce itself; 10 by default.
         heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
             over Unix sockets.
@@ -87,6 +88,7 @@ class ListenOptions(TypedDict, total=False):
     ssl: SSLContext | None
     keepalive: float | None
     reuse_port: bool
+    mode: int | None
     hello_timeout: float
     heartbeat: HeartbeatOption
     max_channels: int | None
