@@ -160,6 +160,8 @@ def fuzz(session: nox.Session) -> None:
         "pytest",
         "-q",
         "tests/faults/test_fuzz.py",
+        "tests/faults/test_fuzz_tls.py",
+        "tests/faults/test_fuzz_callbacks.py",
         env={"TOFU_FUZZ_EXAMPLES": examples},
     )
 

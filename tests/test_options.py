@@ -66,7 +66,7 @@ def unpacked(function: Function) -> Any:
         (partial(blocking.connect, "uds://@x"), r"^connect\(\) got .* heartbeat, .* pool_bytes,"),
         (
             partial(blocking.serve, print, "uds://@x"),
-            r"^serve\(\) got .* max_channels, .* pool_bytes",
+            r"^serve\(\) got .* max_channels, .* mode, pool_bytes",
         ),
     ],
 )

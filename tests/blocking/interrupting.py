@@ -14,7 +14,7 @@ PACKAGE: Final = "tofu_aio"
 
 _CHECKS: Final = ("CALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
 """After which instructions CPython looks for signals, besides a function's beginning, RESUME: its
-ceval.c and bytecodes.c say CHECK_EVAL_BREAKER, or _CHECK_PERIODIC, there. An intrinsic is no call."""
+ceval.c and bytecodes.c say CHECK_EVAL_BREAKER or _CHECK_PERIODIC there. Intrinsics are no calls."""
 
 _UNCHECKED: Final = ("RETURN", "PUSH_EXC_INFO", "CLEANUP_THROW")
 """Before which it does not, even after a call: that one raised, or its result is passed on."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conversations import BEAT
 from tests.faults.counting import COUNTS
 from tests.messaging.conftest import listener, raw_server
 from tests.systems import is_of_the_proactor
+from tofu_aio.messaging import agreements
 
 __all__ = ["listener", "nothing_ticks", "pytest_terminal_summary", "raw_server"]
 
@@ -27,6 +29,12 @@ def watched_closely(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "tracebacklimit", 2, raising=False)
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("nothing_ticks")
+
+
+@pytest.fixture(autouse=True)
+def clients_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that asks for many heartbeats gets them: no test waits for seconds."""
+    monkeypatch.setattr(agreements, "CLIENT_HEARTBEAT_MIN", BEAT)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 import tofu_aio as tofu
 from tests.conftest import _LOOPS, open_descriptors
 from tests.faults.counting import COUNTS
-from tests.faults.promises import echo
 from tests.messaging.peers import RESET, RawPeer, frame, hello, turns, until
 from tests.messaging.test_posted import listening, message
 from tofu_aio import OpCode
@@ -60,11 +60,11 @@ lasts = st.sampled_from(["close", "reset", "half-close", "wait"])
 
 
 class Service:
-    """An engine that listens at both altitudes, and two honest clients."""
+    """An engine that listens at some addresses, and an honest client of each."""
 
-    def __init__(self, engine: tofu.Engine, streams: tofu.Address, posted: tofu.Address) -> None:
+    def __init__(self, engine: tofu.Engine, *addresses: tofu.Address) -> None:
         self.engine = engine
-        self.addresses = streams, posted
+        self.addresses = addresses
         self.honest: list[tofu.Channel] = []
 
     async def attacked(self, pieces: list[tuple[bytes, int]], last: str, which: int) -> None:
@@ -81,11 +81,15 @@ class Service:
                 await turns(10)
             if last == "reset":
                 peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        await self.goes_on()
+
+    async def goes_on(self) -> None:
+        """Honest clients are served, and of nobody else anything is left."""
         async with asyncio.timeout(PATIENCE):
             for channel in self.honest:
                 with await channel.request(b"?") as response:
                     assert response.body == b"?"
-        open_channels = 2 + 2 * len(self.honest)
+        open_channels = len(self.addresses) + 2 * len(self.honest)
         await until(lambda: self.engine.statistics().channels == open_channels, "for the liar")
         if not self.all_is_back():
             gc.collect()
@@ -95,6 +99,14 @@ class Service:
         """Whether no message holds anything."""
         now = self.engine.statistics()
         return (now.pool_free, now.reserves, now.joining_bytes) == (now.pool_size, 0, 0)
+
+
+async def answer_requests(channel: tofu.Channel) -> None:
+    """Echo, whatever else comes."""
+    async for asked in channel:
+        with asked:
+            if asked.op_code is OpCode.REQUEST:
+                await channel.reply(asked, asked.body)
 
 
 async def answer_posted(group: tofu.ChannelGroup) -> None:
@@ -120,13 +132,24 @@ async def answer_posted(group: tofu.ChannelGroup) -> None:
 
 
 @contextlib.asynccontextmanager
-async def service() -> AsyncIterator[Service]:
+async def quiet_engine() -> AsyncIterator[tofu.Engine]:
+    """An engine that leaves nothing behind, and whose callbacks raise nothing."""
     heard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     async with tofu.Engine(pool_messages=4) as engine:
+        yield engine
+    assert not heard, heard
+    left = engine.statistics()
+    assert (left.pool_free, left.reserves, left.joining_bytes) == (4, 0, 0)
+    assert (left.channels, left.waiting, left.over_share) == (0, 0, 0)
+
+
+@contextlib.asynccontextmanager
+async def service() -> AsyncIterator[Service]:
+    async with quiet_engine() as engine:
         streams, posts, clients = (engine.create_group() for _ in range(3))
         listener = await streams.listen("tcp://127.0.0.1:0", hello_timeout=60)
-        serving = asyncio.create_task(listener.serve(echo))
+        serving = asyncio.create_task(listener.serve(answer_requests))
         _, address = await listening(posts, "tcp://127.0.0.1:0")
         posting = asyncio.create_task(answer_posted(posts))
         one = Service(engine, listener.address, address)
@@ -137,23 +160,47 @@ async def service() -> AsyncIterator[Service]:
         await listener.aclose()
         await posts.aclose()
         await asyncio.gather(serving, posting)
-    assert not heard, heard
-    left = engine.statistics()
-    assert (left.pool_free, left.reserves, left.joining_bytes) == (4, 0, 0)
-    assert (left.channels, left.waiting, left.over_share) == (0, 0, 0)
 
 
-@pytest.mark.timeout(0 if EXAMPLES > 1000 else 120)
-@pytest.mark.parametrize("loop", _LOOPS)
-def test_no_bytes_harm_a_listener(loop: str) -> None:
+@contextlib.contextmanager
+def no_error_logged() -> Iterator[None]:
+    """Whoever attacks can write no error, or more, into anybody's log."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+    assert not records, [record.getMessage() for record in records]
+
+
+@contextlib.contextmanager
+def on(loop: str) -> Iterator[asyncio.Runner]:
+    """Runs what it is given on such a loop; no descriptor stays, and the log has no errors."""
     with asyncio.Runner(loop_factory=tofu.loop_factory(loop)) as first:
         first.run(turns(1))  # libuv opens a pipe once and keeps it
     before = open_descriptors()
-    with asyncio.Runner(loop_factory=tofu.loop_factory(loop)) as runner:
+    factory = tofu.loop_factory(loop)
+    with no_error_logged(), asyncio.Runner(loop_factory=factory) as runner:
+        yield runner
+    left = open_descriptors()
+    assert len(left) <= len(before), left
+
+
+many_examples = settings(
+    max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck)
+)
+fuzz = pytest.mark.timeout(0 if EXAMPLES > 1000 else 120)
+
+
+@fuzz
+@pytest.mark.parametrize("loop", _LOOPS)
+def test_no_bytes_harm_a_listener(loop: str) -> None:
+    with on(loop) as runner:
         context = service()
         target = runner.run(context.__aenter__())
 
-        @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+        @many_examples
         @given(chunks, lasts, st.integers(0, 1))
         def attack(pieces: list[tuple[bytes, int]], last: str, which: int) -> None:
             COUNTS["fuzzed connections"] += 1
@@ -161,5 +208,3 @@ def test_no_bytes_harm_a_listener(loop: str) -> None:
 
         attack()
         runner.run(context.__aexit__(None, None, None))
-    left = open_descriptors()
-    assert len(left) <= len(before), left

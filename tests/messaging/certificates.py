@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,4 +58,11 @@ def client_context(
     if trusting:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def telling(keys: Path, *, server_side: bool) -> ssl.SSLContext:
+    """A context of either side whose secrets go to a file: for one connection, and not kept."""
+    context = (server_context if server_side else client_context).__wrapped__()
+    context.keylog_filename = str(keys)
     return context

@@ -18,9 +18,11 @@ from tofu_aio.messaging.agreements import (
     Agreement,
     Extension,
     agreed,
+    agreed_interval,
     shared,
 )
 from tofu_aio.messaging.heartbeat import HeartbeatOption, heartbeat_header
+from tofu_aio.messaging.posted import PostedChannel
 from tofu_aio.protocol.text_headers import TextHeaders
 
 BOTH = Extension.CANCEL | Extension.WHOLE
@@ -31,6 +33,60 @@ Headers = dict[str, str] | list[tuple[str, str]]
 
 
 # --- heartbeats ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("client", "listener", "kept"),
+    [
+        (None, None, None),
+        (None, 20.0, 20.0),
+        (None, 0.01, 0.01),
+        (20.0, None, 20.0),
+        (5.0, 20.0, 5.0),
+        (20.0, 5.0, 5.0),
+        (1.0, 20.0, 1.0),
+        # What a client alone cannot have.
+        (0.01, None, 1.0),
+        (0.01, 20.0, 1.0),
+        (0.01, 1.0, 1.0),
+        (0.01, 0.25, 0.25),
+        (0.25, 0.01, 0.01),
+        (20.0, 0.01, 0.01),
+    ],
+)
+def test_the_shorter_interval_is_kept_but_below_a_second_the_listener_s(
+    client: float | None, listener: float | None, kept: float | None
+) -> None:
+    assert agreed_interval(client, listener) == kept
+
+
+@pytest.mark.parametrize("altitude", ["stream", "messages"])
+async def test_a_client_alone_cannot_have_a_heartbeat_each_10_ms(
+    group: tofu.ChannelGroup, altitude: str
+) -> None:
+    """Both ends know, and go by the same."""
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        if altitude == "stream":
+            client, server = await asyncio.gather(
+                group.connect(listener.address, heartbeat=0.01), listener.accept()
+            )
+            assert connection_of(client).heartbeat == 1.0
+            assert server.hello.headers["~heartbeat"] == "10"
+            await client.aclose()
+        else:
+            hello = Message(
+                OpCode.HELLO_REQUEST,
+                headers={"~connect_to": listener.address.to_header(), "~heartbeat": "10"},
+            )
+            number = group.post(hello).channel_number
+            server = await listener.accept()
+            await group.receive()
+            member = group._members[number]
+            assert isinstance(member, PostedChannel)
+            assert member._connection.heartbeat == 1.0
+            await member.aclose()
+        assert connection_of(server).heartbeat == 1.0
+        await server.aclose()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.certificates import server_context
+from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import (
     RawPeer,
     RawServer,
@@ -21,8 +21,8 @@ from tests.messaging.peers import (
     turns,
     until,
 )
+from tests.messaging.raw_tls import RawTls
 from tests.messaging.test_connection import Bench, bye
-from tests.messaging.test_tls import RawTls
 from tofu_aio import Message, OpCode, State, Status
 from tofu_aio.messaging.flow import READ_AT_ONCE
 from tofu_aio.messaging.limits import EARLY_BYTES
@@ -221,7 +221,7 @@ async def ends(group: tofu.ChannelGroup) -> list[Status]:
 async def test_they_may_come_over_tls(group: tofu.ChannelGroup) -> None:
     async with await group.listen("tcp://127.0.0.1:0", ssl=server_context()) as listener:
         with await RawPeer.connect(listener.address) as raw:
-            peer = RawTls(raw)
+            peer = RawTls(raw, client_context())
             await peer.shake()
             await raw.send(peer.sealed(hello() + request(0)))
             channel = await listener.receive_hello()

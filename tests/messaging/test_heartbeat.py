@@ -33,10 +33,12 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State, Status
+from tofu_aio.messaging import agreements
 from tofu_aio.messaging.agreements import NO_EXTENSION
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.heartbeat import Heartbeats, Slot, Wheel
 from tofu_aio.messaging.home import Call, Home
+from tofu_aio.messaging.limits import HEARTBEAT_MIN
 
 HOUR = 3600.0
 BEAT = frame(OpCode.SIGNAL, message_id=0)
@@ -97,6 +99,12 @@ class Ear:
         """Wait for so many more."""
         enough = self._decoder.offset + count * len(BEAT)
         await until(lambda: self._decoder.offset >= enough, f"for {count} heartbeats")
+
+
+@pytest.fixture(autouse=True)
+def clients_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that asks for many gets them: no test waits for seconds."""
+    monkeypatch.setattr(agreements, "CLIENT_HEARTBEAT_MIN", HEARTBEAT_MIN)
 
 
 @asynccontextmanager
@@ -803,7 +811,7 @@ import tofu_aio as tofu
 
 async def main():
     async with tofu.Engine(pool_messages=2) as engine, engine.create_group() as group:
-        channel = await group.connect(sys.argv[1], heartbeat=0.25)
+        channel = await group.connect(sys.argv[1])
         await asyncio.get_running_loop().create_future()  # it never receives
 
 tofu.run(main())
@@ -815,7 +823,7 @@ async def process_of(
     group: tofu.ChannelGroup,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, tofu.Channel]]:
     """A living peer in a process of its own, that is busy and never receives."""
-    async with await group.listen("tcp://127.0.0.1:0") as listener:
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=0.25) as listener:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", PROCESS, str(listener.address)
         )

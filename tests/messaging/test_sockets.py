@@ -19,7 +19,7 @@ import tofu_aio as tofu
 from tests.conftest import HAS_ABSTRACT, HAS_UDS
 from tests.messaging.peers import RawPeer, transport_of, turns
 from tests.systems import WINE
-from tofu_aio.messaging import sockets
+from tofu_aio.messaging import socket_file, sockets
 
 needs_uds = pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets here")
 needs_abstract = pytest.mark.skipif(not HAS_ABSTRACT, reason="only Linux has abstract names")
@@ -641,7 +641,7 @@ async def test_a_file_that_may_not_be_removed_does_not_keep_the_listener_open(
 
     listener = await group.listen(f"uds://{socket_path}")
     with monkeypatch.context() as patch:
-        patch.setattr(sockets.SocketFile, "remove", refused)
+        patch.setattr(socket_file.SocketFile, "remove", refused)
         await listener.aclose()
     assert "its file stays" in caplog.text
     # Python 3.13 removes the file itself.

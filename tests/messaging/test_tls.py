@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.certificates import client_context, server_context
+from tests.messaging.certificates import authority, client_context, server_context
 from tests.messaging.conftest import closing_both
 from tests.messaging.peers import (
     Pair,
@@ -29,6 +28,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
+from tests.messaging.raw_tls import RawTls
 from tests.messaging.test_heartbeat import BEAT, look, takes_part
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
@@ -60,50 +60,11 @@ async def tls_pair(
         yield pair
 
 
-class RawTls:
-    """A peer that speaks TLS by hand, over a socket by hand."""
-
-    def __init__(self, peer: RawPeer) -> None:
-        self.raw = peer
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = client_context().wrap_bio(
-            self._incoming, self._outgoing, server_hostname="127.0.0.1"
-        )
-
-    async def _do(self, step: Any, *args: Any) -> Any:
-        while True:
-            try:
-                return step(*args)
-            except ssl.SSLWantReadError:
-                await self.raw.send(self._outgoing.read())
-                data = await self.raw._receive()
-                assert data, "the connection ended"
-                self._incoming.write(data)
-
-    async def shake(self) -> None:
-        await self._do(self._ssl.do_handshake)
-        await self.raw.send(self._outgoing.read())
-
-    def sealed(self, data: bytes) -> bytes:
-        """What would travel."""
-        self._ssl.write(data)
-        return self._outgoing.read()
-
-    async def read(self) -> bytes:
-        return bytes(await self._do(self._ssl.read, 65536))
-
-    def notify(self) -> bytes:
-        """What says, in TLS, that nothing more comes."""
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self._ssl.unwrap()
-        return self._outgoing.read()
-
-
 @pytest.fixture
 async def raw_tls(door: tofu.Listener) -> AsyncIterator[tuple[RawTls, tofu.Channel]]:
     """A peer by hand, introduced, and the channel it has."""
     with await RawPeer.connect(door.address) as raw:
-        peer = RawTls(raw)
+        peer = RawTls(raw, client_context())
         await peer.shake()
         await raw.send(peer.sealed(hello()))
         channel = await door.accept()
@@ -401,7 +362,7 @@ async def test_who_talks_on_still_hears_why_it_is_refused(group: tofu.ChannelGro
     """In TLS 1.3 a client has said Hello, and more, before its certificate is missed."""
     async with await group.listen(HERE, ssl=server_context(mutual=True)) as listener:
         with await RawPeer.connect(listener.address) as raw:
-            peer = RawTls(raw)
+            peer = RawTls(raw, client_context())
             await peer.shake()
             for _ in range(5):
                 await raw.send(peer.sealed(hello()))
@@ -434,7 +395,7 @@ async def test_who_stalls_in_the_handshake_is_closed_in_time(
     """The Hello's deadline is the handshake's too."""
     async with await group.listen(HERE, ssl=server_context(), hello_timeout=0.05) as listener:
         with await RawPeer.connect(listener.address) as raw:
-            peer = RawTls(raw)
+            peer = RawTls(raw, client_context())
             if sent == "everything":
                 await peer.shake()
             else:
@@ -505,6 +466,48 @@ async def test_what_cannot_be_is_said_at_once(
     with pytest.raises(ValueError, match="server_hostname is for TLS"):
         await group.connect("tcp://127.0.0.1:7000", server_hostname="localhost")
     assert engine.statistics().channels == 0
+
+
+@pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLSv1_2])
+async def test_a_context_that_was_never_told_whom_to_trust_is_refused(
+    group: tofu.ChannelGroup, door: tofu.Listener, protocol: Any
+) -> None:
+    """It is how such a context is made, and nobody's wish."""
+    with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
+        context = ssl.SSLContext(protocol)
+    with pytest.raises(ValueError, match=r"anybody could pass .* verify_mode = ssl\.CERT_NONE"):
+        await group.connect(door.address, ssl=context)
+    with pytest.raises(ValueError, match="verifies no certificate"):
+        await anext(group.reconnecting(door.address, ssl=context))
+
+
+@pytest.mark.parametrize("make", ["for clients", "for either side, and told to verify"])
+async def test_a_context_whose_user_has_decided_is_taken(
+    group: tofu.ChannelGroup, door: tofu.Listener, make: str
+) -> None:
+    if make == "for clients":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority().configure_trust(context)
+    client, server = await asyncio.gather(group.connect(door.address, ssl=context), door.accept())
+    await asyncio.gather(client.aclose(), server.aclose())
+
+
+async def test_a_listener_s_context_may_be_one_for_either_side(group: tofu.ChannelGroup) -> None:
+    """It need not verify its clients."""
+    with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+    authority().issue_cert("127.0.0.1").configure_cert(context)
+    async with await group.listen(HERE, ssl=context) as listener:
+        client, server = await asyncio.gather(
+            group.connect(listener.address, ssl=client_context()), listener.accept()
+        )
+        await asyncio.gather(client.aclose(), server.aclose())
 
 
 async def test_a_name_that_is_none(group: tofu.ChannelGroup, door: tofu.Listener) -> None:

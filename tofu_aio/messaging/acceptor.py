@@ -14,7 +14,9 @@ from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
 from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
+from .peer import address_of
 from .rare_warnings import RareWarnings
+from .socket_file import file_of
 from .visits import Visit
 from .windows import Accepted, close_if_unheard, usual_errno
 
@@ -40,7 +42,7 @@ class Acceptor:
     def __init__(self, sock: socket.socket, address: Address, admission: Admission) -> None:
         self.address = address
         self._sock = sock
-        self._file = sockets.file_of(address)
+        self._file = file_of(address)
         self._admission = admission
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Task[Accepted] | None = None
@@ -159,10 +161,13 @@ class Acceptor:
         if visit is None:
             sock.close()
             return
+        address = address_of(name)
         sock.setblocking(False)
         sockets.note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: Caller(self._admission, visit), sock),
+            self._loop.connect_accepted_socket(
+                lambda: Caller(self._admission, visit, address), sock
+            ),
             name=f"tofu accept {self.address}",
         )
         self._arriving[task] = sock, visit

@@ -283,6 +283,7 @@ class Admission:
             else:
                 if caller.visit is not NOT_COUNTED:
                     self._visit_of[connection] = caller.visit
+                connection.peer_address = caller.address
                 caller.become(self._layer(connection))
 
     def _new_stranger(self) -> Connection | None:
@@ -350,15 +351,18 @@ class Caller(asyncio.BufferedProtocol):
     Args:
         admission: told what comes of it.
         visit: as which it is counted; ended here unless the connection goes on as a channel's.
+        address: of its socket, as accept(2) has told. Later the system may not know it any more.
 
     Attributes:
+        address: as given.
         since: when it came, in the loop's time.
         visit: as given.
     """
 
-    def __init__(self, admission: Admission, visit: Visit) -> None:
+    def __init__(self, admission: Admission, visit: Visit, address: Address | None) -> None:
         self._admission = admission
         self.visit = visit
+        self.address = address
         self.since = asyncio.get_running_loop().time()
         self._buffer = bytearray()
         self._early = b""

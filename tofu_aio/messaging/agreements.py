@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..protocol.text_headers import CONNECT_TO, HEARTBEAT, SUPPORTS, TextHeaders
-from .limits import HEARTBEAT_MAX, HEARTBEAT_MIN
+from .limits import CLIENT_HEARTBEAT_MIN, HEARTBEAT_MAX, HEARTBEAT_MIN
 
 
 class Extension(IntFlag):
@@ -71,6 +71,18 @@ def agreed(headers: bytes, *, answer: bool) -> Agreement:
         answer: whether they are those of an answer.
     """
     return (_remembered if _is_usual(headers) else _read)(headers, answer)
+
+
+def agreed_interval(client: float | None, listener: float | None) -> float | None:
+    """The interval of heartbeats that both sides keep, in seconds, by what each has asked for.
+
+    The shorter one; but a client gets none below a second, unless the listener's own is.
+    """
+    if client is None:
+        return listener
+    if listener is None:
+        return max(client, CLIENT_HEARTBEAT_MIN)
+    return max(min(client, listener), min(listener, CLIENT_HEARTBEAT_MIN))
 
 
 def shared(headers: TextHeaders) -> TextHeaders:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, cast
 
+from ..protocol.address import Address
 from ..protocol.binary_header import HEADER, HEADER_SIZE, MAX_PART
 from ..protocol.decoder import Decoder
 from ..protocol.errors import (
@@ -30,7 +31,7 @@ from ..protocol.lifecycle import BYE_SAID, HUNG_UP, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
 from ..protocol.pool import Account, Permit
-from .agreements import NO_EXTENSION, agreed
+from .agreements import NO_EXTENSION, agreed, agreed_interval
 from .flow import ReadGate
 from .joining import JoiningRoom
 from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER, UNTAKEN_ANSWERS
@@ -120,7 +121,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
-        heartbeat: the shortest interval of heartbeats that a Hello has asked for; None if none has.
+        heartbeat: the interval of heartbeats that the Hello has asked for, and once it is answered
+            the one that both sides keep; None for none.
+        peer_address: of the peer's socket, as known when it was connected.
         peer_supports: what the peer can do, by its Hello or its answer to ours.
         sink: who takes what is received. Set before the first byte.
         sent: messages accepted for sending.
@@ -162,6 +165,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "end",
         "heartbeat",
         "number",
+        "peer_address",
         "peer_supports",
         "received",
         "senders",
@@ -200,11 +204,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
         self._writing = False  # one is under way
-        self._untaken = 0  # bytes of the engine's own answers while the transport takes no more
+        self._untaken = 0  # bytes of the engine's, and TLS's, answers while no more is taken
         self.write_paused = False
         self.senders: OrderedDict[asyncio.Future[None], None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.heartbeat: float | None = None
+        self.peer_address: Address | None = None
         self.peer_supports = NO_EXTENSION
         self.beat_after: Connection | None = None
         self.beat_before: Connection | None = None
@@ -378,7 +383,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        self._reading(wanted=(self._idle and not self.answers_stuck) or self._undecided)
+        self._reading(wanted=(self._idle or self._undecided) and not self.answers_stuck)
         if self.suspended_at is not None:
             self.sink.suspended()
 
@@ -394,7 +399,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     @property
     def answers_stuck(self) -> bool:
-        """Whether it is not read because its peer does not take what the engine answers it."""
+        """Whether it is not read because its peer does not take what it is answered."""
         return self._untaken > UNTAKEN_ANSWERS
 
     @property
@@ -493,7 +498,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def peer(self) -> Peer:
         """Who is at the other end."""
-        return peer_of(self._transport)
+        return peer_of(self._transport, self.peer_address)
 
     # --- sending --------------------------------------------------------------------------
 
@@ -619,9 +624,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """
         self.put(proto, message_id, body=body, status=status)
         if self.write_paused:
-            self._untaken += HEADER_SIZE + len(body)
-            if self.answers_stuck:
-                self.reconcile_reading()
+            self.answered(HEADER_SIZE + len(body))
+
+    def answered(self, nbytes: int) -> None:
+        """Count an answer, ours or one of TLS, that the peer has caused and has not taken."""
+        self._untaken += nbytes
+        if self.answers_stuck:
+            self.reconcile_reading()
 
     def _forget_untaken(self) -> None:
         """The peer has taken the answers, or will take none."""
@@ -787,8 +796,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         if by_peer:
             self.peer_supports = supports
         earlier = decoder.heartbeats is not None  # the Hello before this one has asked
+        self.heartbeat = agreed_interval(self.heartbeat, interval) if answer else interval
         if interval is not None:
-            self.heartbeat = min(self.heartbeat or interval, interval)
             # The peer may send some from now on. If it asked, it takes part.
             decoder.heartbeats = bool(decoder.heartbeats) or by_peer
         if answer and self.heartbeat is not None and self.end is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 from ..protocol.address import Address, TcpAddress, UdsAddress
@@ -15,6 +16,7 @@ from .agreements import SUPPORTED
 from .channel import Channel
 from .connection import Connection
 from .heartbeat import HeartbeatOption, heartbeat_header
+from .peer import address_of
 
 
 async def attach(
@@ -25,6 +27,8 @@ async def attach(
 ) -> None:
     """Connect a socket and give it to the connection, or to the layer beneath it."""
     sock = await sockets.connect(where, keepalive)
+    with contextlib.suppress(OSError):  # the peer has gone already
+        connection.peer_address = address_of(sock.getpeername())
     loop = asyncio.get_running_loop()
     try:
         if isinstance(where, UdsAddress):

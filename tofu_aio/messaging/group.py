@@ -153,6 +153,7 @@ class ChannelGroup:
         ssl: SSLContext | None = None,
         keepalive: float | None = None,
         reuse_port: bool = False,
+        mode: int | None = None,
         hello_timeout: float = HELLO_TIMEOUT,
         heartbeat: HeartbeatOption = "auto",
         max_channels: int | None = None,
@@ -170,8 +171,13 @@ class ChannelGroup:
             keepalive: see ``connect``; for the channels that it brings.
             reuse_port: let several processes listen on this TCP port, each with this option. The
                 kernel deals the connections out among them; Windows cannot.
+            mode: the permissions of a Unix socket's file, set before anybody can connect: 0o600
+                for the owner alone, 0o660 for a group too. None leaves them to the umask. Who may
+                write to the file may connect. An abstract name has no file: it is open to every
+                user of the machine.
             hello_timeout: seconds that a connection may take to introduce itself, TLS included.
-            heartbeat: seconds; see ``connect``.
+            heartbeat: seconds; see ``connect``. Clients may ask for a shorter interval, of a
+                second or more.
             max_channels: how many channels of this listener may be open at once, those that are
                 about to introduce themselves among them. Beyond it connections wait, in order of
                 arrival, until one closes; beyond 1024 that wait they are refused. While one waits,
@@ -220,7 +226,7 @@ class ChannelGroup:
             return connection
 
         try:
-            sock = await sockets.listen(where, keepalive, reuse_port=reuse_port)
+            sock = await sockets.listen(where, keepalive, reuse_port=reuse_port, mode=mode)
             local = sockets.local_address(sock, where)
             admission = Admission(local, admit, layer, self._gate.count_refusal, bounds)
             listener.start(Acceptor(sock, local, admission), admission)
@@ -255,7 +261,9 @@ class ChannelGroup:
             address: as the listener has it.
             headers: of the Hello, after the engine's own, whose names begin with ``~``.
             body: of the Hello.
-            ssl: speak TLS (TCP only), with this context.
+            ssl: speak TLS (TCP only), with this context. One that never verified anything, as
+                ``ssl.SSLContext()`` is made, is refused; one for clients that was told not to, by
+                ``verify_mode = ssl.CERT_NONE``, is taken.
             server_hostname: whom the listener's certificate must name; by default the host.
             keepalive: seconds of silence after which the kernel asks whether the peer is still
                 there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never
@@ -263,10 +271,11 @@ class ChannelGroup:
             timeout: seconds, for all of it.
             heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
                 nothing else for so long, and a peer that is silent for three times as long is
-                lost. It is enough that one end asks; if both do, the shorter interval counts. A
-                peer that does not know heartbeats, the Zig library say, is never sent any.
-                "auto" is 20 over TCP, and none over Unix sockets, whose kernel tells when the
-                peer's process has ended. None asks for none.
+                lost. It is enough that one end asks; if both do, the shorter interval counts, but a
+                client gets none below a second unless the listener's own is as short. A peer that
+                does not know heartbeats, the Zig library say, is never sent any. "auto" is
+                20 over TCP, and none over Unix sockets, whose kernel tells when the peer's process
+                has ended. None asks for none.
 
         Returns:
             Connecting: to be awaited or entered, once. Nothing is done or raised before that.

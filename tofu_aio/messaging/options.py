@@ -38,7 +38,7 @@ class ConnectOptions(AttemptOptions, total=False):
     Attributes:
         headers: of the Hello; none by default.
         body: of the Hello; empty by default.
-        ssl: speak TLS (TCP only), with this context.
+        ssl: speak TLS (TCP only), with this context, which must verify, or have been told not to.
         server_hostname: whom the listener's certificate must name; by default the host.
         keepalive: seconds of silence after which the kernel asks whether the peer is there; by
             default it never does.
@@ -78,6 +78,7 @@ class ListenOptions(TypedDict, total=False):
         keepalive: seconds of silence after which the kernel asks whether a peer is there; by
             default it never does.
         reuse_port: let several processes listen on this TCP port; by default only one may.
+        mode: the permissions of a Unix socket's file, 0o600 say; by default the umask's.
         hello_timeout: seconds that a connection may take to introduce itself; 10 by default.
         heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
             over Unix sockets.
@@ -91,6 +92,7 @@ class ListenOptions(TypedDict, total=False):
     ssl: SSLContext | None
     keepalive: float | None
     reuse_port: bool
+    mode: int | None
     hello_timeout: float
     heartbeat: HeartbeatOption
     max_channels: int | None

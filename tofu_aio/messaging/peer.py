@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
-from typing import Final, TypeAlias, TypedDict, cast
+from typing import Final, NamedTuple, TypeAlias, TypedDict, cast
 
 from ..protocol.address import Address, TcpAddress, UdsAddress
 from ..protocol.errors import InvalidAddress
@@ -45,6 +45,20 @@ class Certificate(TypedDict, total=False):
     OCSP: tuple[str, ...]
     caIssuers: tuple[str, ...]
     crlDistributionPoints: tuple[str, ...]
+
+
+CERTIFICATES: Final = "tofu_certificates"
+"""Asks a transport for what it knows of the peer's certificate; None without TLS."""
+
+
+class Certificates(NamedTuple):
+    """A peer's certificate in both its forms, each as ``Peer`` has it."""
+
+    verified: Certificate | None
+    der: bytes | None
+
+
+NO_CERTIFICATES: Final = Certificates(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,39 +98,43 @@ class Peer:
     certificate_der: bytes | None
 
 
-def peer_of(transport: asyncio.Transport | None) -> Peer:
-    """What can be told of the peer of a connected transport."""
+def peer_of(transport: asyncio.Transport | None, address: Address | None) -> Peer:
+    """What can be told of the peer of a connected transport, whose address is known."""
     if transport is None:
-        return Peer(None, None, None, None)
-    name = sock = None
-    with contextlib.suppress(OSError):  # it has gone, and uvloop asks only now
-        name = transport.get_extra_info("peername")
-    tls = transport.get_extra_info("ssl_object")
-    if not isinstance(name, tuple):  # who comes over the network has no credentials to ask for
+        return Peer(address, None, None, None)
+    found = transport.get_extra_info(CERTIFICATES)
+    if isinstance(address, TcpAddress):  # who comes over the network has no credentials
+        if found is None:
+            return _over_tcp(address)
+        sock = None
+    else:
         sock = transport.get_extra_info("socket")
-    elif tls is None:
-        return _over_tcp(name)
-    certificate, der = _certificates(tls)
-    return Peer(_address(name), _credentials(sock), certificate, der)
+    certificates = found if isinstance(found, Certificates) else NO_CERTIFICATES
+    return Peer(address, _credentials(sock), *certificates)
 
 
 @lru_cache(maxsize=16)
-def _over_tcp(name: tuple[object, ...]) -> Peer:
+def _over_tcp(address: TcpAddress) -> Peer:
     """A peer without TLS. All channels of a client to one listener share it."""
-    return Peer(_address(name), None, None, None)
+    return Peer(address, None, None, None)
 
 
-def _certificates(found: object) -> tuple[Certificate | None, bytes | None]:
-    if not isinstance(found, ssl.SSLObject):
-        return None, None
-    return (
-        cast("Certificate", found.getpeercert() or None),
-        found.getpeercert(binary_form=True),
+def certificates_of(handshaken: ssl.SSLObject) -> Certificates:
+    """What the peer has shown. Right after the handshake: an SSLObject that has failed has none.
+
+    Raises:
+        ValueError, ssl.SSLError: what it has shown cannot be read. The checks of a handshake let
+            some of that pass.
+    """
+    return Certificates(
+        cast("Certificate", handshaken.getpeercert() or None),
+        handshaken.getpeercert(binary_form=True),
     )
 
 
-def _address(name: object) -> Address | None:
-    """What getpeername(2) means."""
+@lru_cache(maxsize=16)
+def address_of(name: object) -> Address | None:
+    """What accept(2) and getpeername(2) tell of a peer; None for a socket without a name."""
     with contextlib.suppress(InvalidAddress):  # a path that no header could carry
         match name:
             case (str(host), int(port)):

@@ -11,7 +11,6 @@ import socket
 import stat
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final, Protocol, TypeAlias, cast
 from weakref import WeakSet
 
@@ -36,6 +35,7 @@ from .limits import (
 )
 from .race import NoneConnected, Place, SocketName, first_connected
 from .resolving import resolve
+from .socket_file import alone_at, checked_mode, remove_if_same, set_mode
 from .windows import usual_errno
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
@@ -115,7 +115,11 @@ async def connect(address: Address, keepalive: float | None = None) -> socket.so
 
 
 async def listen(
-    address: Address, keepalive: float | None = None, *, reuse_port: bool = False
+    address: Address,
+    keepalive: float | None = None,
+    *,
+    reuse_port: bool = False,
+    mode: int | None = None,
 ) -> socket.socket:
     """A listening, non-blocking socket.
 
@@ -125,16 +129,20 @@ async def listen(
         address: where.
         keepalive: of the connections that it brings; see ``connect``.
         reuse_port: share the port with other sockets that want to.
+        mode: permissions of a Unix socket's file, from before anybody can connect.
 
     Raises:
-        TypeError, ValueError: ``keepalive`` is not 0.01 to 32,767 seconds.
+        TypeError, ValueError: ``keepalive`` is not 0.01 to 32,767 seconds, or ``mode`` has other
+            bits than permissions.
         InvalidAddress, ListenFailed, WrongAddress: what went wrong, and a cure.
     """
+    if mode is not None:
+        checked_mode(mode, address)
     options = _keepalive_options(keepalive)  # those of a listener are its connections' as well
     if isinstance(address, UdsAddress):
         if reuse_port:
             raise WrongAddress(f"{address}: only TCP ports can be shared, by reuse_port")
-        return _listen_uds(address)
+        return await _listen_uds(address, mode)
     if address.host == ANY_HOST:
         family, name = _any_address(address.port)
     else:
@@ -175,29 +183,6 @@ def stop_listening(sock: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):  # only Linux knows this of listeners; elsewhere ENOTCONN
         sock.shutdown(socket.SHUT_RDWR)
-
-
-class SocketFile:
-    """The file of a Unix socket that was just bound, wherever the process goes from there.
-
-    Args:
-        path: as it was bound; a relative one means the working directory of now.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps what is after ".."
-        self._identity = os.lstat(path)  # tells it from a later one at its path
-
-    def remove(self) -> None:
-        """Remove it, if it is still the socket's own."""
-        _unlink_if_same(self._path, self._identity)
-
-
-def file_of(address: Address) -> SocketFile | None:
-    """The file of a socket that was just bound to an address, if it has one."""
-    if isinstance(address, UdsAddress) and not address.abstract:
-        return SocketFile(address.path)
-    return None
 
 
 async def _resolve(address: TcpAddress) -> list[Place]:
@@ -299,12 +284,19 @@ def _any_address(port: int) -> Place:
     return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
 
 
-def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = ()) -> socket.socket:
+def _start(
+    sock: socket.socket,
+    name: SocketName,
+    options: Iterable[_Option] = (),
+    mode: int | None = None,
+) -> socket.socket:
     try:
         for option in options:
             sock.setsockopt(*option)
         sock.setblocking(False)
         sock.bind(name)
+        if mode is not None:
+            set_mode(str(name), mode)
         sock.listen(LISTEN_BACKLOG)
     except BaseException:
         sock.close()
@@ -353,16 +345,37 @@ def _connected_uds(name: str) -> socket.socket:
     return sock
 
 
-def _listen_uds(address: UdsAddress) -> socket.socket:
+async def _listen_uds(address: UdsAddress, mode: int | None) -> socket.socket:
+    pauses = iter(CHURN_PAUSES)
+    while True:
+        try:
+            return _listening_uds(address, mode)
+        except ListenFailed:
+            raise  # an OSError too, and explained already
+        except BlockingIOError as error:
+            pause = next(pauses, None)
+            if pause is None:
+                text = "another process is about to listen there: try again in a moment"
+                raise failure(
+                    ListenFailed, f"cannot listen on {address}: {text}", [error]
+                ) from error
+        except OSError as error:
+            raise cannot_listen(address, error) from error
+        await asyncio.sleep(pause)
+
+
+def _listening_uds(address: UdsAddress, mode: int | None) -> socket.socket:
     name = _uds_name(address)
+    sock = _uds_socket()  # first: where there are none, nothing else would do either
     try:
-        if not address.abstract:
+        if address.abstract:
+            return _start(sock, name)
+        with alone_at(address):
             _remove_stale(address)
-        return _start(_uds_socket(), name)
-    except ListenFailed:
-        raise  # an OSError too, and explained already
-    except OSError as error:
-        raise cannot_listen(address, error) from error
+            return _start(sock, name, mode=mode)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _uds_socket() -> socket.socket:
@@ -390,7 +403,7 @@ def _uds_name(address: UdsAddress) -> str:
 
 
 def _remove_stale(address: UdsAddress) -> None:
-    """Remove a socket file that nobody listens on.
+    """Remove a socket file that nobody listens on. For who is alone at its path.
 
     Raises:
         ListenFailed: it is alive, or not a socket.
@@ -409,15 +422,8 @@ def _remove_stale(address: UdsAddress) -> None:
         try:
             probe.connect(address.path)
         except ConnectionRefusedError:
-            _unlink_if_same(address.path, found)
+            remove_if_same(address.path, found)
             return
         except BlockingIOError:
             pass  # a full backlog: it is alive
     raise ListenFailed(f"cannot listen on {address}: {ADDRESS_IN_USE}")
-
-
-def _unlink_if_same(path: str, identity: os.stat_result) -> None:
-    """Remove the file unless another has taken its place since it was looked at."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.lstat(path), identity):
-            Path(path).unlink()

@@ -12,6 +12,8 @@ from typing import Final, cast
 from ..protocol.address import TcpAddress
 from ..protocol.errors import CommunicationFailed, WrongAddress
 from .farewell import Farewell
+from .limits import WRITE_HIGH_WATER
+from .peer import CERTIFICATES, NO_CERTIFICATES, certificates_of
 from .upper import UpperProtocol
 
 logger = logging.getLogger(__name__)
@@ -87,8 +89,12 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         self._shaken = False  # hands
         self._ended = False  # the peer said that nothing more comes
         self._failure: CommunicationFailed | None = None
+        self._certificates = NO_CERTIFICATES
         self._unwritten = bytearray()  # until the handshake, or a renegotiation, is over
         self._arrived = 0  # bytes from the peer, still encrypted
+        self._high_water = WRITE_HIGH_WATER
+        self._below_full = False
+        self._full = False  # as what is above was told
 
     # --- the protocol ---------------------------------------------------------------------
 
@@ -101,7 +107,10 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         """Hand on what this makes readable."""
         self._arrived += len(data)
         plain = self.decrypt(data)
+        answered = self._outgoing.pending
         self._write_through()
+        if answered and self._below_full:
+            self._protocol.answered(answered)
         self._tell_failure()
         if plain:
             self._protocol.data_received(plain)
@@ -125,11 +134,13 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
 
     def pause_writing(self) -> None:
         """Hand it on."""
-        self._above.pause_writing()
+        self._below_full = True
+        self._tell_room()
 
     def resume_writing(self) -> None:
-        """Hand it on."""
-        self._above.resume_writing()
+        """Hand it on, unless more waits for a renegotiation."""
+        self._below_full = False
+        self._tell_room()
 
     # --- the transport --------------------------------------------------------------------
 
@@ -177,11 +188,13 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         self._below.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As below."""
+        """As below, and likewise for what waits for the handshake or a renegotiation."""
+        if high is not None:
+            self._high_water = high
         self._below.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """As below, with what waits for the handshake."""
+        """As below, with what waits for the handshake or a renegotiation."""
         return len(self._unwritten) + self._below.get_write_buffer_size()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -193,10 +206,12 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         return self._above
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """As below, and ``ssl_object``, and ``SEALED``."""
+        """As below, and ``SEALED`` and ``CERTIFICATES``."""
         if name == SEALED:
             return self._arrived
-        return self._ssl if name == "ssl_object" else self._below.get_extra_info(name, default)
+        if name == CERTIFICATES:
+            return self._certificates
+        return self._below.get_extra_info(name, default)
 
     # --- between the two ------------------------------------------------------------------
 
@@ -209,6 +224,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
                 while self._failure is None and not self._ended:
                     if not self._shaken:
                         self._ssl.do_handshake()
+                        self._certificates = certificates_of(self._ssl)
                         self._shaken = True
                     record = self._ssl.read(_RECORD)
                     self._ended = not record
@@ -219,6 +235,8 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
                 self._ended = True
             except ssl.SSLError as error:
                 self._fail(_explain(error), error)
+            except ValueError as error:
+                self._fail(f"the peer's certificate cannot be read: {error}", error)
         return b"".join(records)
 
     def _write_through(self) -> None:
@@ -235,6 +253,21 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
             self._fail(_explain(error), error)
         if data := b"".join(sealed):
             self._below.write(data)
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        """Have what is above write no more than the transport, or TLS itself, can pass on.
+
+        A peer decides how long a renegotiation takes, and meanwhile the transport's own buffer is
+        empty.
+        """
+        full = self._below_full or len(self._unwritten) > self._high_water
+        if full is not self._full:
+            self._full = full
+            if full:
+                self._above.pause_writing()
+            else:
+                self._above.resume_writing()
 
     def _say_goodbye(self) -> None:
         if self._failure is None:
@@ -278,6 +311,14 @@ def client_layer(
             raise ValueError("server_hostname is for TLS: give ssl=, an ssl.SSLContext, too")
         return as_it_is
     host = _check(address, context, server_side=False)
+    if context.protocol != ssl.PROTOCOL_TLS_CLIENT and context.verify_mode is ssl.CERT_NONE:
+        # Nobody has asked for that: it is what a context for either side begins with.
+        raise ValueError(
+            "this ssl.SSLContext verifies no certificate, so anybody could pass for the listener: "
+            "use ssl.create_default_context(). If you mean it, take that one, or "
+            "ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), and set check_hostname = False, and then "
+            "verify_mode = ssl.CERT_NONE"
+        )
     name = host.partition("%")[0] if server_hostname is None else server_hostname
     return lambda connection: Tls(connection, context, name)
 

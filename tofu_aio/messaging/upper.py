@@ -23,3 +23,13 @@ class UpperProtocol(asyncio.BaseProtocol):
     @abstractmethod
     def eof_received(self) -> bool:
         """No more will come. Whether the transport stays, for what is still to be sent."""
+
+    def answered(self, nbytes: int) -> None:
+        """TLS has answered the peer by itself, and what is to be sent is above its high water.
+
+        Ignored unless a protocol counts such answers. A peer that asks for many, and takes none,
+        must not be read.
+
+        Args:
+            nbytes: of the answer.
+        """
