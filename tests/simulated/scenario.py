@@ -15,8 +15,10 @@ from tests.simulated.talk import CONVERSATION, Conversation, Side, ended
 from tofu_aio.messaging.limits import LARGEST_MESSAGE, POOL_BYTES
 from tofu_aio.testing import Network, PoolCheck, World
 
-LONGEST_WAIT = 300.0
-"""Seconds of virtual time, far above what the slowest network and the slowest reader need."""
+LONGEST_WAIT = 1500.0
+"""Seconds of virtual time. While a program runs another may keep what it has received, and its
+channel waits; and the slowest network takes 300 s for the longest program: 3 MB in 64 bytes each,
+every hundredth of which is held up for a second."""
 
 _ADDRESSES = ["tcp://127.0.0.1:0", "tcp://[::1]:0"]
 _ADDRESSES += ["uds://@sim"] if sys.platform == "linux" else []

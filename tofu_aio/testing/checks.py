@@ -115,7 +115,7 @@ class PoolCheck:
             lines.append(
                 f"  channel {channel} waits for {reader.needs} permits: it holds {account.held}"
                 + (" and its reserve" if account.reserved else "; its reserve is free")
-                + (", one more was lent" if account.lent else "")
+                + (f", {account.lent} more were lent" if account.lent else "")
                 + (", and is over its share" if reader.over_its_share else "")
             )
         return "\n".join(lines)
