@@ -120,6 +120,22 @@ async def test_at_a_full_listener_who_is_silent_gives_way_to_who_waits(
         second.close()
 
 
+async def test_who_waits_is_let_in_as_soon_as_one_has_been_silent_for_too_long(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    """It is looked for one again while somebody waits."""
+    async with (
+        engine.create_group() as server,
+        serving(server, "tcp://127.0.0.1:0", max_channels=1, heartbeat=0.2) as listener,
+    ):
+        with await RawPeer.introduced(listener.address) as silent:
+            admission = admission_of(listener)
+            working = asyncio.create_task(works(group, listener))
+            await until(lambda: admission._look_again or working.done())
+            await working
+            assert (await silent.message()).op_code is OpCode.BYE_REQUEST
+
+
 async def test_no_more_give_way_than_wait(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
     async with (
         engine.create_group() as server,

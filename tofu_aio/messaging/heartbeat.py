@@ -74,11 +74,11 @@ def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, st
 def silence(connection: Connection) -> float:
     """For how many seconds nothing came from a peer that takes no part in heartbeats.
 
-    0 unless that is as long as one that takes part may be silent. Nothing is known of a peer where
-    neither side has asked for heartbeats, or one has said Bye.
+    0 unless that is as long as one that takes part may be silent: that one is lost by then. Nothing
+    is known of a peer where neither side has asked for heartbeats, or one has said Bye.
     """
-    interval, decoder = connection.heartbeat, connection.decoder
-    if interval is None or decoder.heartbeats or decoder.state is not State.OPEN:
+    interval = connection.heartbeat
+    if interval is None or connection.decoder.state is not State.OPEN:
         return 0.0
     looks = connection.beat_silent
     return looks * interval / _LOOKS if looks >= _SILENT_LOOKS else 0.0

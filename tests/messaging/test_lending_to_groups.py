@@ -1,0 +1,72 @@
+"""Who waits for a group's next message is lent room for it, at no cost to other groups."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import tofu_aio as tofu
+from tests.messaging.peers import RawPeer, frame, turns, until
+from tests.messaging.test_leaving_undecided import close, listening
+from tofu_aio import Message, OpCode, Status
+
+
+async def flooded(group: tofu.ChannelGroup) -> tuple[RawPeer, int]:
+    """A peer whose channel of messages waits for permits; and its listener."""
+    listener, where = await listening(group)
+    peer = await RawPeer.connect(where)
+    await peer.send(frame(OpCode.HELLO_REQUEST))
+    answer = Message(OpCode.HELLO_RESPONSE)
+    answer.channel_number = (await group.receive()).channel_number
+    group.post(answer)
+    await peer.send(frame(body=b"x") * 20)
+    await until(lambda: group._held_up)
+    return peer, listener
+
+
+async def ended(group: tofu.ChannelGroup, listener: int) -> None:
+    """Receive what is left."""
+    while (message := await group.receive()).status is not Status.CHANNEL_CLOSED:
+        message.release()
+    assert not group._held_up
+    await close(group, listener)
+
+
+async def test_who_keeps_what_it_has_received_is_lent_room_for_the_next(
+    group: tofu.ChannelGroup,
+) -> None:
+    peer, listener = await flooded(group)
+    kept = []
+    while len(kept) < 8:  # a share of 4 of the pool's 8, the reserve, and some that are lent
+        message = await group.receive()
+        if message.status is not Status.POOL_EMPTY:
+            kept.append(message)
+    del message
+    kept.clear()
+    peer.close()
+    await ended(group, listener)
+
+
+class Unseen(dict[object, object]):
+    """The channels of an engine that wait for permits, which nobody may look through."""
+
+    def values(self):  # type: ignore[no-untyped-def]
+        pytest.fail("somebody looked through the channels of all groups")
+
+
+async def test_who_waits_looks_at_the_channels_of_its_own_group_only(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    peer, listener = await flooded(group)
+    pool = engine._gate.pool
+    async with engine.create_group() as other:
+        pool.suspended = Unseen(pool.suspended)  # type: ignore[assignment,arg-type]
+        waiting = asyncio.create_task(other.receive())
+        await turns(3)
+        assert not waiting.done()
+        pool.suspended = dict(pool.suspended)
+        other.update_receiver()
+        assert (await waiting).status is Status.RECEIVER_UPDATE
+    peer.close()
+    await ended(group, listener)
