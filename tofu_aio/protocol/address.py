@@ -67,7 +67,7 @@ class UdsAddress:
 
     Args:
         path: of the socket file; or ``@`` and a name in Linux's abstract namespace, which has
-            no file (unix(7)).
+            no file, and so no rights: every user of the machine may connect (unix(7)).
 
     Raises:
         InvalidAddress: the path is empty or has a character that cannot be in one.
