@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -26,6 +27,10 @@ from tofu_aio.protocol.message import Message
 
 HIGH_WATER = 2 * LONG
 """So that one of the longest bodies is above, and is written at once."""
+
+gathers = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no call that sends several chunks"
+)
 
 
 class FakeTransport(asyncio.Transport):
@@ -422,6 +427,7 @@ async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
     await bench.end()
 
 
+@gathers
 async def test_long_bodies_are_written_together_and_uncopied() -> None:
     bench = Bench()
     body = bytes(LONG)
@@ -440,6 +446,7 @@ async def test_long_bodies_are_written_together_and_uncopied() -> None:
     await bench.end()
 
 
+@gathers
 async def test_what_the_transport_holds_counts_when_long_bodies_are_collected() -> None:
     bench = Bench()
     bench.transport.stuck = True

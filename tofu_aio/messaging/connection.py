@@ -52,6 +52,9 @@ _SENT_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 _LAST_OP_CODE: Final = int(OP_CODES[-1])
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
+_GATHERS: Final = sys.platform != "win32"
+"""Whether transports send several chunks with one system call. On Windows none does, and of several
+asyncio's selector loop drops what the system has no room for (3.12 to 3.14)."""
 
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
@@ -654,7 +657,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._writing = True
             try:
                 long, frames = self._long, self._forget_queue()
-                if long:
+                if long and _GATHERS:
                     self._write_long(transport, frames)
                 else:
                     transport.write(b"".join(frames))
@@ -671,13 +674,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 begin = end + 1
         if begin < len(frames):
             chunks.append(b"".join(frames[begin:]))
-        if sys.platform == "win32":
-            # Of what is written together asyncio's selector loop drops there what the system has no
-            # room for (3.12 to 3.14); and nobody has one system call for all.
-            for chunk in chunks:
-                transport.write(chunk)
-        else:
-            transport.writelines(chunks)
+        transport.writelines(chunks)
         if transport.get_write_buffer_size() > self._high_water:
             # Not every asyncio looks then whether that was too much (3.12.1 and 3.13.0 do not).
             transport.set_write_buffer_limits(*self._gate.limits.water)
