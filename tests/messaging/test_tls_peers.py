@@ -110,7 +110,6 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     sending = asyncio.create_task(peer.raw.send(flood))
     await until(lambda: not transport.is_reading(), "for the reading to stop")
     await turns(20)
-    assert not sending.done(), "the peer feels it"
     assert connection.queued_bytes < len(flood) / 4
     draining = asyncio.create_task(drain(peer.raw))
     await sending
