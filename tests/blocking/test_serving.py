@@ -299,6 +299,7 @@ def test_a_refused_client_that_stays_keeps_no_thread(
     group: blocking.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LINGER", 3600.0)
+    monkeypatch.setattr(connection, "BYE_TIMEOUT", 3600.0)
 
     def decide(channel: blocking.Channel) -> None:
         if not channel.hello.body:

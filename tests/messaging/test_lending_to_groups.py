@@ -12,14 +12,20 @@ from tests.messaging.test_leaving_undecided import close, listening
 from tofu_aio import Message, OpCode, Status
 
 
-async def flooded(group: tofu.ChannelGroup) -> tuple[RawPeer, int]:
-    """A peer whose channel of messages waits for permits; and its listener."""
+async def introduced(group: tofu.ChannelGroup) -> tuple[RawPeer, int]:
+    """A peer that has a channel of messages; and its listener."""
     listener, where = await listening(group)
     peer = await RawPeer.connect(where)
     await peer.send(frame(OpCode.HELLO_REQUEST))
     answer = Message(OpCode.HELLO_RESPONSE)
     answer.channel_number = (await group.receive()).channel_number
     group.post(answer)
+    return peer, listener
+
+
+async def flooded(group: tofu.ChannelGroup) -> tuple[RawPeer, int]:
+    """The same, and the channel waits for permits."""
+    peer, listener = await introduced(group)
     await peer.send(frame(body=b"x") * 20)
     await until(lambda: group._held_up)
     return peer, listener
@@ -43,6 +49,28 @@ async def test_who_keeps_what_it_has_received_is_lent_room_for_the_next(
         if message.status is not Status.POOL_EMPTY:
             kept.append(message)
     del message
+    kept.clear()
+    peer.close()
+    await ended(group, listener)
+
+
+async def test_so_is_who_begins_to_wait_in_the_turn_in_which_its_channel_does(
+    group: tofu.ChannelGroup,
+) -> None:
+    """It goes on within the read event that brought more than there is room for."""
+    kept: list[Message] = []
+
+    async def keep() -> None:
+        while len(kept) < 8:
+            message = await group.receive()
+            if message.status is not Status.POOL_EMPTY:
+                kept.append(message)
+
+    peer, listener = await introduced(group)
+    keeping = asyncio.create_task(keep())
+    await until(lambda: group._mailbox.waits)
+    await peer.send(frame(body=b"x") * 20)
+    await until(keeping.done)
     kept.clear()
     peer.close()
     await ended(group, listener)
