@@ -21,6 +21,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
+from tests.messaging.test_acceptor import SOON
 from tofu_aio import Message, OpCode, State
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import limits
@@ -126,7 +127,7 @@ async def test_who_says_half_a_hello_takes_a_place_for_a_bounded_time(
     group: tofu.ChannelGroup,
 ) -> None:
     async with await group.listen(
-        "tcp://127.0.0.1:0", max_channels=1, hello_timeout=0.03
+        "tcp://127.0.0.1:0", max_channels=1, hello_timeout=SOON
     ) as listener:
         with await RawPeer.connect(listener.address) as half:
             await half.send(hello()[:20])

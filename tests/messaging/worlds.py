@@ -16,6 +16,7 @@ import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import PATIENCE, RawPeer, RawServer, frame
+from tests.systems import WINE
 from tofu_aio import OpCode
 
 Handler: TypeAlias = Callable[[tofu.Channel], Awaitable[object]]
@@ -115,7 +116,7 @@ async def _ended(task: asyncio.Task[Any]) -> None:
 async def world_of(kind: str, pool: int | None, *, alone: bool = False) -> AsyncIterator[World]:
     """Programs that must finish, and then have nothing left of any engine's."""
     engines = []
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout((8 if WINE else 2) * PATIENCE):
         async with AsyncExitStack() as stack:
             world = World(stack, kind, pool, alone=alone)
             engines = world.engines
