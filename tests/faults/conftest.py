@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -50,7 +51,8 @@ async def nothing_ticks(nothing_left_behind: None) -> AsyncIterator[None]:
     handles: list[asyncio.TimerHandle] = []
 
     def prune() -> None:
-        now = loop.time()
+        # asyncio's timers run out up to a tick of the clock early, which on Windows is a long one.
+        now = loop.time() + time.get_clock_info("monotonic").resolution
         handles[:] = [h for h in handles if not h.cancelled() and h.when() > now]
 
     def kept(handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
