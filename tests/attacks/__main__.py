@@ -42,15 +42,14 @@ class Outcome:
     Attributes:
         connections, sent: of the attacker; the latter in bytes.
         grown: bytes by which the server's memory has grown at its peak.
-        requests, visits: of the honest client.
+        honest: how the honest client fared.
         bad: what should not be.
     """
 
     connections: int
     sent: int
     grown: float
-    requests: int
-    visits: int
+    honest: Honest
     bad: list[str]
 
 
@@ -82,15 +81,16 @@ async def measure(attack: Attack, loop: str, seconds: float, limits: list[str]) 
                 asyncio.get_running_loop().call_later(seconds, stop.set)
                 await honest.go_on(stop)
                 grown = (processes.peak(server) - before) * MIB
-                told = json.loads(await asyncio.to_thread(processes.rest, attacker))
+                told = json.loads(await asyncio.to_thread(processes.rest, attacker) or "null")
+                if told is None:
+                    raise RuntimeError(f"the attacker of {attack.name} failed: see its stderr")
         finally:
             processes.end(running)
         log.seek(0)
         bad = [*honest.failed[:1], *told["found"], *faults_of(log.read(), attack.logs)]
     if grown > attack.bound:
         bad.append(f"memory beyond the bound by {(grown - attack.bound) / MIB:.1f} MiB")
-    served = honest.requests, honest.visits
-    return Outcome(told["connections"], told["sent"], grown, *served, bad)
+    return Outcome(told["connections"], told["sent"], grown, honest, bad)
 
 
 def row(attack: Attack, loop: str, outcome: Outcome) -> list[object]:
@@ -102,8 +102,10 @@ def row(attack: Attack, loop: str, outcome: Outcome) -> list[object]:
         f"{outcome.sent / 1000:,.1f}",
         f"{outcome.grown / MIB:.1f}",
         f"{attack.bound / MIB:.1f}",
-        f"{outcome.requests:,}",
-        f"{outcome.visits:,}",
+        f"{outcome.honest.requests:,}",
+        f"{outcome.honest.visits:,}",
+        len(outcome.honest.failed),
+        f"{outcome.honest.slowest:.1f}",
         "; ".join(outcome.bad) or "held",
     ]
 
@@ -115,8 +117,10 @@ COLUMNS = [
     "KB sent",
     "MiB grown",
     "bound",
-    "requests served",
-    "visits served",
+    "requests",
+    "visits",
+    "failed",
+    "slowest, s",
     "verdict",
 ]
 

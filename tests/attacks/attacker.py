@@ -27,7 +27,7 @@ PAUSE = 0.02
 
 
 class Peer(RawPeer):
-    """A connection of the attacker's, who has patience. A server that hangs up is an OSError."""
+    """A connection of the attacker's, who has patience. A server that hangs up is a ConnectionError."""
 
     connections = 0
     """All there were."""
@@ -49,6 +49,12 @@ class Peer(RawPeer):
         if not data:
             raise ConnectionResetError("the server hung up")
         return data
+
+    def half_close(self) -> None:
+        try:
+            super().half_close()
+        except OSError as error:  # another one where the server was first
+            raise ConnectionResetError("the server hung up") from error
 
     async def introduce(self, headers: bytes = b"") -> None:
         """Say a Hello, with more headers maybe, and hear the answer."""
@@ -96,7 +102,7 @@ class Attacker:
     async def _come_again(self, act: Act, source: str, begun: asyncio.Barrier) -> None:
         first = True
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(ConnectionError):
                 with await self._connect(source) as peer:
                     if first:
                         first = False
@@ -128,7 +134,7 @@ class Attacker:
                 tasks.create_task(self._be_a_server(act, Peer(accepted)))
 
     async def _be_a_server(self, act: Act, peer: Peer) -> None:
-        with contextlib.suppress(OSError), peer:
+        with contextlib.suppress(ConnectionError), peer:
             await act(peer)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import tofu_aio as tofu
@@ -32,12 +32,14 @@ class Honest:
         requests: that were answered on the channel that stays.
         visits: that were let in and had their request answered.
         failed: why others were not.
+        slowest: seconds that the slowest of them took.
     """
 
     def __init__(self, address: str, *, tls: bool) -> None:
         self._address = address
         self._options: dict[str, Any] = {"ssl": trusting() if tls else None, "timeout": PATIENCE}
         self.requests = self.visits = 0
+        self.slowest = 0.0
         self.failed: list[str] = []
 
     @contextlib.asynccontextmanager
@@ -48,7 +50,7 @@ class Honest:
             await self._ask(self._channel)
             yield
 
-    async def go_on(self, stop: asyncio.Event, *, enough: bool = True) -> None:
+    async def go_on(self, stop: asyncio.Event) -> None:
         """Ask and visit until that, and until there was enough of it, or something failed."""
         await asyncio.gather(self._stay(stop), self._come(stop))
 
@@ -70,9 +72,11 @@ class Honest:
         return stop.is_set() and (done >= FEW or bool(self.failed))
 
     @contextlib.contextmanager
-    def _counting_failures(self, what: str) -> Any:
+    def _counting_failures(self, what: str) -> Iterator[None]:
+        begun = time.monotonic()
         try:
             yield
+            self.slowest = max(self.slowest, time.monotonic() - begun)
         except (tofu.TofuError, TimeoutError) as error:
             self.failed.append(f"{what}: {error!r:.200}")
 

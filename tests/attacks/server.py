@@ -8,6 +8,7 @@ It says where honest clients find it, and where the attacker does. ``OPTIONS`` a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import logging
@@ -29,7 +30,7 @@ WRONG = "wrong"
 async def decide(channel: tofu.Channel) -> None:
     """Who has the wrong token stays outside."""
     if channel.hello.headers.get("Token") == WRONG:
-        raise tofu.NotAllowed("this is the wrong token")
+        raise tofu.Rejected("this is the wrong token")
 
 
 async def answer(exchange: tofu.Exchange) -> None:
@@ -45,8 +46,9 @@ async def call(group: tofu.ChannelGroup, address: str, *, tls: bool) -> None:
     """Stay connected to another server."""
     ssl = client_context(trusting=True) if tls else None
     async for channel in group.reconnecting(address, ssl=ssl, backoff=tofu.Backoff(0.01, 0.05)):
-        async for message in channel:
-            message.release()
+        with contextlib.suppress(tofu.TofuError):  # then there is another one
+            async for message in channel:
+                message.release()
 
 
 async def serve(group: tofu.ChannelGroup, listener: tofu.Listener, *, tls: bool = False) -> None:
