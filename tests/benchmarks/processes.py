@@ -25,6 +25,7 @@ MIB = 1024 * 1024
 def start(
     module: str,
     *arguments: object,
+    package: str = "tests.benchmarks",
     tree: Path = ROOT,
     errors: IO[str] | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
@@ -34,12 +35,13 @@ def start(
     Args:
         module: its name.
         arguments: of its command line.
+        package: of another folder, if it is there.
         tree: the folder whose tofu_aio it imports.
         errors: where its stderr goes; by default where ours does.
         environment: variables that it has besides ours.
     """
     # -P: else the working folder would come before the tree.
-    command = [sys.executable, "-P", "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", f"{package}.{module}", *map(str, arguments)]
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -61,8 +61,11 @@ def client_context(
     return context
 
 
-def telling(keys: Path, *, server_side: bool) -> ssl.SSLContext:
+def telling(keys: Path, *, server_side: bool, trusting: bool = False) -> ssl.SSLContext:
     """A context of either side whose secrets go to a file: for one connection, and not kept."""
-    context = (server_context if server_side else client_context).__wrapped__()
+    if server_side:
+        context = server_context.__wrapped__()
+    else:
+        context = client_context.__wrapped__(trusting=trusting)
     context.keylog_filename = str(keys)
     return context

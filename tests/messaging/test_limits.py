@@ -277,18 +277,13 @@ async def test_in_a_crowd_refusals_are_told_once_in_a_while(
 
 
 async def test_who_is_silent_gives_way_to_more_than_may_wait(
-    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it has been silent for longer than a Hello takes; the one that came first."""
+    """The one that came first, and however short its silence: more that are silent may be coming."""
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
-    monkeypatch.setattr(admission_module, "SILENCE", 1000.0)
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=2000) as listener:
         crowd = [await RawPeer.connect(listener.address) for _ in range(2)]
         await until(lambda: silent(listener) == 2)
-        with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
-            await group.connect(listener.address)
-        assert "a connection was refused: 2 wait already" in caplog.text
-        monkeypatch.setattr(admission_module, "SILENCE", 0.0)
         for channel in await pair_of(group, listener):
             channel.abort()
         assert await crowd[0].end() == b""

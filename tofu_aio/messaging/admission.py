@@ -220,11 +220,15 @@ class Admission:
     # --- the steps ------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        """Whether one more caller may wait, maybe in place of who was silent too long."""
+        """Whether one more caller may wait, maybe in place of who has been silent longest.
+
+        However short that is: if it were protected, as many as may wait could come anew all the
+        time, and nobody else would get in. Who means to speak has mostly done so by then.
+        """
         if len(self._silent) + len(self._knocking) < WAITING_CONNECTIONS:
             return True
         oldest = next(iter(self._silent), None)
-        if oldest is not None and oldest.since + SILENCE <= self._loop.time():
+        if oldest is not None:
             self._drop(oldest)
             return True
         self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
@@ -355,7 +359,6 @@ class Caller(asyncio.BufferedProtocol):
 
     Attributes:
         address: as given.
-        since: when it came, in the loop's time.
         visit: as given.
     """
 
@@ -363,7 +366,6 @@ class Caller(asyncio.BufferedProtocol):
         self._admission = admission
         self.visit = visit
         self.address = address
-        self.since = asyncio.get_running_loop().time()
         self._buffer = bytearray()
         self._early = b""
         self._successor: UpperProtocol | None = None

@@ -1,0 +1,109 @@
+"""Attacks on the places of others: by those that come, stay, say nothing, or leave."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.attacks.attacker import Attacker, Peer
+from tests.attacks.server import WRONG
+from tests.messaging.peers import frame
+from tofu_aio import OpCode
+from tofu_aio.messaging.limits import (
+    CLIENT_HEARTBEAT_MIN,
+    LEAVING_CHANNELS,
+    PENDING_CHANNELS,
+    WAITING_CONNECTIONS,
+)
+from tofu_aio.protocol.binary_header import MAX_PART
+
+CROWD = 24
+"""Three for each of the places that the servers have, against whom this is used."""
+
+
+async def silent_connections(attacker: Attacker) -> None:
+    """More than may wait, which say nothing."""
+    await attacker.crowd(WAITING_CONNECTIONS + 76, Peer.hold)
+
+
+async def strangers(attacker: Attacker) -> None:
+    """A byte of a Hello and no more, from one address that may have few connections."""
+
+    async def act(peer: Peer) -> None:
+        await peer.send(b"\0")
+        await peer.hold()
+
+    await attacker.crowd(300, act, source="127.0.0.2")
+
+
+async def rejected_peers(attacker: Attacker) -> None:
+    """Who is refused does not leave."""
+
+    async def act(peer: Peer) -> None:
+        await peer.send(frame(OpCode.HELLO_REQUEST, headers=b"Token:%s\r\n" % WRONG.encode()))
+        await peer.message()
+        while True:
+            await peer.send(b"x")
+            await asyncio.sleep(0.1)
+
+    await attacker.crowd(3 * (PENDING_CHANNELS + LEAVING_CHANNELS), act)
+
+
+async def idle_clients(attacker: Attacker) -> None:
+    """A Hello, and nothing more for good."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        await peer.hold()
+
+    await attacker.crowd(CROWD, act)
+
+
+async def large_hellos(attacker: Attacker) -> None:
+    """The largest Hellos, whose senders have left before the application looks."""
+    large = frame(OpCode.HELLO_REQUEST, bytes(MAX_PART), b"a:" + bytes(MAX_PART - 4) + b"\r\n")
+
+    async def act(peer: Peer) -> None:
+        await peer.send(large)
+        peer.half_close()
+        await peer.hold()
+
+    await attacker.crowd(PENDING_CHANNELS + 32, act)
+
+
+async def half_closed_byes(attacker: Attacker) -> None:
+    """A Bye, and then neither a word nor an end; of one in two not even the other direction's."""
+    bye = frame(OpCode.BYE_REQUEST, message_id=2)
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        await peer.send(bye)
+        if Peer.connections % 2:
+            peer.half_close()
+        await peer.message()
+        await peer.sulk()
+
+    await attacker.crowd(CROWD, act)
+
+
+async def frequent_heartbeats(attacker: Attacker) -> None:
+    """Clients that want heartbeats every 10 ms, and count what they get."""
+    beat = frame(OpCode.SIGNAL, message_id=0)
+    loop = asyncio.get_running_loop()
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce(b"~heartbeat:10\r\n")
+        begun, heard = loop.time(), 0
+        while not attacker.found:
+            await peer.send(beat)
+            heard += (await peer.message()).message_id == 0
+            most = 2 + 2 * (loop.time() - begun) / CLIENT_HEARTBEAT_MIN
+            if heard > most:
+                attacker.found.append(f"{heard} heartbeats where {most:.0f} are due")
+        await peer.hold()
+
+    await attacker.crowd(50, act)
+
+
+async def idle_threads(attacker: Attacker) -> None:
+    """The same, where each client takes a thread."""
+    await idle_clients(attacker)

@@ -1,0 +1,119 @@
+"""Attacks on memory by what a channel carries: promised, withheld, kept, or never read."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+
+from tests.attacks.attacker import Attacker, Peer
+from tests.messaging.peers import frame
+from tofu_aio import OpCode
+from tofu_aio.messaging.limits import MAX_BODY
+from tofu_aio.protocol.binary_header import MAX_PART
+from tofu_aio.protocol.op_code import MORE_BIT
+
+MANY = 64
+"""Connections, of which each promises as much as a message may have; they would fill the pool."""
+
+SOME = 16
+"""Connections that flood."""
+
+FIRST_PART = OpCode.REQUEST | MORE_BIT
+PROMISE = frame(headers_len=MAX_PART, body_len=MAX_PART, message_id=2)
+
+
+def flood(make: Callable[[int], bytes], together: int = 1) -> Iterator[bytes]:
+    """The frames of all ids, so many at a time."""
+    ids = itertools.count(2)
+    while True:
+        yield b"".join(make(next(ids)) for _ in range(together))
+
+
+async def promised_bytes(attacker: Attacker) -> None:
+    """A header claims the longest message, and nothing follows it."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        await peer.send(PROMISE)
+        await peer.hold()
+
+    await attacker.crowd(MANY, act)
+
+
+async def slow_bodies(attacker: Attacker) -> None:
+    """The same, and a byte of it now and then."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        await peer.send(PROMISE)
+        while True:
+            await peer.send(b"x")
+            await asyncio.sleep(0.1)
+
+    await attacker.crowd(MANY, act)
+
+
+async def unfinished_uploads(attacker: Attacker) -> None:
+    """Long requests, which the server joins, without their ends."""
+    enough = (MAX_BODY - 1) // MAX_PART
+    first = frame(FIRST_PART, bytes(MAX_PART), b"~whole:%d\r\n" % MAX_BODY, message_id=2)
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce(b"~supports:whole\r\n")
+        await peer.send(first)
+        for _ in range(enough - 1):
+            await peer.send(frame(FIRST_PART, bytes(MAX_PART), message_id=2))
+        await peer.hold()
+
+    await attacker.crowd(SOME, act)
+
+
+def lines(number: int) -> bytes:
+    """As many headers as fit, other ones for each number."""
+    begin = 100_000 * number
+    return b"".join(b"%x:\r\n" % n for n in range(begin, begin + 7_000))
+
+
+async def kept_headers(attacker: Attacker) -> None:
+    """Hellos and signals full of short headers, at which the server looks, and which it keeps."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce(lines(0))
+        for signals in flood(lambda n: frame(OpCode.SIGNAL, b"", lines(n % 99), message_id=n)):
+            await peer.send(signals)
+
+    await attacker.crowd(SOME, act)
+
+
+async def open_exchanges(attacker: Attacker) -> None:
+    """First parts of requests, whose refusals nobody reads either."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        for firsts in flood(lambda n: frame(FIRST_PART, message_id=n), 1000):
+            await peer.send(firsts)
+
+    await attacker.crowd(4, act)
+
+
+async def deaf_reader(attacker: Attacker) -> None:
+    """Requests as long as they may be, of which no response is read."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        for request in flood(lambda n: frame(body=bytes(MAX_PART), message_id=n)):
+            await peer.send(request)
+
+    await attacker.crowd(SOME, act)
+
+
+async def unawaited_responses(attacker: Attacker) -> None:
+    """Responses to requests that never were."""
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce()
+        for responses in flood(lambda n: frame(OpCode.RESPONSE, bytes(1000), message_id=n), 64):
+            await peer.send(responses)
+
+    await attacker.crowd(4, act)

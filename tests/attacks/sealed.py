@@ -1,0 +1,61 @@
+"""Attacks in TLS itself, by either side."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from pathlib import Path
+
+from tests.attacks.attacker import Attacker, Peer, trusting
+from tests.messaging.certificates import server_context, telling
+from tests.messaging.peers import frame, hello
+from tests.messaging.raw_tls import RawTls
+from tests.messaging.records import HANDSHAKE, KEY_UPDATE
+from tofu_aio import OpCode
+from tofu_aio.protocol.binary_header import HEADER
+
+GARBAGE = b"\x17\x03\x03\x00\x20" + b"g" * 32
+"""What looks like a record, and was sealed under no key."""
+
+
+async def key_updates(attacker: Attacker) -> None:
+    """KeyUpdates, whose answers are not read."""
+
+    async def act(peer: Peer) -> None:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with tempfile.TemporaryDirectory() as folder:
+            keys = Path(folder, "keys")
+            tls = RawTls(peer, telling(keys, server_side=False, trusting=True))
+            await tls.shake()
+            sealer = tls.sealer(keys)
+        await peer.send(sealer.seal(hello()))
+        while True:
+            await peer.send(b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(500)))
+
+    await attacker.crowd(2, act)
+
+
+async def garbage_to_a_server(attacker: Attacker) -> None:
+    """A good Hello, and in the same piece what no key has sealed."""
+
+    async def act(peer: Peer) -> None:
+        tls = RawTls(peer, trusting())
+        await tls.shake()
+        await peer.send(tls.sealed(hello()) + GARBAGE)
+        await peer.hold()
+
+    await attacker.crowd(8, act)
+
+
+async def garbage_to_a_client(attacker: Attacker) -> None:
+    """The same behind the answer to a Hello: the server that is attacked is a client here."""
+
+    async def act(peer: Peer) -> None:
+        tls = RawTls(peer, server_context(), server_side=True)
+        await tls.shake()
+        message_id = HEADER.unpack_from(await tls.read())[3]
+        answer = frame(OpCode.HELLO_RESPONSE, message_id=message_id)
+        await peer.send(tls.sealed(answer) + GARBAGE)
+        await peer.hold()
+
+    await attacker.be_called(act, ssl=trusting())
