@@ -218,6 +218,30 @@ def test_a_child_has_nothing_of_its_parent(listener: blocking.Listener) -> None:
         assert finished(running) == (0, "", "")
 
 
+@posix
+def test_an_engine_made_before_a_fork_is_of_use_to_the_child_that_enters_it(
+    listener: blocking.Listener,
+) -> None:
+    code = """
+    import threading
+    engine = blocking.Engine()
+    child = os.fork()
+    if child == 0:
+        with engine, engine.create_group() as group, group.connect(address) as channel:
+            channel.signal(b"of the child")
+        assert threading.enumerate() == [threading.main_thread()]
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    with engine, engine.create_group() as group, group.connect(address) as channel:
+        channel.signal(b"of the parent")
+    """
+    with process(listener.address, code) as running:
+        for wanted in (b"of the child", b"of the parent"):
+            with listener.accept(PATIENCE) as channel:
+                assert [message.body for message in channel] == [wanted]
+        assert finished(running) == (0, "", "")
+
+
 INTERRUPTED = {
     "receive": "channel.receive()",
     "request": "channel.request()",

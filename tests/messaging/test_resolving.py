@@ -18,10 +18,10 @@ from contextvars import ContextVar
 import pytest
 
 import tofu_aio as tofu
+from tests.blocking.interrupting import Interrupted, Interruption
 from tests.messaging.peers import PATIENCE, until
 from tests.shortage import Shortage, needs_a_limit
 from tofu_aio.messaging import resolving
-from tofu_aio.messaging.limits import LOOKUPS
 from tofu_aio.messaging.resolving import resolve
 from tofu_aio.messaging.threads import Threads, _Call
 
@@ -167,8 +167,7 @@ async def test_where_no_thread_can_be_started_a_name_has_no_address(
         with pytest.raises(tofu.ListenFailed, match="can't start new thread"):
             await group.listen("tcp://localhost:0")
     await meet(group, "localhost")
-    places = resolving._lookups._places
-    await until(lambda: len(places) == LOOKUPS, "for all places to be free again")
+    await until(lambda: not resolving._lookups._taken, "for all places to be free again")
 
 
 # --- threads of our own ------------------------------------------------------------------------
@@ -200,7 +199,7 @@ async def test_no_more_threads_run_than_may() -> None:
     assert sum(thread.name == "test" for thread in threading.enumerate()) == 2
     jobs.let_go()
     assert await asyncio.gather(*calls) == list(range(6))
-    await until(lambda: len(threads._places) == 2, "for the threads to end")
+    await until(lambda: not threads._taken, "for the threads to end")
 
 
 async def test_who_gives_up_does_not_wait_for_the_function() -> None:
@@ -216,7 +215,7 @@ async def test_who_gives_up_does_not_wait_for_the_function() -> None:
     jobs.let_go()
     assert await third == 2
     assert jobs.begun == [0, 2], "what has not begun never does"
-    await until(lambda: threads._places)
+    await until(lambda: not threads._taken)
 
 
 async def test_what_a_function_raises_is_raised_to_who_waits() -> None:
@@ -230,14 +229,14 @@ async def test_what_a_function_raises_is_raised_to_who_waits() -> None:
     assert await threads.run(lambda: "next") == "next"
     with pytest.raises(RuntimeError, match="StopIteration"):
         await threads.run(lambda: next(iter(())))
-    await until(lambda: threads._places)
+    await until(lambda: not threads._taken)
 
 
 async def test_a_function_sees_the_caller_s_context() -> None:
     threads, variable = Threads("test", 1), ContextVar("variable", default="none")
     variable.set("the caller's")
     assert await threads.run(variable.get) == "the caller's"
-    await until(lambda: threads._places)
+    await until(lambda: not threads._taken)
 
 
 def test_a_function_that_outlasts_its_loop_ends_in_silence() -> None:
@@ -254,7 +253,7 @@ def test_a_function_that_outlasts_its_loop_ends_in_silence() -> None:
     jobs.let_go()
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    assert threads._places
+    assert not threads._taken
 
 
 class LateComers(deque[object]):
@@ -285,7 +284,25 @@ async def test_a_call_beside_the_end_of_a_thread_is_not_forgotten() -> None:
     async with asyncio.timeout(PATIENCE):
         await late.done
     assert late.result == "late"
-    await until(lambda: threads._places)
+    await until(lambda: not threads._taken)
+
+
+async def test_a_start_that_is_interrupted_keeps_no_place() -> None:
+    at = 0
+    while True:
+        at += 1
+        threads = Threads("test", 1)
+        threads._waiting.append(_Call(lambda: None))
+        try:
+            Interruption(at).during(threads._start)
+        except Interrupted:
+            await until(lambda: not threads._taken)  # noqa: B023 - awaited here
+            async with asyncio.timeout(PATIENCE):
+                assert await threads.run(lambda: at) == at  # noqa: B023
+            await until(lambda: not threads._taken)  # noqa: B023
+        else:
+            break
+    assert at > 5
 
 
 FORKING = """

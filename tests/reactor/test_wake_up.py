@@ -373,3 +373,46 @@ def test_asyncio_s_own_loop_has_what_this_one_has_not():
     loop.run_forever()
     loop.close()
     assert turns >= 100
+
+
+@needs_signals
+@pytest.mark.parametrize("call", [1, 2], ids=["as it looks", "as it blocks"])
+def test_a_handler_that_raises_as_a_fork_begins_leaves_no_signal_blocked(loop, monkeypatch, call):
+    """pthread_sigmask(2) has done its work when Python runs the handlers of what has come."""
+    loop.add_signal_handler(signal.SIGTERM, lambda: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    calls = []
+
+    def interrupted(how, mask):
+        was = pthread_sigmask(how, mask)
+        calls.append(how)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return was
+
+    pthread_sigmask = signal.pthread_sigmask
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "pthread_sigmask", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            wake_up._hold_signals_back()
+        wake_up._let_signals_through()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    assert not wake_up._masks.saved
+
+
+@needs_signals
+def test_a_fork_while_another_thread_makes_loops_protects_its_child(loop, monkeypatch):
+    class Changing(list):
+        def __iter__(self):
+            if len(self) > 1:
+                self.pop()
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    loop.add_signal_handler(signal.SIGTERM, lambda: None)
+    monkeypatch.setattr(wake_up, "_living", Changing([loop, loop]))
+    wake_up._hold_signals_back()
+    try:
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        wake_up._let_signals_through()

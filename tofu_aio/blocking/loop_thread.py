@@ -48,7 +48,7 @@ class LoopThread:
         self._loop_factory = loop_factory
         self._resource = resource
         self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
-        self._process = os.getpid()
+        self._process = os.getpid()  # in which it was started, once it was
         self._started = False
         self._decided: dict[str, str] = {}  # by whom it was decided whether the thread lives
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,6 +75,7 @@ class LoopThread:
         if self._started:
             raise RuntimeError("the engine was entered before, and can be once: make another")
         try:
+            self._process = os.getpid()
             self._started = True
             start(self._thread)
             self._begun.wait()
@@ -135,7 +136,7 @@ class LoopThread:
         """
         if os.getpid() != self._process:
             raise RuntimeError(
-                "the engine belongs to the process that made it: after a fork the child needs "
+                "the engine belongs to the process that entered it: after a fork the child needs "
                 "one of its own"
             )
         _check_no_loop_is_running()

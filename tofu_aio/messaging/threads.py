@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from ..protocol.errors import AllocationFailed
+from .home import Posting
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -38,7 +39,7 @@ class Threads:
 
     def _begin(self) -> None:
         self._waiting: deque[_Call[object]] = deque()
-        self._places: deque[None] = deque((None,) * self._most)
+        self._taken: dict[int, object] = {}  # each place that is taken, and the claim it has
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call a function in a thread, and return what it does, or raise that.
@@ -69,31 +70,39 @@ class Threads:
 
     def _start(self) -> None:
         """Begin a thread, unless there are as many as may be: those come to what waits."""
-        if not self._take_place():
-            return
+        claim = object()
+        work = Posting(lambda: self._work(claim))
         try:
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
-        except RuntimeError as error:
-            self._places.append(None)
-            raise AllocationFailed(f"no thread can be started ({error})") from error
+            if self._take_place(claim):
+                threading.Thread(target=work.make, name=self._name, daemon=True).start()
+        except BaseException as error:
+            # Interrupted, say. The place is the thread's if there is one after all.
+            if work.taken_back():
+                self._leave_place(claim)
+            if isinstance(error, RuntimeError):
+                raise AllocationFailed(f"no thread can be started ({error})") from error
+            raise
 
-    def _work(self) -> None:
+    def _work(self, claim: object) -> None:
         while True:
             try:
                 call = self._waiting.popleft()
             except IndexError:
-                self._places.append(None)
-                if not self._waiting or not self._take_place():
+                self._leave_place(claim)
+                if not self._waiting or not self._take_place(claim):
                     return
             else:
                 call.carry_out()
 
-    def _take_place(self) -> bool:
-        try:
-            self._places.pop()
-        except IndexError:
-            return False
-        return True
+    def _take_place(self, claim: object) -> bool:
+        """Put the claim in a free place, by one step, so that it can always be found there."""
+        taken = self._taken
+        return any(taken.setdefault(place, claim) is claim for place in range(self._most))
+
+    def _leave_place(self, claim: object) -> None:
+        for place, whose in list(self._taken.items()):
+            if whose is claim:
+                del self._taken[place]
 
 
 class _Call(Generic[T_co]):

@@ -138,13 +138,28 @@ _living = forks.inherited(WakingLoop._leave_parent)
 if sys.platform != "win32":
 
     def _hold_signals_back() -> None:
-        handled = {
-            number for loop in list(_living) for number in getattr(loop, "_signal_handlers", ())
-        }
-        _masks.saved.append(signal.pthread_sigmask(signal.SIG_BLOCK, handled))
+        # What the thread takes is noted first: a handler that raises in here may cost the child
+        # this protection, but the parent no signals.
+        _masks.saved.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
+
+    def _handled() -> set[int]:
+        """The signals that loops handle, also while other threads make and close loops."""
+        while True:
+            with contextlib.suppress(RuntimeError):  # changed during iteration
+                return {
+                    number
+                    for loop in list(_living)
+                    for number in list(getattr(loop, "_signal_handlers", ()))
+                }
 
     def _let_signals_through() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.saved.pop())
+        saved = _masks.saved
+        if saved:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, saved[-1])
+            finally:
+                saved.pop()
 
     forks.at_fork(
         before=_hold_signals_back,
