@@ -17,12 +17,12 @@ class Slots:
         number: of the channel, for the log, which says once that they do not suffice.
     """
 
-    __slots__ = ("_free", "_number", "_told", "_waiting")
+    __slots__ = ("_free", "_number", "_warned", "_waiting")
 
     def __init__(self, size: int, number: int) -> None:
         self._free = size
         self._number = number
-        self._told = False
+        self._warned = False
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     def take(self) -> bool:
@@ -34,8 +34,8 @@ class Slots:
 
     async def wait(self) -> None:
         """Wait for one while none is free, in turn, and take it."""
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             logger.warning(
                 "channel %d has as many exchanges under way as it may: another one waits until one "
                 "of them is over. Leave those that are done with, as 'async with "
