@@ -209,14 +209,19 @@ async def test_a_whole_request_holds_room_until_it_is_released(tcp: World) -> No
 async def test_a_request_that_is_too_long_is_refused_with_the_reason(
     tcp: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pair = await both_ends(tcp, max_body=100_000)
-    for _ in range(3):
-        response = await pair.client.request(LONG)
+    listener = await tcp.listen(await tcp.group(max_body=100_000))
+    accepting = asyncio.create_task(listener.accept())
+    pair = Pair(await tcp.connect(listener.address), await accepting)
+    accepting = asyncio.create_task(listener.accept())
+    another = Pair(await tcp.connect(listener.address), await accepting)
+    for client in (pair.client, pair.client, another.client):
+        response = await client.request(LONG)
         assert response.status is Status.INVALID_BODY_LEN
         assert b"may have 100000 (max_body)" in response.body
-    records = [r for r in caplog.records if r.name == "tofu_aio.messaging.incoming"]
-    assert [r.levelno for r in records] == [logging.WARNING], "once, however many"
-    assert "100000 (max_body)" in records[0].message
+    records = [r for r in caplog.records if r.name == "tofu_aio.messaging.flow"]
+    warned = [r.message for r in records if r.levelno == logging.WARNING]
+    assert len(warned) == 1, "once in a while, however many, and however many channels"
+    assert "100000 (max_body)" in warned[0]
     await answered(pair)
     await answered(pair, LONG[:100_000])
     await until(lambda: incoming_parts(pair.server) == 0, "the last of their parts")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import struct
 import sys
@@ -36,11 +35,10 @@ from .flow import ReadGate
 from .joining import JoiningRoom
 from .limits import BYE_TIMEOUT, EARLY_BYTES, LINGER, UNTAKEN_ANSWERS
 from .peer import Peer, peer_of
+from .rare_warnings import RareWarnings
 from .remains import Remains
 from .upper import UpperProtocol
 from .waking import Answered, go_on, go_on_soon
-
-logger = logging.getLogger(__name__)
 
 # What the hot path uses for each message: a global is found faster than an enum's member.
 _pack: Final = HEADER.pack
@@ -404,6 +402,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def answers_stuck(self) -> bool:
         """Whether it is not read because its peer does not take what it is answered."""
         return self._untaken > UNTAKEN_ANSWERS
+
+    @property
+    def warnings(self) -> RareWarnings:
+        """Of what its peer, or another one by coming again, can bring about without end."""
+        return self._gate.warnings
 
     @property
     def joining(self) -> JoiningRoom:
@@ -995,7 +998,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """Close at once: in order if all has left that was to be said, else by a reset."""
         error = ChannelClosed(f"the peer did not {awaited} within {timeout:g} s")
         if unsent := self.queued_bytes:
-            logger.warning("channel %d: %s; %d bytes were not sent", self.number, error, unsent)
+            text = f"channel {self.number}: {error}; {unsent} bytes were not sent"
+            self.warnings.warn("unsent bytes", text)
             self.abort(error)
         else:
             # The kernel goes on delivering them, a Bye behind them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -12,7 +13,10 @@ from .heartbeat import Heartbeats
 from .home import Home
 from .joining import JoiningRoom
 from .limits import Limits
+from .rare_warnings import RareWarnings
 from .stalls import StallWatch
+
+logger = logging.getLogger(__name__)
 
 _FEW: Final = 32
 """Channels over their share that are looked at in a turn of the loop."""
@@ -46,6 +50,7 @@ class ReadGate:
         suspensions: how often a channel began to wait for a permit.
         longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
         refused: connections that listeners have refused.
+        warnings: of what peers can bring about as often as they like.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class ReadGate:
         self.suspensions = 0
         self.longest_wait = 0.0
         self.refused = 0
+        self.warnings = RareWarnings(logger, self.home.time)
         self._waiting_since = 0.0  # somebody, while nobody was served
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.home, self._unserved_since, on_stall)

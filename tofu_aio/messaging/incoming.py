@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import OrderedDict, defaultdict
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -24,8 +23,6 @@ from .exchange import Exchange, failed
 from .joining import Join, whole_length
 from .limits import EXCHANGES_SERVED, OPEN_REQUESTS, TAKEN_BACK
 from .mailbox import Mailbox
-
-logger = logging.getLogger(__name__)
 
 _REQUEST: Final = int(OpCode.REQUEST)
 
@@ -54,7 +51,6 @@ class IncomingRequests:
         "_streams",
         "_taken_back",
         "_too_many",
-        "_warned",
         "dropped",
         "exchanges",
         "parts",
@@ -67,7 +63,6 @@ class IncomingRequests:
         self.exchanges: dict[int, Exchange] = {}
         self.dropped = 0
         self._joins = 0  # of those in ``parts``
-        self._warned = False  # that a request was refused
         self._too_many = False  # requests in parts: what the peer sends after that is nothing
         self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
@@ -230,16 +225,11 @@ class IncomingRequests:
 
     def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
         """Tell the caller that this request cannot be received; the channel goes on."""
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "channel %d: %s. No more is said of other requests that it refuses",
-                self._connection.number,
-                error,
-            )
+        connection = self._connection
+        connection.warnings.warn("a refused request", f"channel {connection.number}: {error}")
         with contextlib.suppress(TofuError):  # it does not wait for an answer any more
             text = str(error).encode()
-            self._connection.answer(OpCode.RESPONSE, message_id, text, status=error.status)
+            connection.answer(OpCode.RESPONSE, message_id, text, status=error.status)
         if not last:
             self._end(message_id)
             self._throw_away(message_id)

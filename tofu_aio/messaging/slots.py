@@ -17,7 +17,7 @@ class Slots:
         number: of the channel, for the log, which says once that they do not suffice.
     """
 
-    __slots__ = ("_free", "_number", "_warned", "_waiting")
+    __slots__ = ("_free", "_number", "_waiting", "_warned")
 
     def __init__(self, size: int, number: int) -> None:
         self._free = size
