@@ -15,6 +15,7 @@ import tracemalloc
 
 import pytest
 
+from tests.blocking.interrupting import Interruption
 from tests.messaging.certificates import client_context, server_context
 from tests.systems import needs_resets
 from tofu_aio.reactor import Loop
@@ -132,6 +133,65 @@ async def end(transport, protocol, peer):
     transport.abort()
     await protocol.ended.wait()
     peer.close()
+
+
+# Signal handlers, and finalizers.
+
+
+async def written_by_a_handler(at, more, reads, closing):
+    """Write at the n-th point of the transport's sending; return what was taken, and what came."""
+    transport, protocol, peer = await connected()
+    taken, came = bytearray(), bytearray()
+
+    def write(data):
+        if transport._may_write:
+            taken.extend(data)
+        transport.write(data)
+
+    def make_room():
+        with contextlib.suppress(BlockingIOError):
+            while piece := peer.recv(1 << 20):
+                came.extend(piece)
+
+    def handler():
+        make_room()
+        write(MEGABYTE)  # more than the system takes
+
+    interruption = Interruption(at, handler)
+    send_kept, sends = transport._send_kept, []
+
+    def interrupted():
+        sends.append(None)
+        return interruption.during(send_kept) if len(sends) == 1 else send_kept()
+
+    transport._send_kept = interrupted
+    if not reads:
+        transport.pause_reading()
+    while not transport.get_write_buffer_size():
+        write(b"of the program" * 100)
+    if more:
+        write(MEGABYTE)
+    if closing:
+        transport.close()
+    make_room()
+    while not sends:
+        await asyncio.sleep(0)
+    transport.close()
+    came += await read_all(peer)
+    await protocol.ended.wait()
+    assert protocol.lost == [None]
+    return interruption.points, taken, came
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["open", "closing"])
+@pytest.mark.parametrize("reads", [False, True], ids=["not read", "read"])
+@pytest.mark.parametrize("more", [False, True], ids=["the last bytes leave", "some leave"])
+def test_what_a_signal_handler_writes_follows_what_waits(more, reads, closing):
+    points, _, _ = run(lambda: written_by_a_handler(0, more, reads, closing))  # counts them
+    assert points > 5
+    for at in range(1, points + 1):
+        _, taken, came = run(lambda: written_by_a_handler(at, more, reads, closing))
+        assert came == taken, at
 
 
 # Chunks.

@@ -17,6 +17,8 @@ What is mended here, and where asyncio has it. Each line is a test in `test_tran
   (everywhere).
 * A cancelled `loop.sendfile` leaves the transport paused and unknown to its loop; one whose
   transport is lost breaks with an error of its own, or never ends (everywhere).
+* What a signal handler or a finalizer writes while the last bytes leave waits for ever, or overtakes
+  them (everywhere).
 * The buffer of a datagram transport seems never to get empty (3.13.0), nor after `abort`
   (everywhere), so that the protocol stays paused.
 """
@@ -61,10 +63,10 @@ def sent_one_by_one(sock: socket.socket, views: deque[memoryview]) -> int:
     taken = sock.send(views[0])
     if taken == len(views[0]):
         with contextlib.suppress(BlockingIOError, InterruptedError):
-            for view in islice(views, 1, _MOST_CHUNKS):
-                sent = sock.send(view)
+            for at in range(1, min(len(views), _MOST_CHUNKS)):
+                sent = sock.send(views[at])
                 taken += sent
-                if sent < len(view):
+                if sent < len(views[at]):
                     break
     return taken
 
@@ -77,7 +79,10 @@ else:
         """Send some views with one system call, and return how many bytes it has taken."""
         if len(views) == 1:
             return sock.send(views[0])
-        return sock.sendmsg(islice(views, _MOST_CHUNKS))
+        try:
+            return sock.sendmsg(islice(views, _MOST_CHUNKS))
+        except RuntimeError:  # A signal handler has written since `islice` began: the next time.
+            return 0
 
 
 class SocketTransport(SocketTransportBase):
@@ -176,17 +181,21 @@ class SocketTransport(SocketTransportBase):
             return
         self._buffer_size -= sent
         while sent:
-            view = self._buffer.popleft()
+            view = self._buffer[0]
             if len(view) > sent:
-                self._buffer.appendleft(view[sent:])
+                # Never out of the buffer: who finds that empty, a signal handler say, sends at once.
+                self._buffer[0] = view[sent:]
                 break
+            self._buffer.popleft()
             sent -= len(view)
 
     def _all_is_sent(self) -> None:
         self._loop._remove_writer(self._sock_fd)
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_result(None)
-        if self._closing:
+        if self._buffer:  # A signal handler has written meanwhile; its writer went with ours.
+            self._add_writer(self._sock_fd, self._send_kept)
+        elif self._closing:
             self._conn_lost += 1
             self._call_connection_lost(None)
         elif self._eof:
