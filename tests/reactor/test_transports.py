@@ -295,6 +295,32 @@ def test_of_longer_items_than_bytes_nothing_is_lost_or_repeated(shape, together)
     run(main)
 
 
+@pytest.mark.parametrize("view", [False, True], ids=["bytearray", "view of one"])
+@pytest.mark.parametrize("waits", [False, True], ids=["none waits", "more waits"])
+@pytest.mark.parametrize("together", [False, True], ids=["write", "writelines"])
+def test_what_was_written_may_be_reused(together, waits, view):
+    async def main():
+        transport, protocol, peer = await connected()
+        before = fill(transport, protocol) if waits else b""
+        reused = bytearray(MEGABYTE)
+        written = memoryview(reused) if view else reused
+        if together:
+            transport.writelines([b"first", written, written])
+        else:
+            transport.write(b"first")
+            transport.write(written)
+            transport.write(written)
+        del written
+        assert transport.get_write_buffer_size()
+        reused[:] = bytes(len(reused))
+        reused.clear()
+        transport.close()
+        assert await read_all(peer) == before + b"first" + 2 * MEGABYTE
+        await protocol.ended.wait()
+
+    run(main)
+
+
 def test_to_write_does_not_look_at_all_that_waits():
     class Watched(collections.deque):
         looks = 0

@@ -17,6 +17,8 @@ What is mended here, and where asyncio has it. Each line is a test in `test_tran
   (everywhere).
 * A cancelled `loop.sendfile` leaves the transport paused and unknown to its loop; one whose
   transport is lost breaks with an error of its own, or never ends (everywhere).
+* A `bytearray` that is written cannot be resized, or is sent as changed since, until it was sent
+  (3.12 on).
 * What a signal handler or a finalizer writes while the last bytes leave waits for ever, or overtakes
   them (everywhere).
 * The buffer of a datagram transport seems never to get empty (3.13.0), nor after `abort`
@@ -88,7 +90,8 @@ else:
 class SocketTransport(SocketTransportBase):
     """A transport of a stream socket, with a sending half of its own.
 
-    What cannot be sent at once is kept as views of what was written, never as copies.
+    What cannot be sent at once is kept as views of what was written, or of one copy of what is left
+    where that could still change.
     """
 
     _sent_of = staticmethod(sent_at_once)
@@ -111,7 +114,7 @@ class SocketTransport(SocketTransportBase):
         return self._buffer_size
 
     def write(self, data: Data) -> None:
-        """Send some bytes as soon as the system takes them; until then they must not change."""
+        """Send some bytes as soon as the system takes them; the caller may reuse what held them."""
         if not (self._may_write and isinstance(data, _DATA) and data):  # type: ignore[redundant-expr]
             super().write(data)  # Refuses or drops it, in asyncio's words.
             return
@@ -139,12 +142,15 @@ class SocketTransport(SocketTransportBase):
         waits = bool(self._buffer)
         for view in views:
             if view:
-                self._buffer.append(view)
+                self._buffer.append(_unchanging(view) if waits else view)
                 self._buffer_size += len(view)
         if self._buffer and not waits:
             self._send()
             if self._buffer:
                 self._add_writer(self._sock_fd, self._send_kept)
+                if any(map(_may_change, views)):
+                    for at in range(len(self._buffer)):
+                        self._buffer[at] = _unchanging(self._buffer[at])
         self._maybe_pause_protocol()
 
     def write_eof(self) -> None:
@@ -157,7 +163,7 @@ class SocketTransport(SocketTransportBase):
         return not (self._conn_lost or self._eof or self._empty_waiter is not None)
 
     def _keep(self, view: memoryview) -> None:
-        self._buffer.append(view)
+        self._buffer.append(_unchanging(view))
         self._buffer_size += len(view)
         self._maybe_pause_protocol()
 
@@ -299,6 +305,15 @@ def _as_bytes(data: Data) -> Data:
     if type(data) is memoryview and (data.ndim != 1 or data.itemsize != 1):
         return data.cast("B")
     return data
+
+
+def _may_change(view: memoryview) -> bool:
+    return type(view.obj) is not bytes
+
+
+def _unchanging(view: memoryview) -> memoryview:
+    """Return the same bytes, copied if they may change."""
+    return memoryview(bytes(view)) if _may_change(view) else view
 
 
 class TransportLoop(SelectorLoop):
