@@ -19,8 +19,8 @@ What is mended here, and where asyncio has it. Each line is a test in `test_tran
   transport is lost breaks with an error of its own, or never ends (everywhere).
 * A `bytearray` that is written cannot be resized, or is sent as changed since, until it was sent
   (3.12 on).
-* What a signal handler or a finalizer writes while the last bytes leave waits for ever, or overtakes
-  them (everywhere).
+* What a signal handler or a finalizer writes while what waits leaves overtakes it, or waits for
+  ever (everywhere).
 * The buffer of a datagram transport seems never to get empty (3.13.0), nor after `abort`
   (everywhere), so that the protocol stays paused.
 """
@@ -189,7 +189,7 @@ class SocketTransport(SocketTransportBase):
         while sent:
             view = self._buffer[0]
             if len(view) > sent:
-                # Never out of the buffer: who finds that empty, a signal handler say, sends at once.
+                # Never out of the buffer: a signal handler that finds that empty sends at once.
                 self._buffer[0] = view[sent:]
                 break
             self._buffer.popleft()
