@@ -1,4 +1,4 @@
-"""Interrupting a call at its n-th instruction, as a signal's exception would."""
+"""Interrupting a call at its n-th instruction, as a signal's handler would."""
 
 from __future__ import annotations
 
@@ -24,30 +24,37 @@ class Interrupted(BaseException):
     """What a signal's handler raises."""
 
 
-class Interruption:
-    """Raises at the n-th point of a call, in the thread that makes it.
+def interrupt() -> None:
+    """The handler that raises it."""
+    raise Interrupted
 
-    A point is an instruction of the package before which CPython may raise what a signal's handler
-    raises; nowhere else, for what cleans up after an exception cannot itself be interrupted. A call
+
+class Interruption:
+    """Runs a handler at the n-th point of a call, in the thread that makes it.
+
+    A point is an instruction of the package before which CPython may run a signal's handler;
+    nowhere else, for what cleans up after an exception cannot itself be interrupted. A call
     counts whether a Python function was called, whose return is no point today, or a built-in one.
     What finalizers do is none: what is raised there Python prints, and goes on.
 
     Args:
         at: which one; 0 for none.
+        handler: by default it raises ``Interrupted``.
 
     Attributes:
         points: how many have been passed.
     """
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, handler: Callable[[], object] = interrupt) -> None:
         self.at = at
+        self._handler = handler
         self.points = 0
         self._thread = threading.get_ident()
         self._before: dict[int, tuple[CodeType, str]] = {}  # by frame
         self._names: dict[CodeType, dict[int, str]] = {}
 
     def during(self, call: Callable[[], object]) -> None:
-        """Make the call; raises what it does, and ``Interrupted``."""
+        """Make the call; raises what it and the handler do."""
         watching = self._monitored() if sys.version_info >= (3, 12) else self._traced()
         with watching:
             call()
@@ -66,7 +73,7 @@ class Interruption:
         if looked and not name.startswith(_UNCHECKED) and not _in_a_finalizer(frame):
             self.points += 1
             if self.points == self.at:
-                raise Interrupted
+                self._handler()
 
     @contextmanager
     def _monitored(self) -> Iterator[None]:

@@ -47,6 +47,7 @@ class Wire:
         headers: bytes = b"",
         body: Body = b"",
         status: int = Status.SUCCESS,
+        _at_once: bool = False,
     ) -> None:
         if self.ended:
             raise tofu.ChannelClosed("closed")

@@ -36,6 +36,7 @@ async def stuffed(pair: Pair) -> None:
     while not connection.write_paused:
         while not connection.write_paused:
             pair.server.post(Message(OpCode.SIGNAL, bytes(60_000)))
+            await turns(1)
         await settled(pair.server)
 
 

@@ -15,6 +15,7 @@ import tracemalloc
 
 import pytest
 
+from tests.blocking.interrupting import Interruption
 from tests.messaging.certificates import client_context, server_context
 from tests.systems import needs_resets
 from tofu_aio.reactor import Loop
@@ -134,6 +135,69 @@ async def end(transport, protocol, peer):
     peer.close()
 
 
+# Signal handlers, and finalizers.
+
+
+async def written_by_a_handler(at, more, reads, closing):
+    """Write at the n-th point of the transport's sending; return what was taken, and what came."""
+    transport, protocol, peer = await connected()
+    taken, came = bytearray(), bytearray()
+
+    def write(data):
+        if transport._may_write:
+            taken.extend(data)
+        transport.write(data)
+
+    def make_room():
+        with contextlib.suppress(BlockingIOError):
+            while piece := peer.recv(1 << 20):
+                came.extend(piece)
+
+    def handler():
+        make_room()
+        write(MEGABYTE)  # more than the system takes
+
+    interruption = Interruption(at, handler)
+    send_kept, sent = transport._send_kept, asyncio.Event()
+
+    def interrupted():
+        first = not sent.is_set()
+        sent.set()
+        return interruption.during(send_kept) if first else send_kept()
+
+    transport._send_kept = interrupted
+    if not reads:
+        transport.pause_reading()
+    while not transport.get_write_buffer_size():
+        write(b"of the program" * 100)
+    if more:
+        write(MEGABYTE)
+    if closing:
+        transport.close()
+    make_room()
+    await sent.wait()
+    transport.close()
+    came += await read_all(peer)
+    await protocol.ended.wait()
+    assert protocol.lost == [None]
+    return interruption.points, taken, came
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["open", "closing"])
+@pytest.mark.parametrize("reads", [False, True], ids=["not read", "read"])
+@pytest.mark.parametrize("more", [False, True], ids=["the last bytes leave", "some leave"])
+def test_what_a_signal_handler_writes_follows_what_waits(more, reads, closing):
+    def attempt(at):
+        points, taken, came = run(lambda: written_by_a_handler(at, more, reads, closing))
+        assert came == taken, at
+        return points
+
+    points = attempt(0)  # counts them
+    assert points > 5
+    for at in range(1, points + 1):
+        attempt(at)
+
+
 # Chunks.
 
 
@@ -230,6 +294,32 @@ def test_of_longer_items_than_bytes_nothing_is_lost_or_repeated(shape, together)
             transport.write(b"end")
         transport.close()
         assert await read_all(peer) == data.tobytes() + b"end"
+        await protocol.ended.wait()
+
+    run(main)
+
+
+@pytest.mark.parametrize("view", [False, True], ids=["bytearray", "view of one"])
+@pytest.mark.parametrize("waits", [False, True], ids=["none waits", "more waits"])
+@pytest.mark.parametrize("together", [False, True], ids=["write", "writelines"])
+def test_what_was_written_may_be_reused(together, waits, view):
+    async def main():
+        transport, protocol, peer = await connected()
+        before = fill(transport, protocol) if waits else b""
+        reused = bytearray(MEGABYTE)
+        written = memoryview(reused) if view else reused
+        if together:
+            transport.writelines([b"first", written, written])
+        else:
+            transport.write(b"first")
+            transport.write(written)
+            transport.write(written)
+        del written
+        assert transport.get_write_buffer_size()
+        reused[:] = bytes(len(reused))
+        reused.clear()
+        transport.close()
+        assert await read_all(peer) == before + b"first" + 2 * MEGABYTE
         await protocol.ended.wait()
 
     run(main)

@@ -329,7 +329,7 @@ class Channel(ObjectStream[Message]):
         if connection.write_paused or connection.senders:
             await connection.room()
         try:
-            message_id = connection.post(item)
+            message_id = connection.post(item, True)
         except InvalidBodyLen:
             if item._proto & PUBLIC_BITS not in {_REQUEST, _RESPONSE}:
                 raise
@@ -375,7 +375,7 @@ class Channel(ObjectStream[Message]):
         text = TextHeaders(headers).encode() if headers else b""
         if connection.write_paused or connection.senders:
             await connection.room()
-        connection.put(_SIGNAL, message_id, text, body)
+        connection.put(_SIGNAL, message_id, text, body, 0, True)
 
     async def reply(
         self,
@@ -422,7 +422,7 @@ class Channel(ObjectStream[Message]):
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
         if not (connection.write_paused or connection.senders):
             try:
-                connection.put(proto, message_id, text, body, status)
+                connection.put(proto, message_id, text, body, status, True)
             except InvalidBodyLen:
                 pass  # it takes several messages
             else:
@@ -472,7 +472,7 @@ class Channel(ObjectStream[Message]):
         if length_of(body) <= MAX_PART:
             await connection.room()
             if wanted():
-                connection.put(proto, message_id, text, body, status)
+                connection.put(proto, message_id, text, body, status, True)
             return
         if self._long_sends is None:
             self._long_sends = asyncio.Lock()
@@ -542,7 +542,7 @@ class Channel(ObjectStream[Message]):
             raise _unanswerable()
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         try:
-            connection.put(_REQUEST, message_id, text, body)
+            connection.put(_REQUEST, message_id, text, body, 0, True)
         except InvalidBodyLen:
             await self._request_in_parts(message_id, text, body, response)
         else:

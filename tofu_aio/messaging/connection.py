@@ -197,8 +197,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._lingering = False  # our last word is said, and the peer is to hang up first
         self._discarding = False  # closing: what comes is thrown away
         # Frames that the transport has not got: of each its header, its text headers and its body.
-        # Signal handlers and finalizers may post, and so flush, in the midst of anything here. So a
-        # frame enters by a single step, and only one flush at a time takes them out.
+        # Signal handlers and finalizers may post in the midst of anything here. So a frame enters by
+        # a single step, and only one flush at a time takes them out.
         self._out: list[bytes] = []
         self._queued = 0  # bytes in it, unless it is empty
         self._long = False  # whether there is a long body among them
@@ -515,10 +515,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         buffered = transport.get_write_buffer_size() if transport else 0
         return self._queued + buffered if self._out else buffered
 
-    def post(self, message: Message) -> int:
+    def post(self, message: Message, at_once: bool = False) -> int:
         """Queue a message as it is now, and return the id it travels under.
 
         A received message that is sent on keeps its permit until its bytes have left the queue.
+
+        Args:
+            message: a signal handler or a finalizer may post it, in the midst of anything.
+            at_once: as ``put``.
 
         Raises:
             InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
@@ -537,7 +541,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 return message.message_id or next_message_id()
             proto = message._wire_proto
         headers = message.headers.encode()
-        message_id = self.put(proto, message.message_id, headers, message.body, message.status)
+        message_id = self.put(
+            proto, message.message_id, headers, message.body, message.status, at_once
+        )
         if message._permit is not None:
             carried: list[Permit] = []  # before we look: making a list may run finalizers
             permit = message._take_permit()
@@ -569,8 +575,15 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         headers: bytes = b"",
         body: bytes | bytearray | memoryview = b"",
         status: int = 0,
+        at_once: bool = False,
     ) -> int:
         """Queue one frame, whole or not at all, and return the id it travels under.
+
+        Args:
+            at_once: for a task that waits for room, so that it is told when there is none: write
+                what is queued above the high-water mark before the end of the turn. Never in a
+                signal handler or a finalizer: transports and selectors stand no call in the midst
+                of another.
 
         Raises:
             As ``post``.
@@ -606,6 +619,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.sent += 1
         if op_code > _LAST_REGULAR or (
             queued >= self._high_water
+            and at_once
             # With twice it the transport would hold all that it may: see docs/design.
             and (not self._long or self.queued_bytes >= 2 * self._high_water)
         ):

@@ -63,9 +63,9 @@ async def send_in_parts(
                 torn, announce = True, b""
             headers, announce = announce + headers, b""
             if last:
-                connection.put(proto, message_id, headers, piece, status)
+                connection.put(proto, message_id, headers, piece, status, True)
             else:
-                connection.put(proto | MORE_BIT, message_id, headers, piece)
+                connection.put(proto | MORE_BIT, message_id, headers, piece, 0, True)
             torn, headers = not last, b""
     finally:
         if torn:

@@ -17,6 +17,10 @@ What is mended here, and where asyncio has it. Each line is a test in `test_tran
   (everywhere).
 * A cancelled `loop.sendfile` leaves the transport paused and unknown to its loop; one whose
   transport is lost breaks with an error of its own, or never ends (everywhere).
+* A `bytearray` that is written cannot be resized, or is sent as changed since, until it was sent
+  (3.12 on).
+* What a signal handler or a finalizer writes while what waits leaves overtakes it, or waits for
+  ever (everywhere).
 * The buffer of a datagram transport seems never to get empty (3.13.0), nor after `abort`
   (everywhere), so that the protocol stays paused.
 """
@@ -61,10 +65,10 @@ def sent_one_by_one(sock: socket.socket, views: deque[memoryview]) -> int:
     taken = sock.send(views[0])
     if taken == len(views[0]):
         with contextlib.suppress(BlockingIOError, InterruptedError):
-            for view in islice(views, 1, _MOST_CHUNKS):
-                sent = sock.send(view)
+            for at in range(1, min(len(views), _MOST_CHUNKS)):
+                sent = sock.send(views[at])
                 taken += sent
-                if sent < len(view):
+                if sent < len(views[at]):
                     break
     return taken
 
@@ -77,13 +81,17 @@ else:
         """Send some views with one system call, and return how many bytes it has taken."""
         if len(views) == 1:
             return sock.send(views[0])
-        return sock.sendmsg(islice(views, _MOST_CHUNKS))
+        try:
+            return sock.sendmsg(islice(views, _MOST_CHUNKS))
+        except RuntimeError:  # A signal handler has written since `islice` began: the next time.
+            return 0
 
 
 class SocketTransport(SocketTransportBase):
     """A transport of a stream socket, with a sending half of its own.
 
-    What cannot be sent at once is kept as views of what was written, never as copies.
+    What cannot be sent at once is kept as views of what was written, or of one copy of what is left
+    where that could still change.
     """
 
     _sent_of = staticmethod(sent_at_once)
@@ -106,7 +114,7 @@ class SocketTransport(SocketTransportBase):
         return self._buffer_size
 
     def write(self, data: Data) -> None:
-        """Send some bytes as soon as the system takes them; until then they must not change."""
+        """Send some bytes as soon as the system takes them; the caller may reuse what held them."""
         if not (self._may_write and isinstance(data, _DATA) and data):  # type: ignore[redundant-expr]
             super().write(data)  # Refuses or drops it, in asyncio's words.
             return
@@ -134,12 +142,15 @@ class SocketTransport(SocketTransportBase):
         waits = bool(self._buffer)
         for view in views:
             if view:
-                self._buffer.append(view)
+                self._buffer.append(_unchanging(view) if waits else view)
                 self._buffer_size += len(view)
         if self._buffer and not waits:
             self._send()
             if self._buffer:
                 self._add_writer(self._sock_fd, self._send_kept)
+                if any(map(_may_change, views)):
+                    for at in range(len(self._buffer)):
+                        self._buffer[at] = _unchanging(self._buffer[at])
         self._maybe_pause_protocol()
 
     def write_eof(self) -> None:
@@ -152,7 +163,7 @@ class SocketTransport(SocketTransportBase):
         return not (self._conn_lost or self._eof or self._empty_waiter is not None)
 
     def _keep(self, view: memoryview) -> None:
-        self._buffer.append(view)
+        self._buffer.append(_unchanging(view))
         self._buffer_size += len(view)
         self._maybe_pause_protocol()
 
@@ -176,17 +187,21 @@ class SocketTransport(SocketTransportBase):
             return
         self._buffer_size -= sent
         while sent:
-            view = self._buffer.popleft()
+            view = self._buffer[0]
             if len(view) > sent:
-                self._buffer.appendleft(view[sent:])
+                # Never out of the buffer: a signal handler that finds that empty sends at once.
+                self._buffer[0] = view[sent:]
                 break
+            self._buffer.popleft()
             sent -= len(view)
 
     def _all_is_sent(self) -> None:
         self._loop._remove_writer(self._sock_fd)
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_result(None)
-        if self._closing:
+        if self._buffer:  # A signal handler has written meanwhile; its writer went with ours.
+            self._add_writer(self._sock_fd, self._send_kept)
+        elif self._closing:
             self._conn_lost += 1
             self._call_connection_lost(None)
         elif self._eof:
@@ -290,6 +305,15 @@ def _as_bytes(data: Data) -> Data:
     if type(data) is memoryview and (data.ndim != 1 or data.itemsize != 1):
         return data.cast("B")
     return data
+
+
+def _may_change(view: memoryview) -> bool:
+    return type(view.obj) is not bytes
+
+
+def _unchanging(view: memoryview) -> memoryview:
+    """Return the same bytes, copied if they may change."""
+    return memoryview(bytes(view)) if _may_change(view) else view
 
 
 class TransportLoop(SelectorLoop):
