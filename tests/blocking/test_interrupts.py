@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +14,14 @@ from typing import Final, TypeAlias
 import pytest
 
 import tofu_aio as tofu
+import tofu_aio.messaging.connection as connection_module
 from tests.blocking.conftest import PATIENCE, POOL, Beside
 from tests.blocking.interrupting import Interrupted, Interruption
+from tests.messaging.peers import frame
 from tofu_aio import OpCode, blocking
+from tofu_aio.blocking import waiting
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.lifecycle import State
 
 EVERY: Final = int(os.environ.get("TOFU_INTERRUPT_EVERY", "40"))
 """One of so many points is tried, from a drawn one on; the nox session ``interrupts`` tries all."""
@@ -357,3 +363,53 @@ def test_what_begins_and_ends_an_engine_is_interrupted_at_any_point(
         wait_for_threads()
         tried += 1
     record_property("points", tried)
+
+
+@contextmanager
+def a_mute_peer(engine: blocking.Engine) -> Iterator[socket.socket]:
+    """Its end of a connected channel, whose Bye it does not answer while this lasts."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> socket.socket:
+            peer, _ = server.accept()
+            peer.settimeout(PATIENCE)
+            (hello,) = Decoder(None, State.OVERHEARD).feed(peer.recv(65536))
+            peer.sendall(frame(OpCode.HELLO_RESPONSE, message_id=hello.message_id))
+            return peer
+
+        accepting = Beside(accept)
+        engine.create_group().connect(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        peer = accepting.result()
+        assert isinstance(peer, socket.socket)
+        with peer:
+            yield peer
+
+
+NOTHING_DONE_YET: Final = 2
+"""So many first points are the beginnings of functions, where no ``try`` can have begun."""
+
+
+def close_beside_a_mute_peer(*interruptions: Interruption) -> None:
+    """Close again and again, interrupted each time; then, with no peer heard, all has ended."""
+    with blocking.Engine(POOL) as engine, a_mute_peer(engine):
+        for interruption in interruptions:
+            with suppress(Interrupted):
+                interruption.during(engine.close)
+        thread = engine._thread._thread
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), [each.at for each in interruptions]
+
+
+def test_an_engine_whose_closing_is_interrupted_at_any_point_waits_for_no_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 3600.0)
+    monkeypatch.setattr(waiting, "SLICE", 0.01)  # while it waits each brings new points
+    counting = Interruption(0)
+    with blocking.Engine(POOL) as engine:
+        counting.during(engine.close)
+    assert counting.points > 10
+    for at in range(NOTHING_DONE_YET + 1, counting.points + 1):
+        close_beside_a_mute_peer(Interruption(at))
+    for at in range(1, NOTHING_DONE_YET + 1):
+        close_beside_a_mute_peer(Interruption(at), Interruption(counting.points))

@@ -43,7 +43,7 @@ class Engine(Closing):
         **limits: Unpack[OtherLimits],
     ) -> None:
         self._engine = messaging.Engine(pool_messages, **limits)
-        self._thread = LoopThread(loop_factory, self._engine)
+        self._thread = LoopThread(loop_factory, self._engine, self._engine._abort)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -87,6 +87,8 @@ class Engine(Closing):
         """Close every group and end the thread. Bounded, repeatable, from any thread.
 
         Who waits in another thread learns it by ``ChannelClosed`` or ``ShutdownStarted``.
-        Interrupted by Ctrl-C it aborts what is left.
+        Interrupted by Ctrl-C it aborts what is left, so that the thread ends in a moment; it does
+        not wait for that. Only if Ctrl-C comes before its first step nothing is done, as if it had
+        not been called.
         """
         self._thread.close()

@@ -40,19 +40,23 @@ class LoopThread:
     Args:
         loop_factory: makes the loop.
         resource: entered before anything is asked, left when it is closed.
+        abort: called in the loop, any number of times, so that the resource is left at once.
     """
 
     def __init__(
-        self, loop_factory: LoopFactory, resource: AbstractAsyncContextManager[object]
+        self,
+        loop_factory: LoopFactory,
+        resource: AbstractAsyncContextManager[object],
+        abort: Callable[[], None],
     ) -> None:
         self._loop_factory = loop_factory
         self._resource = resource
+        self._abort_resource = abort
         self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
         self._process = os.getpid()  # in which it was started, once it was
         self._started = False
         self._decided: dict[str, str] = {}  # by whom it was decided whether the thread lives
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._life: asyncio.Task[None]
         self._leaving: asyncio.Future[None]
         self._open = False
         self._closing = False
@@ -88,20 +92,24 @@ class LoopThread:
     def close(self) -> None:
         """Leave the resource and end the thread. Repeatable, from any thread.
 
-        Interrupted, by Ctrl-C say, it cancels the leaving, and then all is aborted.
+        Interrupted, by Ctrl-C say, it has the loop abort what is left, and waits no more.
         """
-        if os.getpid() != self._process:
-            return  # the thread stayed in the parent
-        _check_no_loop_is_running()
-        if not self._started or not self._lives("close"):
-            return
         try:
+            if self._is_the_parents():
+                return
+            _check_no_loop_is_running()
+            if not self._started or not self._lives("close"):
+                return
             self._closing = True
             self._begun.wait()
             self.tell(self._leave)
             self._ended.wait()
+        except _LoopIsRunning:
+            raise
         except BaseException:
-            self.tell(self._abort)
+            if self._started and not self._is_the_parents():
+                self._closing = True  # for a loop that is not made yet
+                self.tell(self._abort)
             raise
         self._thread.join()
         atexit.unregister(self._at_exit)
@@ -134,7 +142,7 @@ class LoopThread:
             ShutdownStarted: the thread was closed, or is not open yet.
             RuntimeError: an event loop runs in this thread, or this is a forked child.
         """
-        if os.getpid() != self._process:
+        if self._is_the_parents():
             raise RuntimeError(
                 "the engine belongs to the process that entered it: after a fork the child needs "
                 "one of its own"
@@ -200,9 +208,13 @@ class LoopThread:
 
         In a forked child nothing is done: what there is belongs to the parent.
         """
-        if os.getpid() == self._process:
+        if not self._is_the_parents():
             with contextlib.suppress(ShutdownStarted):
                 self.ask(function)
+
+    def _is_the_parents(self) -> bool:
+        """Whether this is a forked child, which has not got the thread."""
+        return os.getpid() != self._process
 
     # --- the thread -----------------------------------------------------------------------
 
@@ -214,20 +226,20 @@ class LoopThread:
         if not self._lives("thread"):
             return  # starting it was interrupted
         try:
-            self._loop = self._loop_factory()
+            loop = self._loop_factory()
             try:
-                self._life = self._loop.create_task(self._live())
+                self._leaving = loop.create_future()
+                self._loop = loop  # from now on it may be told to leave
+                life = loop.create_task(self._live())
                 try:
-                    self._loop.run_until_complete(self._life)
+                    loop.run_until_complete(life)
                 finally:
-                    if not self._life.done():  # a callback's SystemExit stops any loop
-                        self._life.cancel()
+                    if not life.done():  # a callback's SystemExit stops any loop
+                        life.cancel()
                         with contextlib.suppress(asyncio.CancelledError):
-                            self._loop.run_until_complete(self._life)
+                            loop.run_until_complete(life)
             finally:
-                self._loop.close()
-        except asyncio.CancelledError:
-            pass  # closing was interrupted, which whoever was has learnt
+                loop.close()
         except BaseException as error:
             self._failure = error
         finally:
@@ -236,7 +248,6 @@ class LoopThread:
             self._ended.set()
 
     async def _live(self) -> None:
-        self._leaving = asyncio.get_running_loop().create_future()
         try:
             async with self._resource:
                 self._open = True
@@ -248,8 +259,7 @@ class LoopThread:
             self._attend()
             self._open = False
             await asyncio.sleep(0)
-            for call in self._calls:
-                call.cancel()
+            self._cancel_calls()
             while self._calls:
                 with contextlib.suppress(asyncio.CancelledError):  # it is being cancelled already
                     await asyncio.wait({call.task for call in self._calls if call.task})
@@ -267,8 +277,14 @@ class LoopThread:
             self._leaving.set_result(None)
 
     def _abort(self) -> None:
-        if not self._life.cancelling():
-            self._life.cancel()
+        """Leave at once, however far leaving has come, and whatever is still being connected."""
+        self._leave()
+        self._cancel_calls()
+        self._abort_resource()
+
+    def _cancel_calls(self) -> None:
+        for call in self._calls:
+            call.cancel()
 
     def _refuse(self) -> None:
         """The loop is closed: whoever could still wake it is answered, all others see it closed."""
@@ -398,12 +414,16 @@ def _closed() -> TofuError:
     return again(_CLOSED)
 
 
+class _LoopIsRunning(RuntimeError):
+    """Waiting here would stop a loop."""
+
+
 def _check_no_loop_is_running() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise RuntimeError(
+    raise _LoopIsRunning(
         "an event loop runs in this thread, and tofu_aio.blocking would stop it: use "
         "tofu_aio itself here, or another thread"
     )

@@ -909,6 +909,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         else:
             self.hang_up(error)
 
+    def close_at_once(self, error: TofuError) -> None:
+        """Hang up if all has left and the peer is only to hang up as well, else abort."""
+        if self._lingering and not self.queued_bytes:
+            self.hang_up(error)
+        else:
+            self.abort(error)
+
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""
         self._discarding = True
@@ -987,11 +994,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 self._give_up(awaited, BYE_TIMEOUT if timeout is None else timeout)
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
-            error = ChannelClosed("closing was cancelled")
-            if self._lingering and not self.queued_bytes:
-                self.hang_up(error)
-            else:
-                self.abort(error)
+            self.close_at_once(ChannelClosed("closing was cancelled"))
             raise
 
     async def _stalled(self) -> None:

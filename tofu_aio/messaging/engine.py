@@ -162,6 +162,11 @@ class Engine:
                 closing.create_task(group.aclose())
         self._end()
 
+    def _abort(self) -> None:
+        """Reset every connection, so that closing waits for no peer."""
+        for group in list(self._groups):
+            group._abort()
+
     def _end(self) -> None:
         """Nothing of it is open any more, and nothing will be."""
         self._open = False

@@ -144,6 +144,13 @@ class ChannelGroup:
                 await asyncio.wait(opening)
         self._on_closed(self)
 
+    def _abort(self) -> None:
+        """Wait for no peer: closing, begun or not, ends in a few turns of the loop."""
+        error = ChannelClosed("closing was interrupted")
+        for member in list(self._members.values()):
+            if isinstance(member, Channel | PostedChannel):
+                member._connection.close_at_once(error)
+
     # --- streams --------------------------------------------------------------------------
 
     async def listen(
