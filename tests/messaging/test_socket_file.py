@@ -151,6 +151,36 @@ async def test_the_mode_of_no_other_file_is_set(
     path.unlink()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere lchmod(2) needs no /proc")
+async def test_without_proc_a_mode_is_refused_with_the_cause_and_leaves_no_file(
+    group: tofu.ChannelGroup, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a chroot where nobody has mounted it."""
+    monkeypatch.setattr(socket_file, "_DESCRIPTORS", str(tmp_path / "proc"))
+    with pytest.raises(tofu.ListenFailed, match=r"mode= needs /proc, .*: mount it, or leave"):
+        await group.listen(f"uds://{path}", mode=0o600)
+    assert not path.exists()
+    async with await group.listen(f"uds://{path}"):
+        assert path.exists()
+
+
+class Unheard(socket.socket):
+    """Can be bound, and not listen."""
+
+    def listen(self, *_: int) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("mode", [None, 0o600])
+async def test_what_fails_after_it_was_bound_leaves_no_file(
+    group: tofu.ChannelGroup, path: Path, mode: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets.socket, "socket", Unheard)
+    with pytest.raises(tofu.ListenFailed, match="no memory left for sockets"):
+        await group.listen(f"uds://{path}", mode=mode)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     ("mode", "error", "words"),
     [
@@ -326,6 +356,28 @@ async def test_another_user_s_lock_is_called_by_its_name(
         lock_of(path).unlink()
         with pytest.raises(tofu.ListenFailed, match=r"permission denied: .* folders need rights"):
             await group.listen(f"uds://{path}")
+
+
+@pytest.fixture
+def far_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder that no absolute path leads to: it would be too long for the system."""
+    monkeypatch.chdir(tmp_path)
+    names = ["d" * 200] * (os.pathconf("/", "PC_PATH_MAX") // 200 + 1)
+    for name in names:
+        Path(name).mkdir()
+        os.chdir(name)
+    yield
+    for name in names:
+        os.chdir("..")
+        Path(name).rmdir()
+
+
+@pytest.mark.usefixtures("far_down")
+def test_a_relative_path_is_locked_where_no_absolute_one_leads() -> None:
+    """A service need not be allowed to search the folders above its own either."""
+    with socket_file.alone_at(tofu.UdsAddress("./s")):
+        assert list(Path().iterdir()) == [Path("s.tofu-lock")]
+    assert not list(Path().iterdir())
 
 
 async def test_while_it_listens_its_file_s_number_is_its_own(

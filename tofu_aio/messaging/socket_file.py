@@ -35,6 +35,9 @@ _LOCK_SUFFIX: Final = ".tofu-lock"
 
 _MODE_MAX: Final = 0o777
 
+_DESCRIPTORS: Final = "/proc/self/fd"
+"""Where Linux has a link for each descriptor, if /proc is mounted."""
+
 
 class SocketFile:
     """The file of a Unix socket that was just bound, wherever the process goes from there.
@@ -105,11 +108,34 @@ def set_mode(path: str, mode: int) -> None:
         try:
             if not stat.S_ISSOCK(os.fstat(file).st_mode):
                 raise FileExistsError(errno.EEXIST, "somebody has put another file in its place")
-            Path(f"/proc/self/fd/{file}").chmod(mode)
+            _chmod(file, mode)
         finally:
             os.close(file)
     else:
         Path(path).lchmod(mode)
+
+
+def _chmod(file: int, mode: int) -> None:
+    """Set the mode by a descriptor that is good for nothing else, which fchmod(2) refuses."""
+    try:
+        Path(f"{_DESCRIPTORS}/{file}").chmod(mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise OSError(
+            errno.ENOTSUP,
+            "mode= needs /proc, which is not there: mount it, or leave mode= out and set the umask",
+        ) from error
+
+
+@contextlib.contextmanager
+def removed_on_failure(path: str) -> Iterator[None]:
+    """Remove the file of a socket that was just bound if what else there is to do fails."""
+    identity = os.lstat(path)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # what has failed before says more
+            remove_if_same(path, identity)
+        raise
 
 
 @contextlib.contextmanager
@@ -129,7 +155,8 @@ def alone_at(address: UdsAddress) -> Iterator[None]:
         ListenFailed: there is a file of that name that is no such lock, or is another user's.
         OSError: the system has no room for it, or allows nothing there.
     """
-    path = os.path.abspath(address.path) + _LOCK_SUFFIX  # noqa: PTH100 - as above
+    # As it is bound: a process need not be allowed to search the folders above its own.
+    path = address.path + _LOCK_SUFFIX
     lock = _locked(path, address)
     try:
         yield

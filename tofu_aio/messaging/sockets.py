@@ -35,7 +35,7 @@ from .limits import (
 )
 from .race import NoneConnected, Place, SocketName, first_connected
 from .resolving import resolve
-from .socket_file import alone_at, checked_mode, remove_if_same, set_mode
+from .socket_file import alone_at, checked_mode, remove_if_same, removed_on_failure, set_mode
 from .windows import usual_errno
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
@@ -288,15 +288,12 @@ def _start(
     sock: socket.socket,
     name: SocketName,
     options: Iterable[_Option] = (),
-    mode: int | None = None,
 ) -> socket.socket:
     try:
         for option in options:
             sock.setsockopt(*option)
         sock.setblocking(False)
         sock.bind(name)
-        if mode is not None:
-            set_mode(str(name), mode)
         sock.listen(LISTEN_BACKLOG)
     except BaseException:
         sock.close()
@@ -372,7 +369,13 @@ def _listening_uds(address: UdsAddress, mode: int | None) -> socket.socket:
             return _start(sock, name)
         with alone_at(address):
             _remove_stale(address)
-            return _start(sock, name, mode=mode)
+            sock.bind(name)
+            with removed_on_failure(name):
+                if mode is not None:
+                    set_mode(name, mode)
+                sock.listen(LISTEN_BACKLOG)
+        note_copies(sock, stand_ins.listening)
+        return sock
     except BaseException:
         sock.close()
         raise
