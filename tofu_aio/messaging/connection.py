@@ -120,7 +120,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     Attributes:
         beat_after, beat_before: its neighbours among those that are looked at together.
-        beat_arrived, beat_sent, beat_sent_at, beat_silent, beat_taken: what the last look by ``Wheel`` found.
+        beat_arrived, beat_sent, beat_sent_at, beat_silent, beat_taken: what the last look by
+            ``Wheel`` found.
         carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
@@ -518,7 +519,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     @property
     def taken(self) -> int:
-        """Bytes that have left for the peer, as far as the kernel tells; by TLS's measure, about."""
+        """Bytes that the kernel has taken for the peer. With TLS it is about as many."""
         buffered = self._transport.get_write_buffer_size() if self._transport else 0
         return self._given - buffered
 

@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
     """Close, with a Bye each, the channels whose peers have been silent longest; return which.
 
-    Only those whose peers have neither sent nor taken anything for as long as one that takes part in
-    heartbeats may be silent: nobody knows of such a peer whether it is still there. One that takes
-    part is not among them, unless this side waits for it to take something and cannot read.
+    Only those whose peers have neither sent nor taken anything for as long as one that takes part
+    in heartbeats may be silent: nobody knows of such a peer whether it is still there. One that
+    takes part is not among them, unless this side waits for it to take something and cannot read.
 
     Args:
         connections: among which.

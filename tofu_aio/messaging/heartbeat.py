@@ -294,21 +294,22 @@ class Wheel:
         taken = connection.taken
         takes, connection.beat_taken = taken > connection.beat_taken, taken
         if decoder.starved or connection.answers_stuck:
-            # Not read: what the peer has to say is not heard, and a full deadline begins after that.
+            # Not read: what the peer says is not heard, and a full deadline begins after that.
             connection.beat_arrived = -1
             if connection.write_paused and not takes:
                 connection.beat_silent += 1  # but it is the peer that this side waits for
                 return False
         elif arrived != connection.beat_arrived:
             connection.beat_arrived = arrived
-        elif decoder.heartbeats or not (takes or self._owes(connection)):
+        elif decoder.heartbeats or not (takes or _owes(connection)):
             # Of a peer that takes part heartbeats are to come, whatever else it does.
             connection.beat_silent += 1
             return connection.beat_silent >= _SILENT_LOOKS
         connection.beat_silent = 0
         return False
 
-    def _owes(self, connection: Connection) -> bool:
-        """Whether what the peer has sent is unread, or worked on, and no answer waits for it."""
-        account = connection.decoder.account
-        return account is not None and account.worth_of_all > 0 and not connection.write_paused
+
+def _owes(connection: Connection) -> bool:
+    """Whether what the peer has sent is unread, or worked on, and no answer waits for it."""
+    account = connection.decoder.account
+    return account is not None and account.worth_of_all > 0 and not connection.write_paused
