@@ -53,6 +53,35 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def takes_some(peer: RawPeer, channel: tofu.Channel) -> None:
+    """Have a peer read until less is queued for it than now."""
+    before = connection_of(channel).queued_bytes
+    while connection_of(channel).queued_bytes >= before:
+        await peer._receive()
+
+
+async def flooded(peer: RawPeer, channel: tofu.Channel) -> tuple[asyncio.Task[None], ...]:
+    """Have a peer send requests without a pause, and read none of the answers that it is sent.
+
+    Returns once nothing moves any more, with the tasks that try.
+    """
+
+    async def flood() -> None:
+        while True:
+            await peer._loop.sock_sendall(peer.sock, frame(body=bytes(60_000)))
+
+    async def answer() -> None:
+        async for request in channel:
+            with request:
+                await channel.reply(request, bytes(request.body))
+
+    tasks = asyncio.create_task(flood()), asyncio.create_task(answer())
+    connection = connection_of(channel)
+    await until(lambda: connection.suspended_at is not None and connection.write_paused)
+    await settled(channel)
+    return tasks
+
+
 async def settled(*channels: tofu.Channel) -> None:
     """Wait until nothing moves any more: what was sent has been taken, or is held up for good."""
     before: object = None

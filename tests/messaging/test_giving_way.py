@@ -10,10 +10,22 @@ from typing import Any
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, admission_of, connection_of, frame, hello, until
+from tests.messaging.peers import (
+    RawPeer,
+    admission_of,
+    connection_of,
+    flooded,
+    frame,
+    hello,
+    settled,
+    takes_some,
+    turns,
+    until,
+)
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging import giving_way
 from tofu_aio.messaging.giving_way import give_way
 from tofu_aio.messaging.heartbeat import silence
 
@@ -206,9 +218,138 @@ async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: to
             channel.abort()
 
 
-async def test_what_came_before_is_received_and_then_why_it_was_closed(
-    group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
+def looks(connection: connection_module.Connection, count: int) -> None:
+    """Look so many times for a sign of life, by hand: of itself nobody does in a test's time."""
+    assert connection.heartbeat is not None
+    wheel = connection._gate.heartbeats._wheels[connection.heartbeat]
+    for _ in range(count):
+        wheel._look(connection, 0.0, 0.0)
+
+
+@contextlib.asynccontextmanager
+async def watched(group: tofu.ChannelGroup, headers: bytes = b""):
+    """A peer by hand, and its channel, which is looked at by hand and was already once."""
+    async with await group.listen("tcp://127.0.0.1:0", heartbeat=NEVER) as listener:
+        accepting = asyncio.create_task(listener.accept())
+        with await RawPeer.connect(listener.address) as peer:
+            line = f"~connect_to:{listener.address.to_header()}\r\n".encode()
+            await peer.send(frame(OpCode.HELLO_REQUEST, headers=line + headers))
+            channel = await accepting
+            await peer.message()
+            looks(connection_of(channel), 1)
+            yield peer, channel
+            channel.abort()
+
+
+async def test_who_takes_what_it_is_sent_is_not_silent(group: tofu.ChannelGroup) -> None:
+    async with watched(group) as (_, channel):
+        connection = connection_of(channel)
+        for _ in range(10):
+            await channel.signal(b"news")
+            await until(lambda: not connection.queued_bytes)
+            looks(connection, 1)
+            assert not connection.beat_silent
+        looks(connection, 6)
+        assert silence(connection)
+
+
+async def test_who_takes_what_was_queued_is_not_silent_and_who_stops_is(
+    group: tofu.ChannelGroup,
 ) -> None:
+    """Though more and more is queued for it."""
+    async with watched(group) as (peer, channel):
+        connection = connection_of(channel)
+        for _ in range(1000):
+            channel.post(tofu.Message(OpCode.SIGNAL, bytes(60_000)))
+        for _ in range(4):
+            await takes_some(peer, channel)
+            looks(connection, 1)
+            assert not connection.beat_silent
+        await settled(channel)
+        looks(connection, 1)
+        for _ in range(6):
+            channel.post(tofu.Message(OpCode.SIGNAL, b"more"))
+            looks(connection, 1)
+        assert silence(connection)
+
+
+async def test_who_waits_for_an_answer_is_not_silent_by_its_own_fault(
+    group: tofu.ChannelGroup,
+) -> None:
+    async with watched(group) as (peer, channel):
+        connection = connection_of(channel)
+        await peer.send(frame(body=b"take your time"))
+        await until(lambda: connection.received == 2)
+        looks(connection, 10)
+        assert not silence(connection), "unread"
+        with await channel.receive():
+            looks(connection, 10)
+            assert not silence(connection), "worked on"
+        looks(connection, 6)
+        assert silence(connection)
+
+
+@pytest.mark.parametrize("takes_part", [True, False], ids=["beats", "plain"])
+async def test_who_sends_and_never_reads_gives_way_though_it_is_not_read(
+    group: tofu.ChannelGroup, takes_part: bool
+) -> None:
+    """It is not lost: that it takes part in heartbeats cannot be heard."""
+    headers = b"~heartbeat:3600000\r\n" if takes_part else b""
+    async with watched(group, headers) as (peer, channel):
+        connection = connection_of(channel)
+        assert bool(connection.decoder.heartbeats) is takes_part
+        tasks = await flooded(peer, channel)
+        looks(connection, 1)
+        assert not silence(connection)
+        looks(connection, 10)
+        assert channel.state is State.OPEN
+        assert silence(connection)
+        assert give_way([connection], 1) == [connection]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_channel_that_has_ended_does_not_give_way_again(group: tofu.ChannelGroup) -> None:
+    async with watched(group) as (_, channel):
+        connection = connection_of(channel)
+        looks(connection, 6)
+        assert silence(connection)
+        connection.lose(tofu.PeerDisconnected("gone"))
+        assert give_way([connection], 1) == []
+
+
+async def test_who_gives_way_keeps_its_place_until_all_has_left(
+    group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    async with (
+        engine.create_group() as server,
+        serving(server, "tcp://127.0.0.1:0", max_channels=1, heartbeat=NEVER) as listener,
+    ):
+        first = await RawPeer.introduced(listener.address)
+        (channel,) = (m for m in server._members.values() if isinstance(m, tofu.Channel))
+        connection = connection_of(channel)
+        for _ in range(1000):
+            channel.post(tofu.Message(OpCode.SIGNAL, bytes(60_000)))
+        await settled(channel)
+        looks(connection, 8)
+        assert silence(connection)
+        with await RawPeer.connect(listener.address) as second:
+            await second.send(hello())
+            await until(lambda: connection.end is not None, "for the first to give way")
+            await turns(50)
+            admission = admission_of(listener)
+            assert connection in admission._open
+            assert not admission._strangers
+            first.close()
+            assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
+
+
+async def test_what_came_before_is_received_and_then_why_it_was_closed(
+    group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving_way, "silence", lambda _: 60.0)
     caplog.set_level(logging.INFO, "tofu_aio")
     async with await group.listen("tcp://127.0.0.1:0", heartbeat=OFTEN) as listener:
         accepting = asyncio.create_task(listener.accept())
@@ -217,7 +358,7 @@ async def test_what_came_before_is_received_and_then_why_it_was_closed(
             await peer.send(frame(body=b"last words"))
             await until(lambda: channel.statistics().received == 2)
             asking = asyncio.create_task(channel.request(b"?"))
-            await gone_silent(connection_of(channel))
+            await until(lambda: connection_of(channel).sent == 2)
             assert give_way([connection_of(channel)], 5) == [connection_of(channel)]
             with await channel.receive() as message:
                 assert message.body == b"last words"
@@ -249,4 +390,7 @@ async def test_whatever_was_said_of_closing_it_ends(
         assert channel.state is State.CLOSED
         connection_of(channel).dismiss(tofu.ChannelClosed("again"))
         assert "again" not in str(channel.end)
+        if said != "our bye":
+            assert isinstance(channel.end, tofu.ChannelClosed)
+            assert "away" in str(channel.end)
     await connection_of(channel).done

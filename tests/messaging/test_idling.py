@@ -7,7 +7,15 @@ import asyncio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, admission_of, connection_of, frame, until
+from tests.messaging.peers import (
+    RawPeer,
+    admission_of,
+    connection_of,
+    flooded,
+    frame,
+    takes_some,
+    until,
+)
 from tofu_aio import State
 from tofu_aio.messaging.idling import IdleWatch
 
@@ -51,6 +59,7 @@ async def test_only_messages_count(listener: tofu.Listener, group: tofu.ChannelG
         await until(lambda: connection.received == 2)
         looks(4)
         await channel.signal(b"and one back")
+        await until(lambda: not connection.queued_bytes)
         looks(4)
         assert channel.state is State.OPEN
         await peer.send(frame(body=bytes(1000))[:500])
@@ -72,6 +81,45 @@ async def test_a_channel_that_waits_for_room_is_not_idle(
         await until(lambda: channel.statistics().suspended)
         watch.add(connection_of(channel))
         for _ in range(20):
+            watch._look()
+        assert channel.state is State.OPEN
+        watch.discard(connection_of(channel))
+        channel.abort()
+
+
+async def test_who_sends_and_never_reads_is_idle_though_it_is_not_read(
+    listener: tofu.Listener, group: tofu.ChannelGroup
+) -> None:
+    """This side waits for it: the silence is not our own."""
+    watch = IdleWatch(NEVER)
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        tasks = await flooded(peer, channel)
+        watch.add(connection_of(channel))
+        for _ in range(5):
+            watch._look()
+        assert channel.state is State.CLOSED
+        assert watch._timer is None
+        for task in tasks:
+            task.cancel()
+        channel.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_takes_what_was_queued_is_not_idle(
+    listener: tofu.Listener, group: tofu.ChannelGroup
+) -> None:
+    watch = IdleWatch(NEVER)
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        for _ in range(1000):
+            channel.post(tofu.Message(tofu.OpCode.SIGNAL, bytes(60_000)))
+        watch.add(connection_of(channel))
+        watch._look()
+        for _ in range(6):
+            await takes_some(peer, channel)
             watch._look()
         assert channel.state is State.OPEN
         watch.discard(connection_of(channel))

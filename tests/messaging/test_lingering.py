@@ -24,6 +24,7 @@ from tests.messaging.peers import (
     connection_of,
     frame,
     hello,
+    takes_some,
     turns,
     until,
 )
@@ -591,3 +592,25 @@ async def test_one_bye_alone_is_none_that_is_finished(said: str) -> None:
     bench.connection.eof_received()
     assert isinstance(bench.sink.errors[0], tofu.PeerDisconnected)
     await bench.end()
+
+
+async def test_who_goes_on_taking_what_was_queued_may_take_its_time(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at by hand, long after our Bye: only who took nothing meanwhile is reset."""
+    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    async with met(group, "tcp://127.0.0.1:0") as (peer, channel):
+        connection = connection_of(channel)
+        for _ in range(1000):
+            channel.post(Message(OpCode.SIGNAL, bytes(60_000)))
+        connection.dismiss(tofu.ChannelClosed("away"))
+        long_ago = asyncio.get_running_loop().time() - NEVER
+        for _ in range(3):
+            before = connection.queued_bytes
+            await takes_some(peer, channel)
+            connection._linger_on(long_ago, before)
+            assert not connection.gone
+            assert not connection._transport.is_closing()  # type: ignore[union-attr]
+        connection._linger_on(long_ago, connection.queued_bytes)
+        await connection.done
+        await peer.until_reset()

@@ -245,18 +245,17 @@ class Admission:
     def _make_places(self) -> bool:
         """Have open channels give way to those that knock; whether any did.
 
-        If none may, it is looked again in a while: not for each that knocks, for they may be many.
+        If none may, or one has still to be sent something and keeps its place until then, it is
+        looked again in a while: not for each that knocks, for they may be many.
         """
         wanted = min(len(self._knocking), PENDING_CHANNELS - len(self._strangers))
         if wanted < 1 or not self._is_full() or self._look_again is not None:
             return False
         yielding = give_way(self._open, wanted)
-        for connection in yielding:
-            self._open.discard(connection)
-            self._leave(connection)
-        if not yielding and self._heartbeat is not None:
+        staying = sum(connection in self._open for connection in yielding)  # until all has left
+        if (staying or not yielding) and self._heartbeat is not None:
             self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
-        return bool(yielding)
+        return len(yielding) > staying
 
     def _look(self) -> None:
         self._look_again = None

@@ -118,7 +118,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     Attributes:
         beat_after, beat_before: its neighbours among those that are looked at together.
-        beat_arrived, beat_sent, beat_sent_at, beat_silent: what the last look by ``Wheel`` found.
+        beat_arrived, beat_sent, beat_sent_at, beat_silent, beat_taken: what the last look by
+            ``Wheel`` found.
         carried: the permits that queued messages hold.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
@@ -144,6 +145,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "_done",
         "_flushing",
         "_gate",
+        "_given",
         "_high_water",
         "_lingering",
         "_long",
@@ -161,6 +163,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "beat_sent",
         "beat_sent_at",
         "beat_silent",
+        "beat_taken",
         "carried",
         "decoder",
         "end",
@@ -201,6 +204,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         # a single step, and only one flush at a time takes them out.
         self._out: list[bytes] = []
         self._queued = 0  # bytes in it, unless it is empty
+        self._given = 0  # bytes that the transport has got
         self._long = False  # whether there is a long body among them
         self.carried: list[Permit] | tuple[()] = ()  # what the messages in _out hold
         self._flushing = False  # a flush is to come
@@ -218,6 +222,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self.beat_sent: int
         self.beat_sent_at: float
         self.beat_silent: int
+        self.beat_taken: int
 
     @property
     def done(self) -> asyncio.Future[None]:
@@ -515,6 +520,12 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         buffered = transport.get_write_buffer_size() if transport else 0
         return self._queued + buffered if self._out else buffered
 
+    @property
+    def taken(self) -> int:
+        """Bytes that the kernel has taken for the peer. With TLS it is about as many."""
+        buffered = self._transport.get_write_buffer_size() if self._transport else 0
+        return self._given - buffered
+
     def post(self, message: Message, at_once: bool = False) -> int:
         """Queue a message as it is now, and return the id it travels under.
 
@@ -673,6 +684,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                 return
             self._writing = True
             try:
+                self._given += self._queued
                 long, frames = self._long, self._forget_queue()
                 if long and _GATHERS:
                     self._write_long(transport, frames)
@@ -845,7 +857,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """
         self._lingering = True
         self._send_all()
-        self._wait(LINGER, partial(self._linger_on, self._loop.time()))
+        self._wait(LINGER, partial(self._linger_on, self._loop.time(), self.queued_bytes))
         self.decoder.close()
         self._finish(error)
         self.reconcile_reading()
@@ -861,12 +873,20 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self._lingering = False
             self._settle()
 
-    def _linger_on(self, since: float) -> None:
-        """The peer has had its time, if our last word left that long ago."""
-        if not self.queued_bytes:
+    def _linger_on(self, since: float, before: int) -> None:
+        """The peer has had its time, if our last word left, or it took nothing, for that long.
+
+        Args:
+            since: when it was last seen to take something.
+            before: bytes that were queued at the last look.
+        """
+        queued, now = self.queued_bytes, self._loop.time()
+        if queued < before:
+            since = now
+        if not queued:
             self.linger_no_more()
-        elif self._loop.time() < since + BYE_TIMEOUT:
-            self._wait(LINGER, partial(self._linger_on, since))
+        elif now < since + BYE_TIMEOUT:
+            self._wait(LINGER, partial(self._linger_on, since, queued))
         else:
             self._reset()
 
@@ -905,7 +925,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self.put(OpCode.BYE_REQUEST)
             self._linger(error)
         elif state is State.BYE_HEARD:
-            self.put(OpCode.BYE_RESPONSE)  # which ends it
+            self._answer_bye(error)
         else:
             self.hang_up(error)
 
@@ -915,6 +935,14 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             self.hang_up(error)
         else:
             self.abort(error)
+
+    def _answer_bye(self, error: TofuError) -> None:
+        """End as by ``put`` of the answer, but by another error."""
+        self.decoder.state, message_id = self._judge(OpCode.BYE_RESPONSE, 0)
+        self._out.append(_pack(self.number, int(OpCode.BYE_RESPONSE), 0, message_id, 0, 0))
+        self._queued += HEADER_SIZE
+        self.sent += 1
+        self._linger(error)
 
     def discard(self) -> None:
         """Throw away all that comes, and need no permits for it: only a Bye matters now."""

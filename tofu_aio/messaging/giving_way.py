@@ -16,8 +16,9 @@ logger = logging.getLogger(__name__)
 def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
     """Close, with a Bye each, the channels whose peers have been silent longest; return which.
 
-    Only those whose peers take no part in heartbeats, and have been silent for as long as one that
-    does may be: nobody knows of such a peer whether it is still there.
+    Only those whose peers have neither sent nor taken anything for as long as one that takes part
+    in heartbeats may be silent: nobody knows of such a peer whether it is still there. One that
+    takes part is not among them, unless this side waits for it to take something and cannot read.
 
     Args:
         connections: among which.
@@ -27,7 +28,7 @@ def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
     longest = heapq.nlargest(most, (pair for pair in silent if pair[0]), key=lambda pair: pair[0])
     for seconds, connection in longest:
         error = ChannelClosed(
-            f"the peer was silent for {seconds:g} s and takes no part in heartbeats, and others "
+            f"the peer was silent for {seconds:g} s: it neither sent nor took anything, and others "
             "wait for its place"
         )
         logger.info("channel %d gives way: %s", connection.number, error)

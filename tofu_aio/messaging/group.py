@@ -196,6 +196,7 @@ class ChannelGroup:
                 None for any number.
             idle_timeout: seconds, 0.01 or more. A channel over which no message has come or gone
                 for so long is closed with a Bye, within a quarter more; heartbeats are no messages.
+                Nor is it closed while the peer goes on taking what was queued for it.
                 What is used there raises ``ChannelClosed``, and the peer gets the Bye. Choose more
                 than a handler takes for a request. None never closes one.
 

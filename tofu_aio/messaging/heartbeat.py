@@ -72,13 +72,15 @@ def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, st
 
 
 def silence(connection: Connection) -> float:
-    """For how many seconds nothing came from a peer that takes no part in heartbeats.
+    """For how many seconds a peer has neither sent nor taken anything, by its own fault.
 
-    0 unless that is as long as one that takes part may be silent: that one is lost by then. Nothing
-    is known of a peer where neither side has asked for heartbeats, or one has said Bye.
+    0 unless that is as long as one that takes part in heartbeats may be silent: that one is lost by
+    then, unless it was not read. Nothing is known of a peer where neither side has asked for
+    heartbeats, or one has said Bye; and of a channel that has ended nothing is to be had.
     """
     interval = connection.heartbeat
-    if interval is None or connection.decoder.state is not State.OPEN:
+    state = connection.decoder.state
+    if interval is None or connection.end is not None or state is not State.OPEN:
         return 0.0
     looks = connection.beat_silent
     return looks * interval / _LOOKS if looks >= _SILENT_LOOKS else 0.0
@@ -213,6 +215,7 @@ class Wheel:
         slot.add(connection)
         connection.beat_sent, connection.beat_sent_at = connection.sent, slot.looked
         connection.beat_arrived = -1  # so the first look finds something new
+        connection.beat_taken = connection.taken
         connection.beat_silent = 0
 
     def remove(self, connection: Connection) -> None:
@@ -279,6 +282,7 @@ class Wheel:
             connection.beat_sent_at = now
 
     def _is_silent(self, connection: Connection) -> bool:
+        """Count for how many looks it is; return whether a peer that takes part is lost by that."""
         decoder = connection.decoder
         # The decoder sees nothing of a TLS record before all of it is here, which may take long.
         sealed = connection.extra_info(SEALED)
@@ -287,13 +291,25 @@ class Wheel:
         else:
             held = decoder.held
             arrived = decoder.offset + held if held else decoder.offset
+        taken = connection.taken
+        takes, connection.beat_taken = taken > connection.beat_taken, taken
         if decoder.starved or connection.answers_stuck:
-            # Not read for want of a permit: the silence is ours, and begins anew after that.
+            # Not read: what the peer says is not heard, and a full deadline begins after that.
             connection.beat_arrived = -1
+            if connection.write_paused and not takes:
+                connection.beat_silent += 1  # but it is the peer that this side waits for
+                return False
         elif arrived != connection.beat_arrived:
             connection.beat_arrived = arrived
-        else:
+        elif decoder.heartbeats or not (takes or _owes(connection)):
+            # Of a peer that takes part heartbeats are to come, whatever else it does.
             connection.beat_silent += 1
             return connection.beat_silent >= _SILENT_LOOKS
         connection.beat_silent = 0
         return False
+
+
+def _owes(connection: Connection) -> bool:
+    """Whether what the peer has sent is unread, or worked on, and no answer waits for it."""
+    account = connection.decoder.account
+    return account is not None and account.worth_of_all > 0 and not connection.write_paused
