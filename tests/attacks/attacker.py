@@ -43,6 +43,7 @@ class Peer(RawPeer):
             piece = data[begin : begin + PIECE]
             await self._loop.sock_sendall(self.sock, piece)
             Peer.sent += len(piece)
+            await asyncio.sleep(0)  # while there is room nothing here waits: let others run
 
     async def _receive(self) -> bytes:
         data = await self._loop.sock_recv(self.sock, PIECE)
@@ -114,6 +115,8 @@ class Attacker:
         sock = socket.socket()
         peer = Peer(sock)
         try:
+            # What is not read should be the server's affair, and not the kernel's.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.bind((source, 0))
             await peer._loop.sock_connect(sock, (self.address.host, self.address.port))
         except BaseException:
