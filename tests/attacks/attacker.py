@@ -11,7 +11,7 @@ import json
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any
 
 import tofu_aio as tofu
 from tests.benchmarks import processes
@@ -27,7 +27,7 @@ PAUSE = 0.02
 
 
 class Peer(RawPeer):
-    """A connection of the attacker's, who has patience. A server that hangs up is a ConnectionError."""
+    """A connection of the attacker's, who has patience. Hung up on, it raises ConnectionError."""
 
     connections = 0
     """All there were."""
@@ -103,12 +103,11 @@ class Attacker:
     async def _come_again(self, act: Act, source: str, begun: asyncio.Barrier) -> None:
         first = True
         while True:
-            with contextlib.suppress(ConnectionError):
-                with await self._connect(source) as peer:
-                    if first:
-                        first = False
-                        await begun.wait()
-                    await act(peer)
+            with contextlib.suppress(ConnectionError), await self._connect(source) as peer:
+                if first:
+                    first = False
+                    await begun.wait()
+                await act(peer)
             await asyncio.sleep(PAUSE)
 
     async def _connect(self, source: str) -> Peer:

@@ -188,7 +188,7 @@ async def test_key_updates_that_are_taken_hold_nobody_up(
 async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
     group: tofu.ChannelGroup, keys: Path
 ) -> None:
-    """Though it takes the answers: each costs the time that much data would."""
+    """Though it takes the answers: each costs the time that much data would take."""
     async with (
         await group.listen(HERE, ssl=server_context()) as listener,
         raw_client(listener, keys) as (peer, sealer),
