@@ -260,6 +260,13 @@ def soak(session: nox.Session) -> None:
     session.run("python", "-m", "tests.soak.run", *session.posargs)
 
 
+@nox.session
+def attack(session: nox.Session) -> None:
+    """What hostile peers cost, on each loop: ``nox -s attack -- key-updates --loop asyncio``."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.attacks", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def model(session: nox.Session) -> None:
     """The models of reactor and pool, exhaustively: ``nox -s model -- --show "DEL may wait"``."""

@@ -11,7 +11,7 @@ import json
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any
 
 import tofu_aio as tofu
 from tests.benchmarks import processes
@@ -27,7 +27,7 @@ PAUSE = 0.02
 
 
 class Peer(RawPeer):
-    """A connection of the attacker's, who has patience. A server that hangs up is a ConnectionError."""
+    """A connection of the attacker's, who has patience. Hung up on, it raises ConnectionError."""
 
     connections = 0
     """All there were."""
@@ -43,6 +43,7 @@ class Peer(RawPeer):
             piece = data[begin : begin + PIECE]
             await self._loop.sock_sendall(self.sock, piece)
             Peer.sent += len(piece)
+            await asyncio.sleep(0)  # while there is room nothing here waits: let others run
 
     async def _receive(self) -> bytes:
         data = await self._loop.sock_recv(self.sock, PIECE)
@@ -102,18 +103,19 @@ class Attacker:
     async def _come_again(self, act: Act, source: str, begun: asyncio.Barrier) -> None:
         first = True
         while True:
-            with contextlib.suppress(ConnectionError):
-                with await self._connect(source) as peer:
-                    if first:
-                        first = False
-                        await begun.wait()
-                    await act(peer)
+            with contextlib.suppress(ConnectionError), await self._connect(source) as peer:
+                if first:
+                    first = False
+                    await begun.wait()
+                await act(peer)
             await asyncio.sleep(PAUSE)
 
     async def _connect(self, source: str) -> Peer:
         sock = socket.socket()
         peer = Peer(sock)
         try:
+            # What is not read should be the server's affair, and not the kernel's.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.bind((source, 0))
             await peer._loop.sock_connect(sock, (self.address.host, self.address.port))
         except BaseException:

@@ -97,6 +97,18 @@ async def open_exchanges(attacker: Attacker) -> None:
     await attacker.crowd(4, act)
 
 
+async def unread_refusals(attacker: Attacker) -> None:
+    """Announcements of bodies that are too long, whose refusals nobody reads."""
+    headers = b"~whole:%d\r\n" % (MAX_BODY + 1)
+
+    async def act(peer: Peer) -> None:
+        await peer.introduce(b"~supports:whole\r\n")
+        for firsts in flood(lambda n: frame(FIRST_PART, b"", headers, message_id=n), 1000):
+            await peer.send(firsts)
+
+    await attacker.crowd(1, act)
+
+
 async def deaf_reader(attacker: Attacker) -> None:
     """Requests as long as they may be, of which no response is read."""
 

@@ -84,6 +84,7 @@ _ALL = (
     Attack(bodies.unfinished_uploads, bodies.SOME, RESERVE + CHUNKS, JOINING_BYTES),
     Attack(bodies.kept_headers, bodies.SOME, RESERVE + LENT + CHUNKS + HELLO, POOL_BYTES + PARSED),
     Attack(bodies.open_exchanges, 4, EXCHANGES + ANSWERS + CHUNKS, POOL_BYTES),
+    Attack(bodies.unread_refusals, 1, ANSWERS + CHUNKS + UNSENT),
     Attack(bodies.deaf_reader, bodies.SOME, RESERVE + CHUNKS + UNSENT, POOL_BYTES),
     Attack(bodies.unawaited_responses, 4, CHUNKS),
     Attack(arriving.silent_connections, WAITING_CONNECTIONS, EARLY_BYTES),

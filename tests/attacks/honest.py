@@ -11,8 +11,8 @@ from typing import Any
 import tofu_aio as tofu
 from tests.attacks.attacker import trusting
 
-PATIENCE = 20.0
-"""Seconds for an answer, or to get in."""
+PATIENCE = 10.0
+"""Seconds for an answer, or to get in, which ``connect`` takes unless it is told otherwise."""
 
 PAUSE = 0.02
 """Seconds between its requests."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from pathlib import Path
 
@@ -22,7 +21,6 @@ async def key_updates(attacker: Attacker) -> None:
     """KeyUpdates, whose answers are not read."""
 
     async def act(peer: Peer) -> None:
-        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with tempfile.TemporaryDirectory() as folder:
             keys = Path(folder, "keys")
             tls = RawTls(peer, telling(keys, server_side=False, trusting=True))

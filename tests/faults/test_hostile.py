@@ -11,22 +11,27 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 import pytest
 
 import tofu_aio as tofu
+from tests.attacks.bodies import lines
+from tests.attacks.bounds import (
+    ANSWERS,
+    CHUNK,
+    CHUNKS,
+    EXCHANGES,
+    HELLO,
+    LENT,
+    PARSED,
+    RESERVE,
+    SLACK,
+    UNSENT,
+)
 from tests.benchmarks import processes
+from tests.benchmarks.processes import MIB
 from tests.messaging.peers import RawPeer, frame
 from tofu_aio import OpCode
-from tofu_aio.messaging.limits import EXCHANGES_SERVED, PENDING_CHANNELS, POOL_BYTES
-from tofu_aio.protocol.binary_header import MAX_FRAME
+from tofu_aio.messaging.limits import PENDING_CHANNELS, POOL_BYTES
 from tofu_aio.protocol.op_code import MORE_BIT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-
-MIB = 1024 * 1024
-CHUNK = 256 * 1024
-EXCHANGE = 3 * 1024
-"""Bytes of an exchange, with the task that serves it, at the very most."""
-
-SLACK = 4 * MIB
-"""What Python's allocator keeps, and modules that are loaded with the first channel."""
 
 PEERS = 4
 """Channels that attack."""
@@ -128,11 +133,6 @@ async def sends_lines(address: tofu.TcpAddress) -> None:
     await attack_by(peers, b"".join(frame(headers=lines(n), message_id=n) for n in range(2, 62)))
 
 
-def lines(number: int) -> bytes:
-    """Other ones for each number."""
-    return b"".join(b"%x:\r\n" % n for n in range(100_000 * number, 100_000 * number + 7_000))
-
-
 async def comes_and_goes(address: tofu.TcpAddress) -> None:
     """With the largest Hello, again and again, while nobody receives; and at last all at once."""
     large = frame(OpCode.HELLO_REQUEST, bytes(65_535), b"a:" + bytes(60_000) + b"\r\n")
@@ -146,13 +146,11 @@ async def comes_and_goes(address: tofu.TcpAddress) -> None:
             peer.close()
 
 
-def bound(channels: int, strangers: int = 0, exchanges: int = 0) -> int:
+def bound(channels: int, strangers: int = 0, exchanging: int = 0) -> int:
     """The formula of the documentation, for what these attacks can make grow."""
-    own = (1 + 4 + 2) * MAX_FRAME + 2 * CHUNK  # reserve, lent, Hello and Bye; chunks
-    sent = 2 * 128 * 1024 + MAX_FRAME + 64 * 1024
-    parsed = 4 * 1_400_000
-    each = strangers * (MAX_FRAME + CHUNK)
-    return POOL_BYTES + channels * (own + sent) + each + exchanges * EXCHANGE + parsed
+    each = RESERVE + LENT + CHUNKS + 2 * HELLO + UNSENT + ANSWERS
+    early = strangers * (HELLO + CHUNK)
+    return POOL_BYTES + channels * each + early + exchanging * EXCHANGES + PARSED
 
 
 Attack = Callable[[tofu.TcpAddress], Coroutine[object, object, None]]
@@ -161,7 +159,7 @@ Attack = Callable[[tofu.TcpAddress], Coroutine[object, object, None]]
 @pytest.mark.parametrize(
     ("attack", "altitude", "most"),
     [
-        (begins_exchanges, "streams", bound(PEERS + 1, exchanges=PEERS * EXCHANGES_SERVED)),
+        (begins_exchanges, "streams", bound(PEERS + 1, exchanging=PEERS)),
         (sends_lines, "streams", bound(PEERS + 1)),
         (comes_and_goes, "messages", bound(1, strangers=PENDING_CHANNELS)),
     ],

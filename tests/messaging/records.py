@@ -10,6 +10,7 @@ import hmac
 import ssl
 import struct
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -147,8 +148,13 @@ def _expanded(secret: bytes, seed: bytes) -> bytes:
 
 
 def _aes_gcm(key: bytes) -> AESGCM:
+    return _cipher()(key)
+
+
+@cache
+def _cipher() -> type[AESGCM]:
     aead = pytest.importorskip(
         "cryptography.hazmat.primitives.ciphers.aead", reason="no AES without cryptography"
     )
-    gcm: AESGCM = aead.AESGCM(key)
-    return gcm
+    cipher: type[AESGCM] = aead.AESGCM
+    return cipher

@@ -279,7 +279,7 @@ async def test_in_a_crowd_refusals_are_told_once_in_a_while(
 async def test_who_is_silent_gives_way_to_more_than_may_wait(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that came first, and however short its silence: more that are silent may be coming."""
+    """The one that came first, however short its silence: more that are silent may be coming."""
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=2000) as listener:
         crowd = [await RawPeer.connect(listener.address) for _ in range(2)]

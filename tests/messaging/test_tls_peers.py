@@ -30,6 +30,7 @@ from tests.messaging.records import HANDSHAKE, HELLO_REQUEST, KEY_UPDATE, Sealer
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
 from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging import tls as tls_module
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.protocol.binary_header import HEADER
@@ -45,6 +46,7 @@ GARBAGE = b"\x17\x03\x03\x00\x20" + b"g" * 32
 async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tofu.ChannelGroup]:
     """A group whose channels may have little to be sent."""
     monkeypatch.setattr(connection_module, "UNTAKEN_ANSWERS", UNTAKEN)
+    monkeypatch.setattr(tls_module, "TLS_ANSWERS", 2**30)
     async with tofu.Engine(write_high_water=HIGH_WATER) as engine, engine.create_group() as group:
         yield group
 
@@ -177,6 +179,48 @@ async def test_key_updates_that_are_taken_hold_nobody_up(
             await peer.raw.send(updates + sealer.seal(frame(OpCode.SIGNAL, b"%d" % number)))
             with await channel.receive() as message:
                 assert message.body == b"%d" % number
+        draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        channel.abort()
+
+
+async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
+    group: tofu.ChannelGroup, keys: Path
+) -> None:
+    """Though it takes the answers: each costs the time that much data would take."""
+    async with (
+        await group.listen(HERE, ssl=server_context()) as listener,
+        raw_client(listener, keys) as (peer, sealer),
+    ):
+        await peer.raw.send(sealer.seal(hello()))
+        channel = await listener.accept()
+        draining = asyncio.create_task(peer.raw.end())
+        with contextlib.suppress(ConnectionError):
+            for _ in range(FLOOD // 100):
+                await peer.raw.send(
+                    b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(100))
+                )
+            await peer.raw.send(sealer.seal(frame(OpCode.SIGNAL, b"still here?")))
+        with pytest.raises(tofu.CommunicationFailed, match="asks for new keys again and again"):
+            await channel.receive()
+        await draining
+
+
+async def test_who_sends_enough_may_have_new_keys_as_often(
+    group: tofu.ChannelGroup, keys: Path
+) -> None:
+    async with (
+        await group.listen(HERE, ssl=server_context()) as listener,
+        raw_client(listener, keys) as (peer, sealer),
+    ):
+        await peer.raw.send(sealer.seal(hello()))
+        channel = await listener.accept()
+        draining = asyncio.create_task(drain(peer.raw))
+        signal = frame(OpCode.SIGNAL, bytes(16_000))
+        for _ in range(150):
+            updates = b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(8))
+            await peer.raw.send(updates + sealer.seal(signal))
+            (await channel.receive()).release()
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         channel.abort()

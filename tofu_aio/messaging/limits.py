@@ -47,6 +47,15 @@ UNTAKEN_ANSWERS: Final = 64 * 1024
 """Bytes of answers that nobody waits for room with, refusals say or those of TLS itself, and that
 the peer has not taken, beyond which its channel is not read: half of what ``send`` may queue."""
 
+TLS_ANSWERS: Final = 16 * 1024
+"""Bytes that TLS itself may have to say to a peer after the handshake, beside one for every
+``TLS_DATA`` that have come. Beyond that the connection fails. They are the answers to 600
+KeyUpdates. A peer asks for new keys with 27 bytes, and to make them takes as long as to decrypt 50
+KiB: without a bound one that asks for nothing else would keep the loop busy."""
+
+TLS_DATA: Final = 64
+"""Likewise: with every MiB that comes another 600 KeyUpdates are answered."""
+
 SHARE_MIN: Final = 0.001
 """Less would be one message whatever the pool."""
 

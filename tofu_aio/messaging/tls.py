@@ -12,7 +12,7 @@ from typing import Final, cast
 from ..protocol.address import TcpAddress
 from ..protocol.errors import CommunicationFailed, WrongAddress
 from .farewell import Farewell
-from .limits import WRITE_HIGH_WATER
+from .limits import TLS_ANSWERS, TLS_DATA, WRITE_HIGH_WATER
 from .peer import CERTIFICATES, NO_CERTIFICATES, certificates_of
 from .upper import UpperProtocol
 
@@ -92,6 +92,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         self._certificates = NO_CERTIFICATES
         self._unwritten = bytearray()  # until the handshake, or a renegotiation, is over
         self._arrived = 0  # bytes from the peer, still encrypted
+        self._answered = 0  # bytes that TLS itself has said since the handshake
         self._high_water = WRITE_HIGH_WATER
         self._below_full = False
         self._full = False  # as what is above was told
@@ -220,6 +221,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         records: list[bytes] = []
         for at in range(0, len(data) or 1, _PIECE):
             self._incoming.write(data[at : at + _PIECE])
+            shaken, said = self._shaken, self._outgoing.pending
             try:
                 while self._failure is None and not self._ended:
                     if not self._shaken:
@@ -237,7 +239,15 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
                 self._fail(_explain(error), error)
             except ValueError as error:
                 self._fail(f"the peer's certificate cannot be read: {error}", error)
+            if shaken:
+                self._count_answers(self._outgoing.pending - said)
         return b"".join(records)
+
+    def _count_answers(self, nbytes: int) -> None:
+        """TLS itself has so much to say to what came."""
+        self._answered += nbytes
+        if self._answered > TLS_ANSWERS + self._arrived // TLS_DATA:
+            self._fail("the peer asks for new keys again and again, and sends little else")
 
     def _write_through(self) -> None:
         """Send what is to be sent: our data, and what TLS itself has to say."""
