@@ -208,9 +208,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                 self._check()
                 proto = self._op_code | (more if last else MORE_BIT)
                 end = status if last else Status.SUCCESS
-                self._connection.put(
-                    proto, self.message_id, self._headers + text, piece, end, True
-                )
+                self._connection.put(proto, self.message_id, self._headers + text, piece, end, True)
                 self.begun, self._torn = True, not last
                 self._headers = text = b""
                 self._burst += HEADER_SIZE + len(piece)
