@@ -433,13 +433,13 @@ async def test_long_bodies_are_written_together_and_uncopied() -> None:
     body = bytes(LONG)
     bench.connection.put(OpCode.SIGNAL, body=b"short")
     for _ in range(3):
-        bench.connection.put(OpCode.SIGNAL, body=body)
+        bench.connection.put(OpCode.SIGNAL, body=body, at_once=True)
     assert not bench.transport.gathered, "it is less than twice the high-water mark"
-    bench.connection.put(OpCode.SIGNAL, body=body)
+    bench.connection.put(OpCode.SIGNAL, body=body, at_once=True)
     (pieces,) = bench.transport.gathered
     assert [piece for piece in pieces if piece is body] == 4 * [body]
     assert [message.body for message in bench.transport.sent] == [b"short", *4 * [body]]
-    bench.connection.put(OpCode.SIGNAL, body=body)
+    bench.connection.put(OpCode.SIGNAL, body=body, at_once=True)
     await turns(1)
     assert len(bench.transport.gathered) == 2, "nor is a turn waited"
     bench.transport.fail(None)
@@ -450,12 +450,12 @@ async def test_long_bodies_are_written_together_and_uncopied() -> None:
 async def test_what_the_transport_holds_counts_when_long_bodies_are_collected() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(LONG - 1))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(LONG - 1), at_once=True)
     await turns(1)
     assert 0 < bench.transport.buffered < HIGH_WATER
     for _ in range(3):
         assert not bench.transport.gathered
-        bench.connection.put(OpCode.SIGNAL, body=bytes(LONG))
+        bench.connection.put(OpCode.SIGNAL, body=bytes(LONG), at_once=True)
     assert len(bench.transport.gathered) == 1
     assert bench.connection.queued_bytes == bench.transport.buffered <= 2 * HIGH_WATER + LONG
     bench.transport.fail(None)
@@ -466,7 +466,7 @@ async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room()
     bench = Bench()
     bench.transport.stuck = True
     for _ in range(10):
-        bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+        bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     assert len(bench.transport.writes) == 1
     assert bench.transport.high == HIGH_WATER
     assert bench.connection.queued_bytes == 10 * (65535 + 16)
@@ -506,7 +506,7 @@ async def test_a_refused_message_queues_nothing() -> None:
 async def test_a_forwarded_message_keeps_its_permit_until_it_is_written() -> None:
     bench = Bench(size=2)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     assert bench.connection.write_paused
     bench.feed(frame(body=b"1"))
     message = bench.sink.messages[0]
@@ -538,7 +538,7 @@ async def test_the_permit_of_a_forwarded_message_returns_to_its_own_pool() -> No
 async def test_a_forwarded_message_gives_its_permit_back_when_its_channel_is_lost() -> None:
     bench = Bench(size=2)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(frame(body=b"1"))
     bench.connection.post(bench.sink.messages[0])
     assert bench.held == 1
@@ -563,11 +563,11 @@ async def test_a_refused_message_keeps_its_permit() -> None:
 async def test_senders_wait_in_line_and_each_gets_its_turn() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
 
     async def send(number: int) -> None:
         await bench.connection.room()
-        bench.connection.put(OpCode.SIGNAL, body=bytes([number]) * 65535)
+        bench.connection.put(OpCode.SIGNAL, body=bytes([number]) * 65535, at_once=True)
 
     senders = [asyncio.create_task(send(number)) for number in range(4)]
     await turns(3)
@@ -613,7 +613,7 @@ async def test_a_sender_that_is_cancelled_is_not_searched_for_among_the_others(o
     bench = Bench()
     bench.transport.stuck = True
     bench.connection._loop = CountedLoop()  # type: ignore[assignment]
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     senders = [asyncio.create_task(bench.connection.room()) for _ in range(100)]
     await turns(2)
     assert len(bench.connection.senders or ()) == 100
@@ -631,7 +631,7 @@ async def test_a_sender_that_is_cancelled_is_not_searched_for_among_the_others(o
 async def test_a_sender_cancelled_as_its_turn_comes_passes_it_on() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     first = asyncio.create_task(bench.connection.room())
     second = asyncio.create_task(bench.connection.room())
     await turns(2)
@@ -655,7 +655,7 @@ async def test_who_sends_without_a_pause_still_lets_a_loss_come_through() -> Non
         for _ in range(1000):
             if connection.write_paused or connection.senders:
                 await connection.room()
-            connection.put(OpCode.SIGNAL, body=bytes(60000))
+            connection.put(OpCode.SIGNAL, body=bytes(60000), at_once=True)
 
     with pytest.raises(tofu.PeerDisconnected, match="reset"):
         await flood()
@@ -669,7 +669,7 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
     """Also where the end itself must wait for permits, which the senders may be holding."""
     bench = Bench(size=0)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     if starved:
         bench.feed(frame(body=b"1"), frame(body=b"2"))
 
@@ -730,7 +730,7 @@ async def test_closing_a_starved_channel_whose_peer_said_bye_and_left(last_word:
 async def test_aborting_a_starved_channel_sends_nothing_more() -> None:
     bench = Bench(size=0)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.connection.put(OpCode.SIGNAL, body=b"dropped")
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     reason = tofu.ChannelClosed("aborted")
@@ -787,7 +787,7 @@ async def test_a_peer_that_takes_nothing_of_the_last_words_is_left_in_the_end(
     monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.02)
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(frame(13))
     assert bench.transport.closing
     assert not bench.transport.lost
@@ -800,7 +800,7 @@ async def test_all_that_was_queued_is_written_before_hanging_up() -> None:
     bench = Bench()
     bench.transport.stuck = True
     for _ in range(4):
-        bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+        bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(bye())
     bench.connection.put(OpCode.BYE_RESPONSE)
     bench.connection.eof_received()
@@ -843,7 +843,7 @@ async def test_what_comes_while_closing_is_dropped_without_permits() -> None:
 async def test_unsent_messages_come_back_as_they_were() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.connection.put(OpCode.REQUEST, 5, b"a:1\r\n", b"body")
     bench.connection.put(OpCode.BYE_REQUEST, 6)
     unsent = bench.connection.unsent()

@@ -200,8 +200,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._lingering = False  # our last word is said, and the peer is to hang up first
         self._discarding = False  # closing: what comes is thrown away
         # Frames that the transport has not got: of each its header, its text headers and its body.
-        # Signal handlers and finalizers may post in the midst of anything here. So a frame enters by
-        # a single step, and only one flush at a time takes them out.
+        # Signal handlers and finalizers may post in the midst of anything here. So a frame enters
+        # by a single step, and only one flush at a time takes them out.
         self._out: list[bytes] = []
         self._queued = 0  # bytes in it, unless it is empty
         self._given = 0  # bytes that the transport has got
@@ -531,9 +531,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
         A received message that is sent on keeps its permit until its bytes have left the queue.
 
-        Args:
-            message: a signal handler or a finalizer may post it, in the midst of anything.
-            at_once: as ``put``.
+        Unless ``at_once``, a signal handler or a finalizer may do so, in the midst of anything.
 
         Raises:
             InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
@@ -579,7 +577,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             _, message_id = self._judge(int(message.op_code), message_id)
         return message_id or next_message_id()
 
-    def put(
+    def put(  # noqa: PLR0917 - by position it is faster
         self,
         proto: int,
         message_id: int = 0,
@@ -590,11 +588,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     ) -> int:
         """Queue one frame, whole or not at all, and return the id it travels under.
 
-        Args:
-            at_once: for a task that waits for room, so that it is told when there is none: write
-                what is queued above the high-water mark before the end of the turn. Never in a
-                signal handler or a finalizer: transports and selectors stand no call in the midst
-                of another.
+        ``at_once``, what is queued is written before the end of the turn if it is above the
+        high-water mark, so that a task that waits for room is told when there is none. Never so in
+        a signal handler or a finalizer: transports and selectors stand no call within another.
 
         Raises:
             As ``post``.
