@@ -216,7 +216,7 @@ async def test_of_who_waits_no_more_is_read_than_a_little(
         await until(lambda: not caller.transport.is_reading())
         await turns(20)
         proactor = isinstance(asyncio.get_running_loop(), PROACTOR)
-        assert len(caller._early) <= EARLY_BYTES + (CHUNK if proactor else EARLY_BYTES)
+        assert len(caller.early) <= EARLY_BYTES + (CHUNK if proactor else EARLY_BYTES)
         await asyncio.gather(*(end.aclose() for end in first))
         server = await listener.accept()
         assert server.hello.body == body

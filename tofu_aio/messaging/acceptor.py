@@ -13,7 +13,7 @@ from . import sockets, stand_ins
 from .admission import Admission, Caller
 from .attributes import Attributes, local_attributes
 from .failures import cannot_listen, explain
-from .limits import ACCEPT_RETRY, LISTEN_BACKLOG
+from .limits import ACCEPT_RETRY, ACCEPTED_AT_ONCE
 from .peer import address_of
 from .rare_warnings import RareWarnings
 from .socket_file import file_of
@@ -114,8 +114,8 @@ class Acceptor:
             return await close_if_unheard(self._loop.sock_accept(self._sock))
 
     def _accept(self) -> None:
-        """Take those that have connected."""
-        for _ in range(LISTEN_BACKLOG):
+        """Take some of those that have connected; for the others this is called again."""
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, name = self._sock.accept()
             except (BlockingIOError, InterruptedError):

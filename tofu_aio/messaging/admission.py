@@ -16,6 +16,7 @@ from .checks import checked_count, checked_seconds
 from .connection import Connection
 from .giving_way import give_way
 from .idling import IdleWatch
+from .knocking import client_hello_bytes, hello_bytes
 from .limits import (
     EARLY_BYTES,
     HELLO_TIMEOUT,
@@ -26,6 +27,7 @@ from .limits import (
     WAITING_CONNECTIONS,
 )
 from .rare_warnings import RareWarnings
+from .tls import as_it_is
 from .upper import UpperProtocol
 from .visits import NOT_COUNTED, Visit, Visits
 from .windows import send_at_once
@@ -38,7 +40,7 @@ class Bounds:
     """What those that connect to a listener may cost, all together and each.
 
     Attributes:
-        hello_timeout: seconds that a caller may be silent, and a stranger without its Hello.
+        hello_timeout: seconds that a caller has to knock, and a stranger for the rest of its Hello.
         max_channels: how many strangers and open channels there may be; None for any number.
         max_connections_per_address: how many connections one address may have, from acceptance to
             the end; None for any number.
@@ -71,9 +73,10 @@ NO_BOUNDS: Final = Bounds()
 class Admission:
     """The steps from a connection to an open channel, each of them bounded.
 
-    A caller is *silent*, and no more than a descriptor, until its first bytes come. Then it
-    *knocks*, until there is a place for it: then it is a *stranger* with a connection and a number,
-    and introduces itself. The application accepts it, and it is *open*. In the end it may be
+    A caller is *silent*, and little more than a descriptor, until its Hello is here, or as much of
+    one as is read of who waits. Then it *knocks*, until there is a place for it: then it is a
+    *stranger* with a connection and a number, and introduces itself, which takes time if its Hello
+    is large, or TLS comes first. The application accepts it, and it is *open*. In the end it may be
     *leaving*: nothing travels any more, and the peer is to hang up. Who does not go on in time is
     dropped; and while somebody knocks, who is slow, or silent for too long, gives way.
 
@@ -97,6 +100,7 @@ class Admission:
         self._hello_timeout = bounds.hello_timeout
         self._admit = admit
         self._layer = layer
+        self._knock_bytes = hello_bytes if layer is as_it_is else client_hello_bytes
         self._count_refusal = refused
         self._max_channels = bounds.max_channels
         self._heartbeat = bounds.heartbeat
@@ -153,11 +157,19 @@ class Admission:
             )
 
     def spoke(self, caller: Caller) -> None:
-        """It has sent something."""
-        deadline = self._silent.pop(caller, None)
-        if deadline is None:
+        """It has said something, maybe enough to knock."""
+        if caller not in self._silent:
             return  # it knocks already, or was dropped
-        deadline.cancel()
+        wanted = self._knock_bytes(caller.early)
+        if wanted is None and not self._has_place():
+            logger.info("%s: a connection was refused: it said no Hello", self._address)
+            self._drop(caller)
+        elif wanted is None or len(caller.early) >= wanted:
+            # Where a place is free the connection itself finds out what is wrong, and says it best.
+            self._knock(caller)
+
+    def _knock(self, caller: Caller) -> None:
+        self._silent.pop(caller).cancel()
         self._knocking[caller] = None
         if self._dawdling and not self._has_place():
             self._yield(next(iter(self._dawdling)))
@@ -324,7 +336,7 @@ class Admission:
 
     def _drop_silent(self, caller: Caller) -> None:
         logger.info(
-            "%s: a connection was silent for %g s: is it a tofu peer?",
+            "%s: a connection said no Hello within %g s: is it a tofu peer?",
             self._address,
             self._hello_timeout,
         )
@@ -358,6 +370,7 @@ class Caller(asyncio.BufferedProtocol):
 
     Attributes:
         address: as given.
+        early: what it has said so far, until it goes on as a channel's connection.
         visit: as given.
     """
 
@@ -366,7 +379,7 @@ class Caller(asyncio.BufferedProtocol):
         self.visit = visit
         self.address = address
         self._buffer = bytearray()
-        self._early = b""
+        self.early = b""
         self._successor: UpperProtocol | None = None
         self.transport: asyncio.Transport
 
@@ -379,21 +392,21 @@ class Caller(asyncio.BufferedProtocol):
 
     def get_buffer(self, _: int) -> bytearray:
         """Room for a little, made when something comes: who is silent has none."""
-        room = EARLY_BYTES - len(self._early)
+        room = EARLY_BYTES - len(self.early)
         # Windows' proactor loop deals out all the 64 KiB that it has read, whatever it is told.
         self._buffer = bytearray(room if room > 0 else EARLY_BYTES)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Keep it, and knock."""
+        """Keep it, and tell."""
         data = bytes(memoryview(self._buffer)[:nbytes])
         self._buffer = bytearray()
         if self._successor is not None:
             # Windows' proactor loop deals a chunk out that it has read before.
             self._successor.data_received(data)
             return
-        self._early += data
-        if len(self._early) >= EARLY_BYTES:
+        self.early += data
+        if len(self.early) >= EARLY_BYTES:
             self.transport.pause_reading()
         self._admission.spoke(self)
 
@@ -414,5 +427,5 @@ class Caller(asyncio.BufferedProtocol):
         protocol.connection_made(self.transport)
         if not self.transport.is_reading():
             self.transport.resume_reading()
-        early, self._early = self._early, b""
+        early, self.early = self.early, b""
         protocol.data_received(early)

@@ -103,6 +103,10 @@ UNIX_BACKLOG_RETRY: Final = 0.01
 LISTEN_BACKLOG: Final = 1024
 """Connections that the kernel completes ahead of accept(2); it caps this at its somaxconn."""
 
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections that a listener accepts in one turn of the loop. Each is read a turn or two later, so
+far fewer than may wait come in before a Hello that is here already has been seen."""
+
 ACCEPT_RETRY: Final = 1.0
 """Seconds until accepting is tried again after it has failed, for want of descriptors say. Who
 waits in the backlog notices no more than that."""
@@ -119,7 +123,8 @@ LEAVING_CHANNELS: Final = 128
 answer to a Bye, is waited for. When there are more the oldest is waited for no longer."""
 
 WAITING_CONNECTIONS: Final = 1024
-"""Connections of one listener that are silent, or wait for a place. Each has a descriptor."""
+"""Connections of one listener that have not said Hello, or wait for a place. Each has a descriptor,
+and up to ``EARLY_BYTES``."""
 
 EARLY_BYTES: Final = 4096
 """What is read of a connection that waits for a place, and after its Hello while that is undecided:
