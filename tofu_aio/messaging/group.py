@@ -189,7 +189,8 @@ class ChannelGroup:
                 about to introduce themselves among them. Beyond it connections wait, in order of
                 arrival, until one closes; beyond 1024 that wait they are refused. While one waits,
                 a channel whose peer takes no part in heartbeats gives way to it, with a Bye, once
-                nothing has come from it for three intervals. None for any number.
+                that peer has neither sent nor taken anything for three intervals, unless something
+                that it sent is unread or kept here. None for any number.
             max_connections_per_address: how many connections one address may have at once (TCP
                 only), from the moment of acceptance until the socket is closed; more are refused.
                 Of IPv6 the first 64 bits count, for a host has all addresses of such a network.
