@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import selector_events
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -19,24 +17,18 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import Pair, connection_of
-from tofu_aio import OpCode, reactor
-from tofu_aio.messaging import connection, mailbox, tls
+from tofu_aio import OpCode
+from tofu_aio.messaging import connection, mailbox
 from tofu_aio.messaging.connection import Connection
 
 WATCHED: Final = {connection.__file__, mailbox.__file__}
-
-BELOW: Final = {connection.__file__, tls.__file__, selector_events.__file__} | {
-    str(each) for each in Path(reactor.__file__).parent.glob("*.py")
-}
-"""What is between a channel and its socket, where that is Python: uvloop is not."""
 
 
 class Handler:
     """Runs after each call that the watched files make, and at each function's beginning."""
 
-    def __init__(self, watched: set[str] = WATCHED) -> None:
+    def __init__(self) -> None:
         self.calls = 0
-        self._watched = watched
         self._running = False
 
     def came(self) -> None:
@@ -55,7 +47,7 @@ class Handler:
     def _profile(self, frame: FrameType, event: str, _: Any) -> None:
         if self._running or event not in {"call", "c_return"}:
             return
-        if frame.f_code.co_filename not in self._watched:
+        if frame.f_code.co_filename not in WATCHED:
             return
         self._running = True
         try:
@@ -146,50 +138,6 @@ async def test_what_is_posted_is_written_at_the_end_of_the_turn(
         for number in range(50):
             assert (await peer.receive()).body == b"%d" % number + bytes(size)
         assert connection_of(channel) in flushed
-
-
-class Interposing(Handler):
-    """Posts more than a transport takes, every so many calls of what is below the channel."""
-
-    MOST: Final = 100
-
-    def __init__(self, channel: tofu.Channel, every: int) -> None:
-        super().__init__(BELOW)
-        self._channel = channel
-        self._every = every
-        self.posted = 0
-
-    def came(self) -> None:
-        self.calls += 1
-        if self.calls % self._every == 0 and self.posted < self.MOST:
-            for _ in range(4):
-                body = b"handler %d " % self.posted + bytes(60_000)
-                self._channel.post(tofu.Message(OpCode.SIGNAL, body))
-                self.posted += 1
-
-
-@pytest.mark.parametrize("every", [7, 11, 13, 17, 19, 23])
-@pytest.mark.parametrize("layer", ["TCP", "TLS"])
-async def test_a_handler_may_post_while_the_transport_is_at_work(layer: str, every: int) -> None:
-    async with channel_over(layer) as (channel, peer):
-        handler = Interposing(channel, every)
-        got: list[list[bytes]] = []
-
-        async def read() -> None:
-            async for message in peer:
-                got.append(message.body.split(b" ", 2)[:2])
-                message.release()
-
-        reading = asyncio.create_task(read())
-        with handler.interrupting():
-            for number in range(100):
-                await channel.signal(b"own %d " % number + bytes(60_000 if number % 3 else 10))
-                await asyncio.sleep(0)
-        await channel.aclose()
-        await reading
-        assert handler.posted
-        for name, count in (b"own", 100), (b"handler", handler.posted):
-            assert [who[1] for who in got if who[0] == name] == [b"%d" % at for at in range(count)]
 
 
 class Putting(Handler):
