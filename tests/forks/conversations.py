@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import tofu_aio as tofu
+from tests.messaging.peers import until
 from tofu_aio import OpCode
+from tofu_aio.messaging.acceptor import Acceptor
 
 PATIENCE = 20.0
 
@@ -212,6 +214,35 @@ def is_closed(sock: socket.socket) -> bool:
         return True
 
 
+async def who_is_dropped_as_a_child_is_forked() -> None:
+    """None is in any table of the listener's any more, and none is closed yet."""
+
+    async def accepted(listener: tofu.Listener) -> socket.socket:
+        callers = acceptor_of(listener)._admission._silent
+        known, sock = len(callers), connect_to(listener)
+        await until(lambda: len(callers) > known)
+        return sock
+
+    async with running() as (_, group):
+        listener = await group.listen("tcp://127.0.0.1:0")
+        silent = [await accepted(listener) for _ in range(2)]
+        acceptor_of(listener).close()
+        with idle_child():
+            for sock in silent:
+                assert await asyncio.to_thread(is_closed, sock)
+                sock.close()
+
+
+def acceptor_of(listener: tofu.Listener) -> Acceptor:
+    assert listener._acceptor is not None
+    return listener._acceptor
+
+
+def connect_to(listener: tofu.Listener) -> socket.socket:
+    assert isinstance(listener.address, tofu.TcpAddress)
+    return socket.create_connection((listener.address.host, listener.address.port))
+
+
 async def an_address_that_is_wanted_again_before_a_child_begins() -> None:
     if sys.platform != "linux":
         return  # elsewhere it is free as soon as the child begins
@@ -233,6 +264,7 @@ CASES = {
         a_child_that_leaves_by_an_exception,
         a_child_with_an_engine_of_its_own,
         what_is_closed_while_a_child_lives,
+        who_is_dropped_as_a_child_is_forked,
         an_address_that_is_wanted_again_before_a_child_begins,
     )
 }

@@ -52,6 +52,6 @@ def _silent() -> int:
 
 
 connecting: WeakSet[socket.socket] = forks.inherited(lambda sock: replace_connected([sock]))
-"""What has no transport yet."""
+"""What no connection knows a transport of yet."""
 
 listening: WeakSet[socket.socket] = forks.inherited(lambda sock: replace_listening([sock]))
