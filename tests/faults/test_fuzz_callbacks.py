@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -281,7 +282,8 @@ async def call_listener(
 ) -> None:
     engine, listener = target
     wire = Wire()
-    wire.protocol = caller = Caller(admission_of(listener), NOT_COUNTED, None)
+    with socket.socket() as sock:  # closed before anybody could use it: the wire is another
+        wire.protocol = caller = Caller(admission_of(listener), NOT_COUNTED, None, sock)
     caller.connection_made(wire)
     voice = Voice(wire, context, server_side=False)
     if introduced:

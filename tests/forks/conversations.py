@@ -7,6 +7,8 @@ from tests.forks.children import Child, held_back  # isort: skip - before tofu_a
 import asyncio
 import contextlib
 import os
+import resource
+import select
 import socket
 import sys
 import tempfile
@@ -16,7 +18,10 @@ from pathlib import Path
 import pytest
 
 import tofu_aio as tofu
+from tests.messaging.peers import until
 from tofu_aio import OpCode
+from tofu_aio.messaging.acceptor import Acceptor
+from tofu_aio.messaging.posted import PostedChannel
 
 PATIENCE = 20.0
 
@@ -212,6 +217,83 @@ def is_closed(sock: socket.socket) -> bool:
         return True
 
 
+async def who_is_dropped_as_a_child_is_forked() -> None:
+    """None is in any table of the listener's any more, and none is closed yet."""
+
+    async def accepted(listener: tofu.Listener) -> socket.socket:
+        callers = acceptor_of(listener)._admission._silent
+        known, sock = len(callers), connect_to(listener)
+        await until(lambda: len(callers) > known)
+        return sock
+
+    async with running() as (_, group):
+        listener = await group.listen("tcp://127.0.0.1:0")
+        silent = [await accepted(listener) for _ in range(2)]
+        acceptor_of(listener).close()
+        with idle_child():
+            for sock in silent:
+                assert await asyncio.to_thread(is_closed, sock)
+                sock.close()
+
+
+async def a_child_with_no_descriptor_to_spare() -> None:
+    """The number of its only connection stays taken, or another file would get it."""
+    async with running() as (_, group):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            # It is connected, and its Hello is never answered.
+            address = f"tcp|127.0.0.1|{server.getsockname()[1]}"
+            group.post(tofu.Message(OpCode.HELLO_REQUEST, headers={"~connect_to": address}))
+            await until(lambda: transports(group))
+            (transport,) = transports(group)
+            number = transport.get_extra_info("socket").fileno()
+
+            def in_child() -> None:
+                sock = socket.socket(fileno=number)
+                if sys.platform == "linux":  # whoever watches it is told that it has ended
+                    assert select.select([sock], [], [], 0) == ([sock], [], [])
+                with pytest.raises(OSError, match="not connected"):
+                    sock.getpeername()
+                with pytest.raises(OSError, match="Too many open files"):
+                    os.dup(number)
+
+            with nothing_to_spare():
+                child = Child(in_child)
+            assert child.wait() == 0
+            transport.abort()
+
+
+def transports(group: tofu.ChannelGroup) -> list[asyncio.BaseTransport]:
+    connections = [m._connection for m in group._members.values() if isinstance(m, PostedChannel)]
+    return [each._transport for each in connections if each._transport is not None]
+
+
+@contextlib.contextmanager
+def nothing_to_spare() -> Iterator[None]:
+    """Inside, every descriptor that the process may have is taken."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def acceptor_of(listener: tofu.Listener) -> Acceptor:
+    assert listener._acceptor is not None
+    return listener._acceptor
+
+
+def connect_to(listener: tofu.Listener) -> socket.socket:
+    assert isinstance(listener.address, tofu.TcpAddress)
+    return socket.create_connection((listener.address.host, listener.address.port))
+
+
 async def an_address_that_is_wanted_again_before_a_child_begins() -> None:
     if sys.platform != "linux":
         return  # elsewhere it is free as soon as the child begins
@@ -233,6 +315,8 @@ CASES = {
         a_child_that_leaves_by_an_exception,
         a_child_with_an_engine_of_its_own,
         what_is_closed_while_a_child_lives,
+        who_is_dropped_as_a_child_is_forked,
+        a_child_with_no_descriptor_to_spare,
         an_address_that_is_wanted_again_before_a_child_begins,
     )
 }

@@ -166,7 +166,7 @@ class Acceptor:
         sockets.note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(
-                lambda: Caller(self._admission, visit, address), sock
+                lambda: Caller(self._admission, visit, address, sock), sock
             ),
             name=f"tofu accept {self.address}",
         )
@@ -175,7 +175,6 @@ class Acceptor:
 
     def _received(self, task: asyncio.Task[object]) -> None:
         sock, visit = self._arriving.pop(task)
-        stand_ins.connecting.discard(sock)  # the admission knows its transport
         if task.cancelled() or task.exception() is not None:
             sock.close()
             visit.end()

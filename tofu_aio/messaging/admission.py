@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Final, cast
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ..protocol.status import Status
+from . import stand_ins
 from .checks import checked_count, checked_seconds
 from .connection import Connection
 from .giving_way import give_way
@@ -367,6 +369,8 @@ class Caller(asyncio.BufferedProtocol):
         admission: told what comes of it.
         visit: as which it is counted; ended here unless the connection goes on as a channel's.
         address: of its socket, as accept(2) has told. Later the system may not know it any more.
+        sock: among those that are connecting until it goes on as a channel's. Who is dropped is
+            known to nobody here, and closed a turn later: a child forked in between has a copy.
 
     Attributes:
         address: as given.
@@ -374,10 +378,13 @@ class Caller(asyncio.BufferedProtocol):
         visit: as given.
     """
 
-    def __init__(self, admission: Admission, visit: Visit, address: Address | None) -> None:
+    def __init__(
+        self, admission: Admission, visit: Visit, address: Address | None, sock: socket.socket
+    ) -> None:
         self._admission = admission
         self.visit = visit
         self.address = address
+        self._sock = sock
         self._buffer = bytearray()
         self.early = b""
         self._successor: UpperProtocol | None = None
@@ -425,6 +432,7 @@ class Caller(asyncio.BufferedProtocol):
         self._successor = protocol
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
+        stand_ins.connecting.discard(self._sock)  # the connection knows its transport
         if not self.transport.is_reading():
             self.transport.resume_reading()
         early, self.early = self.early, b""

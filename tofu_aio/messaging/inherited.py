@@ -39,6 +39,4 @@ def _transports(group: ChannelGroup, end: TofuError) -> Iterator[asyncio.BaseTra
             if connection._transport is not None:
                 yield connection._transport
         elif member._acceptor is not None:
-            member._acceptor.leave_to_parent()
-            admission = member._acceptor._admission
-            yield from (caller.transport for caller in (*admission._silent, *admission._knocking))
+            member._acceptor.leave_to_parent()  # those it has accepted are still connecting

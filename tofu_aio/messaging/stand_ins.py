@@ -39,8 +39,11 @@ def _replace(sockets: Iterable[socket.socket], make: Callable[[], int]) -> None:
 
 
 def _hung_up() -> int:
-    ours, theirs = socket.socketpair()
-    theirs.close()
+    try:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+    except OSError:  # no two descriptors to spare; Linux says of this one that it has hung up, too
+        ours = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     ours.setblocking(False)
     return ours.detach()
 
@@ -51,7 +54,11 @@ def _silent() -> int:
     return sock.detach()
 
 
-connecting: WeakSet[socket.socket] = forks.inherited(lambda sock: replace_connected([sock]))
-"""What has no transport yet."""
+connecting: WeakSet[socket.socket] = WeakSet()
+"""What no connection knows a transport of yet."""
 
-listening: WeakSet[socket.socket] = forks.inherited(lambda sock: replace_listening([sock]))
+listening: WeakSet[socket.socket] = WeakSet()
+
+# Each all at once, with one stand-in: there may be no more than a descriptor or two to spare.
+forks.at_fork(after_in_child=lambda: replace_connected(list(connecting)))
+forks.at_fork(after_in_child=lambda: replace_listening(list(listening)))
