@@ -93,7 +93,7 @@ async def test_what_a_handler_posts_is_sent_once_and_whole(high_water: int, size
         reading = asyncio.create_task(read())
         for body in own:
             with handler.interrupting():
-                channel.post(tofu.Message(OpCode.SIGNAL, body))
+                connection_of(channel).post(tofu.Message(OpCode.SIGNAL, body), at_once=True)
             await asyncio.sleep(0)
             with handler.interrupting():
                 connection_of(channel).beat()
