@@ -11,7 +11,16 @@ import pytest
 
 import tofu_aio as tofu
 from tests.faults.counting import COUNTS, FULL
-from tests.messaging.peers import PATIENCE, RawPeer, RawServer, frame, hello, turns
+from tests.messaging.peers import (
+    ENOUGH,
+    LARGE_HELLO,
+    PATIENCE,
+    RawPeer,
+    RawServer,
+    frame,
+    hello,
+    turns,
+)
 from tests.messaging.test_posted import greeting, welcome
 from tofu_aio.messaging import connection as connection_module
 
@@ -82,7 +91,13 @@ async def bustle(
             case 5:
                 a.post(tofu.Message(tofu.OpCode.SIGNAL))
                 tasks += start(a.send_eof(), flood(b))
-    for data in (b"", hello()[:20], hello(), hello() + frame(body=b"half", body_len=60_000)):
+    for data in (
+        b"",
+        hello()[:20],
+        LARGE_HELLO[:ENOUGH],
+        hello(),
+        hello() + frame(body=b"half", body_len=60_000),
+    ):
         peer = stack.enter_context(await RawPeer.connect(listener.address))
         await peer.send(data)
     mailbox.post(greeting(raw.address))  # never answered

@@ -18,6 +18,7 @@ from tofu_aio.messaging.admission import Admission
 from tofu_aio.messaging.answers import Answers
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.incoming import IncomingRequests
+from tofu_aio.messaging.limits import EARLY_BYTES
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
@@ -172,6 +173,13 @@ def hello(address: tofu.Address | None = None, message_id: int = 1) -> bytes:
     where = address.to_header() if address is not None else "tcp|127.0.0.1|1"
     line = f"~connect_to:{where}\r\n".encode()
     return frame(tofu.OpCode.HELLO_REQUEST, headers=line, message_id=message_id)
+
+
+LARGE_HELLO = frame(
+    tofu.OpCode.HELLO_REQUEST, bytes(2 * EARLY_BYTES), b"~connect_to:tcp|127.0.0.1|1\r\n"
+)
+ENOUGH = EARLY_BYTES
+"""Bytes of it that make a stranger of who says them."""
 
 
 class RawPeer:

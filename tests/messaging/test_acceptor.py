@@ -14,6 +14,8 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import (
+    ENOUGH,
+    LARGE_HELLO,
     RawPeer,
     admission_of,
     check_nothing_is_held,
@@ -137,7 +139,7 @@ async def test_who_says_nothing_is_closed_in_time(
             assert engine.statistics().channels == 1
             assert await peer.end() == b""
         assert not admission_of(listener)._silent
-        assert f"a connection was silent for {SOON:g} s: is it a tofu peer?" in caplog.text
+        assert f"a connection said no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
         await good_client_works(listener, group)
 
 
@@ -146,16 +148,30 @@ SLOW = {name: data for name, data in HALVES.items() if data}
 
 @pytest.mark.parametrize("data", SLOW.values(), ids=SLOW)
 async def test_who_falls_silent_before_the_hello_is_whole_is_closed_in_time(
-    group: tofu.ChannelGroup, engine: tofu.Engine, data: bytes
+    group: tofu.ChannelGroup, engine: tofu.Engine, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And is no channel meanwhile, as if it had said nothing."""
+    caplog.set_level(logging.INFO, "tofu_aio")
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(data)
+            assert await peer.end() == b""
+        assert f"a connection said no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
+        assert engine.statistics().channels == 1
+        await good_client_works(listener, group)
+
+
+async def test_a_stranger_whose_hello_is_not_whole_in_time_is_closed(
+    group: tofu.ChannelGroup, engine: tofu.Engine
+) -> None:
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=0.2) as listener:
+        with await RawPeer.connect(listener.address) as peer:
+            await peer.send(LARGE_HELLO[:ENOUGH])
             await until(lambda: engine.statistics().channels == 2)
             (channel,) = [m for m in group._members.values() if isinstance(m, tofu.Channel)]
             assert await peer.end() == b""
         assert isinstance(channel.end, tofu.ProtocolViolation)
-        assert f"no Hello came within {SOON:g} s: is it a tofu peer?" in str(channel.end)
+        assert "no Hello came within 0.2 s: is it a tofu peer?" in str(channel.end)
         await until(lambda: engine.statistics().channels == 1)
         await good_client_works(listener, group)
 
@@ -363,7 +379,7 @@ async def test_strangers_that_leave_make_room(
 ) -> None:
     crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
     for peer in crowd:
-        await peer.send(hello()[:-1])
+        await peer.send(LARGE_HELLO[:ENOUGH])
     await until(lambda: engine.statistics().channels == 4)
     connecting = asyncio.create_task(good_client_works(listener, group))
     for peer in reversed(crowd):  # those who wait first
@@ -378,7 +394,7 @@ async def test_strangers_that_fall_silent_make_room_in_time(group: tofu.ChannelG
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
         for peer in crowd:
-            await peer.send(hello()[:1])
+            await peer.send(LARGE_HELLO[:ENOUGH])
         await good_client_works(listener, group)
         for peer in crowd:
             peer.close()
@@ -405,16 +421,21 @@ async def test_a_crowd_is_dropped_with_the_listener(
 async def test_a_crowd_of_strangers_that_knock_at_the_wrong_door_leaves_nothing(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
-    """All are let in, and dropped, as a place becomes free: one after another, not within it."""
+    """While there is no place they are dropped at once; else they are let in, and refused."""
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
         first = await asyncio.gather(group.connect(listener.address), listener.accept())
         crowd = [await RawPeer.connect(listener.address) for _ in range(300)]
         for peer in crowd:
             await peer.send(b"GET / HTTP/1.1\r\n\r\n")
-        await until(lambda: len(admission_of(listener)._knocking) == 300)
+        for peer in crowd:
+            assert await peer.end() == b""
+            peer.close()
         await asyncio.gather(*(end.aclose() for end in first))
         await until(lambda: engine.statistics().channels == 1)
         assert not admission_of(listener)._knocking
+        crowd = [await RawPeer.connect(listener.address) for _ in range(300)]
+        for peer in crowd:
+            await peer.send(b"GET / HTTP/1.1\r\n\r\n")
         await good_client_works(listener, group)
         for peer in crowd:
             peer.close()

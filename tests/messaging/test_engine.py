@@ -15,6 +15,8 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import (
+    ENOUGH,
+    LARGE_HELLO,
     Pair,
     RawPeer,
     RawServer,
@@ -139,7 +141,7 @@ async def test_closing_with_everything_in_flight(
         bad, stalled = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
         await bad.send(frame(body=b"x", body_len=60000))
         half = await RawPeer.connect(listener.address)
-        await half.send(hello()[:20])
+        await half.send(LARGE_HELLO[:ENOUGH])
         stranger = await RawPeer.connect(listener.address)
         await stranger.send(hello())
         where = raw_server.address.to_header()

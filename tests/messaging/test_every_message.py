@@ -19,6 +19,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, RawServer, frame, hello, until
 from tests.protocol.test_lifecycle import RECEIVED_MOVES, REGULAR, SENT_MOVES
 from tofu_aio import Message, OpCode, Origin, State, Status
+from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import sockets
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.posted import PostedChannel
@@ -48,7 +49,13 @@ PEERS_BYE = 70
 
 
 FIRST = hello()[:1]
-"""Of whatever a peer says. Who has not said so much is no channel."""
+"""Of whatever a peer says. Who has not said so much is no channel, here."""
+
+
+@pytest.fixture(autouse=True)
+def first_bytes_knock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there is a channel to look at before its first message is there."""
+    monkeypatch.setattr(admission_module, "hello_bytes", lambda _: len(FIRST))
 
 
 class Life(NamedTuple):

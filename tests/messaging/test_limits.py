@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 import sys
 
 import anyio
 import pytest
 
 import tofu_aio as tofu
+from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import (
+    ENOUGH,
+    LARGE_HELLO,
+    PATIENCE,
     RawPeer,
     admission_of,
     connection_of,
@@ -23,6 +28,7 @@ from tests.messaging.peers import (
 )
 from tests.messaging.test_acceptor import SOON
 from tofu_aio import Message, OpCode, State
+from tofu_aio.messaging import acceptor as acceptor_module
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import limits
 from tofu_aio.messaging.limits import EARLY_BYTES
@@ -130,7 +136,7 @@ async def test_who_says_half_a_hello_takes_a_place_for_a_bounded_time(
         "tcp://127.0.0.1:0", max_channels=1, hello_timeout=SOON
     ) as listener:
         with await RawPeer.connect(listener.address) as half:
-            await half.send(hello()[:20])
+            await half.send(LARGE_HELLO[:ENOUGH])
             await until(lambda: admission_of(listener)._introducing)
             for channel in await pair_of(group, listener):
                 channel.abort()
@@ -153,7 +159,7 @@ async def test_who_is_slow_gives_way_to_who_knocks(
         admission = admission_of(listener)
         slow = [await RawPeer.connect(listener.address) for _ in range(2)]
         for count, peer in enumerate(slow, start=1):
-            await peer.send(hello()[:20])
+            await peer.send(LARGE_HELLO[:ENOUGH])
             await until(lambda count=count: len(admission._introducing) == count)  # type: ignore[misc]
         if knocks == "after":
             await until(lambda: len(admission._dawdling) == 2)
@@ -162,7 +168,7 @@ async def test_who_is_slow_gives_way_to_who_knocks(
         assert "no Hello came within" in caplog.text
         assert "and others wait" in caplog.text
         await until(lambda: len(admission._dawdling) == 1)
-        await slow[1].send(hello()[20:])
+        await slow[1].send(LARGE_HELLO[ENOUGH:])
         last = await listener.accept()
         for channel in (client, server, last):
             channel.abort()
@@ -171,7 +177,7 @@ async def test_who_is_slow_gives_way_to_who_knocks(
 
 
 @pytest.mark.parametrize("ending", ["close", "half close", "reset"])
-@pytest.mark.parametrize("said", [hello()[:1], hello(), frame(OpCode.HELLO_REQUEST, bytes(4000))])
+@pytest.mark.parametrize("said", [hello(), frame(OpCode.HELLO_REQUEST, bytes(4000))])
 async def test_who_leaves_while_it_waits_is_forgotten(
     group: tofu.ChannelGroup, transport_address: str, ending: str, said: bytes
 ) -> None:
@@ -289,6 +295,91 @@ async def test_who_is_silent_gives_way_to_more_than_may_wait(
         assert await crowd[0].end() == b""
         assert silent(listener) == 1
         for peer in crowd:
+            peer.close()
+
+
+PARTS = {
+    "a byte": hello()[:1],
+    "a header": hello()[:16],
+    "all but a byte": hello()[:-1],
+    "less than is read": LARGE_HELLO[: ENOUGH - 1],
+}
+
+
+@pytest.mark.parametrize("said", PARTS.values(), ids=PARTS)
+async def test_who_has_not_said_a_hello_gives_way_like_who_is_silent(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
+    async with await group.listen(
+        "tcp://127.0.0.1:0", max_channels=1, hello_timeout=2000
+    ) as listener:
+        first = await pair_of(group, listener)
+        crowd = [await RawPeer.connect(listener.address) for _ in range(2)]
+        for peer in crowd:
+            await peer.send(said)
+        callers = admission_of(listener)._silent
+        await until(lambda: [len(caller.early) for caller in callers] == [len(said)] * 2)
+        knocker = await knock(listener)
+        assert await crowd[0].end() == b""
+        assert (silent(listener), waiting(listener)) == (1, 1)
+        await asyncio.gather(*(end.aclose() for end in first))
+        (await listener.accept()).abort()
+        for peer in (*crowd, knocker):
+            peer.close()
+
+
+@pytest.mark.parametrize("said", PARTS.values(), ids=PARTS)
+async def test_at_a_full_listener_too_a_hello_must_come_in_time(
+    group: tofu.ChannelGroup, said: bytes
+) -> None:
+    async with await group.listen(
+        "tcp://127.0.0.1:0", max_channels=1, hello_timeout=0.2
+    ) as listener:
+        first = await pair_of(group, listener)
+        with await RawPeer.connect(listener.address) as peer:
+            await peer.send(said)
+            assert await peer.end() == b""
+        await asyncio.gather(*(end.aclose() for end in first))
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00" + bytes(511), b"GET /"])
+async def test_where_tls_comes_first_its_first_record_must_come_in_time(
+    group: tofu.ChannelGroup, said: bytes
+) -> None:
+    """What is no record is not waited for."""
+    async with await group.listen(
+        "tcp://127.0.0.1:0",
+        max_channels=1,
+        ssl=server_context(),
+        hello_timeout=2000 if said.startswith(b"G") else 1,
+    ) as listener:
+        first = await asyncio.gather(
+            group.connect(listener.address, ssl=client_context()), listener.accept()
+        )
+        with await RawPeer.connect(listener.address) as peer:
+            await peer.send(said)
+            assert await peer.end() == b""
+        assert not waiting(listener)
+        await asyncio.gather(*(end.aclose() for end in first))
+
+
+async def test_a_hello_that_is_here_is_read_before_a_crowd_behind_it_has_come_in(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all have connected when the listener first looks."""
+    monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 32)
+    monkeypatch.setattr(acceptor_module, "ACCEPTED_AT_ONCE", 2)
+    async with await group.listen("tcp://127.0.0.1:0", hello_timeout=2000) as listener:
+        name = (listener.address.host, listener.address.port)  # type: ignore[union-attr]
+        good = RawPeer(socket.create_connection(name))
+        good.sock.send(hello())
+        crowd = [RawPeer(socket.create_connection(name)) for _ in range(40)]
+        async with asyncio.timeout(PATIENCE):
+            channel = await listener.accept()
+        assert (await good.message()).op_code is OpCode.HELLO_RESPONSE
+        channel.abort()
+        for peer in (good, *crowd):
             peer.close()
 
 

@@ -12,7 +12,7 @@ from anyio import BusyResourceError, ClosedResourceError
 from anyio.abc import Listener as AnyioListener
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, hello, turns, until
+from tests.messaging.peers import ENOUGH, LARGE_HELLO, RawPeer, hello, turns, until
 from tofu_aio import OpCode, State
 
 
@@ -310,7 +310,7 @@ async def test_channels_not_accepted_end_with_their_listener(
     connecting = asyncio.create_task(group.connect(listener.address))
     await until(lambda: listener._ready.items)
     slow = await RawPeer.connect(listener.address)
-    await slow.send(hello()[:20])
+    await slow.send(LARGE_HELLO[:ENOUGH])
     await until(lambda: engine.statistics().channels == 4)
     await listener.aclose()
     with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
@@ -327,7 +327,7 @@ async def test_a_listener_may_close_at_any_moment_of_an_arrival(
     """Connected, being made a transport, half introduced: nothing may stay behind."""
     listener = await group.listen(transport_address, hello_timeout=1000)
     early = await RawPeer.connect(listener.address)
-    await early.send(hello()[:20])
+    await early.send(LARGE_HELLO[:ENOUGH])
     late = await RawPeer.connect(listener.address)
     await late.send(hello())
     await turns(after)

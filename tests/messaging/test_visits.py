@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import RawPeer, admission_of, hello, until
+from tests.messaging.peers import ENOUGH, LARGE_HELLO, RawPeer, admission_of, hello, until
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.visits import Visits, host_of
 
@@ -24,7 +24,7 @@ async def test_one_address_has_so_many_connections_whatever_they_are(
     async with await group.listen("tcp://127.0.0.1:0", max_connections_per_address=3) as listener:
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
         silent, half = [await RawPeer.connect(listener.address) for _ in range(2)]
-        await half.send(hello()[:-1])
+        await half.send(LARGE_HELLO[:ENOUGH])
         await until(lambda: admission_of(listener)._introducing)
         await until(lambda: admission_of(listener)._silent)
         for refused in range(1, 4):
