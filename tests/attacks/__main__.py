@@ -137,14 +137,18 @@ def main() -> int:
         parser.error(f"no such attack: {', '.join(unknown)}; there are {', '.join(ATTACKS)}")
     processes.allow_descriptors()
     loops = [options.loop] if options.loop else [x for x in LOOPS if x != "uvloop" or find_spec(x)]
+    names = options.names or list(ATTACKS)
     rows, bad = [], 0
-    for name in options.names or ATTACKS:
+    for name in names:
         for loop in loops:
             outcome = asyncio.run(measure(ATTACKS[name], loop, options.seconds, options.limits))
             rows.append(row(ATTACKS[name], loop, outcome))
             print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
             bad += bool(outcome.bad)
-    print(f"{options.seconds:g} seconds each; {processes.machine()}\n")
+    print("| attack | what it is |\n| --- | --- |")
+    for name in names:
+        print(f"| {name} | {ATTACKS[name].what} |")
+    print(f"\n{options.seconds:g} seconds each; {processes.machine()}\n")
     print(processes.markdown(COLUMNS, rows))
     return int(bad > 0)
 

@@ -45,17 +45,22 @@ async def rejected_peers(attacker: Attacker) -> None:
             await peer.send(b"x")
             await asyncio.sleep(0.1)
 
-    await attacker.crowd(3 * (PENDING_CHANNELS + LEAVING_CHANNELS), act)
+    await attacker.crowd(PENDING_CHANNELS + 2 * LEAVING_CHANNELS, act)
 
 
 async def idle_clients(attacker: Attacker) -> None:
-    """A Hello, and nothing more for good."""
+    """A Hello, and nothing more for good, by more clients than there are places."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()
         await peer.hold()
 
     await attacker.crowd(CROWD, act)
+
+
+async def idle_threads(attacker: Attacker) -> None:
+    """A Hello, and nothing more for good, where each client takes one of eight threads."""
+    await idle_clients(attacker)
 
 
 async def large_hellos(attacker: Attacker) -> None:
@@ -79,8 +84,7 @@ async def half_closed_byes(attacker: Attacker) -> None:
         await peer.send(bye)
         if Peer.connections % 2:
             peer.half_close()
-        await peer.message()
-        await peer.sulk()
+        await peer.hold()
 
     await attacker.crowd(CROWD, act)
 
@@ -102,8 +106,3 @@ async def frequent_heartbeats(attacker: Attacker) -> None:
         await peer.hold()
 
     await attacker.crowd(50, act)
-
-
-async def idle_threads(attacker: Attacker) -> None:
-    """The same, where each client takes a thread."""
-    await idle_clients(attacker)

@@ -70,10 +70,6 @@ class Peer(RawPeer):
         while True:
             await self._receive()
 
-    async def sulk(self) -> None:
-        """Stay, and read nothing."""
-        await asyncio.Event().wait()
-
 
 Act = Callable[[Peer], Awaitable[object]]
 """What one connection does. When it returns, or was thrown out, another one takes its place."""

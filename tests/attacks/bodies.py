@@ -42,7 +42,7 @@ async def promised_bytes(attacker: Attacker) -> None:
 
 
 async def slow_bodies(attacker: Attacker) -> None:
-    """The same, and a byte of it now and then."""
+    """A header claims the longest message, of which a byte comes now and then."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()

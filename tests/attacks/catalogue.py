@@ -61,6 +61,11 @@ class Attack:
         return self.by.__name__.replace("_", "-")
 
     @property
+    def what(self) -> str:
+        """In words."""
+        return (self.by.__doc__ or "").partition("\n")[0]
+
+    @property
     def tls(self) -> bool:
         """Whether the server speaks it."""
         return "tls" in self.options

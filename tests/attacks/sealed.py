@@ -46,7 +46,7 @@ async def garbage_to_a_server(attacker: Attacker) -> None:
 
 
 async def garbage_to_a_client(attacker: Attacker) -> None:
-    """The same behind the answer to a Hello: the server that is attacked is a client here."""
+    """A good answer to a Hello, and in the same piece what no key has sealed, by a server."""
 
     async def act(peer: Peer) -> None:
         tls = RawTls(peer, server_context(), server_side=True)

@@ -15,7 +15,7 @@ FORGED = b"no\r\nERROR root: all is lost\x1b[2J\x1b]0;owned\x07\xe2\x80\xae" + b
 
 
 async def forged_reasons(attacker: Attacker) -> None:
-    """A server refuses with such words; the server that is attacked is a client here."""
+    """A server refuses with 60 KB of forged lines and commands for a terminal."""
 
     async def act(peer: Peer) -> None:
         asked = await peer.message()
@@ -28,7 +28,7 @@ async def forged_reasons(attacker: Attacker) -> None:
 
 
 async def forged_endings(attacker: Attacker) -> None:
-    """A client breaks its requests off with such words."""
+    """A client breaks its requests off with 60 KB of forged lines."""
     failed = frame(body=FORGED, message_id=2, status=Status.PROCESSING_FAILED)
 
     async def act(peer: Peer) -> None:
