@@ -105,7 +105,9 @@ def threads(loop: str, options: dict[str, Any]) -> None:
         listener = engine.create_group().listen(HERE, **options)
         print(listener.address, listener.address, flush=True)
         # In a thread of its own, so that this one can be interrupted on each Python.
-        serving = threading.Thread(target=listener.serve, args=(handle,), kwargs={"max_threads": most})
+        serving = threading.Thread(
+            target=listener.serve, args=(handle,), kwargs={"max_threads": most}
+        )
         serving.start()
         serving.join()
 
