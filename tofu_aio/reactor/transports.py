@@ -82,9 +82,10 @@ else:
         if len(views) == 1:
             return sock.send(views[0])
         try:
-            return sock.sendmsg(islice(views, _MOST_CHUNKS))
+            chunks = list(islice(views, _MOST_CHUNKS))
         except RuntimeError:  # A signal handler has written since `islice` began: the next time.
             return 0
+        return sock.sendmsg(chunks)
 
 
 class SocketTransport(SocketTransportBase):
