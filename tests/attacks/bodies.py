@@ -87,7 +87,7 @@ async def kept_headers(attacker: Attacker) -> None:
 
 
 async def open_exchanges(attacker: Attacker) -> None:
-    """First parts of requests, whose refusals nobody reads either."""
+    """First parts of requests that do not go on, and of which no refusal is read."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()

@@ -39,3 +39,7 @@ TLS: Final = 128 * 1024
 
 SLACK: Final = 4 * 1024 * 1024
 """Bytes allowed for what allocators keep, and for modules that are loaded late."""
+
+TLS_SLACK: Final = 4 * 1024 * 1024
+"""Bytes allowed beside that where TLS connections come and go by the thousand: what OpenSSL
+gives back leaves holes in the C library's heap."""

@@ -18,6 +18,7 @@ from tests.attacks.bounds import (
     RESERVE,
     SLACK,
     TLS,
+    TLS_SLACK,
     UNSENT,
 )
 from tofu_aio.messaging.limits import (
@@ -75,7 +76,7 @@ class Attack:
         """Bytes by which the server's memory may grow."""
         channels = self.at_once + HONEST
         objects = CONNECTION + TLS * self.tls
-        return self.shared + channels * (self.each + objects) + SLACK
+        return self.shared + channels * (self.each + objects) + SLACK + TLS_SLACK * self.tls
 
 
 PLACES = {"max_channels": 8, "heartbeat": 0.1}
