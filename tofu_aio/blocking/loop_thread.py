@@ -52,7 +52,7 @@ class LoopThread:
         self._loop_factory = loop_factory
         self._resource = resource
         self._abort_resource = abort
-        self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
+        self._thread: threading.Thread
         self._process = os.getpid()  # in which it was started, once it was
         self._started = False
         self._decided: dict[str, str] = {}  # by whom it was decided whether the thread lives
@@ -79,6 +79,8 @@ class LoopThread:
         if self._started:
             raise RuntimeError("the engine was entered before, and can be once: make another")
         try:
+            # Not before: Python 3.13.0 starts none in a forked child that was made before the fork.
+            self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
             self._process = os.getpid()
             self._started = True
             start(self._thread)
