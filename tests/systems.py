@@ -31,7 +31,7 @@ needs_resets = pytest.mark.skipif(
 
 def needs_tracing() -> None:
     """Skip a test that traces memory where that cannot be done."""
-    if WINE and type(asyncio.get_running_loop()).__module__.startswith("winloop"):
+    if WINE and on_winloop():
         pytest.skip("under Wine winloop waits for ever while memory is traced")
 
 
@@ -45,3 +45,14 @@ def on_a_proactor() -> bool:
     return sys.platform == "win32" and isinstance(
         asyncio.get_running_loop(), asyncio.ProactorEventLoop
     )
+
+
+def on_winloop() -> bool:
+    """Whether that runs this."""
+    return type(asyncio.get_running_loop()).__module__.startswith("winloop")
+
+
+def skip_where_writes_are_whole() -> None:
+    """Skip a test of how much a peer has taken where a transport does not know it of a part."""
+    if on_a_proactor() or on_winloop():
+        pytest.skip("its transports tell what was taken only once all of a write was")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.attacks.attacker import Attacker, Peer
+from tests.attacks.attacker import NOW_AND_THEN, Attacker, Peer
 from tests.attacks.server import WRONG
 from tests.messaging.peers import frame
 from tofu_aio import OpCode
@@ -43,7 +43,7 @@ async def rejected_peers(attacker: Attacker) -> None:
         await peer.message()
         while True:
             await peer.send(b"x")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(NOW_AND_THEN)
 
     await attacker.crowd(PENDING_CHANNELS + 2 * LEAVING_CHANNELS, act)
 

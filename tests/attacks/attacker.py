@@ -25,6 +25,9 @@ PIECE = 64 * 1024
 PAUSE = 0.02
 """Seconds until who was thrown out comes again."""
 
+NOW_AND_THEN = 0.1
+"""Seconds between the bytes of a peer that only means to stay: the attack is that it is slow."""
+
 
 class Peer(RawPeer):
     """A connection of the attacker's, who has patience. Hung up on, it raises ConnectionError."""

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 
-from tests.attacks.attacker import Attacker, Peer
+from tests.attacks.attacker import NOW_AND_THEN, Attacker, Peer
 from tests.messaging.peers import frame
 from tofu_aio import OpCode
 from tofu_aio.messaging.limits import MAX_BODY
@@ -49,7 +49,7 @@ async def slow_bodies(attacker: Attacker) -> None:
         await peer.send(PROMISE)
         while True:
             await peer.send(b"x")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(NOW_AND_THEN)
 
     await attacker.crowd(MANY, act)
 

@@ -12,7 +12,8 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +25,8 @@ from tests.faults.counting import COUNTS
 from tests.messaging.peers import RESET, RawPeer, frame, hello, turns, until
 from tests.messaging.test_posted import listening, message
 from tofu_aio import OpCode
+
+T = TypeVar("T")
 
 PATIENCE = 5.0
 """Shorter than elsewhere: looking for the smallest failing example waits it out many times."""
@@ -187,6 +190,13 @@ def on(loop: str) -> Iterator[asyncio.Runner]:
     assert len(left) <= len(before), left
 
 
+@contextlib.contextmanager
+def entered(runner: asyncio.Runner, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Enter something in a loop that runs for a moment at a time; leave it if all is well."""
+    yield runner.run(manager.__aenter__())
+    runner.run(manager.__aexit__(None, None, None))
+
+
 many_examples = settings(
     max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck)
 )
@@ -196,9 +206,7 @@ fuzz = pytest.mark.timeout(0 if EXAMPLES > 1000 else 120)
 @fuzz
 @pytest.mark.parametrize("loop", _LOOPS)
 def test_no_bytes_harm_a_listener(loop: str) -> None:
-    with on(loop) as runner:
-        context = service()
-        target = runner.run(context.__aenter__())
+    with on(loop) as runner, entered(runner, service()) as target:
 
         @many_examples
         @given(chunks, lasts, st.integers(0, 1))
@@ -207,4 +215,3 @@ def test_no_bytes_harm_a_listener(loop: str) -> None:
             runner.run(target.attacked(pieces, last, which))
 
         attack()
-        runner.run(context.__aexit__(None, None, None))

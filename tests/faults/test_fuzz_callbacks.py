@@ -24,6 +24,7 @@ from tests.faults.counting import COUNTS
 from tests.faults.test_fuzz import (
     PATIENCE,
     answer_requests,
+    entered,
     frames,
     fuzz,
     good,
@@ -55,6 +56,8 @@ class Wire(asyncio.Transport):
         self._closing = False
         self._eof = False
         self.lost = False
+        self.sock = socket.socket()
+        self.sock.close()  # as one may be at any time: what is done with it fails
 
     # --- what a loop does -----------------------------------------------------------------
 
@@ -165,7 +168,7 @@ class Wire(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if self.lost and name == "sockname":
             raise OSError(errno.EBADF, "Bad file descriptor")
-        return default
+        return self.sock if name == "socket" else default
 
 
 class Voice:
@@ -282,8 +285,7 @@ async def call_listener(
 ) -> None:
     engine, listener = target
     wire = Wire()
-    with socket.socket() as sock:  # closed before anybody could use it: the wire is another
-        wire.protocol = caller = Caller(admission_of(listener), NOT_COUNTED, None, sock)
+    wire.protocol = caller = Caller(admission_of(listener), NOT_COUNTED, None, wire.sock)
     caller.connection_made(wire)
     voice = Voice(wire, context, server_side=False)
     if introduced:
@@ -303,9 +305,7 @@ PARTIES = pytest.mark.parametrize("tls", ["plain", "TLS 1.2", "TLS 1.3"])
 @pytest.mark.parametrize("loop", _LOOPS)
 def test_no_order_of_calls_harms_a_listener(loop: str, tls: str) -> None:
     server, client = contexts(tls)
-    with on(loop) as runner:
-        entering = served(server)
-        target = runner.run(entering.__aenter__())
+    with on(loop) as runner, entered(runner, served(server)) as target:
 
         @many_examples
         @given(st.booleans(), steps)
@@ -314,7 +314,6 @@ def test_no_order_of_calls_harms_a_listener(loop: str, tls: str) -> None:
             runner.run(call_listener(target, client, introduced, steps))
 
         call()
-        runner.run(entering.__aexit__(None, None, None))
 
 
 async def call_client(
@@ -360,9 +359,7 @@ async def call_client(
 @PARTIES
 @pytest.mark.parametrize("loop", _LOOPS)
 def test_no_order_of_calls_harms_a_client(loop: str, tls: str) -> None:
-    with on(loop) as runner:
-        entering = quiet_engine()
-        engine = runner.run(entering.__aenter__())
+    with on(loop) as runner, entered(runner, quiet_engine()) as engine:
 
         @many_examples
         @given(st.booleans(), steps)
@@ -371,4 +368,3 @@ def test_no_order_of_calls_harms_a_client(loop: str, tls: str) -> None:
             runner.run(call_client(engine, contexts(tls), answered, steps))
 
         call()
-        runner.run(entering.__aexit__(None, None, None))

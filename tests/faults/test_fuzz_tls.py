@@ -26,6 +26,7 @@ from tests.faults.test_fuzz import (
     PATIENCE,
     Service,
     answer_requests,
+    entered,
     frames,
     fuzz,
     good,
@@ -160,9 +161,7 @@ async def attack_listener(
 def test_no_record_harms_a_listener(loop: str, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     context = telling(keys, server_side=False)
-    with on(loop) as runner:
-        entering = tls_service()
-        target = runner.run(entering.__aenter__())
+    with on(loop) as runner, entered(runner, tls_service()) as target:
 
         @many_examples
         @given(stages, moves)
@@ -171,7 +170,6 @@ def test_no_record_harms_a_listener(loop: str, tmp_path: Path) -> None:
             runner.run(attack_listener(target, context, keys, stage, moves))
 
         attack()
-        runner.run(entering.__aexit__(None, None, None))
 
 
 # --- a client --------------------------------------------------------------------------------
@@ -228,9 +226,7 @@ async def attack_client(
 def test_no_record_harms_a_client(loop: str, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     context = telling(keys, server_side=True)
-    with on(loop) as runner:
-        entering = quiet_engine()
-        engine = runner.run(entering.__aenter__())
+    with on(loop) as runner, entered(runner, quiet_engine()) as engine:
 
         @many_examples
         @given(stages, moves)
@@ -239,4 +235,3 @@ def test_no_record_harms_a_client(loop: str, tmp_path: Path) -> None:
             runner.run(attack_client(engine, context, keys, stage, moves))
 
         attack()
-        runner.run(entering.__aexit__(None, None, None))

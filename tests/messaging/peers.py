@@ -8,7 +8,7 @@ import gc
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -342,3 +342,16 @@ def admission_of(listener: tofu.Listener) -> Admission:
     """Who waits to become a channel of it."""
     assert listener._admission is not None
     return listener._admission
+
+
+@contextlib.asynccontextmanager
+async def met(
+    group: tofu.ChannelGroup, address: str = "tcp://127.0.0.1:0", **options: Any
+) -> AsyncIterator[tuple[RawPeer, tofu.Channel]]:
+    """A peer by hand, and the channel that it has, of a listener with these options."""
+    async with await group.listen(address, **options) as listener:
+        accepting = asyncio.create_task(listener.accept())
+        peer = await RawPeer.introduced(listener.address)
+        channel = await accepting
+    with peer:
+        yield peer, channel

@@ -138,6 +138,7 @@ class Recorder:
         self.told: list[object] = []
         self.messages: list[Message] = []
         self.suspensions = 0
+        self.says = 0
 
     def received(self, batch: list[Message], answered: Answered) -> None:
         assert batch, "received nothing"
@@ -159,6 +160,10 @@ class Recorder:
 
     def suspended(self) -> None:
         self.suspensions += 1
+
+    def said(self) -> None:
+        assert self.errors, "the last word left before the end was told"
+        self.says += 1
 
     def closed(self) -> None:
         self.told.append("closed")

@@ -17,11 +17,13 @@ from tests.messaging.peers import (
     flooded,
     frame,
     hello,
+    met,
     settled,
     takes_some,
     turns,
     until,
 )
+from tests.systems import skip_where_writes_are_whole
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import connection as connection_module
@@ -151,12 +153,13 @@ async def test_who_waits_is_let_in_as_soon_as_one_has_been_silent_for_too_long(
 async def test_no_more_give_way_than_wait(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
     async with (
         engine.create_group() as server,
-        serving(server, "tcp://127.0.0.1:0", max_channels=3, heartbeat=OFTEN) as listener,
+        serving(server, "tcp://127.0.0.1:0", max_channels=3, heartbeat=NEVER) as listener,
     ):
         crowd = [await RawPeer.introduced(listener.address) for _ in range(3)]
         channels = connections(server)
         for connection in channels:
-            await gone_silent(connection)
+            looks(connection, 7)
+            assert silence(connection)
         waiting = [await RawPeer.connect(listener.address) for _ in range(2)]
         for peer in waiting:
             await peer.send(hello())
@@ -166,6 +169,37 @@ async def test_no_more_give_way_than_wait(group: tofu.ChannelGroup, engine: tofu
         for peer in (*crowd, *waiting):
             peer.close()
     assert sum(ended) == 2
+
+
+async def test_one_that_keeps_its_place_a_while_holds_up_one_that_waits_and_no_other(
+    group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    async with (
+        engine.create_group() as server,
+        serving(server, "tcp://127.0.0.1:0", max_channels=2, heartbeat=NEVER) as listener,
+    ):
+        crowd = [await RawPeer.introduced(listener.address) for _ in range(2)]
+        deaf, silent = connections(server)
+        for _ in range(300):
+            deaf.put(OpCode.SIGNAL, body=bytes(60_000))
+        await until(lambda: deaf.write_paused)
+        looks(deaf, 9)
+        looks(silent, 7)
+        assert silence(deaf) > silence(silent) > 0
+        waiting = [await RawPeer.connect(listener.address) for _ in range(2)]
+        await waiting[0].send(hello())
+        await until(lambda: deaf.end is not None)
+        assert silent.end is None
+        assert len(admission_of(listener)._knocking) == 1
+        await waiting[1].send(hello())
+        assert (await waiting[0].message()).op_code is OpCode.HELLO_RESPONSE
+        assert silent.end is not None
+        assert len(admission_of(listener)._knocking) == 1
+        deaf.abort(tofu.ChannelClosed("it was deaf for too long"))
+        assert (await waiting[1].message()).op_code is OpCode.HELLO_RESPONSE
+        for peer in (*crowd, *waiting):
+            peer.close()
 
 
 async def test_who_takes_part_in_heartbeats_never_gives_way(
@@ -203,19 +237,16 @@ async def test_where_the_listener_wants_no_heartbeats_nobody_gives_way(
 
 async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
     """A channel that is not read, for want of permits, may have much to say."""
-    async with await group.listen("tcp://127.0.0.1:0", heartbeat=OFTEN) as listener:
-        accepting = asyncio.create_task(listener.accept())
-        with await RawPeer.introduced(listener.address) as peer:
-            channel = await accepting
-            connection = connection_of(channel)
-            await gone_silent(connection)
-            await peer.send(frame(body=b"x") * 20)
-            await until(lambda: connection.suspended_at is not None)
-            await until(lambda: not silence(connection))
-            looked = connection.beat_arrived
-            assert looked == -1
-            assert give_way([connection], 1) == []
-            channel.abort()
+    async with met(group, heartbeat=OFTEN) as (peer, channel):
+        connection = connection_of(channel)
+        await gone_silent(connection)
+        await peer.send(frame(body=b"x") * 20)
+        await until(lambda: connection.suspended_at is not None)
+        await until(lambda: not silence(connection))
+        looked = connection.beat_arrived
+        assert looked == -1
+        assert give_way([connection], 1) == []
+        channel.abort()
 
 
 def looks(connection: connection_module.Connection, count: int) -> None:
@@ -257,6 +288,7 @@ async def test_who_takes_what_was_queued_is_not_silent_and_who_stops_is(
     group: tofu.ChannelGroup,
 ) -> None:
     """Though more and more is queued for it."""
+    skip_where_writes_are_whole()
     async with watched(group) as (peer, channel):
         connection = connection_of(channel)
         for _ in range(1000):
@@ -351,34 +383,27 @@ async def test_what_came_before_is_received_and_then_why_it_was_closed(
 ) -> None:
     monkeypatch.setattr(giving_way, "silence", lambda _: 60.0)
     caplog.set_level(logging.INFO, "tofu_aio")
-    async with await group.listen("tcp://127.0.0.1:0", heartbeat=OFTEN) as listener:
-        accepting = asyncio.create_task(listener.accept())
-        with await RawPeer.introduced(listener.address) as peer:
-            channel = await accepting
-            await peer.send(frame(body=b"last words"))
-            await until(lambda: channel.statistics().received == 2)
-            asking = asyncio.create_task(channel.request(b"?"))
-            await until(lambda: connection_of(channel).sent == 2)
-            assert give_way([connection_of(channel)], 5) == [connection_of(channel)]
-            with await channel.receive() as message:
-                assert message.body == b"last words"
-            for wait in (channel.receive, channel.signal, lambda: asking):
-                with pytest.raises(tofu.ChannelClosed, match=r"silent for .*, and others wait"):
-                    await wait()
-            assert channel.state is State.CLOSED
-            assert f"channel {channel.number} gives way" in caplog.text
-            assert (await peer.message()).op_code is OpCode.REQUEST
-            assert (await peer.message()).op_code is OpCode.BYE_REQUEST
+    async with met(group, heartbeat=OFTEN) as (peer, channel):
+        await peer.send(frame(body=b"last words"))
+        await until(lambda: channel.statistics().received == 2)
+        asking = asyncio.create_task(channel.request(b"?"))
+        await until(lambda: connection_of(channel).sent == 2)
+        assert give_way([connection_of(channel)], 5) == [connection_of(channel)]
+        with await channel.receive() as message:
+            assert message.body == b"last words"
+        for wait in (channel.receive, channel.signal, lambda: asking):
+            with pytest.raises(tofu.ChannelClosed, match=r"silent for .*, and others wait"):
+                await wait()
+        assert channel.state is State.CLOSED
+        assert f"channel {channel.number} gives way" in caplog.text
+        assert (await peer.message()).op_code is OpCode.REQUEST
+        assert (await peer.message()).op_code is OpCode.BYE_REQUEST
         await channel.aclose()
 
 
 @pytest.mark.parametrize("said", ["nothing", "bye", "our bye"])
-async def test_whatever_was_said_of_closing_it_ends(
-    group: tofu.ChannelGroup, listener: tofu.Listener, said: str
-) -> None:
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+async def test_whatever_was_said_of_closing_it_ends(group: tofu.ChannelGroup, said: str) -> None:
+    async with met(group) as (peer, channel):
         if said == "bye":
             await peer.send(frame(OpCode.BYE_REQUEST, b"", b"~eof:1\r\n"))
             await until(lambda: channel.state is State.BYE_HEARD)

@@ -8,11 +8,11 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import (
-    RawPeer,
     admission_of,
     connection_of,
     flooded,
     frame,
+    met,
     takes_some,
     until,
 )
@@ -41,12 +41,10 @@ async def test_a_channel_without_messages_is_closed(
         await asyncio.gather(client.aclose(), server.aclose())
 
 
-async def test_only_messages_count(listener: tofu.Listener, group: tofu.ChannelGroup) -> None:
+async def test_only_messages_count(group: tofu.ChannelGroup) -> None:
     """Looked at by hand: so many looks in a row that find none end a channel."""
     watch = IdleWatch(NEVER)
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         connection = connection_of(channel)
         watch.add(connection)
 
@@ -70,13 +68,9 @@ async def test_only_messages_count(listener: tofu.Listener, group: tofu.ChannelG
         channel.abort()
 
 
-async def test_a_channel_that_waits_for_room_is_not_idle(
-    listener: tofu.Listener, group: tofu.ChannelGroup
-) -> None:
+async def test_a_channel_that_waits_for_room_is_not_idle(group: tofu.ChannelGroup) -> None:
     watch = IdleWatch(NEVER)
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         await peer.send(frame(body=b"x") * 20)
         await until(lambda: channel.statistics().suspended)
         watch.add(connection_of(channel))
@@ -88,13 +82,11 @@ async def test_a_channel_that_waits_for_room_is_not_idle(
 
 
 async def test_who_sends_and_never_reads_is_idle_though_it_is_not_read(
-    listener: tofu.Listener, group: tofu.ChannelGroup
+    group: tofu.ChannelGroup,
 ) -> None:
     """This side waits for it: the silence is not our own."""
     watch = IdleWatch(NEVER)
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         tasks = await flooded(peer, channel)
         watch.add(connection_of(channel))
         for _ in range(5):
@@ -107,13 +99,9 @@ async def test_who_sends_and_never_reads_is_idle_though_it_is_not_read(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_who_takes_what_was_queued_is_not_idle(
-    listener: tofu.Listener, group: tofu.ChannelGroup
-) -> None:
+async def test_who_takes_what_was_queued_is_not_idle(group: tofu.ChannelGroup) -> None:
     watch = IdleWatch(NEVER)
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         for _ in range(1000):
             channel.post(tofu.Message(tofu.OpCode.SIGNAL, bytes(60_000)))
         watch.add(connection_of(channel))

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -24,6 +22,7 @@ from tests.messaging.peers import (
     connection_of,
     frame,
     hello,
+    met,
     takes_some,
     turns,
     until,
@@ -61,19 +60,6 @@ async def stays(peer: RawPeer) -> None:
     """Nobody hangs up on the peer."""
     await turns(50)
     assert not hung_up(peer)
-
-
-@asynccontextmanager
-async def met(
-    group: tofu.ChannelGroup, address: str
-) -> AsyncIterator[tuple[RawPeer, tofu.Channel]]:
-    """A peer by hand, and the channel that it has."""
-    async with await group.listen(address) as listener:
-        accepting = asyncio.create_task(listener.accept())
-        peer = await RawPeer.introduced(listener.address)
-        channel = await accepting
-    with peer:
-        yield peer, channel
 
 
 async def gone(engine: tofu.Engine) -> None:
@@ -272,6 +258,58 @@ async def test_it_gives_its_place_at_a_full_listener_to_the_next(
         await until(lambda: engine.statistics().channels == 1)
         await listener.aclose()
         await serving
+
+
+@pytest.mark.usefixtures("without_end")
+async def test_it_gives_its_place_as_soon_as_its_last_word_has_left(
+    group: tofu.ChannelGroup, transport_address: str
+) -> None:
+    """That was long in coming, behind much else."""
+
+    async def say_much(channel: tofu.Channel) -> None:
+        for _ in range(300):
+            channel.post(Message(OpCode.SIGNAL, bytes(60_000)))
+        await drop_all(channel)
+
+    async with await group.listen(transport_address, max_channels=1) as listener:
+        serving = asyncio.create_task(listener.serve(say_much))
+        first = await RawPeer.introduced(listener.address)
+        with first, await RawPeer.connect(listener.address) as second:
+            await second.send(hello())
+            admission = admission_of(listener)
+            await until(lambda: admission._knocking)
+            await first.send(BYE)
+            (connection,) = admission._open
+            await until(lambda: connection._lingering)
+            assert not connection.lingers
+            assert admission._knocking
+            await until_answered(first)
+            assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
+            await stays(first)
+        await listener.aclose()
+        await serving
+
+
+@pytest.mark.usefixtures("without_end")
+async def test_whom_it_concerns_is_told_once_the_last_word_has_left() -> None:
+    bench = Bench()
+    bench.transport.stuck = True
+    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.feed(bye())
+    bench.connection.put(OpCode.BYE_RESPONSE)
+    await turns(3)
+    assert bench.sink.errors
+    assert not bench.sink.says
+    bench.transport.take()
+    await turns(3)
+    assert bench.sink.says == 1
+    bench.connection.linger_no_more()
+    await bench.end()
+
+
+async def until_answered(peer: RawPeer) -> None:
+    while (await peer.message()).op_code is not OpCode.BYE_RESPONSE:
+        pass
 
 
 async def drop_all(channel: tofu.Channel) -> None:

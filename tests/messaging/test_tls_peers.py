@@ -67,6 +67,19 @@ async def raw_client(listener: tofu.Listener, keys: Path) -> AsyncIterator[tuple
 
 
 @contextlib.asynccontextmanager
+async def raw_channel(
+    group: tofu.ChannelGroup, keys: Path
+) -> AsyncIterator[tuple[RawTls, Sealer, tofu.Channel]]:
+    """A client by hand that has said Hello, and the channel that it has."""
+    async with (
+        await group.listen(HERE, ssl=server_context()) as listener,
+        raw_client(listener, keys) as (peer, sealer),
+    ):
+        await peer.raw.send(sealer.seal(hello()))
+        yield peer, sealer, await listener.accept()
+
+
+@contextlib.asynccontextmanager
 async def raw_server(
     group: tofu.ChannelGroup, keys: Path, *, tls12: bool = False
 ) -> AsyncIterator[tuple[RawTls, Sealer, bytes, asyncio.Task[tofu.Channel]]]:
@@ -89,10 +102,13 @@ def takes_little(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
-async def drain(peer: RawPeer) -> None:
-    """Take all there is."""
-    while await peer._receive():
-        pass
+@contextlib.asynccontextmanager
+async def drained(peer: RawPeer) -> AsyncIterator[None]:
+    """Take all there is, until the end of the block."""
+    draining = asyncio.create_task(peer.end())
+    yield
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
 
 
 # --- key updates -----------------------------------------------------------------------------
@@ -113,11 +129,9 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     await until(lambda: not transport.is_reading(), "for the reading to stop")
     await turns(20)
     assert connection.queued_bytes < len(flood) / 4
-    draining = asyncio.create_task(drain(peer.raw))
-    await sending
-    await until(transport.is_reading)
-    draining.cancel()
-    await asyncio.gather(draining, return_exceptions=True)
+    async with drained(peer.raw):
+        await sending
+        await until(transport.is_reading)
 
 
 @pytest.mark.parametrize("when", ["before its Hello", "undecided", "open"])
@@ -167,20 +181,13 @@ async def test_a_server_that_takes_no_answers_of_tls_is_not_read(
 async def test_key_updates_that_are_taken_hold_nobody_up(
     narrow: tofu.ChannelGroup, keys: Path
 ) -> None:
-    async with (
-        await narrow.listen(HERE, ssl=server_context()) as listener,
-        raw_client(listener, keys) as (peer, sealer),
-    ):
-        await peer.raw.send(sealer.seal(hello()))
-        channel = await listener.accept()
-        draining = asyncio.create_task(drain(peer.raw))
-        for number in range(100):
-            updates = b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(10))
-            await peer.raw.send(updates + sealer.seal(frame(OpCode.SIGNAL, b"%d" % number)))
-            with await channel.receive() as message:
-                assert message.body == b"%d" % number
-        draining.cancel()
-        await asyncio.gather(draining, return_exceptions=True)
+    async with raw_channel(narrow, keys) as (peer, sealer, channel):
+        async with drained(peer.raw):
+            for number in range(100):
+                updates = b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(10))
+                await peer.raw.send(updates + sealer.seal(frame(OpCode.SIGNAL, b"%d" % number)))
+                with await channel.receive() as message:
+                    assert message.body == b"%d" % number
         channel.abort()
 
 
@@ -188,12 +195,7 @@ async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
     group: tofu.ChannelGroup, keys: Path
 ) -> None:
     """Though it takes the answers: each costs the time that much data would take."""
-    async with (
-        await group.listen(HERE, ssl=server_context()) as listener,
-        raw_client(listener, keys) as (peer, sealer),
-    ):
-        await peer.raw.send(sealer.seal(hello()))
-        channel = await listener.accept()
+    async with raw_channel(group, keys) as (peer, sealer, channel):
         draining = asyncio.create_task(peer.raw.end())
         with contextlib.suppress(ConnectionError):
             for _ in range(FLOOD // 100):
@@ -209,20 +211,13 @@ async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
 async def test_who_sends_enough_may_have_new_keys_as_often(
     group: tofu.ChannelGroup, keys: Path
 ) -> None:
-    async with (
-        await group.listen(HERE, ssl=server_context()) as listener,
-        raw_client(listener, keys) as (peer, sealer),
-    ):
-        await peer.raw.send(sealer.seal(hello()))
-        channel = await listener.accept()
-        draining = asyncio.create_task(drain(peer.raw))
-        signal = frame(OpCode.SIGNAL, bytes(16_000))
-        for _ in range(150):
-            updates = b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(8))
-            await peer.raw.send(updates + sealer.seal(signal))
-            (await channel.receive()).release()
-        draining.cancel()
-        await asyncio.gather(draining, return_exceptions=True)
+    async with raw_channel(group, keys) as (peer, sealer, channel):
+        async with drained(peer.raw):
+            signal = frame(OpCode.SIGNAL, bytes(16_000))
+            for _ in range(150):
+                updates = b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(8))
+                await peer.raw.send(updates + sealer.seal(signal))
+                (await channel.receive()).release()
         channel.abort()
 
 

@@ -176,6 +176,10 @@ class Witness(Sink):
         assert self._ends == 1, "the end was told twice"
         self._sink.ended(error)
 
+    def said(self) -> None:
+        assert self._ends, "the last word left before the end was told"
+        self._sink.said()
+
     def closed(self) -> None:
         self._closes += 1
         assert self._closes == 1, "closing was told twice"

@@ -121,6 +121,7 @@ class Admission:
         self._open: set[Connection] = set()  # only where there is a maximum to hold
         self._leaving: dict[Connection, None] = {}
         self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
+        self._giving_way: set[Connection] = set()  # of the open; last bytes have to leave
         self._look_again: asyncio.TimerHandle | None = None  # for who may give way
 
     def close(self) -> None:
@@ -203,7 +204,7 @@ class Admission:
         self._invite()
 
     def left(self, connection: Connection) -> None:
-        """It has ended. Told again when its socket is gone."""
+        """It has ended. Told again when our last word has left, and when its socket is gone."""
         early = connection in self._introducing
         if early:
             self.introduced(connection)
@@ -221,6 +222,7 @@ class Admission:
             return  # something of it is still to be sent, which costs as much as when it was open
         self._strangers.discard(connection)
         self._open.discard(connection)
+        self._giving_way.discard(connection)
         self._invite()
 
     def _leave(self, connection: Connection) -> None:
@@ -257,19 +259,20 @@ class Admission:
         return self._max_channels is not None and channels >= self._max_channels
 
     def _make_places(self) -> bool:
-        """Have open channels give way to those that knock; whether any did.
+        """Have open channels give way to those that knock; whether any has left its place already.
 
-        If none may, or one has still to be sent something and keeps its place until then, it is
-        looked again in a while: not for each that knocks, for they may be many.
+        If too few may it is looked again in a while: not for each that knocks, for they may be
+        many.
         """
         wanted = min(len(self._knocking), PENDING_CHANNELS - len(self._strangers))
+        wanted -= len(self._giving_way)
         if wanted < 1 or not self._is_full() or self._look_again is not None:
             return False
         yielding = give_way(self._open, wanted)
-        staying = sum(connection in self._open for connection in yielding)  # until all has left
-        if (staying or not yielding) and self._heartbeat is not None:
+        self._giving_way.update(connection for connection in yielding if connection in self._open)
+        if len(yielding) < wanted and self._heartbeat is not None:
             self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
-        return len(yielding) > staying
+        return self._has_place()
 
     def _look(self) -> None:
         self._look_again = None

@@ -936,6 +936,10 @@ class Channel(ObjectStream[Message]):
         if self._incoming is not None:
             self._incoming.unheard()
 
+    def said(self) -> None:
+        """Our last word has left."""
+        self._introduced(self)
+
     def closed(self) -> None:
         """The socket is gone."""
         self._introduced(self)

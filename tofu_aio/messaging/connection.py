@@ -100,6 +100,9 @@ class Sink(Protocol):
     def lost(self) -> None:
         """Nothing that is sent is heard any more, though what came before may still be received."""
 
+    def said(self) -> None:
+        """It has ended, and now our last word has left as well. Not told if that was so already."""
+
     def closed(self) -> None:
         """The socket is gone as well. Told once, last of all."""
 
@@ -332,6 +335,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def _go_on_writing(self) -> None:
         self.flush()
         self._admit_sender()
+        if self._told and self.lingers:
+            self.sink.said()
 
     # --- receiving ------------------------------------------------------------------------
 
@@ -832,10 +837,13 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def beat(self) -> None:
         """Send a heartbeat: no message, so it has no id and is not counted."""
-        head = _pack(self.number, _SIGNAL, 0, 0, 0, 0)
-        self._out.append(head)
-        self._queued += HEADER_SIZE
+        self._queue_header(_SIGNAL)
         self.flush()
+
+    def _queue_header(self, proto: int, message_id: int = 0) -> None:
+        """Queue a frame that is no more than its header, whatever the state and the count."""
+        self._out.append(_pack(self.number, proto, 0, message_id, 0, 0))
+        self._queued += HEADER_SIZE
 
     # --- ending ---------------------------------------------------------------------------
 
@@ -853,6 +861,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         """
         self._lingering = True
         self._send_all()
+        if self._transport is not None and self.queued_bytes:
+            self._transport.set_write_buffer_limits(0)  # so it tells when all has left
         self._wait(LINGER, partial(self._linger_on, self._loop.time(), self.queued_bytes))
         self.decoder.close()
         self._finish(error)
@@ -927,7 +937,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def close_at_once(self, error: TofuError) -> None:
         """Hang up if all has left and the peer is only to hang up as well, else abort."""
-        if self._lingering and not self.queued_bytes:
+        if self.lingers:
             self.hang_up(error)
         else:
             self.abort(error)
@@ -935,8 +945,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     def _answer_bye(self, error: TofuError) -> None:
         """End as by ``put`` of the answer, but by another error."""
         self.decoder.state, message_id = self._judge(OpCode.BYE_RESPONSE, 0)
-        self._out.append(_pack(self.number, int(OpCode.BYE_RESPONSE), 0, message_id, 0, 0))
-        self._queued += HEADER_SIZE
+        self._queue_header(int(OpCode.BYE_RESPONSE), message_id)
         self.sent += 1
         self._linger(error)
 

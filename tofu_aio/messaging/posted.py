@@ -162,6 +162,11 @@ class PostedChannel:
         if self._mailbox.waits:
             self._connection.lend()
 
+    def said(self) -> None:
+        """Our last word has left."""
+        if self._admission is not None:
+            self._admission.left(self._connection)
+
     def closed(self) -> None:
         """The socket is gone."""
         self._held_up.pop(self._connection, None)

@@ -193,6 +193,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         if high is not None:
             self._high_water = high
         self._below.set_write_buffer_limits(high, low)
+        self._tell_room()
 
     def get_write_buffer_size(self) -> int:
         """As below, with what waits for the handshake or a renegotiation."""
