@@ -635,21 +635,33 @@ class ChannelGroup:
         if message.op_code is OpCode.HELLO_REQUEST:
             # At once, so that it can be given up from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
-            channel = PostedChannel(
-                connection,
-                self._mailbox,
-                self._forget,
-                self._calls.follow,
-                held_up=self._held_up,
-                hello=message,
-            )
-            self._members[number] = channel
+            channel = self._posted_channel(connection, hello=message)
             opening = self._open_channel(channel, connection, message, where)
         else:
             opening = self._open_listener(number, message, where)
         task = asyncio.create_task(opening, name=f"tofu open {where}")
         self._opening[number] = task
         task.add_done_callback(partial(self._opened, number))
+
+    def _posted_channel(
+        self,
+        connection: Connection,
+        *,
+        hello: Message | None = None,
+        admission: Admission | None = None,
+    ) -> PostedChannel:
+        """Make a connection one whose messages go to the mailbox."""
+        channel = PostedChannel(
+            connection,
+            self._mailbox,
+            self._forget,
+            self._calls.follow,
+            held_up=self._held_up,
+            hello=hello,
+            admission=admission,
+        )
+        self._members[connection.number] = channel
+        return channel
 
     def _opened(self, number: int, task: asyncio.Task[None]) -> None:
         if self._opening.get(number) is not task:
@@ -674,14 +686,7 @@ class ChannelGroup:
     async def _listen_for_messages(self, number: int, welcome_id: int, where: Address) -> Address:
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
-            self._members[connection.number] = PostedChannel(
-                connection,
-                self._mailbox,
-                self._forget,
-                self._calls.follow,
-                held_up=self._held_up,
-                admission=admission,
-            )
+            self._posted_channel(connection, admission=admission)
             return connection
 
         sock = await sockets.listen(where)

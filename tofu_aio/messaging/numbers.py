@@ -6,6 +6,7 @@ import random
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
+from ..protocol.atomic import withdraw
 from ..protocol.binary_header import MAX_CHANNEL
 from ..protocol.errors import AllocationFailed
 
@@ -78,10 +79,7 @@ class NumberedTable(Generic[T]):
 
     def settle(self, claim: Claim) -> None:
         """The number is its entry's from now on. Repeatable."""
-        # Copied in one step: other threads claim meanwhile.
-        for number, whose in list(self._claims.items()):
-            if whose is claim:
-                del self._claims[number]
+        withdraw(self._claims, claim)
 
     def give_up(self, claim: Claim) -> None:
         """The number is free again, if it was taken already. Before it is settled."""

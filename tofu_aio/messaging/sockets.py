@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, TypeAlias, cast
 from weakref import WeakSet
 
@@ -284,22 +284,28 @@ def _any_address(port: int) -> Place:
     return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
 
 
-def _start(
-    sock: socket.socket,
-    name: SocketName,
-    options: Iterable[_Option] = (),
-) -> socket.socket:
-    try:
+def _start(sock: socket.socket, name: SocketName, options: Iterable[_Option] = ()) -> socket.socket:
+    with _closed_on_failure(sock):
         for option in options:
             sock.setsockopt(*option)
         sock.setblocking(False)
         sock.bind(name)
-        sock.listen(LISTEN_BACKLOG)
+        _listen(sock)
+    return sock
+
+
+def _listen(sock: socket.socket) -> None:
+    sock.listen(LISTEN_BACKLOG)
+    note_copies(sock, stand_ins.listening)
+
+
+@contextlib.contextmanager
+def _closed_on_failure(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         sock.close()
         raise
-    note_copies(sock, stand_ins.listening)
-    return sock
 
 
 def note_copies(sock: socket.socket, copied: WeakSet[socket.socket]) -> None:
@@ -332,13 +338,10 @@ async def _connect_uds(address: UdsAddress) -> socket.socket:
 def _connected_uds(name: str) -> socket.socket:
     sock = _uds_socket()
     note_copies(sock, stand_ins.connecting)
-    try:
+    with _closed_on_failure(sock):
         # Never "in progress": it succeeds or fails at once. asyncio's sock_connect takes EAGAIN
         # for EINPROGRESS and calls a full backlog a connection.
         sock.connect(name)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
@@ -364,21 +367,16 @@ async def _listen_uds(address: UdsAddress, mode: int | None) -> socket.socket:
 def _listening_uds(address: UdsAddress, mode: int | None) -> socket.socket:
     name = _uds_name(address)
     sock = _uds_socket()  # first: where there are none, nothing else would do either
-    try:
-        if address.abstract:
-            return _start(sock, name)
-        with alone_at(address):
-            _remove_stale(address)
-            sock.bind(name)
-            with removed_on_failure(name):
-                if mode is not None:
-                    set_mode(name, mode)
-                sock.listen(LISTEN_BACKLOG)
-        note_copies(sock, stand_ins.listening)
-        return sock
-    except BaseException:
-        sock.close()
-        raise
+    if address.abstract:
+        return _start(sock, name)
+    with _closed_on_failure(sock), alone_at(address):
+        _remove_stale(address)
+        sock.bind(name)
+        with removed_on_failure(name):
+            if mode is not None:
+                set_mode(name, mode)
+            _listen(sock)
+    return sock
 
 
 def _uds_socket() -> socket.socket:

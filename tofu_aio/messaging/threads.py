@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
+from ..protocol.atomic import withdraw
 from ..protocol.errors import AllocationFailed
 from .home import Posting
 
@@ -78,7 +79,7 @@ class Threads:
         except BaseException as error:
             # Interrupted, say. The place is the thread's if there is one after all.
             if work.taken_back():
-                self._leave_place(claim)
+                withdraw(self._taken, claim)
             if isinstance(error, RuntimeError):
                 raise AllocationFailed(f"no thread can be started ({error})") from error
             raise
@@ -88,7 +89,7 @@ class Threads:
             try:
                 call = self._waiting.popleft()
             except IndexError:
-                self._leave_place(claim)
+                withdraw(self._taken, claim)
                 if not self._waiting or not self._take_place(claim):
                     return
             else:
@@ -98,11 +99,6 @@ class Threads:
         """Put the claim in a free place, by one step, so that it can always be found there."""
         taken = self._taken
         return any(taken.setdefault(place, claim) is claim for place in range(self._most))
-
-    def _leave_place(self, claim: object) -> None:
-        for place, whose in list(self._taken.items()):
-            if whose is claim:
-                del self._taken[place]
 
 
 class _Call(Generic[T_co]):

@@ -13,8 +13,9 @@ GIL because they run no Python code, without it because each of these types lock
 * ``next`` of an ``itertools.count``: the ids of messages.
 
 Two of them are two steps, and another thread may come in between. Where that matters there is a
-lock (``CallQueue``, ``NumberedTable``, ``LoopThread``), or an order in which each side acts before
-it looks at what the other side does (``Pool``, ``ReadGate``, ``WakingLoop``), see ``see_all``.
+claim that only one can make (``Posting``, ``NumberedTable``, ``Threads``), or an order in which
+each side acts before it looks at what the other side does (``Pool``, ``ReadGate``, ``CallQueue``,
+``WakingLoop``), see ``see_all``.
 
 With the GIL there is more that no thread can interrupt: a few operations without a call or a loop
 among them. What relies on that has a second way for builds without it, and all of it is here.
@@ -24,7 +25,9 @@ from __future__ import annotations
 
 import sysconfig
 import threading
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+
+T = TypeVar("T")
 
 FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 """Whether this Python is built to run without the GIL, whether or not it does."""
@@ -32,6 +35,16 @@ FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 ONE_AT_A_TIME: Final = threading.RLock()
 """Held, on a free-threaded build, for a few operations that the GIL makes one step. No call is made
 under it, and it is reentrant all the same: a finalizer may come at any moment."""
+
+
+def withdraw(claims: dict[int, T], claim: T) -> None:
+    """Take a claim out of where ``claims.setdefault`` has put it, if it has. Repeatable.
+
+    Whoever made it may have been interrupted before knowing where that was.
+    """
+    for place, whose in list(claims.items()):  # copied in one step: others claim meanwhile
+        if whose is claim:
+            del claims[place]
 
 
 class Queue(Protocol):
