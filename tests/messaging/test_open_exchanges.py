@@ -14,6 +14,7 @@ from tofu_aio import OpCode, Status
 from tofu_aio.messaging import answers as answers_module
 from tofu_aio.messaging import incoming as incoming_module
 from tofu_aio.messaging.exchange import Exchange
+from tofu_aio.messaging.limits import EXCHANGES_BEGUN, EXCHANGES_SERVED
 from tofu_aio.messaging.slots import Slots
 from tofu_aio.protocol.op_code import MORE_BIT
 
@@ -133,16 +134,41 @@ async def test_one_whose_id_was_used_again_counts_until_it_is_left(listener: tof
         channel.abort()
 
 
-async def test_requests_of_one_part_are_not_among_them(
-    tcp_pair: Pair, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("three_served")
+@pytest.mark.parametrize("more", [False, True], ids=["whole", "in parts"])
+async def test_so_is_one_that_came_before_the_others_were_served(
+    listener: tofu.Listener, more: bool
 ) -> None:
-    """A caller with ``request`` knows nothing of exchanges; each of its messages needs room."""
-    monkeypatch.setattr(incoming_module, "EXCHANGES_SERVED", 0)
-    client, server = tcp_pair
-    asking = asyncio.create_task(client.request(b"?"))
-    async with server.stream(await server.receive()) as answering:
-        await answering.finish(b"!")
-    assert (await asking).body == b"!"
+    """Nobody knows of a plain request whether it will be answered in parts."""
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        proto = OpCode.REQUEST | MORE_BIT if more else OpCode.REQUEST
+        for number in range(2, 6):
+            await peer.send(frame(proto, body=b"?", message_id=number))
+        served = [channel.stream(await channel.receive()) for _ in range(3)]
+        with await channel.receive() as request:
+            late = channel.stream(request)
+        refusal = await peer.message()
+        assert (refusal.op_code, refusal.message_id) == (OpCode.RESPONSE, 5)
+        assert refusal.status is Status.ALLOCATION_FAILED
+        with pytest.raises(tofu.ExchangeFailed, match="has begun 3 exchanges that are not over"):
+            await late.send(b"!")
+        async with late:
+            pass
+        await peer.send(frame(body=b"the last part, or another request", message_id=5))
+        await peer.send(frame(body=b"a plain request", message_id=7))
+        if not more:
+            with await channel.receive() as message:
+                assert message.message_id == 5
+        with await channel.receive() as message:
+            assert message.body == b"a plain request"
+            await channel.reply(message, b"as ever")
+        assert (await peer.message()).body == b"as ever"
+        for exchange in served:
+            await exchange.aclose()
+        assert len(heard_by(channel)._served) == 0
+        channel.abort()
 
 
 # --- of this side ------------------------------------------------------------------------------
@@ -233,7 +259,14 @@ async def test_what_could_not_be_begun_takes_none(tcp_pair: Pair) -> None:
     assert answers_of(client).slots._free == 2
 
 
-async def test_thousands_at_once_all_come_through(
+@pytest.fixture
+def a_hundredth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_module, "EXCHANGES_BEGUN", EXCHANGES_BEGUN // 100)
+    monkeypatch.setattr(incoming_module, "EXCHANGES_SERVED", EXCHANGES_SERVED // 100)
+
+
+@pytest.mark.usefixtures("a_hundredth")
+async def test_a_crowd_at_once_all_comes_through(
     tcp_pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than may be open at a time, and a server as in the documentation: none is refused."""
@@ -243,20 +276,22 @@ async def test_thousands_at_once_all_come_through(
     async def ask(number: int) -> bytes:
         async with client.stream() as exchange:
             await exchange.send(b"n")
+            await turns(5)  # the others begin, as many as may
             await exchange.finish(b"%d" % number)
             return b"".join([part.body async for part in exchange])
 
-    answers = await asyncio.gather(*(ask(number) for number in range(2500)))
-    assert answers == [b"N%d" % number for number in range(2500)]
+    answers = await asyncio.gather(*(ask(number) for number in range(200)))
+    assert answers == [b"N%d" % number for number in range(200)]
     assert "refused" not in caplog.text
     await client.aclose()
     await serving
 
 
-async def test_thousands_that_are_given_up_do_not_stop_the_next(tcp_pair: Pair) -> None:
+@pytest.mark.usefixtures("a_hundredth")
+async def test_many_that_are_given_up_do_not_stop_the_next(tcp_pair: Pair) -> None:
     client, server = tcp_pair
     serving = asyncio.create_task(answer_all(server))
-    for _ in range(3000):
+    for _ in range(200):
         async with client.stream() as exchange:
             await exchange.send(b"n")
     async with client.stream() as exchange:

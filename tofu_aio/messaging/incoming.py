@@ -67,7 +67,7 @@ class IncomingRequests:
         self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         self._streams = False  # the application was given parts
-        # Exchanges that the peer has begun and the application not left, known here or not.
+        # Exchanges that the peer has begun and the application not left, known by an id or not.
         self._served: WeakSet[Exchange] = WeakSet()
         # Of requests that the application has. It may ask about one at any time, or never.
         self._taken_back: OrderedDict[int, None] = OrderedDict()
@@ -105,12 +105,18 @@ class IncomingRequests:
     def begin(self, exchange: Exchange, *, in_parts: bool) -> None:
         """Give it the parts that come, and tell it if the request is taken back.
 
+        Unless the peer has as many exchanges under way as it may: then this one is refused.
+
         Args:
             exchange: it has the first part.
             in_parts: whether that was not all of the request.
         """
-        if in_parts:
-            self._served.add(exchange)
+        if len(self._served) >= EXCHANGES_SERVED:
+            error = _too_many_exchanges()
+            self._refuse(exchange.message_id, error, last=not in_parts)
+            exchange.taken_back(ExchangeFailed(str(error)))
+            return
+        self._served.add(exchange)
         earlier = self.exchanges.get(exchange.message_id)
         if earlier is not None:
             earlier.taken_back(ExchangeFailed("the caller has used its message id again"))

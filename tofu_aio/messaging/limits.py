@@ -34,10 +34,10 @@ OPEN_REQUESTS: Final = 1024
 EXCHANGES_BEGUN: Final = 1024
 """Exchanges that this side has begun on a channel and that are not over. One more waits."""
 
-EXCHANGES_SERVED: Final = 2 * EXCHANGES_BEGUN
+EXCHANGES_SERVED: Final = 4 * EXCHANGES_BEGUN
 """Exchanges that the peer of a channel has begun, and that the application here has not left. One
-more is refused. Twice as many as our own clients begin, for an application may take its time to
-leave one that its caller has given up."""
+more is refused. Our own clients begin fewer of several parts, but any number of plain requests, and
+an application may take its time to leave one that its caller has given up."""
 
 TAKEN_BACK: Final = 1024
 """Requests of one peer that were taken back after the application had received them, and that
