@@ -451,7 +451,7 @@ def test_the_face_has_all_that_the_asynchronous_one_has() -> None:
     renamed = {"aclose": "close"}
     not_here = {
         # what the parts of the engine tell each other
-        "received", "accepted", "ended", "lost", "closed", "check", "start", "introduced",
+        "received", "accepted", "ended", "lost", "said", "closed", "check", "start", "introduced",
         "pool_exhausted",
         "lose", "taken_back", "close", "begun", "waits", "suspended", "receives", "unread",
         "cancel_scope",  # a thread cannot be cancelled: it asks ``cancelled``

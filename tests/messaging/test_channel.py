@@ -1014,8 +1014,9 @@ async def test_a_lost_peer_whose_answers_are_queued_holds_up_nobody(altitude: st
     async def post_all_back(group: tofu.ChannelGroup) -> None:
         while True:
             message = await group.receive()
-            if message.op_code is OpCode.HELLO_REQUEST:
-                answer = Message(OpCode.HELLO_RESPONSE)
+            if message.op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
+                hello = message.op_code is OpCode.HELLO_REQUEST
+                answer = Message(OpCode.HELLO_RESPONSE if hello else OpCode.BYE_RESPONSE)
                 answer.channel_number = message.channel_number
                 group.post(answer)
             elif message.origin is tofu.Origin.APPLICATION:

@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -685,8 +685,9 @@ async def test_who_says_no_hello_is_closed_and_never_heard_of(
 ) -> None:
     """The mailbox is bounded by permits, and a stranger has none: it cannot fill it."""
     caplog.set_level(logging.INFO, "tofu_aio")
-    monkeypatch.setattr(group_module, "HELLO_TIMEOUT", 0.02)
-    _, where = await listening(group, "tcp://127.0.0.1:0")
+    number, where = await listening(group, "tcp://127.0.0.1:0")
+    listener: Any = group._members[number]
+    monkeypatch.setattr(listener._acceptor._admission, "_hello_timeout", 0.02)
     with await RawPeer.connect(where) as peer:
         await peer.send(said)
         assert await peer.end() == b""

@@ -14,6 +14,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, connection_of, frame, settled, turns, until
 from tests.messaging.worlds import WORLDS, Handler, World, ask_all, echo, world_of
 from tofu_aio import Message, OpCode
+from tofu_aio.messaging import connection as connection_module
 
 ONE_LOOP = pytest.mark.asyncio(loop_factories=["reactor"])
 """For what takes long and depends on no loop."""
@@ -607,10 +608,13 @@ async def gather_by_messages(group: tofu.ChannelGroup, channel: int, count: int)
     params=[("tcp", None), ("tcp", 1), ("uds", 2), ("tcp", 4)],
     ids=lambda world: f"{world[0]}-{world[1] or 'default'}",
 )
-async def plain_world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def plain_world(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
     """As ``world``, without TLS, which no message asks for."""
     async with world_of(*request.param) as world:
         yield world
+        monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.01)  # nobody answers Byes any more
 
 
 async def test_gathering_by_messages(plain_world: World) -> None:

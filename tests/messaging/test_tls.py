@@ -528,6 +528,7 @@ async def test_every_split_of_the_bytes_is_the_same(
     for body in (b"a", b"b"):
         with await channel.receive() as message:
             assert message.body == body
+    channel.abort()
 
 
 async def test_a_byte_of_an_unfinished_record_is_a_sign_of_life(
