@@ -96,6 +96,34 @@ async def test_an_engine_works_only_while_it_is_entered() -> None:
     await engine.aclose()
 
 
+@pytest.mark.parametrize("turn", range(1, 5))  # before the first it has not begun
+@pytest.mark.parametrize("what", ["engine", "group"])
+async def test_closing_that_is_cancelled_aborts_however_far_it_has_come(
+    transport_address: str, what: str, turn: int
+) -> None:
+    async with tofu.Engine() as engine:
+        group = engine.create_group()
+        group.post(tofu.Message(OpCode.WELCOME_REQUEST, headers={"~listen_on": "tcp|127.0.0.1|0"}))
+        welcome = await group.receive()
+        posted = tofu.parse_address(welcome.headers["~listen_on"])
+        listener = await group.listen(transport_address)
+        accepting = asyncio.create_task(listener.accept())
+        with await RawPeer.connect(listener.address) as peer:
+            await peer.send(hello())
+            await accepting
+            await peer.message()
+            closing = asyncio.create_task((engine if what == "engine" else group).aclose())
+            await turns(turn)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await until(lambda: not engine.statistics().channels)
+            for address in (posted, listener.address):
+                with pytest.raises(OSError):
+                    await RawPeer.connect(address)
+            await peer.end()
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_pool_needs_a_message(size: int) -> None:
     with pytest.raises(ValueError, match=r"pool_messages is .*: give 1 to 524344"):
