@@ -135,39 +135,43 @@ async def test_one_whose_id_was_used_again_counts_until_it_is_left(listener: tof
 
 
 @pytest.mark.usefixtures("three_served")
-@pytest.mark.parametrize("more", [False, True], ids=["whole", "in parts"])
-async def test_so_is_one_that_came_before_the_others_were_served(
-    listener: tofu.Listener, more: bool
+async def test_requests_of_one_part_are_among_them_where_they_are_answered_in_parts(
+    listener: tofu.Listener,
 ) -> None:
-    """Nobody knows of a plain request whether it will be answered in parts."""
     accepting = asyncio.create_task(listener.accept())
     with await RawPeer.introduced(listener.address) as peer:
         channel = await accepting
-        proto = OpCode.REQUEST | MORE_BIT if more else OpCode.REQUEST
-        for number in range(2, 6):
-            await peer.send(frame(proto, body=b"?", message_id=number))
-        served = [channel.stream(await channel.receive()) for _ in range(3)]
-        with await channel.receive() as request:
-            late = channel.stream(request)
+        served = []
+        for number in range(2, 5):
+            await peer.send(frame(body=b"?", message_id=number))
+            with await channel.receive() as request:
+                served.append(channel.stream(request))
+        await peer.send(frame(body=b"one more", message_id=5))
         refusal = await peer.message()
         assert (refusal.op_code, refusal.message_id) == (OpCode.RESPONSE, 5)
         assert refusal.status is Status.ALLOCATION_FAILED
-        with pytest.raises(tofu.ExchangeFailed, match="has begun 3 exchanges that are not over"):
-            await late.send(b"!")
-        async with late:
-            pass
-        await peer.send(frame(body=b"the last part, or another request", message_id=5))
-        await peer.send(frame(body=b"a plain request", message_id=7))
-        if not more:
-            with await channel.receive() as message:
-                assert message.message_id == 5
-        with await channel.receive() as message:
-            assert message.body == b"a plain request"
-            await channel.reply(message, b"as ever")
-        assert (await peer.message()).body == b"as ever"
-        for exchange in served:
-            await exchange.aclose()
-        assert len(heard_by(channel)._served) == 0
+        await served[0].finish()
+        assert (await peer.message()).message_id == 2
+        await peer.send(frame(body=b"again", message_id=5))
+        with await channel.receive() as request:
+            assert (request.message_id, request.body) == (5, b"again")
+        channel.abort()
+
+
+@pytest.mark.usefixtures("three_served")
+async def test_and_else_they_are_not(listener: tofu.Listener) -> None:
+    """A caller with ``request`` knows nothing of exchanges; each of its messages needs room."""
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        served = []
+        for number in range(2, 5):
+            await peer.send(first_part(number))
+            served.append(channel.stream(await channel.receive()))
+        for number in range(5, 9):
+            await peer.send(frame(body=b"?", message_id=number))
+            with await channel.receive() as request:
+                assert request.message_id == number
         channel.abort()
 
 

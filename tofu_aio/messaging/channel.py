@@ -670,9 +670,8 @@ class Channel(ObjectStream[Message]):
         request, receiving gives the parts of the answer. Or one that was received here, maybe
         only its first part: receiving gives that and its other parts, ``send`` and ``finish``
         make the answer. Parts of an exchange go to it, and to nobody else. Each side may have begun
-        1,024 that are not over: another one waits in its first ``send``. Of a peer's requests 4,096
-        may be served so at a time: the caller of one more is told so, and ``send`` and receiving
-        raise ``ExchangeFailed``.
+        1,024 that are not over: another one waits in its first ``send``. A peer that does not wait
+        has its requests refused beyond 4,096.
 
         Args:
             request: the part that was received first. The others are sorted out from this call

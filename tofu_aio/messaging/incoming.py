@@ -42,6 +42,7 @@ class IncomingRequests:
     """
 
     __slots__ = (
+        "_any_is_served",
         "_connection",
         "_joins",
         "_mailbox",
@@ -67,6 +68,7 @@ class IncomingRequests:
         self._room = 0  # of the joining room, what requests have that are not whole
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
         self._streams = False  # the application was given parts
+        self._any_is_served = False  # it answers requests of one message in parts as well
         # Exchanges that the peer has begun and the application not left, known by an id or not.
         self._served: WeakSet[Exchange] = WeakSet()
         # Of requests that the application has. It may ask about one at any time, or never.
@@ -105,24 +107,22 @@ class IncomingRequests:
     def begin(self, exchange: Exchange, *, in_parts: bool) -> None:
         """Give it the parts that come, and tell it if the request is taken back.
 
-        Unless the peer has as many exchanges under way as it may: then this one is refused.
-
         Args:
             exchange: it has the first part.
             in_parts: whether that was not all of the request.
         """
-        if len(self._served) >= EXCHANGES_SERVED:
-            error = _too_many_exchanges()
-            self._refuse(exchange.message_id, error, last=not in_parts)
-            exchange.taken_back(ExchangeFailed(str(error)))
-            return
         self._served.add(exchange)
+        self._any_is_served |= not in_parts
         earlier = self.exchanges.get(exchange.message_id)
         if earlier is not None:
-            earlier.taken_back(ExchangeFailed("the caller has used its message id again"))
+            earlier.taken_back(self._failed("the caller has used its message id again"))
         self.exchanges[exchange.message_id] = exchange
         if self.is_taken_back(exchange.message_id):
-            exchange.taken_back(ExchangeFailed("the caller has given up"))
+            exchange.taken_back(self._failed("the caller has given up"))
+
+    def _failed(self, text: str) -> ExchangeFailed:
+        """What an exchange says that its peer has ended without a part that says so."""
+        return ExchangeFailed(text, channel_number=self._connection.number)
 
     def forget(self, exchange: Exchange) -> None:
         """It was left: parts that still come are thrown away."""
@@ -185,8 +185,9 @@ class IncomingRequests:
         whole = first.more and self._connection.peer_supports & Extension.WHOLE
         length = whole_length(first) if whole else None
         if length is None:
-            if first.more and len(self._served) >= EXCHANGES_SERVED:
-                self._refuse(first.message_id, _too_many_exchanges())
+            may_be_served = first.more or self._any_is_served
+            if may_be_served and len(self._served) >= EXCHANGES_SERVED:
+                self._refuse(first.message_id, _too_many_exchanges(), last=not first.more)
                 first.release()
                 return []
             self._streams |= first.more

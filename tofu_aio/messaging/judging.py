@@ -92,6 +92,6 @@ def _is_free_of_faults(channel: Judged, error: Exception) -> bool:
 def _is_no_fault(channel: Judged, error: BaseException) -> bool:
     """Whether it comes of an end: the peer was lost, broke an exchange off, or we are closing."""
     if isinstance(error, ExchangeFailed):
-        return error.part is not None and error.part.channel_number == channel.number
+        return error.channel_number == channel.number
     ends = channel.state is State.CLOSED or channel._closed_here
     return isinstance(error, TofuError) and ends

@@ -195,7 +195,8 @@ class ExchangeFailed(TofuError, BrokenResourceError):
     Its ``status`` is the peer's.
 
     Attributes:
-        part: the last one, with the body and the headers that say more.
+        part: the last one, with the body and the headers that say more; None if there was none.
+        channel_number: of its channel, on this side.
     """
 
     status = Status.PROCESSING_FAILED
@@ -205,10 +206,13 @@ class ExchangeFailed(TofuError, BrokenResourceError):
         text: str,
         status: Status = Status.PROCESSING_FAILED,
         part: Message | None = None,
+        *,
+        channel_number: int = 0,
     ) -> None:
         super().__init__(text)
         self.status = status
         self.part = part
+        self.channel_number = channel_number
 
 
 class ConnectFailed(TofuError, ConnectionError):
