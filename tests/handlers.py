@@ -10,13 +10,17 @@ import pytest
 
 import tofu_aio as tofu
 from tofu_aio import Message, OpCode, Status
+from tofu_aio.messaging.exchange import failed
 
 
 def broken_off(number: int) -> tofu.ExchangeFailed:
     """What is raised where the peer of a channel breaks an exchange off."""
     part = Message(OpCode.RESPONSE, message_id=1)
     part.channel_number = number
-    return tofu.ExchangeFailed("broken off", Status.PROCESSING_FAILED, part)
+    part.status = Status.PROCESSING_FAILED
+    error = failed(part)
+    assert isinstance(error, tofu.ExchangeFailed)
+    return error
 
 
 def ours(number: int) -> Exception:
@@ -32,7 +36,7 @@ def another_s(number: int) -> Exception:
 
 
 def nobody_s(number: int) -> Exception:
-    return tofu.ExchangeFailed("no part tells of which channel")
+    return tofu.ExchangeFailed("nothing tells of which channel")
 
 
 def ours_and_another_s(number: int) -> Exception:

@@ -175,6 +175,34 @@ async def test_and_else_they_are_not(listener: tofu.Listener) -> None:
         channel.abort()
 
 
+# --- of callers that have gone ------------------------------------------------------------------
+
+
+async def test_one_that_was_given_up_before_it_is_served_says_of_which_channel(
+    tcp_pair: Pair,
+) -> None:
+    client, server = tcp_pair
+    asking = asyncio.create_task(client.request(b"?"))
+    with await server.receive() as request:
+        asking.cancel()
+        await until(lambda: server.cancelled(request))
+        with pytest.raises(tofu.ExchangeFailed, match="the caller has given up") as raised:
+            await server.stream(request).send(b"!")
+    assert raised.value.channel_number == server.number
+
+
+async def test_one_whose_id_was_used_again_says_of_which_channel(listener: tofu.Listener) -> None:
+    accepting = asyncio.create_task(listener.accept())
+    with await RawPeer.introduced(listener.address) as peer:
+        channel = await accepting
+        await peer.send(frame(message_id=2) * 2)
+        first, _ = [channel.stream(await channel.receive()) for _ in range(2)]
+        with pytest.raises(tofu.ExchangeFailed, match="used its message id again") as raised:
+            await first.send(b"!")
+        assert raised.value.channel_number == channel.number
+        channel.abort()
+
+
 # --- of this side ------------------------------------------------------------------------------
 
 
