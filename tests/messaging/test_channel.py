@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.messaging.peers import (
     frame,
     held_up,
     hello,
+    met,
     remembered,
     settled,
     transport_of,
@@ -1047,6 +1049,47 @@ async def test_a_lost_peer_whose_answers_are_queued_holds_up_nobody(altitude: st
                 assert (await honest.receive()).body == b"still there?"
         serving.cancel()
         await asyncio.wait([serving])
+
+
+@pytest.mark.parametrize("how", ["signal", "send", "reply"])
+async def test_a_loop_of_sending_lets_others_run_though_the_peer_keeps_up(
+    group: tofu.ChannelGroup, how: str
+) -> None:
+    """Else neither a timeout nor a cancellation would come."""
+
+    def take_all(sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            sock.setblocking(True)
+            while sock.recv(1 << 20):
+                pass
+
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async with met(group) as (peer, channel):
+        await peer.send(frame(body=b"?", message_id=7))
+        request = await channel.receive()
+        taking = threading.Thread(target=take_all, args=(peer.sock.dup(),))
+        taking.start()
+        ticking = asyncio.create_task(tick())
+        body = bytes(1000)
+        for _ in range(40 * WRITE_HIGH_WATER // 1000):
+            if how == "signal":
+                await channel.signal(body)
+            elif how == "send":
+                await channel.send(Message(OpCode.SIGNAL, body))
+            else:
+                await channel.reply(request, body, more=True)
+        ticking.cancel()
+        request.release()
+        channel.abort()
+        await asyncio.to_thread(taking.join)
+    assert ticks >= 40
 
 
 async def test_only_a_message_can_be_sent(tcp_pair: Pair) -> None:

@@ -319,6 +319,9 @@ class Channel(ObjectStream[Message]):
     async def send(self, item: Message) -> None:
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 
+        Where there is always room it gives other tasks a turn every 128 KiB, as ``signal`` and
+        ``reply`` do.
+
         A request or response that is longer than one message, since it came to ``request`` or to
         the mailbox as a whole, is sent on in parts, as ``request`` and ``reply`` do.
 
@@ -326,7 +329,7 @@ class Channel(ObjectStream[Message]):
             TofuError: as ``post``.
         """
         connection = self._connection
-        if connection.write_paused or connection.senders:
+        if connection.write_paused or connection.senders or connection.turn_taken:
             await connection.room()
         try:
             message_id = connection.post(item, True)
@@ -373,7 +376,7 @@ class Channel(ObjectStream[Message]):
         """
         connection = self._connection
         text = TextHeaders(headers).encode() if headers else b""
-        if connection.write_paused or connection.senders:
+        if connection.write_paused or connection.senders or connection.turn_taken:
             await connection.room()
         connection.put(_SIGNAL, message_id, text, body, 0, True)
 
@@ -420,7 +423,7 @@ class Channel(ObjectStream[Message]):
         if self._incoming is not None and not self._is_wanted(request, more=more):
             return
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
-        if not (connection.write_paused or connection.senders):
+        if not (connection.write_paused or connection.senders or connection.turn_taken):
             try:
                 connection.put(proto, message_id, text, body, status, True)
             except InvalidBodyLen:

@@ -137,8 +137,9 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         suspended_at: when it began, in the loop's time; None while it does not.
         suspended_for: seconds for which it has waited, but for now.
         write_paused: the transport's buffer is above the high-water mark.
-        senders: who waits for ``room``, in order, if anyone ever did. While both are false it
-            returns at once, and need not be called.
+        senders: who waits for ``room``, in order, if anyone ever did.
+        turn_taken: more than the high-water mark was written since others had their turn. While
+            these three are false ``room`` returns at once, and need not be called.
     """
 
     __slots__ = (
@@ -181,6 +182,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         "suspended_at",
         "suspended_for",
         "suspensions",
+        "turn_taken",
         "write_paused",
     )
 
@@ -214,6 +216,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._writing = False  # one is under way
         self._untaken = 0  # bytes of the engine's, and TLS's, answers while no more is taken
         self.write_paused = False
+        self.turn_taken = False
         self.senders: OrderedDict[asyncio.Future[None], None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.heartbeat: float | None = None
@@ -636,6 +639,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             and (not self._long or self.queued_bytes >= 2 * self._high_water)
         ):
             self.flush()
+            self.turn_taken = at_once and not self.write_paused
         elif not self._flushing:
             self._loop.call_soon(self._flush_turn)
             self._flushing = True  # after it: should that be interrupted, another one comes
@@ -712,13 +716,20 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
     async def room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
 
-        Returns early when nothing can be sent any more: sending says why.
+        While the peer keeps up nothing is waited for; so now and then it lets other tasks run, else
+        a loop of sending would never let a timeout or a cancellation come. Returns early when
+        nothing can be sent any more: sending says why.
 
         Raises:
             ChannelClosed, PeerDisconnected: it will take no more.
         """
         if not self.write_paused and not self.senders:
-            return
+            if not self.turn_taken:
+                return
+            self.turn_taken = False
+            await asyncio.sleep(0)
+            if not self.write_paused and not self.senders:
+                return
         self._judge(_SIGNAL, 0)
         if self.senders is None:
             self.senders = OrderedDict()
