@@ -305,8 +305,10 @@ def test_who_waits_learns_that_the_engine_was_closed(loop_factory: LoopFactory) 
         listener.accept,
         client.statistics,
     ):
-        with pytest.raises(tofu.ShutdownStarted, match="not running"):
+        with pytest.raises(tofu.ShutdownStarted, match="the engine was closed"):
             call()
+    with pytest.raises(tofu.ShutdownStarted, match="not running: use it in 'with Engine"):
+        blocking.Engine().create_group()
     with pytest.raises(tofu.ChannelClosed):
         group.post(tofu.Message(OpCode.SIGNAL))
     for thing in (server, client, listener, group, engine):

@@ -157,6 +157,31 @@ def test_a_handler_whose_peer_was_lost_has_made_no_error(
     assert (record.levelno, record.exc_info) == (logging.INFO, None)
 
 
+def test_a_handler_that_asks_as_the_engine_begins_to_close_has_made_no_error(
+    group: blocking.ChannelGroup, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its channel is still open then."""
+    begun = threading.Event()
+    with blocking.Engine() as engine:
+
+        def handler(channel: blocking.Channel) -> None:
+            assert channel.state is State.OPEN
+            engine._thread._open = False
+            begun.set()
+            channel.request(b"?")
+
+        listener = engine.create_group().listen("tcp://127.0.0.1:0")
+        beside = Beside(lambda: listener.serve(handler))
+        hearing = Beside(partial(heard, group.connect(listener.address)))
+        assert begun.wait(PATIENCE)
+        engine.close()
+        beside.result()
+        hearing.result()
+    (record,) = told(caplog)
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+    assert record.getMessage().endswith("the engine was closed")
+
+
 def test_a_bug_after_the_engine_was_closed_is_still_one(
     caplog: pytest.LogCaptureFixture, loop_factory: tofu.reactor.LoopFactory
 ) -> None:

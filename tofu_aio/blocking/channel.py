@@ -59,7 +59,7 @@ class Channel(Closing):
 
     @property
     def _closed_here(self) -> bool:
-        return self._channel._closed_here
+        return self._channel._closed_here or self._thread.closed
 
     @property
     def hello(self) -> Message:

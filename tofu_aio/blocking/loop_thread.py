@@ -153,6 +153,8 @@ class LoopThread:
         if timeout is not None:
             function = _within(function, checked_seconds("timeout", timeout))
         if not self._open:
+            if self.closed:
+                raise _closed()
             raise ShutdownStarted("the engine is not running: use it in 'with Engine()'")
         call = _Call(self, function, unheard)
         try:
@@ -213,6 +215,11 @@ class LoopThread:
         if not self._is_the_parents():
             with contextlib.suppress(ShutdownStarted):
                 self.ask(function)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was open and is no more, or is being closed. From any thread."""
+        return self._begun.come and not self._open
 
     def _is_the_parents(self) -> bool:
         """Whether this is a forked child, which has not got the thread."""
