@@ -20,6 +20,7 @@ from tests.conftest import HAS_UDS
 from tests.messaging.certificates import server_context
 from tests.messaging.peers import RawServer, connection_of, frame, turns, until
 from tofu_aio import OpCode, State
+from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import sockets
 
 SOON = tofu.Backoff(initial=0.001, maximum=0.002)
@@ -285,6 +286,31 @@ async def test_one_that_accepts_and_drops_is_no_longer_the_first(
             assert channel.peer.address == good.address
             await wait_for_end(channel)
         await channels.aclose()
+
+
+@pytest.mark.parametrize("how", ["waits", "aborts"])
+async def test_one_that_hangs_is_no_longer_the_first(
+    reconnect: Reconnect, group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """However long it had worked before."""
+    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.01)
+    with RawServer() as hung:
+        async with serving(group) as good:
+            channels = reconnect(hung.address, good.address)
+            connecting = asyncio.create_task(anext(channels))
+            with await hung.accept() as peer:
+                asked = await peer.message()
+                await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=asked.message_id))
+                channel = await connecting
+                with pytest.raises(TimeoutError):
+                    await channel.request(timeout=5 * SOON.maximum)
+                if how == "aborts":
+                    channel.abort()
+                for _ in range(2):
+                    channel = await anext(channels)
+                    assert channel.peer.address == good.address
+                    await wait_for_end(channel)
+                await channels.aclose()
 
 
 async def test_each_address_is_looked_at_before_any_is_tried(reconnect: Reconnect) -> None:

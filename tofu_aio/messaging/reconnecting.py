@@ -111,11 +111,14 @@ class Reconnecting(AsyncIterator[Channel]):
         channel, self._channel = self._channel, None
         if channel is None:
             return
-        if asyncio.get_running_loop().time() - self._opened > self._backoff.maximum:
-            self._rounds = 1  # it lived: the round that made it was a good one
-        elif not isinstance(channel.end, ChannelEnded | ChannelClosed | None):
-            self._turn_to_next()  # whoever accepts and drops is as good as nobody
+        lived = asyncio.get_running_loop().time() - self._opened > self._backoff.maximum
+        lost = not isinstance(channel.end, ChannelEnded | ChannelClosed | None)
         await channel.aclose()
+        if lived:
+            self._rounds = 1  # the round that made it was a good one
+        # Whoever accepts and drops is as good as nobody, and so is who does not answer a Bye.
+        if isinstance(channel.end, ChannelClosed) or (lost and not lived):
+            self._turn_to_next()
 
     async def _connect(self) -> Channel:
         if self._group is None:
