@@ -311,6 +311,8 @@ async def test_one_that_hangs_is_no_longer_the_first(
                     assert channel.peer.address == good.address
                     await wait_for_end(channel)
                 await channels.aclose()
+        with pytest.raises(BlockingIOError):
+            hung.sock.accept()  # nobody has come again
 
 
 async def test_each_address_is_looked_at_before_any_is_tried(reconnect: Reconnect) -> None:
