@@ -31,8 +31,8 @@ async def main() -> None:
                         total += int(part.body or 0)
                 print(f"the sum is {total}")
 
-            # Who may want to stop sends the question as a part, and does not finish: leaving
-            # without that tells the other side, which need not go on for ever.
+            # Who leaves before the answer is complete tells the other side, which need not go on
+            # for ever; a plain peer learns it only if the question was not finished either.
             async with channel.stream(headers={"Count": "1000000000"}) as exchange:
                 await exchange.send(b"")
                 async for part in exchange:

@@ -283,7 +283,10 @@ async def test_in_a_crowd_refusals_are_told_once_in_a_while(
 
 
 async def test_who_is_silent_gives_way_to_more_than_may_wait(
-    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
+    group: tofu.ChannelGroup,
+    engine: tofu.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The one that came first, however short its silence: more that are silent may be coming."""
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
@@ -294,6 +297,8 @@ async def test_who_is_silent_gives_way_to_more_than_may_wait(
             channel.abort()
         assert await crowd[0].end() == b""
         assert silent(listener) == 1
+        assert caplog.text.count("a connection was refused: 2 wait already") == 1
+        assert engine.statistics().refused == 1
         for peer in crowd:
             peer.close()
 

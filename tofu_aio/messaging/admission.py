@@ -244,11 +244,10 @@ class Admission:
         if len(self._silent) + len(self._knocking) < WAITING_CONNECTIONS:
             return True
         oldest = next(iter(self._silent), None)
+        self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
         if oldest is not None:
             self._drop(oldest)
-            return True
-        self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
-        return False
+        return oldest is not None
 
     def _has_place(self) -> bool:
         return not self._is_full() and len(self._strangers) < PENDING_CHANNELS

@@ -121,7 +121,9 @@ class Listener(AnyioListener[Channel]):
         A channel is closed when its handler returns. One whose handler raises is aborted and the
         error is logged; the others, and the listener, go on. What a handler is told by a channel
         that ends, because the peer was lost or the channel is closed on this side, is no error: it
-        may raise that too, and the log has one line about it at the level INFO.
+        may raise that too, and the log has one line about it at the level INFO. Nor is
+        ``ExchangeFailed`` of one of its channel's exchanges; but a handler that lets it go has
+        ended, and so has the channel, with a Bye: catch it where the others should go on.
 
         Args:
             handler: an async function that takes the channel.

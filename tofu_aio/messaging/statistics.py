@@ -70,7 +70,7 @@ class ChannelStatistics:
         suspended: it waits for permits now, and is not read.
         suspended_for: seconds for which it has waited in all.
         suspensions: how often it began to wait for permits.
-        late_responses: responses dropped because nobody waits for them: their request was
+        late_responses: parts of responses dropped because nobody waits for them: their request was
             cancelled or timed out, their exchange was left, or there never was one.
         triggers: what it waits for.
     """
