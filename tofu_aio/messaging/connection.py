@@ -138,8 +138,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         suspended_for: seconds for which it has waited, but for now.
         write_paused: the transport's buffer is above the high-water mark.
         senders: who waits for ``room``, in order, if anyone ever did.
-        turn_taken: more than the high-water mark was written since others had their turn. While
-            these three are false ``room`` returns at once, and need not be called.
+        turn_taken: the high-water mark of short messages was written since others had their turn.
+            While these three are false ``room`` returns at once, and need not be called.
     """
 
     __slots__ = (
@@ -638,8 +638,10 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # With twice it the transport would hold all that it may: see docs/design.
             and (not self._long or self.queued_bytes >= 2 * self._high_water)
         ):
+            long = self._long
             self.flush()
-            self.turn_taken = at_once and not self.write_paused
+            # Long bodies fill the kernel's buffer soon enough, and then sending waits.
+            self.turn_taken = at_once and not (long or self.write_paused)
         elif not self._flushing:
             self._loop.call_soon(self._flush_turn)
             self._flushing = True  # after it: should that be interrupted, another one comes
