@@ -725,13 +725,11 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         Raises:
             ChannelClosed, PeerDisconnected: it will take no more.
         """
-        if not self.write_paused and not self.senders:
-            if not self.turn_taken:
-                return
+        if self.turn_taken and not (self.write_paused or self.senders):
             self.turn_taken = False
             await asyncio.sleep(0)
-            if not self.write_paused and not self.senders:
-                return
+        if not self.write_paused and not self.senders:
+            return
         self._judge(_SIGNAL, 0)
         if self.senders is None:
             self.senders = OrderedDict()
