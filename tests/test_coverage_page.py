@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ PAGE = (DESIGN / "coverage.md").read_text(encoding="utf-8")
 ON_EVERY_LOOP = (TESTS / "messaging", TESTS / "faults")
 
 
+@cache
 def written() -> dict[str, set[bool]]:
     """Whether a test runs on every loop, by its name; two modules may have one of the same name."""
     found: dict[str, set[bool]] = {}

@@ -108,7 +108,7 @@ async def answer_requests(channel: tofu.Channel) -> None:
     """Echo, whatever else comes."""
     async for asked in channel:
         with asked:
-            if asked.op_code is OpCode.REQUEST:
+            if asked.op_code is OpCode.REQUEST and not asked.more:
                 await channel.reply(asked, asked.body)
 
 
