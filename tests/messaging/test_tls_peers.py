@@ -33,6 +33,7 @@ from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import tls as tls_module
 from tofu_aio.messaging.connection import Connection
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.messaging.tls import SEALED
 from tofu_aio.protocol.binary_header import HEADER
 
 HERE = "tcp://127.0.0.1:0"
@@ -124,6 +125,7 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     assert transport is not None
     takes_little(peer.raw.sock)
     takes_little(transport.get_extra_info("socket"))
+    before = transport.get_extra_info(SEALED)
     flood = b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(FLOOD))
     sending = asyncio.create_task(peer.raw.send(flood))
     await until(lambda: not transport.is_reading(), "for the reading to stop")
@@ -131,6 +133,8 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     assert connection.queued_bytes < len(flood) / 4
     async with drained(peer.raw):
         await sending
+        # And not before all of it has been read: until then it may stop again.
+        await until(lambda: transport.get_extra_info(SEALED) >= before + len(flood))
         await until(transport.is_reading)
 
 
