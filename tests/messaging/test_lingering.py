@@ -28,6 +28,7 @@ from tests.messaging.peers import (
     until,
 )
 from tests.messaging.test_connection import Bench, bye
+from tests.systems import skip_where_writes_are_whole
 from tofu_aio import Message, OpCode, State, Status
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import LINGER
@@ -636,6 +637,7 @@ async def test_who_goes_on_taking_what_was_queued_may_take_its_time(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at by hand, long after our Bye: only who took nothing meanwhile is reset."""
+    skip_where_writes_are_whole()
     monkeypatch.setattr(connection_module, "LINGER", NEVER)
     async with met(group, "tcp://127.0.0.1:0") as (peer, channel):
         connection = connection_of(channel)
