@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +28,11 @@ from tests.messaging.peers import RESET, RawPeer, frame, hello, turns, until
 from tests.messaging.test_posted import listening, message
 from tests.systems import is_of_the_proactor, on_a_proactor
 from tofu_aio import OpCode
+
+if sys.platform == "win32":  # the proactor leaves the sockets of failed accepts to be collected
+    pytestmark = pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    )
 
 T = TypeVar("T")
 
@@ -145,7 +151,7 @@ async def quiet_engine() -> AsyncIterator[tofu.Engine]:
     )
     async with tofu.Engine(pool_messages=4) as engine:
         yield engine
-    if on_a_proactor():  # which leaves the sockets of failed accepts to the garbage collection
+    if on_a_proactor():  # what it has left is not to be found by another test
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
