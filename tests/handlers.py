@@ -10,17 +10,13 @@ import pytest
 
 import tofu_aio as tofu
 from tofu_aio import Message, OpCode, Status
-from tofu_aio.messaging.exchange import failed
 
 
 def broken_off(number: int) -> tofu.ExchangeFailed:
     """What is raised where the peer of a channel breaks an exchange off."""
     part = Message(OpCode.RESPONSE, message_id=1)
     part.channel_number = number
-    part.status = Status.PROCESSING_FAILED
-    error = failed(part)
-    assert isinstance(error, tofu.ExchangeFailed)
-    return error
+    return tofu.ExchangeFailed("broken off", Status.PROCESSING_FAILED, part)
 
 
 def ours(number: int) -> Exception:

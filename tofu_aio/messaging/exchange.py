@@ -331,5 +331,4 @@ def _encoded(headers: HeadersLike | None) -> bytes:
 def failed(part: Message) -> TofuError:
     """What an exchange says when its peer has ended it with this part."""
     text = quoted(part.body) or "the peer left the exchange, or could not go on"
-    text = f"{part.status.name.lower()}: {text}"
-    return ExchangeFailed(text, part.status, part, channel_number=part.channel_number)
+    return ExchangeFailed(f"{part.status.name.lower()}: {text}", part.status, part)

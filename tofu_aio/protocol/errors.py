@@ -212,7 +212,7 @@ class ExchangeFailed(TofuError, BrokenResourceError):
         super().__init__(text)
         self.status = status
         self.part = part
-        self.channel_number = channel_number
+        self.channel_number = channel_number if part is None else part.channel_number
 
 
 class ConnectFailed(TofuError, ConnectionError):
