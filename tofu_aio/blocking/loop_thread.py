@@ -79,7 +79,7 @@ class LoopThread:
         if self._started:
             raise RuntimeError("the engine was entered before, and can be once: make another")
         try:
-            # Not before: Python 3.13.0 starts none in a forked child that was made before the fork.
+            # Not sooner: in a forked child Python 3.13.0 starts none that was made before the fork.
             self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
             self._process = os.getpid()
             self._started = True

@@ -319,8 +319,8 @@ class Channel(ObjectStream[Message]):
     async def send(self, item: Message) -> None:
         """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
 
-        Where there is always room it gives other tasks a turn every 128 KiB, as ``signal`` and
-        ``reply`` do.
+        Where there is always room it gives other tasks a turn every 128 KiB of short messages, as
+        ``signal`` and ``reply`` do.
 
         A request or response that is longer than one message, since it came to ``request`` or to
         the mailbox as a whole, is sent on in parts, as ``request`` and ``reply`` do.
