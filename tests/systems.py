@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,18 @@ def needs_tracing() -> None:
         pytest.skip("under Wine winloop waits for ever while memory is traced")
 
 
-def is_of_the_proactor(context: Mapping[str, object]) -> bool:
+def _is_of_the_proactor(context: Mapping[str, object]) -> bool:
     """Whether a loop heard of what it does itself: nobody asks its task how an accept failed."""
     return "IocpProactor.accept" in repr(context.get("future"))
+
+
+def heard_by_loop() -> list[dict[str, Any]]:
+    """What the running loop hears of from now on: what a callback raises only reaches its log."""
+    heard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: None if _is_of_the_proactor(context) else heard.append(context)
+    )
+    return heard
 
 
 def on_a_proactor() -> bool:

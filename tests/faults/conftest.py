@@ -14,7 +14,7 @@ import pytest
 from tests.faults.conversations import BEAT
 from tests.faults.counting import COUNTS
 from tests.messaging.conftest import listener, raw_server
-from tests.systems import is_of_the_proactor
+from tests.systems import heard_by_loop
 from tofu_aio.messaging import agreements
 
 __all__ = ["listener", "nothing_ticks", "pytest_terminal_summary", "raw_server"]
@@ -42,10 +42,7 @@ def clients_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 async def nothing_ticks(nothing_left_behind: None) -> AsyncIterator[None]:
     """After each async test: no timer that is still to come, and nothing in the loop's log."""
     loop: Any = asyncio.get_running_loop()
-    heard: list[dict[str, Any]] = []
-    loop.set_exception_handler(
-        lambda _, context: None if is_of_the_proactor(context) else heard.append(context)
-    )
+    heard = heard_by_loop()
     call_at = type(loop).call_at
     call_later = type(loop).call_later
     handles: list[asyncio.TimerHandle] = []

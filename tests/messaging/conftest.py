@@ -12,7 +12,7 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import Pair, RawServer
-from tests.systems import is_of_the_proactor
+from tests.systems import heard_by_loop
 
 # How deep asyncio's debug mode looks where each handle and task was made; it takes half the time.
 asyncio.constants.DEBUG_STACK_DEPTH = 2
@@ -20,11 +20,8 @@ asyncio.constants.DEBUG_STACK_DEPTH = 2
 
 @pytest.fixture(autouse=True)
 async def nothing_goes_unheard(nothing_left_behind: None) -> AsyncIterator[list[dict[str, Any]]]:
-    """What a callback raises only reaches the loop's log: here it fails the test."""
-    heard: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: None if is_of_the_proactor(context) else heard.append(context)
-    )
+    """What the loop hears of fails the test."""
+    heard = heard_by_loop()
     yield heard
     for _ in range(3):
         await asyncio.sleep(0)

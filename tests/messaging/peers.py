@@ -54,6 +54,28 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+@contextlib.asynccontextmanager
+async def turns_counted() -> AsyncIterator[Callable[[], int]]:
+    """Count how often other tasks have their turn, until the end of the block.
+
+    Gives what tells how often it was by now.
+    """
+    count = 0
+
+    async def tick() -> None:
+        nonlocal count
+        while True:
+            count += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield lambda: count
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+
+
 async def takes_some(peer: RawPeer, channel: tofu.Channel) -> None:
     """Have a peer read until less is queued for it than now."""
     before = connection_of(channel).queued_bytes

@@ -32,6 +32,7 @@ from tests.messaging.peers import (
     settled,
     transport_of,
     turns,
+    turns_counted,
     until,
 )
 from tofu_aio import Message, OpCode, State, Status, Triggers
@@ -1063,33 +1064,24 @@ async def test_a_loop_of_sending_lets_others_run_though_the_peer_keeps_up(
             while sock.recv(1 << 20):
                 pass
 
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
     async with met(group) as (peer, channel):
         await peer.send(frame(body=b"?", message_id=7))
         request = await channel.receive()
         taking = threading.Thread(target=take_all, args=(peer.sock.dup(),))
         taking.start()
-        ticking = asyncio.create_task(tick())
         body = bytes(1000)
-        for _ in range(40 * WRITE_HIGH_WATER // 1000):
-            if how == "signal":
-                await channel.signal(body)
-            elif how == "send":
-                await channel.send(Message(OpCode.SIGNAL, body))
-            else:
-                await channel.reply(request, body, more=True)
-        ticking.cancel()
+        async with turns_counted() as seen:
+            for _ in range(40 * WRITE_HIGH_WATER // 1000):
+                if how == "signal":
+                    await channel.signal(body)
+                elif how == "send":
+                    await channel.send(Message(OpCode.SIGNAL, body))
+                else:
+                    await channel.reply(request, body, more=True)
+            assert seen() >= 40
         request.release()
         channel.abort()
         await asyncio.to_thread(taking.join)
-    assert ticks >= 40
 
 
 async def test_only_a_message_can_be_sent(tcp_pair: Pair) -> None:

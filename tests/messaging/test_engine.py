@@ -29,6 +29,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
+from tests.messaging.test_posted import listening
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
@@ -103,15 +104,11 @@ async def test_closing_that_is_cancelled_aborts_however_far_it_has_come(
 ) -> None:
     async with tofu.Engine() as engine:
         group = engine.create_group()
-        group.post(tofu.Message(OpCode.WELCOME_REQUEST, headers={"~listen_on": "tcp|127.0.0.1|0"}))
-        welcome = await group.receive()
-        posted = tofu.parse_address(welcome.headers["~listen_on"])
+        _, posted = await listening(group, "tcp://127.0.0.1:0")
         listener = await group.listen(transport_address)
         accepting = asyncio.create_task(listener.accept())
-        with await RawPeer.connect(listener.address) as peer:
-            await peer.send(hello())
+        with await RawPeer.introduced(listener.address) as peer:
             await accepting
-            await peer.message()
             closing = asyncio.create_task((engine if what == "engine" else group).aclose())
             await turns(turn)
             closing.cancel()

@@ -23,6 +23,7 @@ from tests.messaging.peers import (
     settled,
     transport_of,
     turns,
+    turns_counted,
     until,
 )
 from tofu_aio import Message, OpCode, State, Status
@@ -331,25 +332,13 @@ async def test_the_frames_on_the_wire(group: tofu.ChannelGroup, listener: tofu.L
 async def test_a_long_send_gives_others_their_turn(tcp_pair: Pair) -> None:
     """Even where there is room all the time."""
     client = tcp_pair.client
-    seen = 0
-
-    async def count() -> None:
-        nonlocal seen
-        while True:
-            seen += 1
-            await asyncio.sleep(0)
-
     transport_of(client).set_write_buffer_limits(high=2**30)
-    counting = asyncio.create_task(count())
-    async with client.stream() as exchange:
+    async with client.stream() as exchange, turns_counted() as seen:
         await exchange.send(bytes(65535 * 6))
-        assert seen >= 5
+        assert seen() >= 5
         for _ in range(20_000):
             await exchange.send(b"")
-        counting.cancel()
-        assert seen >= 5 + 4
-    with contextlib.suppress(asyncio.CancelledError):
-        await counting
+        assert seen() >= 5 + 4
 
 
 # --- one side fails, or leaves -------------------------------------------------------------

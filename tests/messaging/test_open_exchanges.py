@@ -9,7 +9,7 @@ import logging
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.peers import Pair, RawPeer, answers_of, frame, heard_by, turns, until
+from tests.messaging.peers import Pair, answers_of, frame, heard_by, met, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging import answers as answers_module
 from tofu_aio.messaging import incoming as incoming_module
@@ -55,11 +55,9 @@ def three_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("three_served")
 async def test_one_too_many_is_refused_and_the_channel_goes_on(
-    listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+    group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         served = []
         for number in (2, 3, 4):
             await peer.send(first_part(number))
@@ -115,10 +113,10 @@ async def test_only_those_that_the_application_has_not_done_with_count(
 
 
 @pytest.mark.usefixtures("three_served")
-async def test_one_whose_id_was_used_again_counts_until_it_is_left(listener: tofu.Listener) -> None:
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+async def test_one_whose_id_was_used_again_counts_until_it_is_left(
+    group: tofu.ChannelGroup,
+) -> None:
+    async with met(group) as (peer, channel):
         served = []
         for _ in range(3):
             await peer.send(first_part(2))
@@ -136,11 +134,9 @@ async def test_one_whose_id_was_used_again_counts_until_it_is_left(listener: tof
 
 @pytest.mark.usefixtures("three_served")
 async def test_requests_of_one_part_are_among_them_where_they_are_answered_in_parts(
-    listener: tofu.Listener,
+    group: tofu.ChannelGroup,
 ) -> None:
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         served = []
         for number in range(2, 5):
             await peer.send(frame(body=b"?", message_id=number))
@@ -159,11 +155,9 @@ async def test_requests_of_one_part_are_among_them_where_they_are_answered_in_pa
 
 
 @pytest.mark.usefixtures("three_served")
-async def test_and_else_they_are_not(listener: tofu.Listener) -> None:
+async def test_and_else_they_are_not(group: tofu.ChannelGroup) -> None:
     """A caller with ``request`` knows nothing of exchanges; each of its messages needs room."""
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+    async with met(group) as (peer, channel):
         served = []
         for number in range(2, 5):
             await peer.send(first_part(number))
@@ -191,10 +185,8 @@ async def test_one_that_was_given_up_before_it_is_served_says_of_which_channel(
     assert raised.value.channel_number == server.number
 
 
-async def test_one_whose_id_was_used_again_says_of_which_channel(listener: tofu.Listener) -> None:
-    accepting = asyncio.create_task(listener.accept())
-    with await RawPeer.introduced(listener.address) as peer:
-        channel = await accepting
+async def test_one_whose_id_was_used_again_says_of_which_channel(group: tofu.ChannelGroup) -> None:
+    async with met(group) as (peer, channel):
         await peer.send(frame(message_id=2) * 2)
         first, _ = [channel.stream(await channel.receive()) for _ in range(2)]
         with pytest.raises(tofu.ExchangeFailed, match="used its message id again") as raised:
