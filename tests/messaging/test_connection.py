@@ -588,6 +588,39 @@ async def test_senders_wait_in_line_and_each_gets_its_turn() -> None:
     await bench.end()
 
 
+async def test_a_sender_does_not_pass_one_that_found_no_room_at_its_turn() -> None:
+    bench = Bench()
+    connection = bench.connection
+    bench.transport.stuck = True
+    connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    went: list[int] = []
+
+    async def send(number: int) -> None:
+        await connection.room()
+        went.append(number)
+
+    class RoomAgain(CountedLoop):
+        """There is room as soon as the first has begun to wait again."""
+
+        def create_future(self) -> CountedFuture:
+            connection.write_paused = False
+            return super().create_future()
+
+    senders = [asyncio.create_task(send(number)) for number in range(3)]
+    await turns(2)
+    bench.transport.take()
+    await turns(1)  # all three are woken, and none has run
+    connection.write_paused = True
+    connection._loop = RoomAgain()  # type: ignore[assignment]
+    await turns(3)
+    assert not went
+    connection._go_on_writing()
+    await asyncio.gather(*senders)
+    assert went == [0, 1, 2]
+    bench.transport.fail(None)
+    await bench.end()
+
+
 class CountedFuture(asyncio.Future[None]):
     """Counts how often one is compared with another."""
 

@@ -378,6 +378,36 @@ async def test_who_gives_way_keeps_its_place_until_all_has_left(
             assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
 
 
+async def test_another_one_gives_way_if_the_first_has_not_left_by_the_next_look(
+    group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes its last bytes in drops keeps only its own place."""
+    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    async with (
+        engine.create_group() as server,
+        serving(server, "tcp://127.0.0.1:0", max_channels=2, heartbeat=NEVER) as listener,
+    ):
+        slow = await RawPeer.introduced(listener.address)
+        (connection,) = connections(server)
+        for _ in range(1000):
+            connection.post(tofu.Message(OpCode.SIGNAL, bytes(60_000)))
+        await until(lambda: connection.write_paused)
+        dead = await RawPeer.introduced(listener.address)
+        other = connections(server)[1]
+        looks(connection, 12)
+        looks(other, 8)
+        with await RawPeer.connect(listener.address) as third:
+            await third.send(hello())
+            await until(lambda: connection.end is not None, "for the first to give way")
+            await turns(50)
+            assert other.end is None, "one waits, and one was told"
+            admission_of(listener)._look()
+            assert other.end is not None
+            assert (await third.message()).op_code is OpCode.HELLO_RESPONSE
+        for peer in (slow, dead):
+            peer.close()
+
+
 async def test_what_came_before_is_received_and_then_why_it_was_closed(
     group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

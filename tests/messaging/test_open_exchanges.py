@@ -133,6 +133,24 @@ async def test_one_whose_id_was_used_again_counts_until_it_is_left(
 
 
 @pytest.mark.usefixtures("three_served")
+async def test_requests_of_one_part_under_one_id_count_when_the_last_of_them_is_over(
+    group: tofu.ChannelGroup,
+) -> None:
+    async with met(group) as (peer, channel):
+        served = []
+        await peer.send(frame(body=b"?", message_id=2) * 4)
+        for _ in range(4):
+            with await channel.receive() as request:
+                served.append(channel.stream(request))
+        await served.pop().finish()
+        assert (await peer.message()).status is Status.SUCCESS
+        assert not heard_by(channel).exchanges, "no id leads to the three others"
+        await peer.send(frame(body=b"one more", message_id=2))
+        assert (await peer.message()).status is Status.ALLOCATION_FAILED
+        channel.abort()
+
+
+@pytest.mark.usefixtures("three_served")
 async def test_requests_of_one_part_are_among_them_where_they_are_answered_in_parts(
     group: tofu.ChannelGroup,
 ) -> None:

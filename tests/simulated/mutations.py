@@ -90,13 +90,13 @@ MUTATIONS = [
     ),
     Mutation(
         "who waits for room is not told that there is some",
-        "        self.flush()\n        self._admit_sender()",
+        "        self.flush()\n        self._admit_senders()",
         "        self.flush()",
     ),
     Mutation(
         "a cancelled sender does not let the next one pass",
-        "            self._loop.call_soon(self._admit_sender)",
-        "            pass",
+        "                self._loop.call_soon(self._admit_senders)\n\n    def unsent",
+        "                pass\n\n    def unsent",
     ),
     Mutation(
         "the close is told twice",

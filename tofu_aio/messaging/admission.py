@@ -121,7 +121,9 @@ class Admission:
         self._open: set[Connection] = set()  # only where there is a maximum to hold
         self._leaving: dict[Connection, None] = {}
         self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
-        self._giving_way: set[Connection] = set()  # of the open; last bytes have to leave
+        # Of the open, those that were told since the last look: their last bytes have to leave.
+        self._giving_way: set[Connection] = set()
+        self._too_few = False  # were silent for long enough at the last look
         self._look_again: asyncio.TimerHandle | None = None  # for who may give way
 
     def close(self) -> None:
@@ -261,20 +263,24 @@ class Admission:
         """Have open channels give way to those that knock; whether any has left its place already.
 
         If too few may it is looked again in a while: not for each that knocks, for they may be
-        many.
+        many. So it is if those that were told have not left by then: others do in their stead.
         """
+        if self._heartbeat is None or not self._is_full():
+            return False
         wanted = min(len(self._knocking), PENDING_CHANNELS - len(self._strangers))
         wanted -= len(self._giving_way)
-        if wanted < 1 or not self._is_full() or self._look_again is not None:
-            return False
-        yielding = give_way(self._open, wanted)
-        self._giving_way.update(connection for connection in yielding if connection in self._open)
-        if len(yielding) < wanted and self._heartbeat is not None:
+        if wanted > 0 and not self._too_few:
+            yielding = give_way(self._open, wanted)
+            self._too_few = len(yielding) < wanted
+            self._giving_way.update(self._open.intersection(yielding))
+        if self._look_again is None and not self._has_place():
             self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
         return self._has_place()
 
     def _look(self) -> None:
         self._look_again = None
+        self._too_few = False
+        self._giving_way.clear()
         self._invite()
 
     def _look_no_more(self) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Final, Protocol, cast
 
 from ..protocol.address import Address
@@ -72,6 +73,13 @@ SHORT: Final = 1024
 
 LONG: Final = 16 * 1024
 """Bytes of a body from which it is given to the transport as it is, uncopied."""
+
+_ADMITTED: Final = 32
+"""Senders that are woken in a turn: so their short messages leave with one system call, and those
+that find no room have been woken for nothing, but are few."""
+
+_FEW_PIECES: Final = 64
+"""Frames, long bodies apart, that are queued in less time than the system takes to send them."""
 
 SMALL: Final = 16 * 1024
 """Bytes of a chunk that is copied as a whole: faster than the messages in it one by one, and from a
@@ -217,7 +225,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         self._untaken = 0  # bytes of the engine's, and TLS's, answers while no more is taken
         self.write_paused = False
         self.turn_taken = False
-        self.senders: OrderedDict[asyncio.Future[None], None] | None = None
+        self.senders: OrderedDict[object, asyncio.Future[bool]] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.heartbeat: float | None = None
         self.peer_address: Address | None = None
@@ -337,7 +345,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
 
     def _go_on_writing(self) -> None:
         self.flush()
-        self._admit_sender()
+        self._admit_senders()
         if self._told and self.lingers:
             self.sink.said()
 
@@ -638,10 +646,10 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # With twice it the transport would hold all that it may: see docs/design.
             and (not self._long or self.queued_bytes >= 2 * self._high_water)
         ):
-            long = self._long
-            self.flush()
             # Long bodies fill the kernel's buffer soon enough, and then sending waits.
-            self.turn_taken = at_once and not (long or self.write_paused)
+            quick = self._long and len(self._out) <= _FEW_PIECES
+            self.flush()
+            self.turn_taken = at_once and not (quick or self.write_paused)
         elif not self._flushing:
             self._loop.call_soon(self._flush_turn)
             self._flushing = True  # after it: should that be interrupted, another one comes
@@ -725,22 +733,29 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         Raises:
             ChannelClosed, PeerDisconnected: it will take no more.
         """
-        if self.turn_taken and not (self.write_paused or self.senders):
-            self.turn_taken = False
-            await asyncio.sleep(0)
-        if not self.write_paused and not self.senders:
-            return
+        if not (self.write_paused or self.senders):
+            if not self.turn_taken:
+                return
+            # In the queue all the same: else whoever sends in the meantime would be first.
+            self._loop.call_soon(self._admit_senders)
+        self.turn_taken = False
         self._judge(_SIGNAL, 0)
         if self.senders is None:
             self.senders = OrderedDict()
-        turn = self._loop.create_future()
-        self.senders[turn] = None
+        place = object()
         try:
-            await turn
+            while True:
+                turn = self.senders[place] = self._loop.create_future()
+                if not await turn:
+                    return
+                if not self.write_paused and next(iter(self.senders)) is place:
+                    return
         finally:
-            del self.senders[turn]
-            # After the caller has queued its message, or was cancelled: the next one's turn.
-            self._loop.call_soon(self._admit_sender)
+            del self.senders[place]
+            following = next(iter(self.senders.values()), None)
+            if following is not None and not following.done():
+                # After the caller has queued its message, or was cancelled.
+                self._loop.call_soon(self._admit_senders)
 
     def unsent(self) -> list[Message]:
         """The messages that were queued and never given to the transport."""
@@ -767,17 +782,18 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
         for permit in carried:
             permit.release()
 
-    def _admit_sender(self) -> None:
+    def _admit_senders(self) -> None:
+        """Wake some of those who wait. Each goes on if there still is room by its turn."""
         if self.senders and not self.write_paused:
-            first = next(iter(self.senders))
-            if not first.done():
-                first.set_result(None)
+            for turn in islice(self.senders.values(), _ADMITTED):
+                if not turn.done():
+                    turn.set_result(True)
 
     def _turn_away_senders(self) -> None:
         """Who waits for room waits in vain: the attempt to send will tell each why."""
-        for turn in self.senders or ():
+        for turn in self.senders.values() if self.senders else ():
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(False)
 
     def _judge(self, value: int, message_id: int) -> tuple[State, int]:
         """The state after sending this, and the id it must carry."""

@@ -101,8 +101,11 @@ class IncomingRequests:
 
     @property
     def busy(self) -> bool:
-        """Whether a plain request may be the last part of something, or have an id of another."""
-        return bool(self.parts or self.exchanges or self._taken_back)
+        """Whether a plain request may be the last part of something, or have an id of another.
+
+        Or be one too many: of those that are served, ``exchanges`` knows one for each id.
+        """
+        return bool(self.parts or self.exchanges or self._taken_back or self._served)
 
     def begin(self, exchange: Exchange, *, in_parts: bool) -> None:
         """Give it the parts that come, and tell it if the request is taken back.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio.trsock import TransportSocket
-from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Final, cast
 
 from tofu_aio.accepting import LOST
@@ -34,11 +34,15 @@ class AcceptingLoop(SelectorLoop):
         super()._accept_connection(protocol_factory, pending, *rest, **options)
         if queue.failure is not None:
             self._remove_reader(sock.fileno())
-            serve = partial(self._start_serving, protocol_factory, sock, *rest, **options)
-            self._serve_later(serve, sock, queue.failure)
+            accept = signature(super()._accept_connection)
+            called = accept.bind(protocol_factory, sock, *rest, **options)
+            called.apply_defaults()  # `_start_serving` takes the same.
+            self._serve_later(queue.failure, *called.args)
 
-    def _serve_later(self, serve: partial[None], sock: socket.socket, failure: OSError) -> None:
-        self.call_later(RETRY, self._serve_again, serve, sock)
+    def _serve_later(
+        self, failure: OSError, protocol_factory: object, sock: socket.socket, *rest: object
+    ) -> None:
+        self.call_later(RETRY, self._serve_again, protocol_factory, sock, *rest)
         self.call_exception_handler(
             {
                 "message": f"socket.accept() failed: trying again in {RETRY:g} s",
@@ -47,13 +51,13 @@ class AcceptingLoop(SelectorLoop):
             }
         )
 
-    def _serve_again(self, serve: partial[None], sock: socket.socket) -> None:
+    def _serve_again(self, protocol_factory: object, sock: socket.socket, *rest: object) -> None:
         if sock.fileno() < 0:
             return  # its server was closed
         try:
-            serve()
+            self._start_serving(protocol_factory, sock, *rest)
         except OSError as error:  # no room for one more descriptor to watch
-            self._serve_later(serve, sock, error)
+            self._serve_later(error, protocol_factory, sock, *rest)
 
 
 class _Queue:

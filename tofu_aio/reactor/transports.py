@@ -79,8 +79,6 @@ else:
 
     def sent_at_once(sock: socket.socket, views: deque[memoryview]) -> int:
         """Send some views with one system call, and return how many bytes it has taken."""
-        if len(views) == 1:
-            return sock.send(views[0])
         try:
             chunks = list(islice(views, _MOST_CHUNKS))
         except RuntimeError:  # A signal handler has written since `islice` began: the next time.
