@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import itertools
 import linecache
 import os
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,10 +33,12 @@ settings.load_profile("default")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if sys.platform == "win32":
-    # asyncio's debug mode asks, for every handle and task, whether the sources have changed. They
-    # have not, and asking took nine tenths of the tests' time.
-    linecache.checkcache = lambda filename=None: None
+# asyncio's debug mode keeps the whole stack of each future, task and handle, and asks each time
+# whether its sources have changed. Two frames tell enough, and all took most of the tests' time.
+linecache.checkcache = lambda filename=None: None
+asyncio.constants.DEBUG_STACK_DEPTH = 2
+_walk_stack = traceback.walk_stack
+traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 2)  # of C's futures
 
 HAS_UDS = hasattr(__import__("socket"), "AF_UNIX")
 HAS_ABSTRACT = sys.platform == "linux"

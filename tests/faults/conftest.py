@@ -19,9 +19,6 @@ from tofu_aio.messaging import agreements
 
 __all__ = ["listener", "nothing_ticks", "pytest_terminal_summary", "raw_server"]
 
-# How deep asyncio's debug mode looks where each handle and task was made; it takes half the time.
-asyncio.constants.DEBUG_STACK_DEPTH = 2
-
 
 @pytest.fixture(autouse=True)
 def watched_closely(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,7 @@ from collections.abc import AsyncIterator
 import tofu_aio as tofu
 from tofu_aio import OpCode
 
-if sys.platform == "win32":  # as in tests/conftest.py
-    linecache.checkcache = lambda filename=None: None
+linecache.checkcache = lambda filename=None: None  # as in tests/conftest.py
 
 
 async def until_quiet() -> None:

@@ -14,9 +14,6 @@ from tests.conftest import HAS_UDS
 from tests.messaging.peers import Pair, RawServer
 from tests.systems import heard_by_loop
 
-# How deep asyncio's debug mode looks where each handle and task was made; it takes half the time.
-asyncio.constants.DEBUG_STACK_DEPTH = 2
-
 
 @pytest.fixture(autouse=True)
 async def nothing_goes_unheard(nothing_left_behind: None) -> AsyncIterator[list[dict[str, Any]]]:
