@@ -315,6 +315,26 @@ async def test_one_that_hangs_is_no_longer_the_first(
             hung.sock.accept()  # nobody has come again
 
 
+async def test_one_that_resets_on_our_bye_is_no_longer_the_first(
+    reconnect: Reconnect, group: tofu.ChannelGroup
+) -> None:
+    with RawServer() as bad:
+        async with serving(group) as good:
+            channels = reconnect(bad.address, good.address, backoff=Waits().backoff())
+            connecting = asyncio.create_task(anext(channels))
+            with await bad.accept() as peer:
+                asked = await peer.message()
+                await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=asked.message_id))
+                await connecting
+                going_on = asyncio.create_task(anext(channels))
+                assert (await peer.message()).op_code is OpCode.BYE_REQUEST
+                await peer.reset()
+            assert (await going_on).peer.address == good.address
+            await channels.aclose()
+        with pytest.raises(BlockingIOError):
+            bad.sock.accept()  # nobody has come again
+
+
 async def test_each_address_is_looked_at_before_any_is_tried(reconnect: Reconnect) -> None:
     with pytest.raises(tofu.InvalidAddress, match="port is missing"):
         reconnect("tcp://127.0.0.1:1", "tcp://localhost")

@@ -112,8 +112,8 @@ class Reconnecting(AsyncIterator[Channel]):
         if channel is None:
             return
         lived = asyncio.get_running_loop().time() - self._opened > self._backoff.maximum
-        lost = not isinstance(channel.end, ChannelEnded | ChannelClosed | None)
         await channel.aclose()
+        lost = not isinstance(channel.end, ChannelEnded | ChannelClosed)
         if lived:
             self._rounds = 1  # the round that made it was a good one
         # Whoever accepts and drops is as good as nobody, and so is who does not answer a Bye.
