@@ -18,6 +18,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import settings
@@ -38,7 +39,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 linecache.checkcache = lambda filename=None: None
 asyncio.constants.DEBUG_STACK_DEPTH = 2
 _walk_stack = traceback.walk_stack
-traceback.walk_stack = lambda frame: itertools.islice(_walk_stack(frame), 2)  # of C's futures
+
+
+def _walk_little(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    return itertools.islice(_walk_stack(frame), asyncio.constants.DEBUG_STACK_DEPTH)
+
+
+traceback.walk_stack = _walk_little  # Futures made in C know of no depth.
 
 HAS_UDS = hasattr(__import__("socket"), "AF_UNIX")
 HAS_ABSTRACT = sys.platform == "linux"

@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 import tofu_aio as tofu
 from tofu_aio import OpCode
 
-linecache.checkcache = lambda filename=None: None  # as in tests/conftest.py
+if sys.platform == "win32":  # as in tests/conftest.py
+    linecache.checkcache = lambda filename=None: None
 
 
 async def until_quiet() -> None:
