@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from tests.faults.conversations import BEAT
 from tests.faults.counting import COUNTS
 from tests.messaging.conftest import listener, raw_server
 from tests.systems import heard_by_loop
@@ -19,12 +17,13 @@ from tofu_aio.messaging import agreements
 
 __all__ = ["listener", "nothing_ticks", "pytest_terminal_summary", "raw_server"]
 
+BEAT: Final = 0.1
+"""Seconds between heartbeats: a silence is noticed in less than four of them."""
+
 
 @pytest.fixture(autouse=True)
-def watched_closely(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def watched_closely(request: pytest.FixtureRequest) -> None:
     """Watch each async test; the others have no loop, or several."""
-    # The futures that are made in C keep to no such depth, but to this: half of the rest.
-    monkeypatch.setattr(sys, "tracebacklimit", 2, raising=False)
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("nothing_ticks")
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import tofu_aio as tofu
+from tests.faults.conftest import BEAT
 from tests.faults.cutting import Cut, Relay, Street, street
 from tests.faults.flows import UNSEEN, Answers, Flow, Posted, Say, Script, Story, word_for
 from tests.messaging.peers import PATIENCE, turns, until
@@ -17,8 +18,6 @@ from tofu_aio import OpCode, Status
 
 DEADLINE: Final = 2.0
 """Seconds for opening where nothing passes any more, and for noticing that nothing does."""
-BEAT: Final = 0.1
-"""Seconds between heartbeats: a silence is noticed in less than four of them."""
 RARELY: Final = 3600.0
 """Seconds between heartbeats of which there is to be no more than the first."""
 
