@@ -76,7 +76,7 @@ SOURCES = [
     "noxfile.py",
 ]
 # Under Wine all the tests take long: usually a part is run, each day another.
-WINDOWS_PARTS = 6
+WINDOWS_PARTS = 3
 
 
 @nox.session
@@ -188,7 +188,7 @@ def windows(session: nox.Session) -> None:
     """A part of the tests on Windows, each day another: ``nox -s windows -- --all`` for all parts.
 
     Elsewhere than on Windows it runs through the command in TOFU_WINDOWS_PYTHON. Other arguments
-    are pytest's: ``-- tests/messaging``, or ``-- --shard 0/6`` for the first part.
+    are pytest's: ``-- tests/messaging``, or ``-- --shard 0/3`` for the first part.
     """
     command = ["python"] if sys.platform == "win32" else shlex.split(WINDOWS_PYTHON)
     if not command:
