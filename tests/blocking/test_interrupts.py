@@ -348,6 +348,7 @@ def wait_for_threads() -> None:
     """One that was about to start when its start was taken back ends at once."""
     for thread in threading.enumerate():
         if thread.name == "tofu_aio":
+            thread._started.wait(PATIENCE)  # type: ignore[attr-defined]  # `join` raises before
             thread.join(PATIENCE)
 
 
