@@ -16,6 +16,7 @@ from tests.messaging.peers import (
     takes_some,
     until,
 )
+from tests.systems import skip_where_writes_are_whole
 from tofu_aio import State
 from tofu_aio.messaging.idling import IdleWatch
 
@@ -100,6 +101,7 @@ async def test_who_sends_and_never_reads_is_idle_though_it_is_not_read(
 
 
 async def test_who_takes_what_was_queued_is_not_idle(group: tofu.ChannelGroup) -> None:
+    skip_where_writes_are_whole()
     watch = IdleWatch(NEVER)
     async with met(group) as (peer, channel):
         for _ in range(1000):
