@@ -621,6 +621,42 @@ async def test_a_sender_does_not_pass_one_that_found_no_room_at_its_turn() -> No
     await bench.end()
 
 
+@pytest.mark.parametrize("end", ["lost", "bye", "dismissed"])
+async def test_a_sender_that_was_woken_hears_of_an_end_before_its_turn(end: str) -> None:
+    """Though there is no room by then: of the end nobody tells it again."""
+    bench = Bench()
+    connection = bench.connection
+    bench.transport.stuck = True
+    connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    sending = asyncio.create_task(connection.room())
+    await turns(2)
+    bench.transport.take()
+    await turns(1)  # it is woken, and has not run
+    connection.write_paused = True
+    if end == "lost":
+        bench.transport.fail(None)
+        connection.connection_lost(None)
+    elif end == "bye":
+        connection.put(OpCode.BYE_REQUEST)
+    else:
+        connection.dismiss(tofu.ChannelClosed("away"))
+    connection.write_paused = True
+    with pytest.raises((tofu.ChannelClosed, tofu.PeerDisconnected)):
+        await sending
+    assert not connection.senders
+    if end != "lost":
+        bench.transport.fail(None)
+    await bench.end()
+
+
+async def test_a_bye_is_no_burst_of_messages_after_which_others_have_a_turn() -> None:
+    bench = Bench()
+    bench.connection.put(OpCode.BYE_REQUEST, at_once=True)
+    assert not bench.connection.turn_taken
+    bench.connection.post(tofu.Message(OpCode.BYE_SIGNAL))
+    await bench.end()
+
+
 class CountedFuture(asyncio.Future[None]):
     """Counts how often one is compared with another."""
 

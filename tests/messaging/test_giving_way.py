@@ -378,7 +378,7 @@ async def test_who_gives_way_keeps_its_place_until_all_has_left(
             assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
 
 
-async def test_another_one_gives_way_if_the_first_has_not_left_by_the_next_look(
+async def test_another_one_gives_way_if_the_first_has_not_left_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes its last bytes in drops keeps only its own place."""
@@ -400,7 +400,10 @@ async def test_another_one_gives_way_if_the_first_has_not_left_by_the_next_look(
             await third.send(hello())
             await until(lambda: connection.end is not None, "for the first to give way")
             await turns(50)
+            for _ in range(5):
+                admission_of(listener)._look()
             assert other.end is None, "one waits, and one was told"
+            monkeypatch.setattr(admission_module, "TIME_TO_GIVE_WAY", 0.0)
             admission_of(listener)._look()
             assert other.end is not None
             assert (await third.message()).op_code is OpCode.HELLO_RESPONSE

@@ -26,6 +26,7 @@ from .limits import (
     LEAVING_CHANNELS,
     PENDING_CHANNELS,
     SILENCE,
+    TIME_TO_GIVE_WAY,
     WAITING_CONNECTIONS,
 )
 from .rare_warnings import RareWarnings
@@ -121,8 +122,8 @@ class Admission:
         self._open: set[Connection] = set()  # only where there is a maximum to hold
         self._leaving: dict[Connection, None] = {}
         self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
-        # Of the open, those that were told since the last look: their last bytes have to leave.
-        self._giving_way: set[Connection] = set()
+        # Of the open, those that were told and have still to be sent their last bytes, and when.
+        self._giving_way: dict[Connection, float] = {}
         self._too_few = False  # were silent for long enough at the last look
         self._look_again: asyncio.TimerHandle | None = None  # for who may give way
 
@@ -224,7 +225,7 @@ class Admission:
             return  # something of it is still to be sent, which costs as much as when it was open
         self._strangers.discard(connection)
         self._open.discard(connection)
-        self._giving_way.discard(connection)
+        self._giving_way.pop(connection, None)
         self._invite()
 
     def _leave(self, connection: Connection) -> None:
@@ -263,7 +264,7 @@ class Admission:
         """Have open channels give way to those that knock; whether any has left its place already.
 
         If too few may it is looked again in a while: not for each that knocks, for they may be
-        many. So it is if those that were told have not left by then: others do in their stead.
+        many. So it is for those that were told and do not leave in time: others do in their stead.
         """
         if self._heartbeat is None or not self._is_full():
             return False
@@ -272,7 +273,7 @@ class Admission:
         if wanted > 0 and not self._too_few:
             yielding = give_way(self._open, wanted)
             self._too_few = len(yielding) < wanted
-            self._giving_way.update(self._open.intersection(yielding))
+            self._giving_way |= dict.fromkeys(self._open.intersection(yielding), self._loop.time())
         if self._look_again is None and not self._has_place():
             self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
         return self._has_place()
@@ -280,7 +281,8 @@ class Admission:
     def _look(self) -> None:
         self._look_again = None
         self._too_few = False
-        self._giving_way.clear()
+        overdue = self._loop.time() - TIME_TO_GIVE_WAY
+        self._giving_way = {each: told for each, told in self._giving_way.items() if told > overdue}
         self._invite()
 
     def _look_no_more(self) -> None:

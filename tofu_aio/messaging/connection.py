@@ -649,7 +649,8 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
             # Long bodies fill the kernel's buffer soon enough, and then sending waits.
             quick = self._long and len(self._out) <= _FEW_PIECES
             self.flush()
-            self.turn_taken = at_once and not (quick or self.write_paused)
+            burst = at_once and op_code <= _LAST_REGULAR
+            self.turn_taken = burst and not (quick or self.write_paused)
         elif not self._flushing:
             self._loop.call_soon(self._flush_turn)
             self._flushing = True  # after it: should that be interrupted, another one comes
@@ -750,6 +751,7 @@ class Connection(UpperProtocol, asyncio.BufferedProtocol):
                     return
                 if not self.write_paused and next(iter(self.senders)) is place:
                     return
+                self._judge(_SIGNAL, 0)  # The end came in between: nobody tells of it again.
         finally:
             del self.senders[place]
             following = next(iter(self.senders.values()), None)

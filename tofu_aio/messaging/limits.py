@@ -84,6 +84,10 @@ LINGER: Final = 1.0
 or that it is refused. A reader of the Zig library that sees a hang-up before it has read drops what
 is still in its socket, our last word and the messages before it."""
 
+TIME_TO_GIVE_WAY: Final = LINGER + BYE_TIMEOUT
+"""Seconds in which a channel that gives way is gone if its peer takes nothing. Of one that takes a
+little now and then nobody knows when that will be."""
+
 LOOKUPS: Final = 32
 """Names that a process looks up at once, each in a thread. One whose name server does not answer
 keeps its thread until the resolver gives up, half a minute say, also when nobody waits for it."""
