@@ -150,7 +150,8 @@ class Witness(Sink):
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._sink = connection.sink
-        self._ends = self._closes = 0
+        # A connection may be accepted, heard and lost in one turn, before it is stood beside.
+        self._ends, self._closes = int(connection._told), 0
         connection.sink = self
 
     def received(self, batch: list[Message], answered: Answered) -> None:

@@ -76,7 +76,9 @@ def in_words(held: Mapping[int, Held], shares: Mapping[int, int], now: float) ->
 
 
 def _of_channel(held: Held, now: float) -> str:
-    said = [f"{len(held.kept)}, {_some([_named(m, now) for m in held.kept])}"] if held.kept else []
+    # As their sender has numbered them, for the collector knows no order.
+    kept = sorted(held.kept, key=lambda message: message.message_id)
+    said = [f"{len(kept)}, {_some([_named(message, now) for message in kept])}"] if kept else []
     if held.parts:
         exchanges = [f"{count} of exchange {number}" for number, count in held.parts.items()]
         said.append(f"parts that nobody has received, {_some(exchanges)}")
