@@ -81,7 +81,7 @@ async def measure() -> dict[str, float]:
         channel.accept()
         return connection, channel
 
-    _, channel = open_channel(1)
+    sender, channel = open_channel(1)
     connection, served = open_channel(2)  # one that has asked nothing, as a server's
     request = tofu.Message(tofu.OpCode.REQUEST, BODY, message_id=2)
     frame = request.encode()
@@ -108,20 +108,19 @@ async def measure() -> dict[str, float]:
         channel.received([request] * count, [])
         drive(run())
 
-    def reply(count: int) -> None:
-        async def run() -> None:
-            for _ in range(count):
-                request._proto = 0  # a request is answered once: so it is a new one each time
-                await channel.reply(request, BODY)
+    async def replies() -> None:
+        for _ in range(64):
+            request._proto = 0  # a request is answered once: so it is a new one each time
+            await channel.reply(request, BODY)
 
-        drive(run())
+    async def messages() -> None:
+        for _ in range(64):
+            await channel.send(request)
 
-    def send(count: int) -> None:
-        async def run() -> None:
-            for _ in range(count):
-                await channel.send(request)
-
-        drive(run())
+    def in_turns(what: Callable[[], Coroutine[object, object, None]], count: int) -> None:
+        for _ in range(count // 64):
+            drive(what())
+            sender.flush()  # as at the end of a turn: else a sender would have to give up its own
 
     async def serve() -> None:
         async for message in served:
@@ -131,9 +130,11 @@ async def measure() -> dict[str, float]:
         chunk = frame * messages
 
         def feed(count: int) -> None:
-            for _ in range(count // messages):
-                memoryview(protocol.get_buffer(-1))[: len(chunk)] = chunk
-                protocol.buffer_updated(len(chunk))
+            for _ in range(count // 64):
+                for _ in range(64 // messages):
+                    memoryview(protocol.get_buffer(-1))[: len(chunk)] = chunk
+                    protocol.buffer_updated(len(chunk))
+                connection.flush()  # as above
 
         return feed
 
@@ -141,8 +142,8 @@ async def measure() -> dict[str, float]:
     costs = {
         "decode, and give the permit back": least(decode) - empty,
         "async for message in channel": least(iterate) - empty,
-        "await channel.reply(message, body)": least(reply) - empty,
-        "await channel.send(message)": least(send) - empty,
+        "await channel.reply(message, body)": least(partial(in_turns, replies)) - empty,
+        "await channel.send(message)": least(partial(in_turns, messages)) - empty,
     }
     # From here on the task answers, within the call that brings the chunk.
     connection.flush()
