@@ -132,13 +132,19 @@ def certificates_of(handshaken: ssl.SSLObject) -> Certificates:
     )
 
 
+@lru_cache(maxsize=64)
+def _one_text(host: str) -> str:
+    """The same text for all connections of a host: a proxy has many."""
+    return host
+
+
 @lru_cache(maxsize=16)
 def address_of(name: object) -> Address | None:
     """What accept(2) and getpeername(2) tell of a peer; None for a socket without a name."""
     with contextlib.suppress(InvalidAddress):  # a path that no header could carry
         match name:
             case (str(host), int(port)):
-                return TcpAddress(host, port)
+                return TcpAddress(_one_text(host), port)
             case (str(host), int(port), int(), int(scope)):
                 return TcpAddress(_ipv6(host, scope), port)
             case str(path) if path:
