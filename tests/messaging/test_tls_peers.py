@@ -130,7 +130,8 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     sending = asyncio.create_task(peer.raw.send(flood))
     await until(lambda: not transport.is_reading(), "for the reading to stop")
     await turns(20)
-    assert connection.queued_bytes < len(flood) / 4
+    # A read brings up to 64 KiB, all of whose answers are made.
+    assert connection.queued_bytes < len(flood) / 2
     async with drained(peer.raw):
         await sending
         # And not before all of it has been read: until then it may stop again.
