@@ -351,6 +351,18 @@ async def test_a_channel_that_has_ended_does_not_give_way_again(group: tofu.Chan
         assert give_way([connection], 1) == []
 
 
+async def one_that_takes_nothing(
+    server: tofu.ChannelGroup, listener: tofu.Listener
+) -> tuple[RawPeer, connection_module.Connection]:
+    """A peer to which far more is posted than it and the kernel take, and its connection."""
+    peer = await RawPeer.introduced(listener.address)
+    channel = next(m for m in reversed(server._members.values()) if isinstance(m, tofu.Channel))
+    for _ in range(1000):
+        channel.post(tofu.Message(OpCode.SIGNAL, bytes(60_000)))
+    await settled(channel)
+    return peer, connection_of(channel)
+
+
 async def test_who_gives_way_keeps_its_place_until_all_has_left(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,12 +371,7 @@ async def test_who_gives_way_keeps_its_place_until_all_has_left(
         engine.create_group() as server,
         serving(server, "tcp://127.0.0.1:0", max_channels=1, heartbeat=NEVER) as listener,
     ):
-        first = await RawPeer.introduced(listener.address)
-        (channel,) = (m for m in server._members.values() if isinstance(m, tofu.Channel))
-        connection = connection_of(channel)
-        for _ in range(1000):
-            channel.post(tofu.Message(OpCode.SIGNAL, bytes(60_000)))
-        await settled(channel)
+        first, connection = await one_that_takes_nothing(server, listener)
         looks(connection, 8)
         assert silence(connection)
         with await RawPeer.connect(listener.address) as second:
@@ -387,11 +394,7 @@ async def test_another_one_gives_way_if_the_first_has_not_left_in_time(
         engine.create_group() as server,
         serving(server, "tcp://127.0.0.1:0", max_channels=2, heartbeat=NEVER) as listener,
     ):
-        slow = await RawPeer.introduced(listener.address)
-        (connection,) = connections(server)
-        for _ in range(1000):
-            connection.post(tofu.Message(OpCode.SIGNAL, bytes(60_000)))
-        await until(lambda: connection.write_paused)
+        slow, connection = await one_that_takes_nothing(server, listener)
         dead = await RawPeer.introduced(listener.address)
         other = connections(server)[1]
         looks(connection, 12)
