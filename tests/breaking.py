@@ -20,7 +20,7 @@ class Mutation:
 
 def places(mutation: Mutation, root: Path = ROOT) -> list[Path]:
     """The files that have its text, each as often as it has it. It should be one."""
-    files = [*root.glob("tofu_aio/messaging/*.py"), *root.glob("tofu_aio/protocol/*.py")]
+    files = list(root.glob("tofu_aio/**/*.py"))
     return [file for file in files for _ in range(file.read_text("utf-8").count(mutation.old))]
 
 

@@ -8,10 +8,10 @@ loop that runs any asyncio program.
 from typing import TYPE_CHECKING
 
 from . import reactor
+from .messaging.accepting.decision import Decide
 from .messaging.backoff import Backoff
 from .messaging.channel import Channel
 from .messaging.connecting import Connecting
-from .messaging.deciding import Decide
 from .messaging.engine import Engine
 from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
@@ -25,7 +25,6 @@ from .messaging.options import (
     ReconnectOptions,
     ServerOptions,
 )
-from .messaging.peer import Certificate, Credentials, Peer
 from .messaging.reconnecting import Reconnecting
 from .messaging.shortcuts import connect, reconnecting, serve
 from .messaging.statistics import ChannelStatistics, EngineStatistics
@@ -77,6 +76,7 @@ from .protocol.pool import Allocation
 from .protocol.status import Status
 from .protocol.text_headers import CONNECT_TO, HEARTBEAT, LISTEN_ON, TextHeaders
 from .reactor import Loop, loop_factory, new_event_loop, run
+from .transport.peer import Certificate, Credentials, Peer
 
 if TYPE_CHECKING:
     from .reactor import EventLoopPolicy as EventLoopPolicy

@@ -11,7 +11,7 @@ import pytest
 from tests.attacks.catalogue import ATTACKS
 from tests.benchmarks.processes import ROOT
 from tofu_aio.messaging import limits
-from tofu_aio.messaging.admission import NO_BOUNDS
+from tofu_aio.messaging.accepting.admission import NO_BOUNDS
 from tofu_aio.messaging.limits import Limits
 
 PAGE = Path(ROOT, "docs", "design", "security.md").read_text(encoding="utf-8")

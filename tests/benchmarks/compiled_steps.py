@@ -13,8 +13,8 @@ from collections.abc import Callable
 import tofu_aio as tofu
 from tests.benchmarks import costs
 from tofu_aio.messaging.channel import Channel
-from tofu_aio.messaging.connection import PORTION, Connection
-from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.messaging.connection.connection import PORTION, Connection
+from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol import decoder
 from tofu_aio.protocol.lifecycle import State

@@ -18,8 +18,8 @@ from rich.table import Table
 import tofu_aio as tofu
 from tests.benchmarks.contenders import sketch
 from tofu_aio.messaging.channel import Channel
-from tofu_aio.messaging.connection import Connection
-from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import pytest
 
 import tofu_aio as tofu
-import tofu_aio.messaging.connection as connection_module
+import tofu_aio.messaging.connection.connection as connection_module
 from tests.blocking.conftest import PATIENCE, POOL, Beside
 from tests.blocking.interrupting import Interrupted, Interruption
 from tests.messaging.peers import frame

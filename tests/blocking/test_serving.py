@@ -19,7 +19,7 @@ from tests.blocking.test_faces import Pair
 from tests.messaging.peers import hello
 from tofu_aio import State, Status, blocking
 from tofu_aio.blocking import serving, waiting
-from tofu_aio.messaging import connection
+from tofu_aio.messaging.connection import connection
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.reactor import LoopFactory

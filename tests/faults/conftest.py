@@ -13,7 +13,7 @@ import pytest
 from tests.faults.counting import COUNTS
 from tests.messaging.conftest import listener, raw_server
 from tests.systems import heard_by_loop
-from tofu_aio.messaging import agreements
+from tofu_aio.messaging.connection import agreements
 
 __all__ = ["listener", "nothing_ticks", "pytest_terminal_summary", "raw_server"]
 

@@ -22,7 +22,7 @@ from tests.messaging.peers import (
     turns,
 )
 from tests.messaging.test_posted import greeting, welcome
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 
 ROUNDS = 100 if FULL else 4
 

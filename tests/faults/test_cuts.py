@@ -18,7 +18,7 @@ from tests.faults.conversations import crowded, messages, stream
 from tests.faults.counting import COUNTS, FULL
 from tests.faults.cutting import BACK, HOWS, THERE, Cut, Relay
 from tests.faults.flows import CROWDED, MESSAGES, STREAMS, Flow, Posted, Waits
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 
 AT_ONCE = 24
 """Silences that are waited for together; not so many that deadlines pass while others work."""

@@ -36,8 +36,8 @@ from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import admission_of, frame, hello, turns, until
 from tofu_aio import OpCode
 from tofu_aio.messaging import group as group_module
-from tofu_aio.messaging.admission import Caller
-from tofu_aio.messaging.visits import NOT_COUNTED
+from tofu_aio.messaging.accepting.admission import Caller
+from tofu_aio.messaging.accepting.connection_counts import NOT_COUNTED
 from tofu_aio.protocol.binary_header import HEADER
 
 

@@ -20,8 +20,8 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import until
 from tofu_aio import OpCode
-from tofu_aio.messaging.acceptor import Acceptor
-from tofu_aio.messaging.posted import PostedChannel
+from tofu_aio.messaging.accepting.acceptor import Acceptor
+from tofu_aio.messaging.posting.posted import PostedChannel
 
 PATIENCE = 20.0
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Self
 
 import tofu_aio as tofu
 from tests.systems import WINE
-from tofu_aio.messaging.admission import Admission
-from tofu_aio.messaging.answers import Answers
-from tofu_aio.messaging.connection import Connection
-from tofu_aio.messaging.incoming import IncomingRequests
+from tofu_aio.messaging.accepting.admission import Admission
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.delivery.incoming_requests import IncomingRequests
+from tofu_aio.messaging.delivery.pending_requests import Answers
 from tofu_aio.messaging.limits import EARLY_BYTES
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder

@@ -15,9 +15,10 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import PATIENCE, RawPeer, hello, turns, until
 from tests.shortage import Shortage, needs_a_limit
-from tofu_aio.messaging import acceptor as acceptor_module
-from tofu_aio.messaging import limits, sockets
-from tofu_aio.messaging.acceptor import Acceptor
+from tofu_aio.messaging import limits
+from tofu_aio.messaging.accepting import acceptor as acceptor_module
+from tofu_aio.messaging.accepting.acceptor import Acceptor
+from tofu_aio.transport import sockets
 
 NEVER = 3600.0
 SOON = 0.01

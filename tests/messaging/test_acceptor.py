@@ -26,7 +26,7 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging import admission as admission_module
+from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.protocol.op_code import MORE_BIT
 
 SOON = 0.3 if sys.platform == "win32" else 0.03

@@ -11,7 +11,7 @@ import tofu_aio as tofu
 from tests.messaging.conftest import closing_both
 from tests.messaging.peers import RawPeer, RawServer, connection_of, frame
 from tofu_aio import Message, OpCode
-from tofu_aio.messaging.agreements import (
+from tofu_aio.messaging.connection.agreements import (
     NO_EXTENSION,
     NOTHING,
     SUPPORTED,
@@ -21,8 +21,8 @@ from tofu_aio.messaging.agreements import (
     agreed_interval,
     shared,
 )
-from tofu_aio.messaging.heartbeat import HeartbeatOption, heartbeat_header
-from tofu_aio.messaging.posted import PostedChannel
+from tofu_aio.messaging.connection.heartbeat import HeartbeatOption, heartbeat_header
+from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.protocol.text_headers import TextHeaders
 
 BOTH = Extension.CANCEL | Extension.WHOLE

@@ -25,7 +25,7 @@ from tests.messaging.test_posted import (
     welcome,
 )
 from tofu_aio import OpCode, Origin, Status
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 
 __all__ = ["ends"]
 
@@ -277,8 +277,8 @@ async def test_listeners_close_before_channels_say_bye(
     engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever was made first: who is let in while others leave would be turned away at once."""
-    from tofu_aio.messaging.acceptor import Acceptor
-    from tofu_aio.messaging.connection import Connection
+    from tofu_aio.messaging.accepting.acceptor import Acceptor
+    from tofu_aio.messaging.connection.connection import Connection
 
     order: list[str] = []
     close, aclose = Acceptor.close, Connection.aclose

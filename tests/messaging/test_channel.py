@@ -36,7 +36,7 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State, Status, Triggers
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.protocol.op_code import MORE_BIT
 

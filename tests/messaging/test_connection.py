@@ -15,11 +15,11 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging.connection import AT_ONCE, LONG, PORTION, Connection, Sink
-from tofu_aio.messaging.flow import ReadGate
+from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection.connection import AT_ONCE, LONG, PORTION, Connection, Sink
+from tofu_aio.messaging.delivery.wake_up import Answered
+from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.limits import Limits
-from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State

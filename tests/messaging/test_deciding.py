@@ -23,8 +23,8 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import OpCode, Origin, State, Status
-from tofu_aio.messaging import admission as admission_module
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.accepting import admission as admission_module
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.protocol.op_code import pack_proto
 
 

@@ -24,7 +24,7 @@ from tests.messaging.peers import (
 from tests.messaging.raw_tls import RawTls
 from tests.messaging.test_connection import Bench, bye
 from tofu_aio import Message, OpCode, State, Status
-from tofu_aio.messaging.flow import READ_AT_ONCE
+from tofu_aio.messaging.flow_control.read_gate import READ_AT_ONCE
 from tofu_aio.messaging.limits import EARLY_BYTES
 
 BYE = frame(OpCode.BYE_REQUEST, message_id=70)

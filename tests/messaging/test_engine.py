@@ -32,7 +32,7 @@ from tests.messaging.peers import (
 )
 from tests.messaging.test_posted import listening
 from tofu_aio import OpCode, State
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.protocol.pool import LENT, Permit, Pool
 

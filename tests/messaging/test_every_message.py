@@ -19,12 +19,12 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, RawServer, frame, hello, until
 from tests.protocol.test_lifecycle import RECEIVED_MOVES, REGULAR, SENT_MOVES
 from tofu_aio import Message, OpCode, Origin, State, Status
-from tofu_aio.messaging import admission as admission_module
-from tofu_aio.messaging import sockets
-from tofu_aio.messaging.connection import Connection
-from tofu_aio.messaging.posted import PostedChannel
+from tofu_aio.messaging.accepting import admission as admission_module
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.protocol.lifecycle import BYE_SAID, UNDECIDED
 from tofu_aio.protocol.op_code import MORE_BIT, ORIGIN_BIT
+from tofu_aio.transport import sockets
 
 AFTER_HELLO = [
     State.OPEN,

@@ -11,10 +11,10 @@ import pytest
 
 from tests.messaging.peers import turns, until
 from tofu_aio.messaging import limits as limits_module
-from tofu_aio.messaging.flow import ReadGate
-from tofu_aio.messaging.home import Home
+from tofu_aio.messaging.flow_control.read_gate import ReadGate
+from tofu_aio.messaging.flow_control.stall_watch import StallWatch
 from tofu_aio.messaging.limits import Limits
-from tofu_aio.messaging.stalls import StallWatch
+from tofu_aio.messaging.threads.owner_loop import Home
 from tofu_aio.protocol.pool import Account, Permit, Reader, Waiters
 
 

@@ -25,11 +25,11 @@ from tests.messaging.peers import (
 )
 from tests.systems import skip_where_writes_are_whole
 from tofu_aio import OpCode, State
-from tofu_aio.messaging import admission as admission_module
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging import giving_way
-from tofu_aio.messaging.giving_way import give_way
-from tofu_aio.messaging.heartbeat import silence
+from tofu_aio.messaging.accepting import admission as admission_module
+from tofu_aio.messaging.accepting import eviction as giving_way
+from tofu_aio.messaging.accepting.eviction import give_way
+from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection.heartbeat import silence
 
 NEVER = 3600.0
 OFTEN = 0.01

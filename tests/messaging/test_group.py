@@ -16,8 +16,8 @@ from anyio import BusyResourceError, ClosedResourceError
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, settled, turns, until
 from tofu_aio import OpCode, State, Status
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging import sockets
+from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.transport import sockets
 
 
 def welcome(address: str) -> tofu.Message:

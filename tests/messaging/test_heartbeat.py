@@ -33,12 +33,12 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State, Status
-from tofu_aio.messaging import agreements
-from tofu_aio.messaging.agreements import NO_EXTENSION
-from tofu_aio.messaging.connection import Connection
-from tofu_aio.messaging.heartbeat import Heartbeats, Slot, Wheel
-from tofu_aio.messaging.home import Call, Home
+from tofu_aio.messaging.connection import agreements
+from tofu_aio.messaging.connection.agreements import NO_EXTENSION
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.connection.heartbeat import Heartbeats, Slot, Wheel
 from tofu_aio.messaging.limits import HEARTBEAT_MIN
+from tofu_aio.messaging.threads.owner_loop import Call, Home
 
 HOUR = 3600.0
 BEAT = frame(OpCode.SIGNAL, message_id=0)

@@ -18,7 +18,7 @@ from tests.messaging.peers import (
 )
 from tests.systems import skip_where_writes_are_whole
 from tofu_aio import State
-from tofu_aio.messaging.idling import IdleWatch
+from tofu_aio.messaging.accepting.idle_watch import IdleWatch
 
 NEVER = 3600.0
 OFTEN = 0.01

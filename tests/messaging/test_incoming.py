@@ -12,7 +12,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, frame
 from tests.messaging.worlds import World, modern_peer, world_of
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging import incoming as incoming_module
+from tofu_aio.messaging.delivery import incoming_requests as incoming_module
 from tofu_aio.protocol.op_code import MORE_BIT
 
 FIRST = OpCode.REQUEST | MORE_BIT

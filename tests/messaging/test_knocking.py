@@ -6,7 +6,7 @@ import pytest
 
 from tests.messaging.peers import frame, hello
 from tofu_aio import OpCode
-from tofu_aio.messaging.knocking import client_hello_bytes, hello_bytes
+from tofu_aio.messaging.accepting.first_bytes import client_hello_bytes, hello_bytes
 from tofu_aio.messaging.limits import EARLY_BYTES
 from tofu_aio.protocol.binary_header import HEADER_SIZE
 from tofu_aio.protocol.op_code import ORIGIN_BIT

@@ -7,8 +7,8 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, frame, turns, until
 from tofu_aio import Message, OpCode, Status
-from tofu_aio.messaging import admission as admission_module
-from tofu_aio.messaging.posted import PostedListener
+from tofu_aio.messaging.accepting import admission as admission_module
+from tofu_aio.messaging.posting.posted import PostedListener
 
 LARGE = frame(OpCode.HELLO_REQUEST, bytes(65_535), b"a:" + bytes(60_000) + b"\r\n")
 

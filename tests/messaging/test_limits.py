@@ -28,9 +28,9 @@ from tests.messaging.peers import (
 )
 from tests.messaging.test_acceptor import SOON
 from tofu_aio import Message, OpCode, State
-from tofu_aio.messaging import acceptor as acceptor_module
-from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import limits
+from tofu_aio.messaging.accepting import acceptor as acceptor_module
+from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.messaging.limits import EARLY_BYTES
 
 # --- a maximum of channels -------------------------------------------------------------------
@@ -526,7 +526,7 @@ async def test_the_shortest_deadline_of_two_counts(
 async def test_a_patient_close_waits_for_the_peer(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tofu_aio.messaging import connection
+    from tofu_aio.messaging.connection import connection
 
     monkeypatch.setattr(connection, "BYE_TIMEOUT", 0.0)  # which is for those who say nothing else
     peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())

@@ -30,7 +30,7 @@ from tests.messaging.peers import (
 from tests.messaging.test_connection import Bench, bye
 from tests.systems import skip_where_writes_are_whole
 from tofu_aio import Message, OpCode, State, Status
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.limits import LINGER
 
 NEVER = 1000.0

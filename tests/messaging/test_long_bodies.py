@@ -30,7 +30,7 @@ from tests.messaging.worlds import (
     world_of,
 )
 from tofu_aio import Message, OpCode, Status
-from tofu_aio.messaging import incoming as incoming_module
+from tofu_aio.messaging.delivery import incoming_requests as incoming_module
 from tofu_aio.protocol.op_code import MORE_BIT
 
 MIB = 1024 * 1024
@@ -218,7 +218,7 @@ async def test_a_request_that_is_too_long_is_refused_with_the_reason(
         response = await client.request(LONG)
         assert response.status is Status.INVALID_BODY_LEN
         assert b"may have 100000 (max_body)" in response.body
-    records = [r for r in caplog.records if r.name == "tofu_aio.messaging.flow"]
+    records = [r for r in caplog.records if r.name == "tofu_aio.messaging.flow_control.read_gate"]
     warned = [r.message for r in records if r.levelno == logging.WARNING]
     assert len(warned) == 1, "once in a while, however many, and however many channels"
     assert "100000 (max_body)" in warned[0]

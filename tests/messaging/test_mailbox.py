@@ -9,7 +9,7 @@ from anyio import BusyResourceError
 
 import tofu_aio as tofu
 from tests.messaging.peers import turns
-from tofu_aio.messaging.mailbox import Mailbox
+from tofu_aio.messaging.delivery.mailbox import Mailbox
 
 
 async def test_what_was_put_is_taken_in_order() -> None:

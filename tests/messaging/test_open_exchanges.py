@@ -11,11 +11,11 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import Pair, answers_of, frame, heard_by, met, turns, until
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging import answers as answers_module
-from tofu_aio.messaging import incoming as incoming_module
+from tofu_aio.messaging.delivery import incoming_requests as incoming_module
+from tofu_aio.messaging.delivery import pending_requests as answers_module
+from tofu_aio.messaging.delivery.slots import Slots
 from tofu_aio.messaging.exchange import Exchange
 from tofu_aio.messaging.limits import EXCHANGES_BEGUN, EXCHANGES_SERVED
-from tofu_aio.messaging.slots import Slots
 from tofu_aio.protocol.op_code import MORE_BIT
 
 MORE = OpCode.REQUEST | MORE_BIT

@@ -11,7 +11,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import turns
 from tofu_aio import Status
-from tofu_aio.messaging.parts import Body, length_of, pieces, send_in_parts
+from tofu_aio.messaging.delivery.parts import Body, length_of, pieces, send_in_parts
 from tofu_aio.protocol.binary_header import MAX_PART
 from tofu_aio.protocol.op_code import MORE_BIT
 from tofu_aio.protocol.status import LEFT

@@ -26,7 +26,7 @@ from tests.messaging.peers import (
 )
 from tofu_aio import Allocation, OpCode, Triggers
 from tofu_aio.messaging import limits as limits_module
-from tofu_aio.messaging.agreements import Extension
+from tofu_aio.messaging.connection.agreements import Extension
 from tofu_aio.messaging.limits import LARGEST_MESSAGE, WRITE_HIGH_WATER
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.op_code import MORE_BIT

@@ -17,12 +17,12 @@ import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, turns, until
 from tofu_aio import OpCode, Origin, Status
-from tofu_aio.messaging import admission as admission_module
-from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging import group as group_module
-from tofu_aio.messaging import sockets
-from tofu_aio.messaging.posted import PostedChannel
+from tofu_aio.messaging.accepting import admission as admission_module
+from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.protocol.op_code import pack_proto
+from tofu_aio.transport import sockets
 
 PATIENCE = 20
 

@@ -14,7 +14,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, connection_of, frame, settled, turns, until
 from tests.messaging.worlds import WORLDS, Handler, World, ask_all, echo, world_of
 from tofu_aio import Message, OpCode
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 
 ONE_LOOP = pytest.mark.asyncio(loop_factories=["reactor"])
 """For what takes long and depends on no loop."""

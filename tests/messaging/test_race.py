@@ -13,8 +13,9 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, hello, turns, until
-from tofu_aio.messaging import race, sockets
-from tofu_aio.messaging.race import NoneConnected, Place, first_connected, interleaved
+from tofu_aio.transport import happy_eyeballs as race
+from tofu_aio.transport import sockets
+from tofu_aio.transport.happy_eyeballs import NoneConnected, Place, first_connected, interleaved
 
 SIX, FOUR = socket.AF_INET6, socket.AF_INET
 ONE: Place = (SIX, ("::1", 1))

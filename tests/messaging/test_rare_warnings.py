@@ -9,8 +9,8 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, admission_of, hello, turns
-from tofu_aio.messaging import admission as admission_module
 from tofu_aio.messaging import limits, numbers
+from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.messaging.rare_warnings import RareWarnings
 
 NEVER = 3600.0

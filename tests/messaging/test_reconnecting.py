@@ -20,8 +20,8 @@ from tests.conftest import HAS_UDS
 from tests.messaging.certificates import server_context
 from tests.messaging.peers import RawServer, connection_of, frame, turns, until
 from tofu_aio import OpCode, State
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging import sockets
+from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.transport import sockets
 
 SOON = tofu.Backoff(initial=0.001, maximum=0.002)
 Reconnect = Callable[..., tofu.Reconnecting]
@@ -641,7 +641,7 @@ async def test_left_with_the_channel_closed_nothing_is_left_to_do(
 async def test_a_peer_that_does_not_answer_the_bye_is_left_all_the_same(
     reconnect: Reconnect, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tofu_aio.messaging import connection
+    from tofu_aio.messaging.connection import connection
 
     monkeypatch.setattr(connection, "BYE_TIMEOUT", 0.05)
     connecting = asyncio.create_task(anext(reconnect(raw_server.address)))

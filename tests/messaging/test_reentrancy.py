@@ -18,8 +18,9 @@ import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import Pair, connection_of
 from tofu_aio import OpCode
-from tofu_aio.messaging import connection, mailbox
-from tofu_aio.messaging.connection import Connection
+from tofu_aio.messaging.connection import connection
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.delivery import mailbox
 
 WATCHED: Final = {connection.__file__, mailbox.__file__}
 

@@ -24,9 +24,9 @@ from tests.messaging.peers import (
 )
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
-from tofu_aio.messaging import remains
-from tofu_aio.messaging.connection import Connection
-from tofu_aio.messaging.remains import Remains
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.transport import unread as remains
+from tofu_aio.transport.unread import Remains
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import tofu_aio as tofu
 from tests.blocking.interrupting import Interrupted, Interruption
 from tests.messaging.peers import PATIENCE, until
 from tests.shortage import Shortage, needs_a_limit
-from tofu_aio.messaging import resolving
-from tofu_aio.messaging.resolving import resolve
-from tofu_aio.messaging.threads import Threads, _Call
+from tofu_aio.transport import resolving
+from tofu_aio.transport.resolving import resolve
+from tofu_aio.worker_threads import Threads, _Call
 
 
 @pytest.fixture

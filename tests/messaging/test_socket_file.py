@@ -22,7 +22,7 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import turns
-from tofu_aio.messaging import socket_file, sockets
+from tofu_aio.transport import socket_file, sockets
 
 pytestmark = pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets here")
 

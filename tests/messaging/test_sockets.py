@@ -19,7 +19,7 @@ import tofu_aio as tofu
 from tests.conftest import HAS_ABSTRACT, HAS_UDS
 from tests.messaging.peers import RawPeer, transport_of, turns
 from tests.systems import WINE
-from tofu_aio.messaging import socket_file, sockets
+from tofu_aio.transport import socket_file, sockets
 
 needs_uds = pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets here")
 needs_abstract = pytest.mark.skipif(not HAS_ABSTRACT, reason="only Linux has abstract names")

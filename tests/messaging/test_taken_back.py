@@ -13,8 +13,8 @@ import tofu_aio as tofu
 from tests.messaging.peers import Pair, RawPeer, frame, settled, turns, until
 from tests.messaging.worlds import World, modern_peer, world_of
 from tofu_aio import Message, OpCode, Status
+from tofu_aio.messaging.delivery.incoming_requests import IncomingRequests
 from tofu_aio.messaging.exchange import Exchange
-from tofu_aio.messaging.incoming import IncomingRequests
 from tofu_aio.messaging.limits import TAKEN_BACK
 from tofu_aio.protocol.op_code import MORE_BIT
 

@@ -32,11 +32,11 @@ from tests.messaging.test_posted import (
     welcome,
 )
 from tofu_aio import OpCode, Origin, Status
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging import home as home_module
-from tofu_aio.messaging.home import CallQueue, Home, Posting
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.numbers import NumberedTable
-from tofu_aio.messaging.posted import PostedChannel
+from tofu_aio.messaging.posting.posted import PostedChannel
+from tofu_aio.messaging.threads import owner_loop as home_module
+from tofu_aio.messaging.threads.owner_loop import CallQueue, Home, Posting
 
 __all__ = ["ends"]
 

@@ -32,9 +32,9 @@ from tests.messaging.raw_tls import RawTls
 from tests.messaging.test_heartbeat import BEAT, look, takes_part
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
-from tofu_aio.messaging.tls import SEALED, Tls
+from tofu_aio.transport.tls import SEALED, Tls
 
 HERE = "tcp://127.0.0.1:0"
 
@@ -640,7 +640,7 @@ async def test_a_peer_that_does_not_answer_its_bye_is_left_in_time(
 async def test_strangers_beyond_a_number_wait_without_a_handshake(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tofu_aio.messaging import admission
+    from tofu_aio.messaging.accepting import admission
 
     monkeypatch.setattr(admission, "PENDING_CHANNELS", 2)
     async with await group.listen(HERE, ssl=server_context()) as listener:

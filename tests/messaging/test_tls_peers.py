@@ -29,12 +29,12 @@ from tests.messaging.raw_tls import RawTls
 from tests.messaging.records import HANDSHAKE, HELLO_REQUEST, KEY_UPDATE, Sealer
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging import tls as tls_module
-from tofu_aio.messaging.connection import Connection
+from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
-from tofu_aio.messaging.tls import SEALED
 from tofu_aio.protocol.binary_header import HEADER
+from tofu_aio.transport import tls as tls_module
+from tofu_aio.transport.tls import SEALED
 
 HERE = "tcp://127.0.0.1:0"
 HIGH_WATER = 4096

@@ -21,7 +21,7 @@ from tests.messaging.peers import (
 )
 from tests.messaging.worlds import World, modern_peer, world_of
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging import connection as connection_module
+from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.protocol.op_code import MORE_BIT
 
 HIGH_WATER = 4096

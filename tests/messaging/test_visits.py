@@ -11,8 +11,8 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import ENOUGH, LARGE_HELLO, RawPeer, admission_of, hello, until
-from tofu_aio.messaging import connection as connection_module
-from tofu_aio.messaging.visits import Visits, host_of
+from tofu_aio.messaging.accepting.connection_counts import Visits, host_of
+from tofu_aio.messaging.connection import connection as connection_module
 
 NEVER = 3600.0
 

@@ -14,7 +14,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import Pair, connection_of, frame, turns
 from tofu_aio import OpCode
-from tofu_aio.messaging.waking import Answered, answer, go_on
+from tofu_aio.messaging.delivery.wake_up import Answered, answer, go_on
 
 
 async def called(call: Callable[[], object]) -> None:

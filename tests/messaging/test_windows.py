@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tofu_aio.messaging.windows import usual_errno
+from tofu_aio.transport.windows import usual_errno
 
 
 def windows_error(number: int) -> OSError:

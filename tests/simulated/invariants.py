@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import cast
 
 import tofu_aio as tofu
-from tofu_aio.messaging.connection import Connection, Sink
+from tofu_aio.messaging.connection.connection import Connection, Sink
+from tofu_aio.messaging.delivery.wake_up import Answered
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
-from tofu_aio.messaging.waking import Answered
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.message import Message

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 
 from tofu_aio.messaging.channel import Channel
-from tofu_aio.messaging.connection import Connection
+from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.pool import Account
 from tofu_aio.reactor import ReactorSelector

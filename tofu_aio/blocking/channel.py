@@ -8,8 +8,7 @@ from functools import partial
 from typing import Self
 
 from ..messaging import channel as messaging
-from ..messaging.parts import Body
-from ..messaging.peer import Peer
+from ..messaging.delivery.parts import Body
 from ..messaging.statistics import ChannelStatistics
 from ..messaging.triggers import Triggers
 from ..protocol.binary_header import BinaryHeader
@@ -18,6 +17,7 @@ from ..protocol.lifecycle import State
 from ..protocol.message import Message
 from ..protocol.status import Status
 from ..protocol.text_headers import HeadersLike
+from ..transport.peer import Peer
 from .closing import Closing
 from .exchange import Exchange
 from .loop_thread import LoopThread

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 
-from ..messaging.checks import checked_seconds
+from ..checks import checked_seconds
 from ..protocol.errors import ShutdownStarted, TofuError, again
 from ..reactor import LoopFactory
 from .waiting import Moment, start

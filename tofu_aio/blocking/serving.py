@@ -13,10 +13,10 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..messaging.checks import checked_count, checked_function
-from ..messaging.deciding import refuse
-from ..messaging.giving_way import give_way
-from ..messaging.judging import handler_failed, refusal
+from ..checks import checked_count, checked_function
+from ..messaging.accepting.decision import refuse
+from ..messaging.accepting.eviction import give_way
+from ..messaging.accepting.handler_errors import handler_failed, refusal
 from ..messaging.rare_warnings import RareWarnings
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State

@@ -7,8 +7,8 @@ from inspect import isawaitable
 from typing import Final, TypeVar
 
 from ..messaging import reconnecting as messaging
-from ..messaging.threads import Threads
 from ..protocol.errors import ShutdownStarted
+from ..worker_threads import Threads
 from .channel import Channel
 from .loop_thread import LoopThread
 from .serving import MAX_THREADS

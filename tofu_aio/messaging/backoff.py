@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .checks import checked_function, checked_number, checked_seconds
+from ..checks import checked_function, checked_number, checked_seconds
 from .limits import BACKOFF_MAX, BACKOFF_MIN
 
 

@@ -13,6 +13,7 @@ from weakref import ref
 from anyio import CancelScope
 from anyio.abc import ObjectStream
 
+from ..checks import checked_seconds
 from ..protocol.binary_header import MAX_PART, BinaryHeader
 from ..protocol.decoder import Exemptions
 from ..protocol.errors import (
@@ -34,22 +35,21 @@ from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS
 from ..protocol.pool import LENT, LENT_A_STREAM, Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
-from . import backlog
-from .agreements import Extension, shared
-from .answers import Answers
-from .attributes import Attributes, channel_attributes
-from .checks import checked_seconds
-from .connection import Connection, when_sending
+from ..transport.peer import Peer
+from ..transport.socket_attributes import Attributes, channel_attributes
+from .connection.agreements import Extension, shared
+from .connection.connection import Connection, when_sending
+from .delivery.incoming_requests import IncomingRequests
+from .delivery.mailbox import Mailbox
+from .delivery.parts import Body, length_of, send_in_parts
+from .delivery.pending_requests import Answers
+from .delivery.wake_up import Answered
 from .exchange import Exchange
-from .holdings import Holdings, of_connection, of_messages
-from .incoming import IncomingRequests
-from .mailbox import Mailbox
-from .parts import Body, length_of, send_in_parts
-from .peer import Peer
-from .receipts import inbox
+from .flow_control import backlog
+from .flow_control.receipts import inbox
+from .flow_control.usage import Holdings, of_connection, of_messages
 from .statistics import ChannelStatistics
 from .triggers import Triggers
-from .waking import Answered
 
 logger = logging.getLogger(__name__)
 

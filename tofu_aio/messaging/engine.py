@@ -11,22 +11,22 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, cast, overload
 
 from .. import forks
+from ..checks import checked_names
 from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
 from ..protocol.pool import Allocation, Reader
-from .checks import checked_names
-from .connection import Connection
-from .flow import ReadGate
+from ..transport.sockets import socket_module
+from .connection.connection import Connection
+from .flow_control.read_gate import ReadGate
+from .flow_control.stall_report import Held, held_by_application, in_words
+from .flow_control.usage import Holdings
+from .forked_child import leave_to_parent
 from .group import ChannelGroup
-from .holders import Held, held_by_application, in_words
-from .holdings import Holdings
-from .home import NOT_YOURS
-from .inherited import leave_to_parent
 from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
 from .numbers import NumberedTable
-from .sockets import socket_module
 from .statistics import EngineStatistics
+from .threads.owner_loop import NOT_YOURS
 
 logger = logging.getLogger(__name__)
 

@@ -24,13 +24,13 @@ from ..protocol.op_code import MORE_BIT, OpCode
 from ..protocol.quoting import quoted
 from ..protocol.status import LEFT, Status
 from ..protocol.text_headers import HeadersLike, TextHeaders
-from .agreements import Extension
-from .attributes import Attributes, channel_attributes
-from .connection import Connection
-from .mailbox import Mailbox
-from .parts import pieces
-from .receipts import inbox
-from .slots import Slots
+from ..transport.socket_attributes import Attributes, channel_attributes
+from .connection.agreements import Extension
+from .connection.connection import Connection
+from .delivery.mailbox import Mailbox
+from .delivery.parts import pieces
+from .delivery.slots import Slots
+from .flow_control.receipts import inbox
 
 
 class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias, Unpack
 from weakref import WeakSet
 
+from ..checks import checked_seconds
 from ..protocol.address import Address, TcpAddress, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ..protocol.errors import (
@@ -38,27 +39,26 @@ from ..protocol.op_code import OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
-from . import sockets
-from .acceptor import Acceptor
-from .admission import Admission, Bounds
+from ..transport import sockets
+from ..transport.tls import as_it_is, client_layer, server_layer
+from .accepting.acceptor import Acceptor
+from .accepting.admission import Admission, Bounds
 from .channel import Channel
-from .checks import checked_seconds
 from .connecting import connecting
-from .connection import Connection
-from .dialling import attach, check_accepted, hello_headers, own_headers
-from .flow import ReadGate
-from .heartbeat import HeartbeatOption, interval_of
-from .holdings import Holdings, of_messages
-from .home import CallQueue, Posting
+from .connection.connection import Connection
+from .connection.dialling import attach, check_accepted, hello_headers, own_headers
+from .connection.heartbeat import HeartbeatOption, interval_of
+from .delivery.mailbox import Mailbox
+from .flow_control.read_gate import ReadGate
+from .flow_control.receipts import inbox
+from .flow_control.usage import Holdings, of_messages
 from .limits import CONNECT_TIMEOUT, HELLO_TIMEOUT
 from .listener import Listener
-from .mailbox import Mailbox
 from .numbers import Claim, NumberedTable
 from .options import ReconnectOptions
-from .posted import PostedChannel, PostedListener, come_back, no_channel
-from .receipts import inbox
+from .posting.posted import PostedChannel, PostedListener, come_back, no_channel
 from .reconnecting import Reconnecting
-from .tls import as_it_is, client_layer, server_layer
+from .threads.owner_loop import CallQueue, Posting
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
 Member: TypeAlias = Postable | Listener

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
+from ..checks import checked_count, checked_number
 from ..protocol.binary_header import HEADER_SIZE, MAX_PART
-from .checks import checked_count, checked_number
 
 LARGEST_MESSAGE: Final = HEADER_SIZE + 2 * MAX_PART
 """Bytes: 131,086."""

@@ -10,18 +10,18 @@ import anyio
 from anyio.abc import Listener as AnyioListener
 from anyio.abc import TaskGroup
 
+from ..checks import checked_function, checked_seconds
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed
 from ..protocol.lifecycle import State
-from .acceptor import Acceptor
-from .admission import Admission
-from .attributes import Attributes
+from ..transport.socket_attributes import Attributes
+from .accepting.acceptor import Acceptor
+from .accepting.admission import Admission
+from .accepting.decision import Decide, decided
+from .accepting.handler_errors import awaited, handler_failed
 from .channel import Channel
-from .checks import checked_function, checked_seconds
-from .deciding import Decide, decided
-from .judging import awaited, handler_failed
+from .delivery.mailbox import Mailbox
 from .limits import DECISION_TIMEOUT
-from .mailbox import Mailbox
 
 
 class Listener(AnyioListener[Channel]):

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from ssl import SSLContext
 from typing import Final, TypeAlias, TypedDict, TypeVar, cast
 
+from ..checks import checked_names
 from ..protocol.errors import TofuError
 from ..protocol.text_headers import HeadersLike
 from .backoff import Backoff
-from .checks import checked_names
-from .heartbeat import HeartbeatOption
+from .connection.heartbeat import HeartbeatOption
 from .limits import EngineOptions
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
 from anyio import BusyResourceError
 
+from ..checks import checked_function
 from ..protocol.address import Address, parse_address
 from ..protocol.errors import (
     ChannelClosed,
@@ -23,7 +24,6 @@ from ..protocol.lifecycle import State
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
-from .checks import checked_function
 from .options import AttemptOptions, BodyMaker, HeadersMaker, ReconnectOptions
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import anyio
 from anyio.abc import TaskStatus
 
 from ..protocol.address import Address
+from .accepting.decision import Decide
 from .channel import Channel
 from .connecting import connecting
-from .deciding import Decide
 from .engine import Engine
 from .group import ChannelGroup
 from .options import (

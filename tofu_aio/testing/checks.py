@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Generic, TypeVar, cast
 
-from ..messaging.connection import Connection
+from ..messaging.connection.connection import Connection
 from ..messaging.engine import Engine
 from ..protocol.pool import Reader, Waiters
 from .world import World

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 from tests.benchmarks.contenders import sketch
 from tests.benchmarks.load import Load, Meter
-from tofu_aio.messaging.connection import PORTION, SMALL
+from tofu_aio.messaging.connection.connection import PORTION, SMALL
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State

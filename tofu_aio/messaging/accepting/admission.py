@@ -1,0 +1,449 @@
+"""Who of those that connect to a listener becomes a channel, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+from ...checks import checked_count, checked_seconds
+from ...protocol.address import Address
+from ...protocol.errors import ChannelClosed, ProtocolViolation, TofuError
+from ...protocol.status import Status
+from ...transport import stand_ins
+from ...transport.stream_protocol import UpperProtocol
+from ...transport.tls import as_it_is
+from ...transport.windows import send_at_once
+from ..connection.connection import Connection
+from ..limits import (
+    EARLY_BYTES,
+    HELLO_TIMEOUT,
+    IDLE_TIMEOUT_MIN,
+    LEAVING_CHANNELS,
+    PENDING_CHANNELS,
+    SILENCE,
+    TIME_TO_GIVE_WAY,
+    WAITING_CONNECTIONS,
+)
+from ..rare_warnings import RareWarnings
+from .connection_counts import NOT_COUNTED, Visit, Visits
+from .eviction import give_way
+from .first_bytes import client_hello_bytes, hello_bytes
+from .idle_watch import IdleWatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What those that connect to a listener may cost, all together and each.
+
+    Attributes:
+        hello_timeout: seconds that a caller has to knock, and a stranger for the rest of its Hello.
+        max_channels: how many strangers and open channels there may be; None for any number.
+        max_connections_per_address: how many connections one address may have, from acceptance to
+            the end; None for any number.
+        idle_timeout: seconds without a message after which a channel is closed; None for never.
+        heartbeat: seconds between the heartbeats that the listener asks for; None for none.
+
+    Raises:
+        TypeError, ValueError: one makes no sense: the message says which.
+    """
+
+    hello_timeout: float = HELLO_TIMEOUT
+    max_channels: int | None = None
+    max_connections_per_address: int | None = None
+    idle_timeout: float | None = None
+    heartbeat: float | None = None
+
+    def __post_init__(self) -> None:
+        checked_seconds("hello_timeout", self.hello_timeout)
+        for name in ("max_channels", "max_connections_per_address"):
+            count = getattr(self, name)
+            if count is not None:
+                checked_count(name, count)
+        if self.idle_timeout is not None:
+            checked_seconds("idle_timeout", self.idle_timeout, IDLE_TIMEOUT_MIN)
+
+
+NO_BOUNDS: Final = Bounds()
+
+
+class Admission:
+    """The steps from a connection to an open channel, each of them bounded.
+
+    A caller is *silent*, and little more than a descriptor, until its Hello is here, or as much of
+    one as is read of who waits. Then it *knocks*, until there is a place for it: then it is a
+    *stranger* with a connection and a number, and introduces itself, which takes time if its Hello
+    is large, or TLS comes first. The application accepts it, and it is *open*. In the end it may be
+    *leaving*: nothing travels any more, and the peer is to hang up. Who does not go on in time is
+    dropped; and while somebody knocks, who is slow, or silent for too long, gives way.
+
+    Args:
+        address: of the listener, for the log.
+        admit: makes the connection of a new channel.
+        layer: puts TLS between a connection and its socket, if that is wanted.
+        refused: told of each connection that is refused.
+        bounds: on what they may cost.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        admit: Callable[[], Connection],
+        layer: Callable[[UpperProtocol], UpperProtocol],
+        refused: Callable[[], None],
+        bounds: Bounds = NO_BOUNDS,
+    ) -> None:
+        self._address = address
+        self._hello_timeout = bounds.hello_timeout
+        self._admit = admit
+        self._layer = layer
+        self._knock_bytes = hello_bytes if layer is as_it_is else client_hello_bytes
+        self._count_refusal = refused
+        self._max_channels = bounds.max_channels
+        self._heartbeat = bounds.heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._warnings = RareWarnings(logger, self._loop.time)
+        self._closed = False
+        self._inviting = False  # for who is invited may end in that moment
+        self._visits = Visits(bounds.max_connections_per_address)
+        self._visit_of: dict[Connection, Visit] = {}  # as far as they are counted
+        # All in order of arrival.
+        self._silent: dict[Caller, asyncio.TimerHandle] = {}
+        self._knocking: dict[Caller, None] = {}
+        self._strangers: set[Connection] = set()
+        self._introducing: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
+        self._dawdling: dict[Connection, None] = {}  # those that have had time for it
+        self._open: set[Connection] = set()  # only where there is a maximum to hold
+        self._leaving: dict[Connection, None] = {}
+        self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
+        # Of the open, those that were told and have still to be sent their last bytes, and when.
+        self._giving_way: dict[Connection, float] = {}
+        self._too_few = False  # were silent for long enough at the last look
+        self._look_again: asyncio.TimerHandle | None = None  # for who may give way
+
+    def close(self) -> None:
+        """Drop everyone whose Hello has not come."""
+        self._closed = True
+        self._look_no_more()
+        for caller in [*self._silent, *self._knocking]:
+            self._drop(caller)
+        for connection in list(self._introducing):
+            connection.abort(ChannelClosed("the listener was closed"))
+
+    # --- what callers tell ----------------------------------------------------------------
+
+    def visited(self, name: object) -> Visit | None:
+        """Count a connection that was accepted; None if its address has too many, and it must go.
+
+        Args:
+            name: of the peer, as accept(2) tells it.
+        """
+        visit = self._visits.begin(name)
+        if visit is None:
+            self._refuse(
+                "an address",
+                f"{name[0] if isinstance(name, tuple) else name} has as many connections as "
+                "max_connections_per_address allows",
+            )
+        return visit
+
+    def arrived(self, caller: Caller) -> None:
+        """It is connected, and silent."""
+        if self._closed or not self._has_room():
+            caller.transport.abort()
+        else:
+            self._silent[caller] = self._loop.call_later(
+                self._hello_timeout, self._drop_silent, caller
+            )
+
+    def spoke(self, caller: Caller) -> None:
+        """It has said something, maybe enough to knock."""
+        if caller not in self._silent:
+            return  # it knocks already, or was dropped
+        wanted = self._knock_bytes(caller.early)
+        if wanted is None and not self._has_place():
+            logger.info("%s: a connection was refused: it said no Hello", self._address)
+            self._drop(caller)
+        elif wanted is None or len(caller.early) >= wanted:
+            # Where a place is free the connection itself finds out what is wrong, and says it best.
+            self._knock(caller)
+
+    def _knock(self, caller: Caller) -> None:
+        self._silent.pop(caller).cancel()
+        self._knocking[caller] = None
+        if self._dawdling and not self._has_place():
+            self._yield(next(iter(self._dawdling)))
+        self._invite()
+
+    def gone(self, caller: Caller) -> None:
+        """It has left, or must."""
+        self._knocking.pop(caller, None)
+        deadline = self._silent.pop(caller, None)
+        if deadline is not None:
+            deadline.cancel()
+
+    # --- what connections tell ------------------------------------------------------------
+
+    def introduced(self, connection: Connection) -> None:
+        """The stranger's Hello is here: from now on the time is the application's."""
+        deadline = self._introducing.pop(connection, None)
+        if deadline is not None:
+            deadline.cancel()
+            self._dawdling.pop(connection, None)
+
+    def accepted(self, connection: Connection) -> None:
+        """It is a stranger no more."""
+        self._strangers.discard(connection)
+        if self._max_channels is not None:
+            self._open.add(connection)
+        if self._idle is not None:
+            self._idle.add(connection)
+        self._invite()
+
+    def left(self, connection: Connection) -> None:
+        """It has ended. Told again when our last word has left, and when its socket is gone."""
+        early = connection in self._introducing
+        if early:
+            self.introduced(connection)
+            if isinstance(connection.end, ProtocolViolation):
+                # Who knocks at the wrong door is no news for those who run the service.
+                logger.info("%s: a connection was refused: %s", self._address, connection.end)
+        if self._idle is not None:
+            self._idle.discard(connection)
+        if connection.gone:
+            self._leaving.pop(connection, None)
+            self._visit_of.pop(connection, NOT_COUNTED).end()
+        elif connection.lingers:
+            self._leave(connection)
+        elif not early:
+            return  # something of it is still to be sent, which costs as much as when it was open
+        self._strangers.discard(connection)
+        self._open.discard(connection)
+        self._giving_way.pop(connection, None)
+        self._invite()
+
+    def _leave(self, connection: Connection) -> None:
+        """It costs a descriptor and no more: so it takes no place, unless there are too many."""
+        self._leaving[connection] = None
+        if len(self._leaving) > LEAVING_CHANNELS:
+            oldest = next(iter(self._leaving))
+            del self._leaving[oldest]
+            oldest.linger_no_more()
+
+    # --- the steps ------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether one more caller may wait, maybe in place of who has been silent longest.
+
+        However short that is: if it were protected, as many as may wait could come anew all the
+        time, and nobody else would get in. Who means to speak has mostly done so by then.
+        """
+        if len(self._silent) + len(self._knocking) < WAITING_CONNECTIONS:
+            return True
+        oldest = next(iter(self._silent), None)
+        self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
+        if oldest is not None:
+            self._drop(oldest)
+        return oldest is not None
+
+    def _has_place(self) -> bool:
+        return not self._is_full() and len(self._strangers) < PENDING_CHANNELS
+
+    def _is_full(self) -> bool:
+        """Whether there are as many channels as there may be."""
+        channels = len(self._strangers) + len(self._open)
+        return self._max_channels is not None and channels >= self._max_channels
+
+    def _make_places(self) -> bool:
+        """Have open channels give way to those that knock; whether any has left its place already.
+
+        If too few may it is looked again in a while: not for each that knocks, for they may be
+        many. So it is for those that were told and do not leave in time: others do in their stead.
+        """
+        if self._heartbeat is None or not self._is_full():
+            return False
+        wanted = min(len(self._knocking), PENDING_CHANNELS - len(self._strangers))
+        wanted -= len(self._giving_way)
+        if wanted > 0 and not self._too_few:
+            yielding = give_way(self._open, wanted)
+            self._too_few = len(yielding) < wanted
+            self._giving_way |= dict.fromkeys(self._open.intersection(yielding), self._loop.time())
+        if self._look_again is None and not self._has_place():
+            self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
+        return self._has_place()
+
+    def _look(self) -> None:
+        self._look_again = None
+        self._too_few = False
+        overdue = self._loop.time() - TIME_TO_GIVE_WAY
+        self._giving_way = {each: told for each, told in self._giving_way.items() if told > overdue}
+        self._invite()
+
+    def _look_no_more(self) -> None:
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
+
+    def _invite(self) -> None:
+        """Give those that knock the places there are."""
+        if self._inviting:
+            return  # whoever is at it will see the place that this is about
+        self._inviting = True
+        try:
+            self._invite_all()
+        finally:
+            self._inviting = False
+
+    def _invite_all(self) -> None:
+        while self._knocking and (self._has_place() or self._make_places()):
+            caller = next(iter(self._knocking))
+            del self._knocking[caller]
+            connection = self._new_stranger()
+            if connection is None:
+                caller.transport.abort()
+            else:
+                if caller.visit is not NOT_COUNTED:
+                    self._visit_of[connection] = caller.visit
+                connection.peer_address = caller.address
+                caller.become(self._layer(connection))
+
+    def _new_stranger(self) -> Connection | None:
+        """A connection for one more, unless the group is closing or its numbers have run out."""
+        try:
+            connection = self._admit()
+        except ChannelClosed:
+            return None
+        except TofuError as error:
+            self._refuse("a number", str(error))
+            return None
+        self._strangers.add(connection)
+        self._introducing[connection] = self._loop.call_later(
+            min(SILENCE, self._hello_timeout), self._dawdles, connection
+        )
+        return connection
+
+    def _dawdles(self, connection: Connection) -> None:
+        """The stranger's Hello is not here, though it could be."""
+        rest = self._hello_timeout - SILENCE
+        if self._knocking:
+            self._yield(connection)
+        elif rest <= 0:
+            self._too_late(connection)
+        else:
+            self._dawdling[connection] = None
+            self._introducing[connection] = self._loop.call_later(rest, self._too_late, connection)
+
+    def _yield(self, connection: Connection) -> None:
+        _dismiss(connection, f"no Hello came within {SILENCE:g} s, and others wait")
+
+    def _too_late(self, connection: Connection) -> None:
+        text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
+        _dismiss(connection, text)
+
+    def _drop_silent(self, caller: Caller) -> None:
+        logger.info(
+            "%s: a connection said no Hello within %g s: is it a tofu peer?",
+            self._address,
+            self._hello_timeout,
+        )
+        self._drop(caller)
+
+    def _drop(self, caller: Caller) -> None:
+        self.gone(caller)
+        caller.transport.abort()
+
+    def _refuse(self, kind: str, reason: str) -> None:
+        """Count a connection that is refused, and tell why; who refuses has better things to do."""
+        self._count_refusal()
+        self._warnings.warn(kind, f"{self._address}: a connection was refused: {reason}")
+
+
+def _dismiss(connection: Connection, text: str) -> None:
+    connection.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
+
+
+class Caller(asyncio.BufferedProtocol):
+    """A connection before it has a place.
+
+    It is read, for else nobody would notice that the peer has left; but no more than a little,
+    which a buffer of our own sees to: the rest stays in the kernel. (Windows' proactor loop has
+    read 64 KiB by then.)
+
+    Args:
+        admission: told what comes of it.
+        visit: as which it is counted; ended here unless the connection goes on as a channel's.
+        address: of its socket, as accept(2) has told. Later the system may not know it any more.
+        sock: among those that are connecting until it goes on as a channel's. Who is dropped is
+            known to nobody here, and closed a turn later: a child forked in between has a copy.
+
+    Attributes:
+        address: as given.
+        early: what it has said so far, until it goes on as a channel's connection.
+        visit: as given.
+    """
+
+    def __init__(
+        self, admission: Admission, visit: Visit, address: Address | None, sock: socket.socket
+    ) -> None:
+        self._admission = admission
+        self.visit = visit
+        self.address = address
+        self._sock = sock
+        self._buffer = bytearray()
+        self.early = b""
+        self._successor: UpperProtocol | None = None
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait."""
+        self.transport = cast("asyncio.Transport", transport)
+        if sys.platform == "win32":
+            send_at_once(transport)
+        self._admission.arrived(self)
+
+    def get_buffer(self, _: int) -> bytearray:
+        """Room for a little, made when something comes: who is silent has none."""
+        room = EARLY_BYTES - len(self.early)
+        # Windows' proactor loop deals out all the 64 KiB that it has read, whatever it is told.
+        self._buffer = bytearray(room if room > 0 else EARLY_BYTES)
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Keep it, and tell."""
+        data = bytes(memoryview(self._buffer)[:nbytes])
+        self._buffer = bytearray()
+        if self._successor is not None:
+            # Windows' proactor loop deals a chunk out that it has read before.
+            self._successor.data_received(data)
+            return
+        self.early += data
+        if len(self.early) >= EARLY_BYTES:
+            self.transport.pause_reading()
+        self._admission.spoke(self)
+
+    def eof_received(self) -> bool:
+        """It does not wait for an answer: close."""
+        self._admission.gone(self)
+        return False
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Wait no more."""
+        self._admission.gone(self)
+        self.visit.end()
+
+    def become(self, protocol: UpperProtocol) -> None:
+        """Go on as a channel's connection."""
+        self._successor = protocol
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        stand_ins.connecting.discard(self._sock)  # the connection knows its transport
+        if not self.transport.is_reading():
+            self.transport.resume_reading()
+        early, self.early = self.early, b""
+        protocol.data_received(early)

@@ -1,0 +1,1 @@
+"""The life of one connection, from the handshake to the close."""

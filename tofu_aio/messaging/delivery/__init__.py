@@ -1,0 +1,1 @@
+"""From a received message to the task that waits for it."""

@@ -1,0 +1,347 @@
+"""What is known of the peer's requests, beside those that wait in the mailbox."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict, defaultdict
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Final
+from weakref import WeakSet
+
+from anyio import CancelScope
+
+from ...protocol.binary_header import HEADER_SIZE
+from ...protocol.decoder import is_withdrawal
+from ...protocol.errors import AllocationFailed, ExchangeFailed, NotAllowed, TofuError
+from ...protocol.message import Message
+from ...protocol.op_code import OP_CODE_MASK, OpCode
+from ...protocol.status import Status
+from ..connection.agreements import Extension
+from ..connection.connection import Connection
+from ..exchange import Exchange, failed
+from ..limits import EXCHANGES_SERVED, OPEN_REQUESTS, TAKEN_BACK
+from .joining import Join, whole_length
+from .mailbox import Mailbox
+
+_REQUEST: Final = int(OpCode.REQUEST)
+
+
+class IncomingRequests:
+    """The peer's requests that come in parts, or that it takes back.
+
+    Args:
+        connection: the channel's.
+        mailbox: the channel's.
+
+    Attributes:
+        parts: by message id, the requests whose further parts are joined; None for one whose parts
+            are thrown away.
+        exchanges: by message id, those of the peer's that are served here.
+        dropped: parts that came after their exchange had been left here, or their request refused.
+    """
+
+    __slots__ = (
+        "_any_is_served",
+        "_connection",
+        "_joins",
+        "_mailbox",
+        "_room",
+        "_scopes",
+        "_served",
+        "_streams",
+        "_taken_back",
+        "_too_many",
+        "dropped",
+        "exchanges",
+        "parts",
+    )
+
+    def __init__(self, connection: Connection, mailbox: Mailbox[Message]) -> None:
+        self._connection = connection
+        self._mailbox = mailbox
+        self.parts: dict[int, Join | None] = {}
+        self.exchanges: dict[int, Exchange] = {}
+        self.dropped = 0
+        self._joins = 0  # of those in ``parts``
+        self._too_many = False  # requests in parts: what the peer sends after that is nothing
+        self._room = 0  # of the joining room, what requests have that are not whole
+        self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
+        self._streams = False  # the application was given parts
+        self._any_is_served = False  # it answers requests of one message in parts as well
+        # Exchanges that the peer has begun and the application not left, known by an id or not.
+        self._served: WeakSet[Exchange] = WeakSet()
+        # Of requests that the application has. It may ask about one at any time, or never.
+        self._taken_back: OrderedDict[int, None] = OrderedDict()
+
+    def sort(self, batch: list[Message]) -> None:
+        """Give each part to what it belongs to, and leave the rest in the batch."""
+        rest: list[Message] = []
+        taken_back: dict[int, int] = {}  # and how much of the rest came before that
+        supports = self._connection.peer_supports
+        for message in batch:
+            if self._too_many:
+                message.release()
+                continue
+            message_id = message.message_id
+            exchange = self.exchanges.get(message_id)
+            if not _is_request(message):
+                rest.append(message)
+            elif supports & Extension.CANCEL and _takes_back(message):
+                taken_back[message_id] = len(rest)
+                self._take_back(message)
+            elif message_id in self.parts:
+                rest += self._add(message)
+            elif exchange is not None and exchange.receives:
+                exchange.received(message)
+            else:
+                self._taken_back.pop(message_id, None)  # its id is used again
+                rest += self._begin(message)
+        batch[:] = self._without(taken_back, rest) if taken_back else rest
+
+    @property
+    def busy(self) -> bool:
+        """Whether a plain request may be the last part of something, or have an id of another.
+
+        Or be one too many: of those that are served, ``exchanges`` knows one for each id.
+        """
+        return bool(self.parts or self.exchanges or self._taken_back or self._served)
+
+    def begin(self, exchange: Exchange, *, in_parts: bool) -> None:
+        """Give it the parts that come, and tell it if the request is taken back.
+
+        Args:
+            exchange: it has the first part.
+            in_parts: whether that was not all of the request.
+        """
+        self._served.add(exchange)
+        self._any_is_served |= not in_parts
+        earlier = self.exchanges.get(exchange.message_id)
+        if earlier is not None:
+            earlier.taken_back(self._failed("the caller has used its message id again"))
+        self.exchanges[exchange.message_id] = exchange
+        if self.is_taken_back(exchange.message_id):
+            exchange.taken_back(self._failed("the caller has given up"))
+
+    def _failed(self, text: str) -> ExchangeFailed:
+        """What an exchange says that its peer has ended without a part that says so."""
+        return ExchangeFailed(text, channel_number=self._connection.number)
+
+    def forget(self, exchange: Exchange) -> None:
+        """It was left: parts that still come are thrown away."""
+        self._served.discard(exchange)
+        message_id = exchange.message_id
+        if self.exchanges.get(message_id) is not exchange:
+            return  # the channel has ended, or the id is another one's by now
+        del self.exchanges[message_id]
+        if exchange.receives:
+            self._throw_away(message_id)
+            self._connection.reconsider()  # what waits may be a part of it
+
+    def is_taken_back(self, message_id: int) -> bool:
+        """Whether the caller has given up, as far as is known."""
+        return message_id in self._taken_back
+
+    def answered(self, message_id: int) -> bool:
+        """Forget a request; return whether an answer would still be wanted."""
+        return self._taken_back.pop(message_id, self) is self
+
+    def cancel_scope(
+        self, message_id: int, *, cancelled: bool
+    ) -> AbstractContextManager[CancelScope]:
+        """A scope that is cancelled when the request is taken back, or the peer hears no more."""
+        return _RequestScope(self._scopes, message_id, cancelled=cancelled)
+
+    def close(self, error: TofuError) -> None:
+        """This side closes: nothing more is received, not even what is here."""
+        for exchange in self.exchanges.values():
+            exchange.close(error)
+        self.fail(error, deaf=True)
+
+    def fail(self, error: TofuError, *, deaf: bool) -> None:
+        """The peer sends no more; and maybe hears nothing any more, so that no answer is wanted."""
+        for join in self.parts.values():
+            if join is not None:
+                self._drop(join)
+        self.parts.clear()
+        self._joins = 0
+        exchanges = list(self.exchanges.values())
+        self.exchanges.clear()
+        for exchange in exchanges:
+            exchange.lose(error)
+        if deaf:
+            self.unheard()
+
+    def unheard(self) -> None:
+        """The peer hears nothing any more: no answer is wanted."""
+        for scopes in self._scopes.values():
+            for scope in scopes:
+                scope.cancel()
+
+    # --- requests in parts ----------------------------------------------------------------
+
+    def _begin(self, first: Message) -> list[Message]:
+        """Join a request that came in parts because it is long; others are the application's.
+
+        Unless the peer has as many exchanges under way as it may: then this one is refused.
+        """
+        whole = first.more and self._connection.peer_supports & Extension.WHOLE
+        length = whole_length(first) if whole else None
+        if length is None:
+            may_be_served = first.more or self._any_is_served
+            if may_be_served and len(self._served) >= EXCHANGES_SERVED:
+                self._refuse(first.message_id, _too_many_exchanges(), last=not first.more)
+                first.release()
+                return []
+            self._streams |= first.more
+            return [first]
+        if self._joins >= OPEN_REQUESTS:
+            self._too_many = True
+            first.release()
+            self._connection.hang_up(
+                NotAllowed(f"the peer has {OPEN_REQUESTS} requests in parts under way already")
+            )
+            return []
+        join = Join(self._connection.joining, f"request {first.message_id}", keep=True)
+        self.parts[first.message_id] = join
+        self._joins += 1
+        error = join.announced(length)
+        if error is not None:
+            self._refuse(first.message_id, error)
+            first.release()
+            return []
+        self._connection.reconsider()  # what waits may be a part of it
+        return self._add(first)
+
+    def _add(self, part: Message) -> list[Message]:
+        """The whole request, if this was the last of its parts."""
+        message_id, last = part.message_id, not part.more
+        join = self._end(message_id) if last else self.parts[message_id]
+        if join is None:
+            self.dropped += 1
+            part.release()
+            return []
+        if last and part.status is not Status.SUCCESS:
+            self._drop(join)  # it was not sent to its end
+            part.release()
+            return []
+        others = self._room - join.taken
+        error = join.add(part, others)  # which drops it, if there is one
+        self._room = others if last else others + join.taken
+        if error is not None:
+            self._refuse(message_id, error, last=last)
+            return []
+        return [join.whole(part)] if last else []
+
+    def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
+        """Tell the caller that this request cannot be received; the channel goes on."""
+        connection = self._connection
+        connection.warnings.warn("a refused request", f"channel {connection.number}: {error}")
+        with contextlib.suppress(TofuError):  # it does not wait for an answer any more
+            text = str(error).encode()
+            connection.answer(OpCode.RESPONSE, message_id, text, status=error.status)
+        if not last:
+            self._end(message_id)
+            self._throw_away(message_id)
+
+    def _end(self, message_id: int) -> Join | None:
+        """No more is joined, or thrown away, of this request."""
+        join = self.parts.pop(message_id, None)
+        self._joins -= join is not None
+        return join
+
+    def _drop(self, join: Join) -> None:
+        self._room -= join.taken
+        join.drop()
+
+    def _throw_away(self, message_id: int) -> None:
+        """Nobody wants the other parts of a request, which may never come."""
+        self.parts[message_id] = None
+        if len(self.parts) > OPEN_REQUESTS:
+            oldest = next((key for key, join in self.parts.items() if join is None), None)
+            if oldest is not None:
+                del self.parts[oldest]
+
+    # --- requests that are taken back -----------------------------------------------------
+
+    def _take_back(self, notice: Message) -> None:
+        """The caller has given up: nobody needs to begin, or to go on, with its request."""
+        message_id = notice.message_id
+        join = self._end(message_id)
+        exchange = self.exchanges.get(message_id)
+        for scope in list(self._scopes.get(message_id, ())):
+            scope.cancel()
+        if exchange is not None:
+            exchange.taken_back(failed(notice))
+        if join is not None:
+            self._drop(join)
+        else:
+            self._taken_back[message_id] = None
+
+    def _without(self, taken_back: dict[int, int], rest: list[Message]) -> list[Message]:
+        """Drop what nobody has received of requests that were taken back after it had come."""
+        wanted: list[Message] = []
+        unread = self._mailbox.remove(
+            lambda message: message.message_id in taken_back and _is_request(message)
+        )
+        for place, message in enumerate(rest):
+            dropped = place < taken_back.get(message.message_id, 0) and _is_request(message)
+            (unread if dropped else wanted).append(message)
+        for message in unread:
+            message.release()
+            if not self._streams:  # else the application may have the first parts of it
+                self._taken_back.pop(message.message_id, None)
+        while len(self._taken_back) > TAKEN_BACK:
+            self._taken_back.popitem(last=False)
+        return wanted
+
+
+class _RequestScope(AbstractContextManager[CancelScope]):
+    """A cancel scope that is entered among those of its request.
+
+    It is no generator: the frame of one would stay in the traceback of what cancels it, and both,
+    with the request, until garbage is collected. In a program that waits for the request's release
+    it never may be.
+    """
+
+    def __init__(
+        self, scopes: dict[int, set[CancelScope]], message_id: int, *, cancelled: bool
+    ) -> None:
+        self._scopes = scopes
+        self._message_id = message_id
+        self._cancelled = cancelled
+        self._scope = CancelScope()
+
+    def __enter__(self) -> CancelScope:
+        self._scope.__enter__()
+        self._scopes[self._message_id].add(self._scope)
+        if self._cancelled:
+            self._scope.cancel()
+        return self._scope
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        scopes = self._scopes[self._message_id]
+        scopes.discard(self._scope)
+        if not scopes:
+            del self._scopes[self._message_id]
+        return bool(self._scope.__exit__(exc_type, exc_value, traceback))
+
+
+def _takes_back(message: Message) -> bool:
+    length = HEADER_SIZE + len(message.body) + len(message.headers.encode())
+    return is_withdrawal(message._proto, message.status, length)
+
+
+def _too_many_exchanges() -> TofuError:
+    return AllocationFailed(
+        f"the peer has begun {EXCHANGES_SERVED} exchanges that are not over: another one is refused"
+    )
+
+
+def _is_request(message: Message) -> bool:
+    return message._proto & OP_CODE_MASK == _REQUEST

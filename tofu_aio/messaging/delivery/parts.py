@@ -1,0 +1,73 @@
+"""A body of any length, sent in parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from ...protocol.binary_header import MAX_PART
+from ...protocol.errors import TofuError
+from ...protocol.message import checked_body
+from ...protocol.op_code import MORE_BIT
+from ...protocol.status import LEFT, Status
+from ..connection.connection import Connection
+
+Body: TypeAlias = bytes | bytearray | memoryview
+
+
+def length_of(body: Body) -> int:
+    """How many bytes it has."""
+    return body.nbytes if isinstance(body, memoryview) else len(body)
+
+
+def pieces(body: Body) -> Iterator[tuple[bytes | memoryview, bool]]:
+    """What fits in a part each, and whether it is the last."""
+    if not isinstance(body, bytearray | memoryview) and len(body) <= MAX_PART:
+        yield checked_body(body), True
+        return
+    with memoryview(body) as view, view.cast("B") as octets:
+        for begin in range(0, len(octets) or 1, MAX_PART):
+            yield octets[begin : begin + MAX_PART], begin + MAX_PART >= len(octets)
+
+
+async def send_in_parts(
+    connection: Connection,
+    proto: int,
+    message_id: int,
+    headers: bytes,
+    body: Body,
+    *,
+    status: Status,
+    wanted: Callable[[], bool],
+    announce: bytes = b"",
+) -> None:
+    """Send a long body as parts of one request or response.
+
+    ``announce`` are headers of the engine's own, on the first part, or on an empty one before it
+    if there is no room for them. It ends early when it is not ``wanted`` any more. Then, and when
+    it is cancelled, the last part says so, and the peer throws away what came before.
+    """
+    torn = False
+    try:
+        for piece, last in pieces(body):
+            if torn:
+                await asyncio.sleep(0)  # while there is room nothing here waits: let others run
+            if connection.write_paused or connection.senders:
+                await connection.room()
+            if not wanted():
+                return
+            if len(announce) + len(headers) > MAX_PART:
+                connection.put(proto | MORE_BIT, message_id, announce)
+                torn, announce = True, b""
+            headers, announce = announce + headers, b""
+            if last:
+                connection.put(proto, message_id, headers, piece, status, True)
+            else:
+                connection.put(proto | MORE_BIT, message_id, headers, piece, 0, True)
+            torn, headers = not last, b""
+    finally:
+        if torn:
+            with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
+                connection.put(proto & ~MORE_BIT, message_id, status=LEFT)

@@ -1,0 +1,50 @@
+"""Why a channel is not read, and the cure, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ..exchange import Exchange
+
+_NAMED: Final = 3
+"""Exchanges that are named; the rest is counted."""
+
+
+def in_words(unread: int, exchanges: Sequence[Exchange], kept: int) -> str:
+    """What a response lies behind, and how to get it out of the way; nothing if it is nothing.
+
+    Args:
+        unread: messages that wait to be received from the channel.
+        exchanges: those with parts that wait to be received.
+        kept: permits of messages that the application has received and keeps; 0 not to name them.
+    """
+    reasons, cures = [], []
+    if unread:
+        reasons.append(f"{unread} messages before it were not received")
+        cures.append(
+            "Receive them, with 'async for message in channel' in a task of its own, or have the "
+            "peer send them on another channel"
+        )
+    if exchanges:
+        parts = sum(len(exchange.unread) for exchange in exchanges)
+        reasons.append(f"{parts} parts of {_named(exchanges)} before it were not received")
+        cures.append(
+            "Receive the parts to the last one, or leave the exchange, as 'async with "
+            "channel.stream(...) as exchange' does at its end"
+        )
+    if kept:
+        reasons.append(f"the application keeps messages before it, which hold {kept} permits")
+        cures.append(
+            "Release some of them, or give the engine more pool_messages or a larger channel_share"
+        )
+    if not reasons:
+        return ""
+    return f": the channel is not read, because {', and '.join(reasons)}. {'. '.join(cures)}"
+
+
+def _named(exchanges: Sequence[Exchange]) -> str:
+    ids = [f"{exchange.message_id}" for exchange in exchanges]
+    more = f" and {len(ids) - _NAMED} more" if ids[_NAMED:] else ""
+    return f"exchange{'s' if ids[1:] else ''} {', '.join(ids[:_NAMED])}{more}"

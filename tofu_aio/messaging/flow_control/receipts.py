@@ -1,0 +1,45 @@
+"""In asyncio's debug mode: where and when the application took each message."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from ...protocol.message import Message
+
+_BETWEEN: Final = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
+"""Whose frames are not the application's."""
+
+
+class Receipt(NamedTuple):
+    """Where the application took a message, and when by its loop's clock."""
+
+    place: str
+    time: float
+
+
+RECEIPTS: Final[WeakKeyDictionary[Message, Receipt]] = WeakKeyDictionary()
+
+
+def inbox() -> type[deque[Message]]:
+    """For messages that wait to be received: in debug mode one that notes who receives them."""
+    return _NotedMessages if asyncio.get_running_loop().get_debug() else deque
+
+
+class _NotedMessages(deque[Message]):
+    def popleft(self) -> Message:
+        message = super().popleft()
+        RECEIPTS[message] = Receipt(_place(), asyncio.get_running_loop().time())
+        return message
+
+
+def _place() -> str:
+    """The innermost line of the application."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_BETWEEN):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
