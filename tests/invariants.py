@@ -492,7 +492,7 @@ BREACHES = [
         9,
         Mutation(
             "what a lost connection's socket still holds is not read",
-            "self._remains = Remains.of(self._transport)",
+            "self._remains = Unread.of(self._transport)",
             "self._remains = None",
         ),
         "messaging/test_remains.py",

@@ -13,20 +13,27 @@ import tofu_aio
 PACKAGE = Path(tofu_aio.__file__).parent
 FACE = {"", "__main__"}
 
+COMMON = {"accepting", "checks", "forks", "worker_threads"}
+"""Modules without a folder, for any layer. They import nothing but ``protocol`` and each other."""
+
 KNOWS = {
     "protocol": {"protocol"},
     "accepting": {"accepting"},
+    "checks": {"checks"},
     "forks": {"forks"},
+    "worker_threads": {"worker_threads", "protocol"},
     "reactor": {"reactor", "accepting", "forks"},
-    "messaging": {"messaging", "protocol", "accepting", "forks"},
-    "blocking": {"blocking", "messaging", "protocol", "reactor"},
-    "testing": {"testing", "messaging", "protocol"},
+    "transport": {"transport", "protocol"} | COMMON,
+    "messaging": {"messaging", "transport", "protocol"} | COMMON,
+    "blocking": {"blocking", "messaging", "transport", "protocol", "reactor"} | COMMON,
+    "testing": {"testing", "messaging", "transport", "protocol"} | COMMON,
 }
-"""The rooms of the package that each room may import; who is not here may import all."""
+"""The layers of the package that each layer may import. What is not here may import all."""
 
 DOES_WITHOUT = {
     "protocol": {"asyncio", "socket", "select", "selectors", "time"},
     "messaging": {"select", "selectors"},
+    "transport": {"select", "selectors"},
     "blocking": {"select", "selectors", "socket"},
 }
 """The modules of the standard library that each room may not import itself."""

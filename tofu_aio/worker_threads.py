@@ -11,12 +11,30 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from .messaging.threads.owner_loop import Posting
 from .protocol.atomic import withdraw
 from .protocol.errors import AllocationFailed
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+class RevocableCall:
+    """A call that is made at home, unless whoever wants it takes it back before that."""
+
+    __slots__ = ("_call", "_decided")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._decided: dict[str, str] = {}
+
+    def make(self) -> None:
+        """Make the call, unless it was taken back. At home."""
+        if self._decided.setdefault("by", "home") == "home":
+            self._call()
+
+    def revoke(self) -> bool:
+        """Take it back; False if the call is made already. Repeatable."""
+        return self._decided.setdefault("by", "its owner") == "its owner"
 
 
 class Threads:
@@ -72,13 +90,13 @@ class Threads:
     def _start(self) -> None:
         """Begin a thread, unless there are as many as may be: those come to what waits."""
         claim = object()
-        work = Posting(lambda: self._work(claim))
+        work = RevocableCall(lambda: self._work(claim))
         try:
             if self._take_place(claim):
                 threading.Thread(target=work.make, name=self._name, daemon=True).start()
         except BaseException as error:
             # Interrupted, say. The place is the thread's if there is one after all.
-            if work.taken_back():
+            if work.revoke():
                 withdraw(self._taken, claim)
             if isinstance(error, RuntimeError):
                 raise AllocationFailed(f"no thread can be started ({error})") from error

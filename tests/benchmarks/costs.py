@@ -120,7 +120,7 @@ async def measure() -> dict[str, float]:
     def in_turns(what: Callable[[], Coroutine[object, object, None]], count: int) -> None:
         for _ in range(count // 64):
             drive(what())
-            sender.flush()  # as at the end of a turn: else a sender would have to give up its own
+            sender.queue.flush()  # as at the end of a turn: otherwise senders give up theirs
 
     async def serve() -> None:
         async for message in served:
@@ -134,7 +134,7 @@ async def measure() -> dict[str, float]:
                 for _ in range(64 // messages):
                     memoryview(protocol.get_buffer(-1))[: len(chunk)] = chunk
                     protocol.buffer_updated(len(chunk))
-                connection.flush()  # as above
+                connection.queue.flush()  # as above
 
         return feed
 
@@ -146,7 +146,7 @@ async def measure() -> dict[str, float]:
         "await channel.send(message)": least(partial(in_turns, messages)) - empty,
     }
     # From here on the task answers, within the call that brings the chunk.
-    connection.flush()
+    connection.queue.flush()
     server = asyncio.create_task(serve())
     await asyncio.sleep(0)
     sketched = sketch.Channel()

@@ -14,12 +14,12 @@ from typing import Final, TypeAlias
 import pytest
 
 import tofu_aio as tofu
-import tofu_aio.messaging.connection.connection as connection_module
 from tests.blocking.conftest import PATIENCE, POOL, Beside
 from tests.blocking.interrupting import Interrupted, Interruption
 from tests.messaging.peers import frame
 from tofu_aio import OpCode, blocking
 from tofu_aio.blocking import waiting
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import State
 
@@ -404,7 +404,7 @@ def close_beside_a_mute_peer(*interruptions: Interruption) -> None:
 def test_an_engine_whose_closing_is_interrupted_at_any_point_waits_for_no_peer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 3600.0)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 3600.0)
     monkeypatch.setattr(waiting, "SLICE", 0.01)  # while it waits each brings new points
     counting = Interruption(0)
     with blocking.Engine(POOL) as engine:

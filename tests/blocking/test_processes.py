@@ -266,7 +266,7 @@ def test_ctrl_c_ends_whatever_waits(listener: blocking.Listener, call: str) -> N
             thread = engine._thread
             before = None
             while before != (before := thread.call(
-                lambda: (len(thread._calls), channel._channel._connection.sent)
+                lambda: (len(thread._calls), channel._channel._connection.queue.sent)
             )) or before[0] != 2:
                 pass
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -302,7 +302,7 @@ def test_ctrl_c_ends_a_close_that_waits_for_its_peer(listener: blocking.Listener
     """
     with process(listener.address, code) as running:
         channel = listener.accept(PATIENCE)
-        channel._channel._connection._transport.pause_reading()  # type: ignore[union-attr]
+        channel._channel._connection.queue.transport.pause_reading()  # type: ignore[union-attr]
         assert finished(running) == (0, "interrupted\n", "")
         channel.abort()
 

@@ -174,7 +174,7 @@ def test_who_only_asks_is_told_of_the_messages_that_nobody_receives(
             client.request(timeout=0.05)
         remedy = "messages before it were not received. Receive them, with 'async for message"
         assert remedy in str(raised.value)
-        records = [r for r in caplog.records if r.name == "tofu_aio.messaging.channel"]
+        records = [r for r in caplog.records if r.name == "tofu_aio"]
         assert [r.levelno for r in records] == [logging.WARNING]
         assert remedy in records[0].message
         for _ in range(20):

@@ -19,7 +19,7 @@ from tests.blocking.test_faces import Pair
 from tests.messaging.peers import hello
 from tofu_aio import State, Status, blocking
 from tofu_aio.blocking import serving, waiting
-from tofu_aio.messaging.connection import connection
+from tofu_aio.messaging.connection import closing
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.reactor import LoopFactory
@@ -157,10 +157,10 @@ def test_each_shortcut_takes_the_limits_of_an_engine(loop_factory: LoopFactory) 
         serving = Beside(server.serve_forever)
         assert limits_of(server._engine) == Limits(**limits)
         with blocking.connect(server.address, loop_factory=loop_factory, **limits) as channel:
-            assert channel._channel._connection._gate.limits == Limits(**limits)
+            assert channel._channel._connection.gate.limits == Limits(**limits)
         channels = blocking.reconnecting(server.address, loop_factory=loop_factory, **limits)
         with next(channels) as channel:
-            assert channel._channel._connection._gate.limits == Limits(**limits)
+            assert channel._channel._connection.gate.limits == Limits(**limits)
         channels.close()
         server.close()
         serving.result()
@@ -279,7 +279,7 @@ def test_silent_clients_give_their_threads_to_who_waits(
 ) -> None:
     """No more of them than wait; and with a Bye."""
     monkeypatch.setattr(waiting, "SLICE", 0.01)
-    monkeypatch.setattr(connection, "LINGER", 3600.0)  # no thread waits for a peer to hang up
+    monkeypatch.setattr(closing, "LINGER", 3600.0)  # no thread waits for a peer to hang up
     with group.listen("tcp://127.0.0.1:0", heartbeat=0.05) as listener:
         serves = Beside(lambda: listener.serve(echo, max_threads=2))
         with (
@@ -298,8 +298,8 @@ def test_silent_clients_give_their_threads_to_who_waits(
 def test_a_refused_client_that_stays_keeps_no_thread(
     group: blocking.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LINGER", 3600.0)
-    monkeypatch.setattr(connection, "BYE_TIMEOUT", 3600.0)
+    monkeypatch.setattr(closing, "LINGER", 3600.0)
+    monkeypatch.setattr(closing, "BYE_TIMEOUT", 3600.0)
 
     def decide(channel: blocking.Channel) -> None:
         if not channel.hello.body:

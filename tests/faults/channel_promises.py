@@ -66,7 +66,7 @@ async def sending(world: World, send: Sending, *, room: bool) -> Promise:
     theirs.post(tofu.Message(OpCode.REQUEST, b"asked"))
     asked = await mine.receive()
     if not room:
-        while not connection_of(mine).write_paused:
+        while not connection_of(mine).queue.paused:
             mine.post(item(bytes(60_000)))
             await turns(1)
         await settled(mine, theirs)
@@ -84,7 +84,7 @@ async def sending(world: World, send: Sending, *, room: bool) -> Promise:
 async def two_senders(world: World) -> Promise:
     """Who waits behind a sender that is cancelled gets its turn."""
     mine, theirs = await world.pair()
-    while not connection_of(mine).write_paused:
+    while not connection_of(mine).queue.paused:
         mine.post(item(bytes(60_000)))
         await turns(1)
     await settled(mine, theirs)
@@ -143,7 +143,7 @@ async def closing(world: World, how: Callable[[tofu.Channel], Coroutine[Any, Any
     receiving = asyncio.create_task(all_of(theirs))
     outcome = yield how(mine)
     assert mine.state is State.CLOSED
-    await until(connection_of(mine).done.done)
+    await until(connection_of(mine).closing.done.done)
     (bodies,) = await finished(receiving)
     assert bodies == [b"before"] or (outcome.cancelled and bodies == [])
     assert isinstance(theirs.end, tofu.ChannelEnded) or outcome.cancelled
@@ -159,7 +159,7 @@ async def closing_while_starved(world: World) -> Promise:
     await until(lambda: held_up(world.engine))
     receiving = asyncio.create_task(all_of(theirs))
     yield mine.aclose()
-    await until(connection_of(mine).done.done)
+    await until(connection_of(mine).closing.done.done)
     assert held_up(world.engine) == 0
     await finished(receiving)
     await theirs.aclose()

@@ -25,7 +25,7 @@ async def rejecting(world: World) -> Promise:
     assert channel.state is State.CLOSED
     (result,) = await asyncio.gather(client, return_exceptions=True)
     assert isinstance(result, tofu.ConnectFailed)
-    await until(connection_of(channel).done.done)
+    await until(connection_of(channel).closing.done.done)
     await listener.aclose()
 
 

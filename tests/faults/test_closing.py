@@ -22,7 +22,7 @@ from tests.messaging.peers import (
     turns,
 )
 from tests.messaging.test_posted import greeting, welcome
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 
 ROUNDS = 100 if FULL else 4
 
@@ -110,7 +110,7 @@ async def bustle(
 async def test_an_engine_may_close_in_the_middle_of_everything(
     raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.1)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.1)
     for seed in range(ROUNDS):
         random = Random(seed)
         async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE):

@@ -18,7 +18,7 @@ from tests.faults.conversations import crowded, messages, stream
 from tests.faults.counting import COUNTS, FULL
 from tests.faults.cutting import BACK, HOWS, THERE, Cut, Relay
 from tests.faults.flows import CROWDED, MESSAGES, STREAMS, Flow, Posted, Waits
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 
 AT_ONCE = 24
 """Silences that are waited for together; not so many that deadlines pass while others work."""
@@ -177,7 +177,7 @@ async def test_a_silence_that_begins_anywhere_is_ended_by_deadlines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing passes any more, without end: opening, heartbeats and closing all give up."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 1.0)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 1.0)
     silences: list[Coroutine[Any, Any, list[str]]] = []
     for flow in STREAMS:
         if FULL or flow.name in QUIET:

@@ -12,7 +12,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, connection_of, frame, held_up, hello, until
 from tests.systems import needs_tracing
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
 POOL = 8
 CHUNK = 256 * 1024
@@ -83,7 +83,7 @@ async def test_who_asks_and_never_reads_the_answers_is_held_to_the_high_water_ma
 
     async with flooding(listener, frame(body=body) * 64) as channel:
         answering = asyncio.create_task(answer(channel))
-        await until(lambda: connection_of(channel).senders)
+        await until(lambda: connection_of(channel).queue.senders_waiting)
         await until(lambda: held_up(engine) == 1)
         for _ in range(200):
             await asyncio.sleep(0)

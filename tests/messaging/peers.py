@@ -17,7 +17,7 @@ from tests.systems import WINE
 from tofu_aio.messaging.accepting.admission import Admission
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.delivery.incoming_requests import IncomingRequests
-from tofu_aio.messaging.delivery.pending_requests import Answers
+from tofu_aio.messaging.delivery.pending_requests import PendingRequests
 from tofu_aio.messaging.limits import EARLY_BYTES
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
@@ -78,8 +78,8 @@ async def turns_counted() -> AsyncIterator[Callable[[], int]]:
 
 async def takes_some(peer: RawPeer, channel: tofu.Channel) -> None:
     """Have a peer read until less is queued for it than now."""
-    before = connection_of(channel).queued_bytes
-    while connection_of(channel).queued_bytes >= before:
+    before = connection_of(channel).queue.nbytes
+    while connection_of(channel).queue.nbytes >= before:
         await peer._receive()
 
 
@@ -100,7 +100,7 @@ async def flooded(peer: RawPeer, channel: tofu.Channel) -> tuple[asyncio.Task[No
 
     tasks = asyncio.create_task(flood()), asyncio.create_task(answer())
     connection = connection_of(channel)
-    await until(lambda: connection.suspended_at is not None and connection.write_paused)
+    await until(lambda: connection.suspended and connection.queue.paused)
     await settled(channel)
     return tasks
 
@@ -124,14 +124,16 @@ def connection_of(channel: tofu.Channel) -> Connection:
     return channel._connection
 
 
-def answers_of(channel: tofu.Channel) -> Answers:
+def answers_of(channel: tofu.Channel) -> PendingRequests:
     """What it has asked."""
-    return channel._answers or Answers(connection_of(channel))
+    return channel._dispatcher.pending or PendingRequests(connection_of(channel))
 
 
 def heard_by(channel: tofu.Channel) -> IncomingRequests:
     """What it knows of its peer's requests."""
-    return channel._incoming or IncomingRequests(connection_of(channel), channel._mailbox)
+    return channel._dispatcher.incoming or IncomingRequests(
+        connection_of(channel), channel._mailbox
+    )
 
 
 def remembered(channel: tofu.Channel) -> int:
@@ -159,7 +161,7 @@ def check_nothing_is_held(engine: tofu.Engine) -> None:
 
 def transport_of(channel: tofu.Channel) -> asyncio.Transport:
     """What is beneath that."""
-    transport = connection_of(channel)._transport
+    transport = connection_of(channel).queue.transport
     assert transport is not None
     return transport
 
@@ -346,7 +348,7 @@ class Watched:
     def __init__(self, channel: tofu.Channel) -> None:
         self.calls: list[str] = []
         self._transport = transport_of(channel)
-        connection_of(channel)._transport = self  # type: ignore[assignment]
+        connection_of(channel).queue.transport = self  # type: ignore[assignment]
 
     def pause_reading(self) -> None:
         self.calls.append("pause")

@@ -18,7 +18,6 @@ from tests.shortage import Shortage, needs_a_limit
 from tofu_aio.messaging import limits
 from tofu_aio.messaging.accepting import acceptor as acceptor_module
 from tofu_aio.messaging.accepting.acceptor import Acceptor
-from tofu_aio.transport import sockets
 
 NEVER = 3600.0
 SOON = 0.01
@@ -201,7 +200,7 @@ async def failing(
 
     async def listen(*numbers: int) -> tofu.Listener:
         with monkeypatch.context() as patch:
-            patch.setattr(sockets.socket, "socket", Failing)
+            patch.setattr(socket, "socket", Failing)
             patch.setattr(Failing, "failures", numbers)
             listener = await group.listen("tcp://127.0.0.1:0")
             sock = acceptor_of(listener)._sock

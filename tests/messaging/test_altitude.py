@@ -25,7 +25,7 @@ from tests.messaging.test_posted import (
     welcome,
 )
 from tofu_aio import OpCode, Origin, Status
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 
 __all__ = ["ends"]
 
@@ -202,7 +202,7 @@ async def test_channel_closed_is_told_once_and_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However a channel ends, by whom, and whatever was posted and received before."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.05)
     listener, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as peer:
         await peer.send(hello(where))
@@ -278,21 +278,21 @@ async def test_listeners_close_before_channels_say_bye(
 ) -> None:
     """Whatever was made first: who is let in while others leave would be turned away at once."""
     from tofu_aio.messaging.accepting.acceptor import Acceptor
-    from tofu_aio.messaging.connection.connection import Connection
+    from tofu_aio.messaging.connection.closing import Closing
 
     order: list[str] = []
-    close, aclose = Acceptor.close, Connection.aclose
+    close, aclose = Acceptor.close, Closing.aclose
 
     def closed(self: Acceptor) -> None:
         order.append("listener")
         close(self)
 
-    async def left(self: Connection) -> None:
+    async def left(self: Closing) -> None:
         order.append("channel")
         await aclose(self)
 
     monkeypatch.setattr(Acceptor, "close", closed)
-    monkeypatch.setattr(Connection, "aclose", left)
+    monkeypatch.setattr(Closing, "aclose", left)
     group = engine.create_group()
     _, where = await listening(group, "tcp://127.0.0.1:0")
     await opened(group, group, where)

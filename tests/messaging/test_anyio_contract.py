@@ -228,7 +228,7 @@ async def test_a_task_that_sends_learns_that_another_one_closed(
 ) -> None:
     a, b = tcp_pair
     sending = [asyncio.create_task(send_on(a)) for _ in range(2)]
-    await until(lambda: len(connection_of(a).senders or ()) == 2)
+    await until(lambda: connection_of(a).queue.senders_waiting == 2)
     await settled(a, b)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end, a)
@@ -248,7 +248,7 @@ async def test_a_lost_peer_breaks_who_receives_and_who_sends(
 ) -> None:
     a, b = tcp_pair
     tasks = [asyncio.create_task(a.receive()), asyncio.create_task(send_on(a))]
-    await until(lambda: connection_of(a).senders)
+    await until(lambda: connection_of(a).queue.senders_waiting)
     b.abort()
     for task in tasks:
         with pytest.raises(BrokenResourceError):

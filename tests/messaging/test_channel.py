@@ -36,9 +36,9 @@ from tests.messaging.peers import (
     until,
 )
 from tofu_aio import Message, OpCode, State, Status, Triggers
-from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.protocol.op_code import MORE_BIT
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
 Closing = Callable[[tofu.Channel], Awaitable[None]]
 
@@ -66,10 +66,10 @@ async def block(channel: tofu.Channel) -> asyncio.Task[None]:
             await channel.signal(bytes(65535))
 
     sender = asyncio.create_task(send_on())
-    await until(lambda: sender.done() or connection_of(channel).senders)
+    await until(lambda: sender.done() or connection_of(channel).queue.senders_waiting)
     await settled(channel)
     assert not sender.done()
-    assert connection_of(channel).senders
+    assert connection_of(channel).queue.senders_waiting
     return sender
 
 
@@ -555,7 +555,7 @@ async def test_a_failure_that_comes_in_the_turn_of_the_cancellation(tcp_pair: Pa
     """Nobody is left to hear of it, and asyncio must not complain of that."""
     request = asyncio.create_task(tcp_pair.client.request())
     await tcp_pair.server.receive()
-    connection_of(tcp_pair.client).abort(tofu.PeerDisconnected("gone"))
+    connection_of(tcp_pair.client).closing.abort(tofu.PeerDisconnected("gone"))
     request.cancel()
     await turns(3)
     assert request.cancelled()
@@ -596,7 +596,7 @@ async def test_send_waits_when_the_peer_takes_nothing_and_a_cancelled_one_was_no
             sent += 1
 
     flooding = asyncio.create_task(flood())
-    await until(lambda: flooding.done() or connection_of(client).senders)
+    await until(lambda: flooding.done() or connection_of(client).queue.senders_waiting)
     await settled(client, server)
     assert not flooding.done()
     assert server.statistics().suspensions == 1
@@ -672,7 +672,7 @@ async def test_a_cancelled_close_aborts(tcp_pair: Pair, after: int) -> None:
         await closing
     if after == 0:  # it had not begun
         client.abort()
-    await until(connection_of(client).done.done)
+    await until(connection_of(client).closing.done.done)
     assert client.state is State.CLOSED
     await until(lambda: server.end is not None)
 
@@ -709,7 +709,7 @@ async def test_abort_drops_what_is_queued(tcp_pair: Pair) -> None:
     client.abort()
     with pytest.raises(tofu.PeerDisconnected):
         await server.receive()
-    assert connection_of(client).queued_bytes == 0
+    assert connection_of(client).queue.nbytes == 0
 
 
 async def test_only_abort_resets(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
@@ -921,7 +921,7 @@ async def test_a_close_that_crosses_a_half_close_is_prompt(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where nobody looks at the half-closed side any more."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 1000)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 1000)
     client, server = pair
     await client.send_eof()
     await server.aclose()

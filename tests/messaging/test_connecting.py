@@ -333,7 +333,7 @@ async def test_the_engine_ends_with_the_channel(
             await asyncio.wait([waiting])
             if how == "ended by the peer":
                 assert isinstance(waiting.exception(), tofu.ChannelEnded)
-        await connection_of(channel).done
+        await connection_of(channel).closing.done
         await until(lambda: "closed channels=0" in repr(engines[0]))
 
 

@@ -15,8 +15,9 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.messaging.connection.connection import AT_ONCE, LONG, PORTION, Connection, Sink
+from tofu_aio.messaging.connection import closing as closing_module
+from tofu_aio.messaging.connection.connection import AT_ONCE, PORTION, Connection, Sink
+from tofu_aio.messaging.connection.send_queue import LONG
 from tofu_aio.messaging.delivery.wake_up import Answered
 from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.limits import Limits
@@ -210,9 +211,9 @@ class Bench:
 
     async def end(self) -> None:
         """Whatever happened before: closing works, is told once, last, and leaves no permit."""
-        await self.connection.aclose()
+        await self.connection.closing.aclose()
         await turns(2)
-        assert self.connection.done.done()
+        assert self.connection.closing.done.done()
         assert self.transport.lost
         assert len(self.sink.errors) == 1
         assert self.sink.told[-2:] == [self.sink.errors[0], "closed"]
@@ -281,7 +282,7 @@ async def test_the_end_waits_until_a_starved_channel_has_delivered_all(last_word
 async def test_a_finished_bye_is_no_loss_however_late_it_is_read(last_word: str) -> None:
     """All of it was in the buffer of a starved channel when the peer, done, went away."""
     bench = Bench(size=0)
-    bye_id = bench.connection.put(OpCode.BYE_REQUEST)
+    bye_id = bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye(OpCode.BYE_RESPONSE, bye_id))
     bench.connection.eof_received() if last_word == "eof" else bench.transport.fail(None)
     await turns(4)
@@ -327,8 +328,8 @@ async def test_more_data_for_a_starved_channel_stops_reading_there_and_then() ->
     assert bench.transport.reading, "not before the end of the turn"
     bench.feed(frame(body=b"3"))
     assert not bench.transport.reading
-    assert list(bench.pool.waiters) == [bench.connection], "it waits in line once"
-    assert bench.connection.suspensions == 1
+    assert list(bench.pool.waiters) == [bench.connection.suspension], "it waits in line once"
+    assert bench.connection.suspension.suspensions == 1
     bench.sink.messages[0].release()
     await turns(2)
     bench.sink.messages[1].release()
@@ -350,7 +351,7 @@ async def test_starving_and_recovering_within_a_turn_never_touches_the_transport
     await turns(3)
     assert bench.sink.bodies == [b"1", b"2"]
     assert not touched
-    assert bench.connection.suspensions == 1
+    assert bench.connection.suspension.suspensions == 1
     bench.transport.fail(None)
     await bench.end()
 
@@ -361,13 +362,13 @@ async def test_starving_and_recovering_within_a_turn_never_touches_the_transport
 async def test_a_turn_has_one_write() -> None:
     bench = Bench()
     for number in range(10):
-        bench.connection.put(OpCode.SIGNAL, body=b"%d" % number)
+        bench.connection.queue.enqueue(OpCode.SIGNAL, body=b"%d" % number)
     assert not bench.transport.writes
-    assert bench.connection.queued_bytes == 10 * 17
+    assert bench.connection.queue.nbytes == 10 * 17
     await turns(1)
     assert len(bench.transport.writes) == 1
     assert [message.body for message in bench.transport.sent] == [b"%d" % n for n in range(10)]
-    assert bench.connection.queued_bytes == 0
+    assert bench.connection.queue.nbytes == 0
     bench.transport.fail(None)
     await bench.end()
 
@@ -377,7 +378,7 @@ async def test_what_is_answered_while_it_is_received_is_written_portion_by_porti
 
     def echo(batch: list[Message], _: Answered) -> None:
         for message in batch:
-            bench.connection.put(OpCode.RESPONSE, message.message_id)
+            bench.connection.queue.enqueue(OpCode.RESPONSE, message.message_id)
 
     bench.sink.act = echo
     bench.feed(*[frame()] * (3 * PORTION + 2))
@@ -436,15 +437,15 @@ async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
 async def test_long_bodies_are_written_together_and_uncopied() -> None:
     bench = Bench()
     body = bytes(LONG)
-    bench.connection.put(OpCode.SIGNAL, body=b"short")
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=b"short")
     for _ in range(3):
-        bench.connection.put(OpCode.SIGNAL, body=body, at_once=True)
+        bench.connection.queue.enqueue(OpCode.SIGNAL, body=body, at_once=True)
     assert not bench.transport.gathered, "it is less than twice the high-water mark"
-    bench.connection.put(OpCode.SIGNAL, body=body, at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=body, at_once=True)
     (pieces,) = bench.transport.gathered
     assert [piece for piece in pieces if piece is body] == 4 * [body]
     assert [message.body for message in bench.transport.sent] == [b"short", *4 * [body]]
-    bench.connection.put(OpCode.SIGNAL, body=body, at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=body, at_once=True)
     await turns(1)
     assert len(bench.transport.gathered) == 2, "nor is a turn waited"
     bench.transport.fail(None)
@@ -455,14 +456,14 @@ async def test_long_bodies_are_written_together_and_uncopied() -> None:
 async def test_what_the_transport_holds_counts_when_long_bodies_are_collected() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(LONG - 1), at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(LONG - 1), at_once=True)
     await turns(1)
     assert 0 < bench.transport.buffered < HIGH_WATER
     for _ in range(3):
         assert not bench.transport.gathered
-        bench.connection.put(OpCode.SIGNAL, body=bytes(LONG), at_once=True)
+        bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(LONG), at_once=True)
     assert len(bench.transport.gathered) == 1
-    assert bench.connection.queued_bytes == bench.transport.buffered <= 2 * HIGH_WATER + LONG
+    assert bench.connection.queue.nbytes == bench.transport.buffered <= 2 * HIGH_WATER + LONG
     bench.transport.fail(None)
     await bench.end()
 
@@ -471,10 +472,10 @@ async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room()
     bench = Bench()
     bench.transport.stuck = True
     for _ in range(10):
-        bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+        bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     assert len(bench.transport.writes) == 1
     assert bench.transport.high == HIGH_WATER
-    assert bench.connection.queued_bytes == 10 * (65535 + 16)
+    assert bench.connection.queue.nbytes == 10 * (65535 + 16)
     bench.transport.stuck = False
     bench.transport.take()
     assert len(bench.transport.writes) == 1, "the transport is in the middle of something"
@@ -486,7 +487,7 @@ async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room()
 
 async def test_a_refused_message_queues_nothing() -> None:
     bench = Bench()
-    put = bench.connection.put
+    put = bench.connection.queue.enqueue
     cases: list[tuple[type[Exception], tuple[Any, ...]]] = [
         (tofu.InvalidMessageId, (OpCode.RESPONSE, 0)),
         (tofu.InvalidMessageId, (OpCode.REQUEST, 2**64)),
@@ -501,7 +502,7 @@ async def test_a_refused_message_queues_nothing() -> None:
     for error, arguments in cases:
         with pytest.raises(error):
             put(*arguments)
-    assert bench.connection.queued_bytes == bench.connection.sent == 0
+    assert bench.connection.queue.nbytes == bench.connection.queue.sent == 0
     await turns(2)
     assert not bench.transport.writes
     bench.transport.fail(None)
@@ -511,14 +512,14 @@ async def test_a_refused_message_queues_nothing() -> None:
 async def test_a_forwarded_message_keeps_its_permit_until_it_is_written() -> None:
     bench = Bench(size=2)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
-    assert bench.connection.write_paused
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    assert bench.connection.queue.paused
     bench.feed(frame(body=b"1"))
     message = bench.sink.messages[0]
-    bench.connection.post(message)
+    bench.connection.queue.enqueue_message(message)
     message.release()
     assert bench.held == 1, "the queue holds it"
-    bench.connection.post(message)
+    bench.connection.queue.enqueue_message(message)
     assert bench.held == 1
     bench.transport.take()
     await turns(1)
@@ -531,7 +532,7 @@ async def test_the_permit_of_a_forwarded_message_returns_to_its_own_pool() -> No
     """A message of one engine, sent on over a channel of another."""
     here, there = Bench(size=2), Bench(size=2)
     here.feed(frame(body=b"1"))
-    there.connection.post(here.sink.messages[0])
+    there.connection.queue.enqueue_message(here.sink.messages[0])
     assert (here.held, there.held) == (1, 0)
     await turns(2)
     assert (here.held, there.held) == (0, 0)
@@ -543,9 +544,9 @@ async def test_the_permit_of_a_forwarded_message_returns_to_its_own_pool() -> No
 async def test_a_forwarded_message_gives_its_permit_back_when_its_channel_is_lost() -> None:
     bench = Bench(size=2)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(frame(body=b"1"))
-    bench.connection.post(bench.sink.messages[0])
+    bench.connection.queue.enqueue_message(bench.sink.messages[0])
     assert bench.held == 1
     bench.transport.fail(ConnectionResetError())
     await turns(2)
@@ -559,7 +560,7 @@ async def test_a_refused_message_keeps_its_permit() -> None:
     message = bench.sink.messages[0]
     message.message_id = 0
     with pytest.raises(tofu.InvalidMessageId):
-        bench.connection.post(message)
+        bench.connection.queue.enqueue_message(message)
     assert bench.held == 1
     bench.transport.fail(None)
     await bench.end()
@@ -568,11 +569,11 @@ async def test_a_refused_message_keeps_its_permit() -> None:
 async def test_senders_wait_in_line_and_each_gets_its_turn() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
 
     async def send(number: int) -> None:
-        await bench.connection.room()
-        bench.connection.put(OpCode.SIGNAL, body=bytes([number]) * 65535, at_once=True)
+        await bench.connection.queue.wait_for_room()
+        bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes([number]) * 65535, at_once=True)
 
     senders = [asyncio.create_task(send(number)) for number in range(4)]
     await turns(3)
@@ -592,26 +593,26 @@ async def test_a_sender_does_not_pass_one_that_found_no_room_at_its_turn() -> No
     bench = Bench()
     connection = bench.connection
     bench.transport.stuck = True
-    connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     went: list[int] = []
 
     async def send(number: int) -> None:
-        await connection.room()
+        await connection.queue.wait_for_room()
         went.append(number)
 
     class RoomAgain(CountedLoop):
         """There is room as soon as the first has begun to wait again."""
 
         def create_future(self) -> CountedFuture:
-            connection.write_paused = False
+            connection.queue.paused = False
             return super().create_future()
 
     senders = [asyncio.create_task(send(number)) for number in range(3)]
     await turns(2)
     bench.transport.take()
     await turns(1)  # all three are woken, and none has run
-    connection.write_paused = True
-    connection._loop = RoomAgain()  # type: ignore[assignment]
+    connection.queue.paused = True
+    connection.loop = RoomAgain()  # type: ignore[assignment]
     await turns(3)
     assert not went
     connection._go_on_writing()
@@ -627,23 +628,23 @@ async def test_a_sender_that_was_woken_hears_of_an_end_before_its_turn(end: str)
     bench = Bench()
     connection = bench.connection
     bench.transport.stuck = True
-    connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
-    sending = asyncio.create_task(connection.room())
+    connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    sending = asyncio.create_task(connection.queue.wait_for_room())
     await turns(2)
     bench.transport.take()
     await turns(1)  # it is woken, and has not run
-    connection.write_paused = True
+    connection.queue.paused = True
     if end == "lost":
         bench.transport.fail(None)
         connection.connection_lost(None)
     elif end == "bye":
-        connection.put(OpCode.BYE_REQUEST)
+        connection.queue.enqueue(OpCode.BYE_REQUEST)
     else:
-        connection.dismiss(tofu.ChannelClosed("away"))
-    connection.write_paused = True
+        connection.closing.dismiss(tofu.ChannelClosed("away"))
+    connection.queue.paused = True
     with pytest.raises((tofu.ChannelClosed, tofu.PeerDisconnected)):
         await sending
-    assert not connection.senders
+    assert not connection.queue.senders_waiting
     if end != "lost":
         bench.transport.fail(None)
     await bench.end()
@@ -651,9 +652,9 @@ async def test_a_sender_that_was_woken_hears_of_an_end_before_its_turn(end: str)
 
 async def test_a_bye_is_no_burst_of_messages_after_which_others_have_a_turn() -> None:
     bench = Bench()
-    bench.connection.put(OpCode.BYE_REQUEST, at_once=True)
-    assert not bench.connection.turn_taken
-    bench.connection.post(tofu.Message(OpCode.BYE_SIGNAL))
+    bench.connection.queue.enqueue(OpCode.BYE_REQUEST, at_once=True)
+    assert not bench.connection.queue.congested
+    bench.connection.queue.enqueue_message(tofu.Message(OpCode.BYE_SIGNAL))
     await bench.end()
 
 
@@ -686,17 +687,17 @@ class CountedLoop:
 async def test_a_sender_that_is_cancelled_is_not_searched_for_among_the_others(order: int) -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection._loop = CountedLoop()  # type: ignore[assignment]
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
-    senders = [asyncio.create_task(bench.connection.room()) for _ in range(100)]
+    bench.connection.loop = CountedLoop()  # type: ignore[assignment]
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    senders = [asyncio.create_task(bench.connection.queue.wait_for_room()) for _ in range(100)]
     await turns(2)
-    assert len(bench.connection.senders or ()) == 100
+    assert bench.connection.queue.senders_waiting == 100
     CountedFuture.compared = 0
     for sender in senders[::order]:
         sender.cancel()
         await turns(2)
         assert sender.cancelled()
-    assert not bench.connection.senders
+    assert not bench.connection.queue.senders_waiting
     assert CountedFuture.compared == 0
     bench.transport.fail(None)
     await bench.end()
@@ -705,9 +706,9 @@ async def test_a_sender_that_is_cancelled_is_not_searched_for_among_the_others(o
 async def test_a_sender_cancelled_as_its_turn_comes_passes_it_on() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
-    first = asyncio.create_task(bench.connection.room())
-    second = asyncio.create_task(bench.connection.room())
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    first = asyncio.create_task(bench.connection.queue.wait_for_room())
+    second = asyncio.create_task(bench.connection.queue.wait_for_room())
     await turns(2)
     bench.transport.take()
     first.cancel()
@@ -727,13 +728,13 @@ async def test_who_sends_without_a_pause_still_lets_a_loss_come_through() -> Non
 
     async def flood() -> None:
         for _ in range(1000):
-            if connection.write_paused or connection.senders:
-                await connection.room()
-            connection.put(OpCode.SIGNAL, body=bytes(60000), at_once=True)
+            if connection.queue.paused or connection.queue.senders_waiting:
+                await connection.queue.wait_for_room()
+            connection.queue.enqueue(OpCode.SIGNAL, body=bytes(60000), at_once=True)
 
     with pytest.raises(tofu.PeerDisconnected, match="reset"):
         await flood()
-    assert connection.sent < 5
+    assert connection.queue.sent < 5
     await bench.end()
 
 
@@ -743,13 +744,13 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
     """Also where the end itself must wait for permits, which the senders may be holding."""
     bench = Bench(size=0)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     if starved:
         bench.feed(frame(body=b"1"), frame(body=b"2"))
 
     async def send() -> None:
-        await bench.connection.room()
-        bench.connection.put(OpCode.SIGNAL)
+        await bench.connection.queue.wait_for_room()
+        bench.connection.queue.enqueue(OpCode.SIGNAL)
 
     sender = asyncio.create_task(send())
     await turns(2)
@@ -762,11 +763,11 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
         bench.transport.fail(None)
         expected = tofu.PeerDisconnected
     elif end == "aclose":
-        closing = asyncio.create_task(bench.connection.aclose())
+        closing = asyncio.create_task(bench.connection.closing.aclose())
     elif end == "send_eof":
-        bench.connection.put(OpCode.BYE_REQUEST)
+        bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
     else:
-        bench.connection.abort(tofu.ChannelClosed("aborted"))
+        bench.connection.closing.abort(tofu.ChannelClosed("aborted"))
     await turns(4)
     assert sender.done()
     with pytest.raises(expected):
@@ -785,7 +786,7 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
 async def test_closing_a_starved_channel_answers_the_bye_that_waited() -> None:
     bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
-    await bench.connection.aclose()
+    await bench.connection.closing.aclose()
     assert [message.op_code for message in bench.transport.sent] == [OpCode.BYE_RESPONSE]
     assert bench.sink.bodies == [b"1"]
     await bench.end()
@@ -804,11 +805,11 @@ async def test_closing_a_starved_channel_whose_peer_said_bye_and_left(last_word:
 async def test_aborting_a_starved_channel_sends_nothing_more() -> None:
     bench = Bench(size=0)
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
-    bench.connection.put(OpCode.SIGNAL, body=b"dropped")
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=b"dropped")
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     reason = tofu.ChannelClosed("aborted")
-    bench.connection.abort(reason)
+    bench.connection.closing.abort(reason)
     assert bench.transport.aborted
     assert bench.sink.errors == [reason]
     assert len(bench.transport.writes) == 1
@@ -817,7 +818,7 @@ async def test_aborting_a_starved_channel_sends_nothing_more() -> None:
 
 async def test_crossing_byes_end_once_both_are_answered() -> None:
     bench = Bench()
-    closing = asyncio.create_task(bench.connection.aclose())
+    closing = asyncio.create_task(bench.connection.closing.aclose())
     await turns(2)
     (ours,) = bench.transport.sent
     bench.feed(bye())
@@ -835,7 +836,7 @@ async def test_crossing_byes_end_once_both_are_answered() -> None:
 
 async def test_a_bye_answered_with_the_wrong_id_is_a_violation() -> None:
     bench = Bench()
-    bye_id = bench.connection.put(OpCode.BYE_REQUEST)
+    bye_id = bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
     bench.feed(bye(OpCode.BYE_RESPONSE, bye_id + 1))
     (error,) = bench.sink.errors
     assert isinstance(error, tofu.ProtocolViolation)
@@ -846,9 +847,9 @@ async def test_a_bye_answered_with_the_wrong_id_is_a_violation() -> None:
 async def test_a_peer_that_never_answers_bye_is_left_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.02)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.02)
     bench = Bench()
-    await bench.connection.aclose()
+    await bench.connection.closing.aclose()
     assert not bench.transport.aborted, "the kernel has it all, and goes on delivering"
     assert "did not answer Bye within 0.02 s" in str(bench.sink.errors[0])
     await bench.end()
@@ -858,10 +859,10 @@ async def test_a_peer_that_takes_nothing_of_the_last_words_is_left_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """hang_up has its own deadline: nobody need be waiting in aclose."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.02)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.02)
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(frame(13))
     assert bench.transport.closing
     assert not bench.transport.lost
@@ -874,9 +875,9 @@ async def test_all_that_was_queued_is_written_before_hanging_up() -> None:
     bench = Bench()
     bench.transport.stuck = True
     for _ in range(4):
-        bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+        bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(bye())
-    bench.connection.put(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
     bench.connection.eof_received()
     assert bench.transport.closing
     assert not bench.transport.lost
@@ -892,16 +893,16 @@ async def test_after_the_end_nothing_can_be_sent() -> None:
     bench = Bench()
     bench.connection.eof_received()
     with pytest.raises(tofu.PeerDisconnected):
-        bench.connection.put(OpCode.SIGNAL)
+        bench.connection.queue.enqueue(OpCode.SIGNAL)
     await bench.end()
     with pytest.raises(tofu.ChannelClosed):
-        bench.connection.put(OpCode.SIGNAL)
+        bench.connection.queue.enqueue(OpCode.SIGNAL)
 
 
 async def test_what_comes_while_closing_is_dropped_without_permits() -> None:
     bench = Bench(size=0)
     bench.feed(frame(body=b"1"), frame(body=b"2"))
-    closing = asyncio.create_task(bench.connection.aclose())
+    closing = asyncio.create_task(bench.connection.closing.aclose())
     await turns(2)
     assert not bench.pool.suspended, "it is in nobody's way any more"
     assert bench.transport.reading
@@ -917,15 +918,15 @@ async def test_what_comes_while_closing_is_dropped_without_permits() -> None:
 async def test_unsent_messages_come_back_as_they_were() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535), at_once=True)
-    bench.connection.put(OpCode.REQUEST, 5, b"a:1\r\n", b"body")
-    bench.connection.put(OpCode.BYE_REQUEST, 6)
-    unsent = bench.connection.unsent()
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
+    bench.connection.queue.enqueue(OpCode.REQUEST, 5, b"a:1\r\n", b"body")
+    bench.connection.queue.enqueue(OpCode.BYE_REQUEST, 6)
+    unsent = bench.connection.queue.unsent()
     assert [(m.op_code, m.message_id, dict(m.headers), m.body) for m in unsent] == [
         (OpCode.REQUEST, 5, {"a": "1"}, b"body"),
         (OpCode.BYE_REQUEST, 6, {}, b""),
     ]
-    assert not bench.connection.unsent()
+    assert not bench.connection.queue.unsent()
     bench.transport.fail(None)
     await bench.end()
 

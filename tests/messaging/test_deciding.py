@@ -24,7 +24,7 @@ from tests.messaging.peers import (
 )
 from tofu_aio import OpCode, Origin, State, Status
 from tofu_aio.messaging.accepting import admission as admission_module
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.protocol.op_code import pack_proto
 
 
@@ -236,7 +236,7 @@ async def test_a_rejection_is_read_by_whoever_talks_on(
 async def test_a_rejected_peer_that_stays_is_closed_in_time(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.05)
+    monkeypatch.setattr(closing_module, "LINGER", 0.05)
     with await RawPeer.connect(listener.address) as peer:
         await peer.send(hello())
         server = await listener.receive_hello()

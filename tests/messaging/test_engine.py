@@ -32,9 +32,10 @@ from tests.messaging.peers import (
 )
 from tests.messaging.test_posted import listening
 from tofu_aio import OpCode, State
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.protocol.pool import LENT, Permit, Pool
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
 CHUNK = 256 * 1024
 """What asyncio reads at once; uvloop reads less."""
@@ -60,7 +61,7 @@ async def two(small: tofu.Engine, both_ends: Connect) -> AsyncIterator[Pair]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No deadline ends a Bye: it must be prompt by itself."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 1000)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 1000)
 
 
 def permits_of(permit: Permit | None, pool: Pool) -> int:
@@ -79,7 +80,7 @@ def audit(*engines: tofu.Engine) -> None:
             if isinstance(item, tofu.Message):
                 holders += permits_of(item._permit, pool)
             elif isinstance(item, connection_module.Connection):
-                holders += sum(permits_of(permit, pool) for permit in item.carried)
+                holders += sum(permits_of(permit, pool) for permit in item.queue.carried)
         assert holders == pool.size - len(pool.free) + len(pool.reserves)
         assert 0 <= len(pool.free) <= pool.size
 
@@ -156,7 +157,7 @@ async def test_closing_with_everything_in_flight(
     raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls that wait, floods, half frames, strangers, openings: all end, and nothing is left."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.2)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.2)
     async with tofu.Engine(pool_messages=4) as engine:
         group, other = engine.create_group(), engine.create_group()
         listener = await group.listen("tcp://127.0.0.1:0")
@@ -186,7 +187,9 @@ async def test_closing_with_everything_in_flight(
                 await channel.signal(bytes(60000))
 
         waiting += [asyncio.create_task(flood(pairs[2][side])) for side in (0, 1)]
-        await until(lambda: all(connection_of(channel).senders for channel in pairs[2]))
+        await until(
+            lambda: all(connection_of(channel).queue.senders_waiting for channel in pairs[2])
+        )
         await engine.aclose()
         statistics = engine.statistics()
         assert (statistics.channels, statistics.waiting) == (0, 0)
@@ -215,7 +218,7 @@ async def test_exhaustion_suspends_reading_until_the_sender_waits(
             sent += 1
 
     flooding = asyncio.create_task(flood())
-    await until(lambda: connection_of(client).senders)
+    await until(lambda: connection_of(client).queue.senders_waiting)
     await settled(client, server)
     assert not flooding.done()
     assert not transport_of(server).is_reading()
@@ -672,7 +675,7 @@ async def test_both_ends_may_flood_each_other_and_still_close(
             await channel.signal(bytes(50000))
 
     floods = [asyncio.create_task(flood(channel)) for channel in two]
-    await until(lambda: all(connection_of(channel).senders for channel in two))
+    await until(lambda: all(connection_of(channel).queue.senders_waiting for channel in two))
     await settled(*two)
     assert not any(task.done() for task in floods)
     await asyncio.gather(*(channel.aclose() for channel in two))
@@ -685,14 +688,14 @@ async def test_both_ends_may_flood_each_other_and_still_close(
 async def test_one_end_of_a_mutual_flood_closes_in_bounded_time(
     small: tofu.Engine, two: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.05)
 
     async def flood(channel: tofu.Channel) -> None:
         while True:
             await channel.signal(bytes(50000))
 
     floods = [asyncio.create_task(flood(channel)) for channel in two]
-    await until(lambda: all(connection_of(channel).senders for channel in two))
+    await until(lambda: all(connection_of(channel).queue.senders_waiting for channel in two))
     await two.client.aclose()
     results = await asyncio.gather(*floods, return_exceptions=True)
     assert [type(result) for result in results] == [tofu.ChannelClosed, tofu.PeerDisconnected]
@@ -712,7 +715,7 @@ async def test_whoever_holds_all_permits_learns_that_it_sends_in_vain(
                 await server.signal(bytes(60000))
 
         answering = asyncio.create_task(answer())
-        await until(lambda: connection_of(server).senders)
+        await until(lambda: connection_of(server).queue.senders_waiting)
         client.abort()
         with pytest.raises(tofu.PeerDisconnected):
             await answering
@@ -786,7 +789,7 @@ async def test_a_forwarded_message_keeps_its_permit_until_it_is_written(
 ) -> None:
     async with small.create_group() as group, both_ends(group) as source, both_ends(group) as sink:
         filler = []
-        while not connection_of(sink.client).write_paused:
+        while not connection_of(sink.client).queue.paused:
             filler.append(sink.client.post(tofu.Message(OpCode.SIGNAL, bytes(65535))))
             await turns(1)
         # Its pair shares the pool and took what it could: nothing is left for the others.
@@ -794,7 +797,7 @@ async def test_a_forwarded_message_keeps_its_permit_until_it_is_written(
         first.release()
         await settled(sink.client, sink.server)
         audit(small)
-        queued = connection_of(sink.client)
+        queued = connection_of(sink.client).queue
         message = sink.server._mailbox.items.popleft()
         sink.client.post(message)
         message.release()

@@ -24,7 +24,7 @@ from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.protocol.lifecycle import BYE_SAID, UNDECIDED
 from tofu_aio.protocol.op_code import MORE_BIT, ORIGIN_BIT
-from tofu_aio.transport import sockets
+from tofu_aio.transport import transports
 
 AFTER_HELLO = [
     State.OPEN,
@@ -341,7 +341,7 @@ async def test_what_comes_of_every_message_that_is_posted_while_connecting(
     async def forever(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(sockets, "connect", forever)
+    monkeypatch.setattr(transports, "connect", forever)
     for op_code, more in SENT:
         headers = {"~connect_to": "tcp|127.0.0.1|1"}
         header = group.post(Message(OpCode.HELLO_REQUEST, headers=headers))

@@ -151,6 +151,6 @@ async def posted(life: Life, state: State, op_code: OpCode, more: bool) -> None:
         with pytest.raises(error):
             channel.post(message)
         assert channel.state is state
-        assert not connection_of(channel).queued_bytes
+        assert not connection_of(channel).queue.nbytes
         channel.abort()
         assert await peer.end() == b""

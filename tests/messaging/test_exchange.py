@@ -66,7 +66,7 @@ async def stuffed(exchange: Exchange, channel: tofu.Channel) -> asyncio.Task[Non
             await exchange.send(bytes(65535))
 
     sender = asyncio.create_task(send_on())
-    await until(lambda: sender.done() or connection_of(channel).senders)
+    await until(lambda: sender.done() or connection_of(channel).queue.senders_waiting)
     await settled(channel)
     assert not sender.done()
     return sender
@@ -716,7 +716,7 @@ async def test_a_body_whose_sending_was_cancelled_half_way_never_passes_for_whol
     client, server = tcp_pair
     async with client.stream() as asking:
         sender = asyncio.create_task(asking.send(bytes(50_000_000)))
-        await until(lambda: connection_of(client).senders)
+        await until(lambda: connection_of(client).queue.senders_waiting)
         await settled(client)
         sender.cancel()
         with pytest.raises(asyncio.CancelledError):

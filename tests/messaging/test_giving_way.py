@@ -28,6 +28,7 @@ from tofu_aio import OpCode, State
 from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.messaging.accepting import eviction as giving_way
 from tofu_aio.messaging.accepting.eviction import give_way
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.connection.heartbeat import silence
 
@@ -85,8 +86,8 @@ async def test_refused_peers_that_stay_keep_nobody_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They take no place of those that come, and of themselves there are only so many."""
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", NEVER)
     monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 2)
     monkeypatch.setattr(admission_module, "LEAVING_CHANNELS", 3)
     async with (
@@ -174,7 +175,7 @@ async def test_no_more_give_way_than_wait(group: tofu.ChannelGroup, engine: tofu
 async def test_one_that_keeps_its_place_a_while_holds_up_one_that_waits_and_no_other(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with (
         engine.create_group() as server,
         serving(server, "tcp://127.0.0.1:0", max_channels=2, heartbeat=NEVER) as listener,
@@ -182,8 +183,8 @@ async def test_one_that_keeps_its_place_a_while_holds_up_one_that_waits_and_no_o
         crowd = [await RawPeer.introduced(listener.address) for _ in range(2)]
         deaf, silent = connections(server)
         for _ in range(300):
-            deaf.put(OpCode.SIGNAL, body=bytes(60_000))
-        await until(lambda: deaf.write_paused)
+            deaf.queue.enqueue(OpCode.SIGNAL, body=bytes(60_000))
+        await until(lambda: deaf.queue.paused)
         looks(deaf, 9)
         looks(silent, 7)
         assert silence(deaf) > silence(silent) > 0
@@ -196,7 +197,7 @@ async def test_one_that_keeps_its_place_a_while_holds_up_one_that_waits_and_no_o
         assert (await waiting[0].message()).op_code is OpCode.HELLO_RESPONSE
         assert silent.end is not None
         assert len(admission_of(listener)._knocking) == 1
-        deaf.abort(tofu.ChannelClosed("it was deaf for too long"))
+        deaf.closing.abort(tofu.ChannelClosed("it was deaf for too long"))
         assert (await waiting[1].message()).op_code is OpCode.HELLO_RESPONSE
         for peer in (*crowd, *waiting):
             peer.close()
@@ -241,7 +242,7 @@ async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: to
         connection = connection_of(channel)
         await gone_silent(connection)
         await peer.send(frame(body=b"x") * 20)
-        await until(lambda: connection.suspended_at is not None)
+        await until(lambda: connection.suspended)
         await until(lambda: not silence(connection))
         looked = connection.beat_arrived
         assert looked == -1
@@ -252,7 +253,7 @@ async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: to
 def looks(connection: connection_module.Connection, count: int) -> None:
     """Look so many times for a sign of life, by hand: of itself nobody does in a test's time."""
     assert connection.heartbeat is not None
-    wheel = connection._gate.heartbeats._wheels[connection.heartbeat]
+    wheel = connection.gate.heartbeats._wheels[connection.heartbeat]
     for _ in range(count):
         wheel._look(connection, 0.0, 0.0)
 
@@ -277,7 +278,7 @@ async def test_who_takes_what_it_is_sent_is_not_silent(group: tofu.ChannelGroup)
         connection = connection_of(channel)
         for _ in range(10):
             await channel.signal(b"news")
-            await until(lambda: not connection.queued_bytes)
+            await until(lambda: not connection.queue.nbytes)
             looks(connection, 1)
             assert not connection.beat_silent
         looks(connection, 6)
@@ -366,7 +367,7 @@ async def one_that_takes_nothing(
 async def test_who_gives_way_keeps_its_place_until_all_has_left(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with (
         engine.create_group() as server,
         serving(server, "tcp://127.0.0.1:0", max_channels=1, heartbeat=NEVER) as listener,
@@ -389,7 +390,7 @@ async def test_another_one_gives_way_if_the_first_has_not_left_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes its last bytes in drops keeps only its own place."""
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with (
         engine.create_group() as server,
         serving(server, "tcp://127.0.0.1:0", max_channels=2, heartbeat=NEVER) as listener,
@@ -423,7 +424,7 @@ async def test_what_came_before_is_received_and_then_why_it_was_closed(
         await peer.send(frame(body=b"last words"))
         await until(lambda: channel.statistics().received == 2)
         asking = asyncio.create_task(channel.request(b"?"))
-        await until(lambda: connection_of(channel).sent == 2)
+        await until(lambda: connection_of(channel).queue.sent == 2)
         assert give_way([connection_of(channel)], 5) == [connection_of(channel)]
         with await channel.receive() as message:
             assert message.body == b"last words"
@@ -445,13 +446,13 @@ async def test_whatever_was_said_of_closing_it_ends(group: tofu.ChannelGroup, sa
             await until(lambda: channel.state is State.BYE_HEARD)
         elif said == "our bye":
             await channel.send_eof()
-        connection_of(channel).dismiss(tofu.ChannelClosed("away"))
+        connection_of(channel).closing.dismiss(tofu.ChannelClosed("away"))
         answer = await peer.message()
         assert answer.op_code is (OpCode.BYE_RESPONSE if said == "bye" else OpCode.BYE_REQUEST)
         assert channel.state is State.CLOSED
-        connection_of(channel).dismiss(tofu.ChannelClosed("again"))
+        connection_of(channel).closing.dismiss(tofu.ChannelClosed("again"))
         assert "again" not in str(channel.end)
         if said != "our bye":
             assert isinstance(channel.end, tofu.ChannelClosed)
             assert "away" in str(channel.end)
-    await connection_of(channel).done
+    await connection_of(channel).closing.done

@@ -16,8 +16,8 @@ from anyio import BusyResourceError, ClosedResourceError
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, settled, turns, until
 from tofu_aio import OpCode, State, Status
-from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.transport import sockets
+from tofu_aio.messaging.connection import closing as closing_module
+from tofu_aio.transport import tcp, transports
 
 
 def welcome(address: str) -> tofu.Message:
@@ -45,7 +45,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
         tried.set()
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(sockets, "connect", connect)
+    monkeypatch.setattr(transports, "connect", connect)
     return tried
 
 
@@ -53,13 +53,13 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 def slow_names(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Names resolve when the test says so."""
     resolved = asyncio.Event()
-    resolve = sockets._resolve
+    resolve = tcp._resolve
 
     async def wait(address: tofu.TcpAddress) -> object:
         await resolved.wait()
         return await resolve(address)
 
-    monkeypatch.setattr(sockets, "_resolve", wait)
+    monkeypatch.setattr(tcp, "_resolve", wait)
     return resolved
 
 
@@ -510,7 +510,7 @@ async def test_listen_may_be_cancelled_at_any_moment(
 async def test_closing_is_bounded_when_peers_do_not_answer(
     engine: tofu.Engine, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.05)
     group = engine.create_group()
     peers = []
     for _ in range(3):

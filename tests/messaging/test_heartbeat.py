@@ -45,7 +45,7 @@ BEAT = frame(OpCode.SIGNAL, message_id=0)
 
 
 def heartbeats_of(channel: tofu.Channel) -> Heartbeats:
-    return connection_of(channel)._gate.heartbeats
+    return connection_of(channel).gate.heartbeats
 
 
 def wheel_of(channel: tofu.Channel) -> Wheel:
@@ -68,7 +68,7 @@ def takes_part(channel: tofu.Channel) -> bool:
 
 def time_passes(channel: tofu.Channel, at: float) -> None:
     """Set the engine's clock to a time, and have the timer run out if it is due then."""
-    wheel, home = wheel_of(channel), connection_of(channel)._gate.home
+    wheel, home = wheel_of(channel), connection_of(channel).gate.home
     home.time = lambda: at  # type: ignore[method-assign]
     assert wheel._timer is not None
     if wheel._at <= at:
@@ -86,7 +86,7 @@ def look(channel: tofu.Channel) -> None:
 
 async def written(*channels: tofu.Channel) -> None:
     """Wait until the system has taken what was sent, which loops on completion ports hear later."""
-    await until(lambda: not any(connection_of(channel).queued_bytes for channel in channels))
+    await until(lambda: not any(connection_of(channel).queue.nbytes for channel in channels))
 
 
 def of_messages(channel: tofu.Channel) -> tofu.ChannelStatistics:
@@ -441,7 +441,7 @@ async def test_a_timer_that_runs_out_a_little_early_is_on_time(
     async with with_raw_client(group) as (_, channel):
         wheel = wheel_of(channel)
         for _ in range(2):
-            connection_of(channel)._gate.home.time = lambda: wheel._at - 0.0005  # type: ignore[method-assign]
+            connection_of(channel).gate.home.time = lambda: wheel._at - 0.0005  # type: ignore[method-assign]
             assert wheel._timer is not None
             wheel._timer.cancel()
             wheel._tick()
@@ -456,7 +456,7 @@ async def test_a_timer_that_runs_out_long_before_is_no_look(
     async with with_raw_client(group) as (_, channel):
         wheel, slot = wheel_of(channel), slot_of(channel)
         before, due = slot.looked, slot.due
-        connection_of(channel)._gate.home.time = lambda: due - early * HOUR / 2  # type: ignore[method-assign]
+        connection_of(channel).gate.home.time = lambda: due - early * HOUR / 2  # type: ignore[method-assign]
         assert wheel._timer is not None
         wheel._timer.cancel()
         wheel._tick()
@@ -546,27 +546,27 @@ async def test_a_loop_whose_callbacks_take_long_sends_it_all_the_same(
 async def test_none_waits_behind_what_cannot_be_sent(group: tofu.ChannelGroup) -> None:
     async with with_raw_client(group) as (_, channel):
         connection = connection_of(channel)
-        while not connection.write_paused:
+        while not connection.queue.paused:
             channel.post(Message(OpCode.SIGNAL, bytes(60000)))
             await turns(2)
-        queued = connection.queued_bytes
+        queued = connection.queue.nbytes
         for _ in range(20):
             connection.decoder.offset += 1  # the peer shows signs of life
             look(channel)
-        assert connection.queued_bytes == queued
+        assert connection.queue.nbytes == queued
 
 
 async def test_it_is_not_among_the_messages_that_come_back(
     group: tofu.ChannelGroup, slow_pair: Pair
 ) -> None:
     connection = connection_of(slow_pair.client)
-    connection.write_paused = True
+    connection.queue.paused = True
     connection.beat()
     slow_pair.client.post(Message(OpCode.SIGNAL, b"one"))
     connection.beat()
     slow_pair.client.post(Message(OpCode.SIGNAL, b"two"))
-    assert [message.body for message in connection.unsent()] == [b"one", b"two"]
-    connection.write_paused = False
+    assert [message.body for message in connection.queue.unsent()] == [b"one", b"two"]
+    connection.queue.paused = False
 
 
 async def test_it_answers_nothing(slow_pair: Pair) -> None:

@@ -58,7 +58,7 @@ async def test_only_messages_count(group: tofu.ChannelGroup) -> None:
         await until(lambda: connection.received == 2)
         looks(4)
         await channel.signal(b"and one back")
-        await until(lambda: not connection.queued_bytes)
+        await until(lambda: not connection.queue.nbytes)
         looks(4)
         assert channel.state is State.OPEN
         await peer.send(frame(body=bytes(1000))[:500])

@@ -127,11 +127,11 @@ async def test_of_streams_that_are_left_early_only_the_latest_are_known(
             await peer.send(frame(FIRST, b"first", message_id=message_id))
             async with channel.stream(await channel.receive()):
                 pass
-        assert list(channel._heard().parts) == [3, 4, 5]
+        assert list(channel._dispatcher.incoming_requests().parts) == [3, 4, 5]
         await peer.send(
             frame(OpCode.REQUEST, b"late", message_id=3) + frame(OpCode.SIGNAL, b"next")
         )
         with await channel.receive() as signal:
             assert signal.body == b"next"
-        assert list(channel._heard().parts) == [4, 5]
+        assert list(channel._dispatcher.incoming_requests().parts) == [4, 5]
         assert channel.statistics().late_responses == 1

@@ -475,7 +475,7 @@ async def goes_on_talking(peer: RawPeer, channel: tofu.Channel) -> None:
 
 
 async def never_reads(peer: RawPeer, channel: tofu.Channel) -> None:
-    while not connection_of(channel).write_paused:
+    while not connection_of(channel).queue.paused:
         channel.post(Message(OpCode.SIGNAL, bytes(60000)))
         await turns(2)
 
@@ -497,7 +497,7 @@ async def test_closing_takes_as_long_as_it_is_told_whatever_the_peer_does(
         await settled(channel)
         await channel.aclose(timeout=0.03)
         assert channel.state is State.CLOSED
-        assert connection_of(channel).done.done()
+        assert connection_of(channel).closing.done.done()
         assert isinstance(channel.end, tofu.ChannelClosed)
         assert "the peer did not answer Bye within 0.03 s" in str(channel.end)
 
@@ -526,9 +526,9 @@ async def test_the_shortest_deadline_of_two_counts(
 async def test_a_patient_close_waits_for_the_peer(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tofu_aio.messaging.connection import connection
+    from tofu_aio.messaging.connection import closing
 
-    monkeypatch.setattr(connection, "BYE_TIMEOUT", 0.0)  # which is for those who say nothing else
+    monkeypatch.setattr(closing, "BYE_TIMEOUT", 0.0)  # which is for those who say nothing else
     peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
     with peer:
         closing = asyncio.create_task(channel.aclose(timeout=1000))

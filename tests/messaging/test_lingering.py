@@ -30,7 +30,7 @@ from tests.messaging.peers import (
 from tests.messaging.test_connection import Bench, bye
 from tests.systems import skip_where_writes_are_whole
 from tofu_aio import Message, OpCode, State, Status
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.limits import LINGER
 
 NEVER = 1000.0
@@ -43,8 +43,8 @@ BYE = frame(OpCode.BYE_REQUEST, message_id=PEERS_BYE)
 @pytest.fixture
 def without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the peer ends the lingering."""
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", NEVER)
 
 
 def hung_up(peer: RawPeer) -> bool:
@@ -175,7 +175,7 @@ async def test_a_peer_that_stays_is_left_in_time_and_in_order(
     transport_address: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.02)
+    monkeypatch.setattr(closing_module, "LINGER", 0.02)
     async with met(group, transport_address) as (peer, channel):
         await peer.send(frame(body=b"1") + BYE)
         with await channel.receive() as message:
@@ -228,7 +228,7 @@ async def test_abort_ends_it_by_a_reset(group: tofu.ChannelGroup, engine: tofu.E
 async def test_it_does_not_outlive_its_engine(
     transport_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.05)
     async with (
         tofu.Engine() as engine,
         engine.create_group() as group,
@@ -237,7 +237,7 @@ async def test_it_does_not_outlive_its_engine(
         await peer.send(BYE)
         await stays_until_answered(peer)
         await engine.aclose()
-        assert connection_of(channel).done.done()
+        assert connection_of(channel).closing.done.done()
         assert engine.statistics().channels == 0
         assert not await peer.resets()
 
@@ -281,8 +281,8 @@ async def test_it_gives_its_place_as_soon_as_its_last_word_has_left(
             await until(lambda: admission._knocking)
             await first.send(BYE)
             (connection,) = admission._open
-            await until(lambda: connection._lingering)
-            assert not connection.lingers
+            await until(lambda: connection.closing.lingering)
+            assert not connection.closing.lingers
             assert admission._knocking
             await until_answered(first)
             assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
@@ -295,16 +295,16 @@ async def test_it_gives_its_place_as_soon_as_its_last_word_has_left(
 async def test_whom_it_concerns_is_told_once_the_last_word_has_left() -> None:
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
-    bench.connection.put(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
     await turns(3)
     assert bench.sink.errors
     assert not bench.sink.says
     bench.transport.take()
     await turns(3)
     assert bench.sink.says == 1
-    bench.connection.linger_no_more()
+    bench.connection.closing.linger_no_more()
     await bench.end()
 
 
@@ -357,13 +357,13 @@ def post(group: tofu.ChannelGroup, number: int, op_code: OpCode, status: int = 0
 
 
 async def test_the_time_begins_when_the_last_word_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.005)
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", 0.005)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", NEVER)
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
-    bench.connection.put(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
     await asyncio.sleep(0.03)  # several times as long
     assert not bench.transport.closing, "the peer has not got it"
     bench.transport.take()
@@ -375,13 +375,13 @@ async def test_the_time_begins_when_the_last_word_has_left(monkeypatch: pytest.M
 async def test_a_peer_that_takes_nothing_of_them_is_reset_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.005)
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.02)
+    monkeypatch.setattr(closing_module, "LINGER", 0.005)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.02)
     bench = Bench()
     bench.transport.stuck = True
-    bench.connection.put(OpCode.SIGNAL, body=bytes(65535))
+    bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
-    bench.connection.put(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
     await until(lambda: bench.transport.lost)
     assert bench.transport.aborted
     await bench.end()
@@ -394,7 +394,7 @@ async def test_reading_goes_on_where_it_was_suspended() -> None:
     bench.feed(frame(body=b"1"), frame(body=b"2"))
     bench.feed(bye())
     assert not bench.transport.reading
-    bench.connection.discard()
+    bench.connection.closing.discard()
     assert bench.connection.end is not None
     assert bench.transport.reading
     assert not bench.transport.closing
@@ -606,7 +606,7 @@ async def test_to_messages_they_are_a_finished_bye_as_well(
 async def test_a_crossing_bye_that_waited_for_a_permit_is_a_finished_one(last_word: str) -> None:
     """It was in the buffer of a starved channel when the peer hung up."""
     bench = Bench(size=0)
-    bench.connection.put(OpCode.BYE_REQUEST)
+    bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     if last_word == "eof":
         bench.connection.eof_received()
@@ -625,7 +625,7 @@ async def test_a_crossing_bye_that_waited_for_a_permit_is_a_finished_one(last_wo
 async def test_one_bye_alone_is_none_that_is_finished(said: str) -> None:
     bench = Bench()
     if said == "ours":
-        bench.connection.put(OpCode.BYE_REQUEST)
+        bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
     elif said == "theirs":
         bench.feed(bye())
     bench.connection.eof_received()
@@ -638,19 +638,19 @@ async def test_who_goes_on_taking_what_was_queued_may_take_its_time(
 ) -> None:
     """Looked at by hand, long after our Bye: only who took nothing meanwhile is reset."""
     skip_where_writes_are_whole()
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with met(group, "tcp://127.0.0.1:0") as (peer, channel):
         connection = connection_of(channel)
         for _ in range(1000):
             channel.post(Message(OpCode.SIGNAL, bytes(60_000)))
-        connection.dismiss(tofu.ChannelClosed("away"))
+        connection.closing.dismiss(tofu.ChannelClosed("away"))
         long_ago = asyncio.get_running_loop().time() - NEVER
         for _ in range(3):
-            before = connection.queued_bytes
+            before = connection.queue.nbytes
             await takes_some(peer, channel)
-            connection._linger_on(long_ago, before)
+            connection.closing._linger_on(long_ago, before)
             assert not connection.gone
-            assert not connection._transport.is_closing()  # type: ignore[union-attr]
-        connection._linger_on(long_ago, connection.queued_bytes)
-        await connection.done
+            assert not connection.queue.transport.is_closing()  # type: ignore[union-attr]
+        connection.closing._linger_on(long_ago, connection.queue.nbytes)
+        await connection.closing.done
         await peer.until_reset()

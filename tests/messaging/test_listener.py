@@ -193,7 +193,7 @@ async def test_a_handler_that_raises_costs_only_its_channel(
         pass
     await ping(group, listener.address)
     (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
-    assert record.name == "tofu_aio.messaging.accepting.handler_errors"
+    assert record.name == "tofu_aio"
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
     caplog.clear()  # the traceback holds the message

@@ -77,7 +77,9 @@ async def answered(pair: Pair, body: bytes = b"?") -> None:
 
 def incoming_parts(channel: tofu.Channel) -> int:
     """Requests whose parts are still expected."""
-    return len(channel._incoming.parts) if channel._incoming is not None else 0
+    return (
+        len(channel._dispatcher.incoming.parts) if channel._dispatcher.incoming is not None else 0
+    )
 
 
 # --- there and back --------------------------------------------------------------------------
@@ -218,7 +220,7 @@ async def test_a_request_that_is_too_long_is_refused_with_the_reason(
         response = await client.request(LONG)
         assert response.status is Status.INVALID_BODY_LEN
         assert b"may have 100000 (max_body)" in response.body
-    records = [r for r in caplog.records if r.name == "tofu_aio.messaging.flow_control.read_gate"]
+    records = [r for r in caplog.records if r.name == "tofu_aio.pool"]
     warned = [r.message for r in records if r.levelno == logging.WARNING]
     assert len(warned) == 1, "once in a while, however many, and however many channels"
     assert "100000 (max_body)" in warned[0]
@@ -620,7 +622,7 @@ async def test_a_long_message_whose_sending_is_cancelled_was_not_sent(tcp: World
     await behind.client.signal(b"next")
     with await behind.server.receive() as signal:
         assert signal.body == b"next"
-    assert not behind.client._asking().posted
+    assert not behind.client._dispatcher.pending_requests().posted
     asking.cancel()
 
 
@@ -639,4 +641,4 @@ async def test_a_posted_long_message_is_still_refused(tcp: World) -> None:
         client.post(Message(OpCode.REQUEST, LONG))
     with pytest.raises(tofu.InvalidBodyLen):
         await client.signal(LONG)
-    assert connection_of(client).queued_bytes == 0
+    assert connection_of(client).queue.nbytes == 0

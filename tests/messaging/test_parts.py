@@ -31,16 +31,16 @@ class Sent(NamedTuple):
 
 
 class Wire:
-    """A connection, as far as parts need one."""
+    """A send queue, as far as parts need one."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
-        self.senders: list[object] = []
-        self.write_paused = False
+        self.senders_waiting = 0
+        self.paused = False
         self.ended = False
         self.has_room = asyncio.Event()
 
-    def put(
+    def enqueue(
         self,
         proto: int,
         message_id: int = 0,
@@ -53,7 +53,7 @@ class Wire:
             raise tofu.ChannelClosed("closed")
         self.sent.append(Sent(proto, message_id, headers, bytes(body), status))
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         await self.has_room.wait()
 
     async def send(self, body: Body = LONG, **options: Any) -> None:
@@ -127,7 +127,7 @@ async def test_others_have_their_turn_between_parts(wire: Wire) -> None:
 
 
 async def test_each_part_waits_for_room(wire: Wire) -> None:
-    wire.write_paused = True
+    wire.paused = True
     sending = asyncio.create_task(wire.send())
     await turns(10)
     assert wire.sent == []
@@ -154,7 +154,7 @@ async def test_cancelled_it_takes_back_what_it_has_begun(wire: Wire, parts: int)
     sending = asyncio.create_task(wire.send())
     await turns(parts)
     assert len(wire.sent) == parts
-    wire.write_paused = True
+    wire.paused = True
     await turns(3)
     sending.cancel()
     await asyncio.wait([sending])

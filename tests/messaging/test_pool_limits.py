@@ -27,11 +27,12 @@ from tests.messaging.peers import (
 from tofu_aio import Allocation, OpCode, Triggers
 from tofu_aio.messaging import limits as limits_module
 from tofu_aio.messaging.connection.agreements import Extension
-from tofu_aio.messaging.limits import LARGEST_MESSAGE, WRITE_HIGH_WATER
+from tofu_aio.messaging.limits import LARGEST_MESSAGE
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.op_code import MORE_BIT
 from tofu_aio.protocol.pool import LENT
 from tofu_aio.protocol.text_headers import WHOLE
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
 
 def adds_up(now: tofu.EngineStatistics) -> bool:
@@ -383,7 +384,7 @@ async def test_two_that_flood_each_other_unread_leave_something_for_others(
         both_ends(here, there) as (client, server),
     ):
         floods = [asyncio.create_task(flood(channel, bytes(50_000))) for channel in pair]
-        await until(lambda: all(connection_of(channel).senders for channel in pair))
+        await until(lambda: all(connection_of(channel).queue.senders_waiting for channel in pair))
         await settled(*pair)
         for number in range(50):
             await client.signal(b"%d" % number)
@@ -586,7 +587,7 @@ async def test_sending_waits_at_the_high_water_mark(both_ends: Connect, high: in
     engine = tofu.Engine(1)
     async with across(both_ends, tofu.Engine(write_high_water=high), engine) as (client, server):
         flooding = asyncio.create_task(flood(client, bytes(5_000)))
-        await until(lambda: connection_of(client).senders)
+        await until(lambda: connection_of(client).queue.senders_waiting)
         await settled(client, server)
         assert high <= client.statistics().queued_bytes <= 2 * high + 5_016
         flooding.cancel()
@@ -600,7 +601,7 @@ async def test_sending_goes_on_at_the_low_water_mark(both_ends: Connect) -> None
         engine.create_group() as group,
         both_ends(group) as (client, _),
     ):
-        transport: Any = connection_of(client)._transport
+        transport: Any = connection_of(client).queue.transport
         assert transport.get_write_buffer_limits() == (7, 100_000)
 
 
@@ -615,9 +616,9 @@ async def test_sending_long_bodies_waits_at_the_high_water_mark_too(tcp_pair: Pa
             await client.signal(body)
 
     task = asyncio.create_task(flood())
-    await until(lambda: task.done() or connection_of(client).senders)
+    await until(lambda: task.done() or connection_of(client).queue.senders_waiting)
     assert not task.done()
-    assert connection_of(client).queued_bytes <= 2 * WRITE_HIGH_WATER + HEADER_SIZE + MAX_PART
+    assert connection_of(client).queue.nbytes <= 2 * WRITE_HIGH_WATER + HEADER_SIZE + MAX_PART
     task.cancel()
     client.abort()
     server.abort()

@@ -19,10 +19,10 @@ from tests.messaging.peers import RawPeer, RawServer, frame, held_up, hello, tur
 from tofu_aio import OpCode, Origin, Status
 from tofu_aio.messaging import group as group_module
 from tofu_aio.messaging.accepting import admission as admission_module
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.protocol.op_code import pack_proto
-from tofu_aio.transport import sockets
+from tofu_aio.transport import transports
 
 PATIENCE = 20
 
@@ -454,7 +454,7 @@ async def test_a_hello_that_takes_too_long_comes_back(
     async def connect(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(sockets, "connect", connect)
+    monkeypatch.setattr(transports, "connect", connect)
     monkeypatch.setattr(group_module, "CONNECT_TIMEOUT", 0.01)
     number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
     assert await get_plain(group, 1) == [
@@ -559,7 +559,7 @@ async def test_an_opening_that_was_given_up_and_fails_then_is_told_once(
     async def connect(*_: object) -> socket.socket:
         return await connected
 
-    monkeypatch.setattr(sockets, "connect", connect)
+    monkeypatch.setattr(transports, "connect", connect)
     number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
     await turns(3)
     group.post(message(OpCode.BYE_SIGNAL, number))
@@ -590,7 +590,7 @@ async def test_an_opening_that_breaks_is_told_as_well(
     async def connect(*_: object) -> socket.socket:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(sockets, "connect", connect)
+    monkeypatch.setattr(transports, "connect", connect)
     number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
     assert await get_plain(group, 2) == [
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
@@ -615,8 +615,8 @@ async def test_an_opening_whose_number_is_anothers_by_now_ends_quietly(
     async def listen(*_: object) -> socket.socket:
         return await listening
 
-    monkeypatch.setattr(sockets, "connect", connect)
-    monkeypatch.setattr(sockets, "listen", listen)
+    monkeypatch.setattr(transports, "connect", connect)
+    monkeypatch.setattr(transports, "listen", listen)
     number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
     await turns(1)
     group.post(message(OpCode.BYE_SIGNAL, number))
@@ -730,7 +730,7 @@ async def test_who_is_not_answered_is_a_stranger(
 async def test_a_refused_peer_that_stays_is_closed_in_time(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", 0.05)
+    monkeypatch.setattr(closing_module, "LINGER", 0.05)
     _, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as peer:
         await peer.send(hello())
@@ -805,7 +805,7 @@ def cut(group: tofu.ChannelGroup, number: int) -> None:
     """Break a connection as a failed write does: what is posted now, this turn, cannot leave."""
     channel = group._members[number]
     assert isinstance(channel, PostedChannel)
-    transport = channel._connection._transport
+    transport = channel._connection.queue.transport
     assert transport is not None
     transport.abort()
 

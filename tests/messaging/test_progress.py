@@ -14,7 +14,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, connection_of, frame, settled, turns, until
 from tests.messaging.worlds import WORLDS, Handler, World, ask_all, echo, world_of
 from tofu_aio import Message, OpCode
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 
 ONE_LOOP = pytest.mark.asyncio(loop_factories=["reactor"])
 """For what takes long and depends on no loop."""
@@ -312,7 +312,7 @@ async def test_what_a_lost_peer_has_asked_stops_though_its_channel_is_suspended(
         with await RawPeer.introduced(address) as peer:
             for number in range(2, 40):
                 await peer.send(frame(OpCode.REQUEST, message_id=number))
-            await until(lambda: running and connection_of(accepted[0]).suspended_at, "suspended")
+            await until(lambda: running and connection_of(accepted[0]).suspended, "suspended")
         # The peer is gone; as it is not read, only what is sent to it can tell.
         while running:
             with suppress(tofu.TofuError):
@@ -374,7 +374,9 @@ async def test_a_client_that_floods_and_never_reads_is_in_nobody_s_way(
                     await asyncio.get_running_loop().sock_sendall(deaf.sock, request)
 
             flooding = world.spawn(flood())
-            await until(lambda: accepted and connection_of(accepted[0]).senders, "it is deaf")
+            await until(
+                lambda: accepted and connection_of(accepted[0]).queue.senders_waiting, "it is deaf"
+            )
             await settled(accepted[0])
             assert not flooding.done()
             client = await world.connect(address)
@@ -430,7 +432,7 @@ async def check_told(client: tofu.Channel, remedy: str, caplog: pytest.LogCaptur
     text = f": the channel is not read, because {unread} messages before it were not received. "
     assert unread > 1
     assert text + remedy in str(raised.value)
-    (record,) = [r for r in caplog.records if r.name == "tofu_aio.messaging.channel"]
+    (record,) = [r for r in caplog.records if r.name == "tofu_aio"]
     assert record.levelno == logging.WARNING
     assert text + remedy in record.message
 
@@ -614,7 +616,7 @@ async def plain_world(
     """As ``world``, without TLS, which no message asks for."""
     async with world_of(*request.param) as world:
         yield world
-        monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.01)  # nobody answers Byes any more
+        monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.01)  # nobody answers Byes any more
 
 
 async def test_gathering_by_messages(plain_world: World) -> None:

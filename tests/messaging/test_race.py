@@ -14,7 +14,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, hello, turns, until
 from tofu_aio.transport import happy_eyeballs as race
-from tofu_aio.transport import sockets
+from tofu_aio.transport import tcp
 from tofu_aio.transport.happy_eyeballs import NoneConnected, Place, first_connected, interleaved
 
 SIX, FOUR = socket.AF_INET6, socket.AF_INET
@@ -155,7 +155,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
     async def resolve(address: tofu.TcpAddress) -> list[Place]:
         return list(places)
 
-    monkeypatch.setattr(sockets, "_resolve", resolve)
+    monkeypatch.setattr(tcp, "_resolve", resolve)
 
 
 async def test_an_address_that_swallows_everything_costs_a_moment(
@@ -164,7 +164,7 @@ async def test_an_address_that_swallows_everything_costs_a_moment(
     """The first address is a firewall's: a queue that is full answers nothing."""
     assert isinstance(listener.address, tofu.TcpAddress)
     port = listener.address.port
-    real = sockets._connected_tcp
+    real = tcp._connected_tcp
     swallowed = []
 
     async def attempt(place: Place, options: object) -> socket.socket:
@@ -173,7 +173,7 @@ async def test_an_address_that_swallows_everything_costs_a_moment(
             await asyncio.get_running_loop().create_future()
         return await real(place, [])
 
-    monkeypatch.setattr(sockets, "_connected_tcp", attempt)
+    monkeypatch.setattr(tcp, "_connected_tcp", attempt)
     stage(monkeypatch, (FOUR, ("192.0.2.1", port)), (FOUR, ("127.0.0.1", port)))
     connecting = asyncio.create_task(group.connect("tcp://many.example:1", timeout=1000))
     server = await listener.accept()
@@ -206,7 +206,7 @@ async def test_a_socket_connected_to_itself_is_no_connection(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who connects to a free port of its own machine may be given that very port."""
-    real = sockets._tcp_socket
+    real = tcp._tcp_socket
 
     def bound(family: socket.AddressFamily) -> socket.socket:
         sock = real(family)
@@ -215,7 +215,7 @@ async def test_a_socket_connected_to_itself_is_no_connection(
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    monkeypatch.setattr(sockets, "_tcp_socket", bound)
+    monkeypatch.setattr(tcp, "_tcp_socket", bound)
     with pytest.raises(tofu.ConnectFailed, match="nobody is listening"):
         await group.connect(f"tcp://127.0.0.1:{port}")
 
@@ -227,7 +227,7 @@ async def test_what_churn_makes_fail_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    real = sockets._connected_tcp
+    real = tcp._connected_tcp
     attempts = []
 
     async def attempt(place: Place, options: list[tuple[int, int, int]]) -> socket.socket:
@@ -236,7 +236,7 @@ async def test_what_churn_makes_fail_is_tried_again(
             raise OSError(number, os.strerror(number))
         return await real(place, options)
 
-    monkeypatch.setattr(sockets, "_connected_tcp", attempt)
+    monkeypatch.setattr(tcp, "_connected_tcp", attempt)
     client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
     assert len(attempts) == 3
     await asyncio.gather(client.aclose(), server.aclose())
@@ -248,7 +248,7 @@ async def test_what_churn_makes_fail_is_not_tried_for_ever(
     async def attempt(place: Place, options: object) -> socket.socket:
         raise OSError(errno.EADDRNOTAVAIL, "")
 
-    monkeypatch.setattr(sockets, "_connected_tcp", attempt)
+    monkeypatch.setattr(tcp, "_connected_tcp", attempt)
     with pytest.raises(tofu.ConnectFailed, match="no free port, to connect from"):
         await group.connect("tcp://127.0.0.1:1")
 

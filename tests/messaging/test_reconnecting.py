@@ -20,8 +20,8 @@ from tests.conftest import HAS_UDS
 from tests.messaging.certificates import server_context
 from tests.messaging.peers import RawServer, connection_of, frame, turns, until
 from tofu_aio import OpCode, State
-from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.transport import sockets
+from tofu_aio.messaging.connection import closing as closing_module
+from tofu_aio.transport import transports
 
 SOON = tofu.Backoff(initial=0.001, maximum=0.002)
 Reconnect = Callable[..., tofu.Reconnecting]
@@ -134,7 +134,7 @@ async def test_the_options_are_those_of_connect(
 async def test_the_pool_can_be_chosen(group: tofu.ChannelGroup) -> None:
     async with serving(group) as listener:
         async for channel in tofu.reconnecting(listener.address, pool_messages=3):
-            assert connection_of(channel)._gate.pool.size == 3
+            assert connection_of(channel).gate.pool.size == 3
             await wait_for_end(channel)
             break
     with pytest.raises(ValueError, match="give 1 to 524344"):
@@ -233,7 +233,7 @@ async def test_addresses_are_tried_in_turn_and_the_wait_is_for_all_of_them(
 async def test_the_one_that_works_is_the_first_from_then_on(
     reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "tofu_aio.messaging.reconnecting")
+    caplog.set_level(logging.INFO, "tofu_aio.reconnect")
     failures: list[tofu.TofuError] = []
     down = nobody_there()
     async with serving(group) as one, serving(group) as other:
@@ -293,7 +293,7 @@ async def test_one_that_hangs_is_no_longer_the_first(
     reconnect: Reconnect, group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """However long it had worked before."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.01)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.01)
     with RawServer() as hung:
         async with serving(group) as good:
             channels = reconnect(hung.address, good.address)
@@ -349,7 +349,7 @@ async def test_it_goes_on_until_somebody_listens_and_tells_why_it_could_not(
     reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
 ) -> None:
     """To on_failure each time; to the log once when it begins and once when it is over."""
-    caplog.set_level(logging.DEBUG, "tofu_aio.messaging.reconnecting")
+    caplog.set_level(logging.DEBUG, "tofu_aio.reconnect")
     where = nobody_there()
     failures: list[tofu.TofuError] = []
     starting: list[asyncio.Task[tofu.Listener]] = []
@@ -382,7 +382,7 @@ async def test_it_goes_on_until_somebody_listens_and_tells_why_it_could_not(
 async def test_each_outage_is_told_of_and_no_channel_that_came_at_once(
     reconnect: Reconnect, group: tofu.ChannelGroup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "tofu_aio.messaging.reconnecting")
+    caplog.set_level(logging.INFO, "tofu_aio.reconnect")
     failed = asyncio.Event()
     listener = await group.listen("tcp://127.0.0.1:0")
     channels = reconnect(listener.address, on_failure=lambda _: failed.set())
@@ -420,7 +420,7 @@ async def test_a_host_without_an_address_may_get_one(
     reasons: list[tofu.TofuError] = []
     with pytest.raises(tofu.ConnectFailed) as unresolved:
         await group.connect("tcp://no.such.host.invalid:1")
-    connect = sockets.connect
+    connect = transports.connect
 
     async def resolve_later(*arguments: Any) -> Any:
         if not reasons:
@@ -428,7 +428,7 @@ async def test_a_host_without_an_address_may_get_one(
         return await connect(*arguments)
 
     async with serving(group) as listener:
-        monkeypatch.setattr(sockets, "connect", resolve_later)
+        monkeypatch.setattr(transports, "connect", resolve_later)
         async for channel in reconnect(listener.address, on_failure=reasons.append):
             await wait_for_end(channel)
             break
@@ -619,7 +619,7 @@ async def test_however_the_loop_is_left_nothing_stays(
             if how == "raise":
                 assert isinstance(looping.exception(), ZeroDivisionError)
         await until(lambda: channels[0].state is State.CLOSED)
-        await connection_of(channels[0]).done
+        await connection_of(channels[0]).closing.done
         await until(lambda: len(asyncio.all_tasks()) == before)
 
 
@@ -641,9 +641,9 @@ async def test_left_with_the_channel_closed_nothing_is_left_to_do(
 async def test_a_peer_that_does_not_answer_the_bye_is_left_all_the_same(
     reconnect: Reconnect, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tofu_aio.messaging.connection import connection
+    from tofu_aio.messaging.connection import closing
 
-    monkeypatch.setattr(connection, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(closing, "BYE_TIMEOUT", 0.05)
     connecting = asyncio.create_task(anext(reconnect(raw_server.address)))
     with await raw_server.accept() as peer:
         hello = await peer.message()

@@ -18,11 +18,11 @@ import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import Pair, connection_of
 from tofu_aio import OpCode
-from tofu_aio.messaging.connection import connection
-from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.connection import connection, send_queue, waiting_senders
+from tofu_aio.messaging.connection.send_queue import SendQueue
 from tofu_aio.messaging.delivery import mailbox
 
-WATCHED: Final = {connection.__file__, mailbox.__file__}
+WATCHED: Final = {module.__file__ for module in (connection, mailbox, send_queue, waiting_senders)}
 
 
 class Handler:
@@ -57,7 +57,7 @@ class Handler:
             self._running = False
 
 
-class Posting(Handler):
+class RevocableCall(Handler):
     """Posts a message of its own, now and then a long one."""
 
     def __init__(self, channel: tofu.Channel) -> None:
@@ -82,7 +82,7 @@ async def test_what_a_handler_posts_is_sent_once_and_whole(high_water: int, size
         await group.listen("tcp://127.0.0.1:0") as listener,
     ):
         channel, peer = await asyncio.gather(group.connect(listener.address), listener.accept())
-        handler = Posting(channel)
+        handler = RevocableCall(channel)
         own = [b"%d" % number + bytes(size) for number in range(40)]
         got: list[bytes] = []
 
@@ -94,7 +94,9 @@ async def test_what_a_handler_posts_is_sent_once_and_whole(high_water: int, size
         reading = asyncio.create_task(read())
         for body in own:
             with handler.interrupting():
-                connection_of(channel).post(tofu.Message(OpCode.SIGNAL, body), at_once=True)
+                connection_of(channel).queue.enqueue_message(
+                    tofu.Message(OpCode.SIGNAL, body), at_once=True
+                )
             await asyncio.sleep(0)
             with handler.interrupting():
                 connection_of(channel).beat()
@@ -103,7 +105,7 @@ async def test_what_a_handler_posts_is_sent_once_and_whole(high_water: int, size
         assert handler.posted
         assert [body for body in got if not body.startswith(b"handler")] == own
         assert [body for body in got if body.startswith(b"handler")] == handler.posted
-        assert not connection_of(channel).carried
+        assert not connection_of(channel).queue.carried
 
 
 @asynccontextmanager
@@ -124,21 +126,21 @@ async def channel_over(layer: str, **options: int) -> AsyncIterator[Pair]:
 async def test_what_is_posted_is_written_at_the_end_of_the_turn(
     layer: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flushed: list[Connection] = []
-    flush = Connection.flush
+    flushed: list[SendQueue] = []
+    flush = SendQueue.flush
 
-    def spied(connection: Connection) -> None:
-        flushed.append(connection)
-        flush(connection)
+    def spied(queue: SendQueue) -> None:
+        flushed.append(queue)
+        flush(queue)
 
     async with channel_over(layer, write_high_water=1_000) as (channel, peer):
-        monkeypatch.setattr(Connection, "flush", spied)
+        monkeypatch.setattr(SendQueue, "flush", spied)
         for number in range(50):
             channel.post(tofu.Message(OpCode.SIGNAL, b"%d" % number + bytes(size)))
         assert not flushed
         for number in range(50):
             assert (await peer.receive()).body == b"%d" % number + bytes(size)
-        assert connection_of(channel) in flushed
+        assert connection_of(channel).queue in flushed
 
 
 class Putting(Handler):

@@ -26,7 +26,7 @@ from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.transport import unread as remains
-from tofu_aio.transport.unread import Remains
+from tofu_aio.transport.unread import Unread
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ async def test_it_is_delivered_although_the_loss_is_noticed_as_writing_resumes(
         peer = await RawPeer.connect(listener.address)
         await peer.send(hello())
         async with await listener.accept() as channel:
-            while not connection_of(channel).write_paused:
+            while not connection_of(channel).queue.paused:
                 await channel.signal(bytes(30_000))
             channel.post(tofu.Message(OpCode.SIGNAL, b"queued"))
             monkeypatch.setattr(Connection, "resume_writing", resume_with_a_dead_peer)
@@ -113,7 +113,7 @@ async def test_it_is_no_hindrance_to_closing(
         await bereaved.aclose()
     else:
         bereaved.abort()
-    assert connection_of(bereaved).done.done()
+    assert connection_of(bereaved).closing.done.done()
     check_nothing_is_held(engine)
 
 
@@ -138,8 +138,8 @@ async def test_a_lack_of_descriptors_costs_only_the_remains(
 async def test_a_transport_without_a_socket_leaves_nothing() -> None:
     left, right = socket.socketpair()
     with left, right:
-        assert Remains.of(asyncio.Transport({})) is None
-        found = Remains.of(asyncio.Transport({"socket": left}))
+        assert Unread.of(asyncio.Transport({})) is None
+        found = Unread.of(asyncio.Transport({"socket": left}))
         assert found is not None
         right.send(b"rest")
         right.close()

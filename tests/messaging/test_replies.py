@@ -33,8 +33,8 @@ async def asked(pair: Pair, body: bytes = b"?") -> tuple[asyncio.Task[Message], 
 async def stuffed(pair: Pair) -> None:
     """Fill what is on its way from the server to the client, until the server waits for room."""
     connection = connection_of(pair.server)
-    while not connection.write_paused:
-        while not connection.write_paused:
+    while not connection.queue.paused:
+        while not connection.queue.paused:
             pair.server.post(Message(OpCode.SIGNAL, bytes(60_000)))
             await turns(1)
         await settled(pair.server)

@@ -139,7 +139,7 @@ async def test_each_takes_the_limits_of_an_engine() -> None:
             seen.append(await anext(channels))
         tasks.cancel_scope.cancel()
     assert len(seen) == 4
-    assert all(connection_of(channel)._gate.limits == Limits(**limits) for channel in seen)
+    assert all(connection_of(channel).gate.limits == Limits(**limits) for channel in seen)
 
 
 async def test_a_limit_that_makes_no_sense_is_told(address: str) -> None:

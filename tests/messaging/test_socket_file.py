@@ -22,14 +22,14 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import turns
-from tofu_aio.transport import socket_file, sockets
+from tofu_aio.transport import socket_file, unix
 
 pytestmark = pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets here")
 
 LISTENER = """
 import asyncio, os, sys
 import tofu_aio as tofu
-from tofu_aio.messaging import sockets
+from tofu_aio.transport import unix
 
 async def main(path):
     async with tofu.Engine() as engine, engine.create_group() as group:
@@ -43,7 +43,7 @@ async def main(path):
         print("closed", flush=True)
 
 if sys.argv[1:] == ["dies in the middle"]:
-    sockets.remove_if_same = lambda *_: os._exit(0)
+    unix.remove_if_same = lambda *_: os._exit(0)
 for line in sys.stdin:
     tofu.run(main(line.strip()))
 """
@@ -126,7 +126,7 @@ async def test_nobody_can_connect_before_the_mode_is_set(
             refused.append(mode)
         set_mode(name, mode)
 
-    monkeypatch.setattr(sockets, "set_mode", set_late)
+    monkeypatch.setattr(unix, "set_mode", set_late)
     async with await group.listen(f"uds://{path}", mode=0o600):
         assert refused == [0o600]
 
@@ -144,7 +144,7 @@ async def test_the_mode_of_no_other_file_is_set(
         path.symlink_to(secret)
         set_mode(name, mode)
 
-    monkeypatch.setattr(sockets, "set_mode", set_late)
+    monkeypatch.setattr(unix, "set_mode", set_late)
     with pytest.raises(tofu.ListenFailed):
         await group.listen(f"uds://{path}", mode=0o666)
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
@@ -175,7 +175,7 @@ class Unheard(socket.socket):
 async def test_what_fails_after_it_was_bound_leaves_no_file(
     group: tofu.ChannelGroup, path: Path, mode: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets.socket, "socket", Unheard)
+    monkeypatch.setattr(socket, "socket", Unheard)
     with pytest.raises(tofu.ListenFailed, match="no memory left for sockets"):
         await group.listen(f"uds://{path}", mode=mode)
     assert not path.exists()
@@ -222,13 +222,13 @@ async def test_who_comes_while_a_stale_file_is_removed_comes_too_late(
     remove = socket_file.remove_if_same
 
     def remove_late(path: str, identity: os.stat_result) -> None:
-        monkeypatch.setattr(sockets, "remove_if_same", remove)
+        monkeypatch.setattr(unix, "remove_if_same", remove)
         with another_process() as told:
             answers.append(told(stale))
         remove(path, identity)
 
     answers: list[str] = []
-    monkeypatch.setattr(sockets, "remove_if_same", remove_late)
+    monkeypatch.setattr(unix, "remove_if_same", remove_late)
     async with await group.listen(f"uds://{stale}") as listener:
         assert answers[0].startswith(f"cannot listen on uds://{stale}: another process is about")
         async with asyncio.TaskGroup() as tasks:

@@ -19,7 +19,7 @@ import tofu_aio as tofu
 from tests.conftest import HAS_ABSTRACT, HAS_UDS
 from tests.messaging.peers import RawPeer, transport_of, turns
 from tests.systems import WINE
-from tofu_aio.transport import socket_file, sockets
+from tofu_aio.transport import socket_file, tcp, unix
 
 needs_uds = pytest.mark.skipif(not HAS_UDS, reason="this Python has no Unix sockets here")
 needs_abstract = pytest.mark.skipif(not HAS_ABSTRACT, reason="only Linux has abstract names")
@@ -141,7 +141,7 @@ async def test_each_address_of_a_host_is_tried(
             (socket.AF_INET, ("127.0.0.1", port)),
         ]
 
-    monkeypatch.setattr(sockets, "_resolve", resolve)
+    monkeypatch.setattr(tcp, "_resolve", resolve)
     async with asyncio.TaskGroup() as tasks:
         accepting = tasks.create_task(listener.accept())
         channel = await group.connect(tofu.TcpAddress("many.example", 1))
@@ -158,7 +158,7 @@ async def test_a_process_without_descriptors_is_told_so(
 
     with monkeypatch.context() as patch:
         # Not the class itself, by which the proactor tells sockets from pipes.
-        patch.setattr(sockets, "socket_module", lambda: SimpleNamespace(socket=refuse))
+        patch.setattr(tcp, "socket_module", lambda: SimpleNamespace(socket=refuse))
         with pytest.raises(
             tofu.ConnectFailed, match="no file descriptor left: close some, or raise `ulimit -n`"
         ):
@@ -209,7 +209,7 @@ async def test_a_path_too_long_is_refused_with_the_limit(
 ) -> None:
     if kind == "abstract" and not HAS_ABSTRACT:
         pytest.skip("only Linux has abstract names")
-    limit = sockets.UDS_PATH_LIMIT
+    limit = unix.UDS_PATH_LIMIT
     # The closing NUL of a path, or the leading one of an abstract name, counts.
     prefix = f"{folder}/" if kind == "path" else f"@tofu-{os.getpid()}-"
     fits = prefix + "x" * (limit - len(prefix) - (kind == "path"))
@@ -293,7 +293,7 @@ async def test_a_port_that_needs_rights(
         sock.close()
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(sockets, "_start", refuse)
+    monkeypatch.setattr(tcp, "start_listening", refuse)
     with pytest.raises(tofu.ListenFailed, match=r"ports below 1024 .*need rights"):
         await group.listen("tcp://127.0.0.1:1")
 
@@ -448,7 +448,7 @@ async def test_abstract_names_are_linux_only(group: tofu.ChannelGroup) -> None:
 async def test_a_python_without_unix_sockets_says_so(
     group: tofu.ChannelGroup, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(sockets.socket, "AF_UNIX", raising=False)
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
     for attempt in (group.connect, group.listen):
         with pytest.raises(tofu.WrongAddress, match="use tcp://host:port"):
             await attempt(f"uds://{folder}/s")
@@ -457,7 +457,7 @@ async def test_a_python_without_unix_sockets_says_so(
 async def test_nothing_stays_open_when_an_option_is_refused(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets.socket, "SO_KEEPALIVE", 9999)
+    monkeypatch.setattr(socket, "SO_KEEPALIVE", 9999)
     with pytest.raises(tofu.ListenFailed):
         await group.listen("tcp://127.0.0.1:0", keepalive=5)
 

@@ -63,7 +63,7 @@ GivesUp = Callable[[tofu.Channel, Callable[[], Awaitable[Message]]], Awaitable[M
 
 def heard(channel: tofu.Channel) -> IncomingRequests:
     """What it knows of its peer's requests."""
-    return channel._heard()
+    return channel._dispatcher.incoming_requests()
 
 
 async def send_on(answer: Exchange) -> None:

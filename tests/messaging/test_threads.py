@@ -1,4 +1,4 @@
-"""Posting, waking and allocating from any thread: in order, nothing lost, never silence."""
+"""RevocableCall, waking and allocating from any thread: in order, nothing lost, never silence."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ from tests.messaging.test_posted import (
     welcome,
 )
 from tofu_aio import OpCode, Origin, Status
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.numbers import NumberedTable
 from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.messaging.threads import owner_loop as home_module
-from tofu_aio.messaging.threads.owner_loop import CallQueue, Home, Posting
+from tofu_aio.messaging.threads.call_queue import CallQueue
+from tofu_aio.messaging.threads.owner_loop import Home
+from tofu_aio.worker_threads import RevocableCall
 
 __all__ = ["ends"]
 
@@ -407,7 +409,7 @@ async def test_what_comes_after_the_end_in_the_same_moment_is_refused(
         Home, "alive", property(lambda _: calls.close(tofu.ChannelClosed("now")) or True)
     )
     with pytest.raises(tofu.ChannelClosed, match="now"):
-        calls.put(Posting(lambda: made.append("late")))
+        calls.put(RevocableCall(lambda: made.append("late")))
     calls._run()
     assert made == []
 
@@ -698,7 +700,7 @@ async def test_closing_while_threads_post_loses_nothing(
     engine: tofu.Engine, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was accepted is sent before the Byes."""
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 30)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 30)
     server = engine.create_group()
     _, where = await listening(server, "tcp://127.0.0.1:0")
     async with tofu.Engine() as other:

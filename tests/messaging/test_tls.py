@@ -32,8 +32,8 @@ from tests.messaging.raw_tls import RawTls
 from tests.messaging.test_heartbeat import BEAT, look, takes_part
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
-from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
+from tofu_aio.messaging.connection import closing as closing_module
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 from tofu_aio.transport.tls import SEALED, Tls
 
 HERE = "tcp://127.0.0.1:0"
@@ -631,9 +631,9 @@ async def test_a_peer_that_does_not_answer_its_bye_is_left_in_time(
     raw_tls: tuple[RawTls, tofu.Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer, channel = raw_tls
-    monkeypatch.setattr(connection_module, "BYE_TIMEOUT", 0.05)
+    monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.05)
     await channel.aclose()
-    assert connection_of(channel).done.done()
+    assert connection_of(channel).closing.done.done()
     await peer.raw.end()
 
 

@@ -29,11 +29,11 @@ from tests.messaging.raw_tls import RawTls
 from tests.messaging.records import HANDSHAKE, HELLO_REQUEST, KEY_UPDATE, Sealer
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import send_queue as send_queue_module
 from tofu_aio.messaging.connection.connection import Connection
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.protocol.binary_header import HEADER
 from tofu_aio.transport import tls as tls_module
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 from tofu_aio.transport.tls import SEALED
 
 HERE = "tcp://127.0.0.1:0"
@@ -46,7 +46,7 @@ GARBAGE = b"\x17\x03\x03\x00\x20" + b"g" * 32
 @pytest.fixture
 async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tofu.ChannelGroup]:
     """A group whose channels may have little to be sent."""
-    monkeypatch.setattr(connection_module, "UNTAKEN_ANSWERS", UNTAKEN)
+    monkeypatch.setattr(send_queue_module, "UNTAKEN_ANSWERS", UNTAKEN)
     monkeypatch.setattr(tls_module, "TLS_ANSWERS", 2**30)
     async with tofu.Engine(write_high_water=HIGH_WATER) as engine, engine.create_group() as group:
         yield group
@@ -121,7 +121,7 @@ FLOOD = 5000
 
 async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> None:
     """A peer asks for new keys, and takes no answer: it is not read any more, until it does."""
-    transport = connection._transport
+    transport = connection.queue.transport
     assert transport is not None
     takes_little(peer.raw.sock)
     takes_little(transport.get_extra_info("socket"))
@@ -131,7 +131,7 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     await until(lambda: not transport.is_reading(), "for the reading to stop")
     await turns(20)
     # A read brings up to 64 KiB, all of whose answers are made.
-    assert connection.queued_bytes < len(flood) / 2
+    assert connection.queue.nbytes < len(flood) / 2
     async with drained(peer.raw):
         await sending
         # And not before all of it has been read: until then it may stop again.
@@ -243,7 +243,7 @@ async def test_who_waits_for_a_renegotiation_waits_to_send(
                 await channel.signal(bytes(60_000))
 
         pouring = asyncio.create_task(pour())
-        await until(lambda: connection_of(channel).senders, "for a sender to wait")
+        await until(lambda: connection_of(channel).queue.senders_waiting, "for a sender to wait")
         await turns(20)
         assert not pouring.done()
         assert channel.statistics().queued_bytes < 2 * WRITE_HIGH_WATER + 61_000
@@ -312,7 +312,7 @@ def introductions(monkeypatch: pytest.MonkeyPatch) -> list[tofu.Channel]:
     tell = tofu.Listener.introduced
 
     def introduced(listener: tofu.Listener, channel: tofu.Channel) -> None:
-        if channel._hello is not None and channel not in known:
+        if channel._dispatcher.hello is not None and channel not in known:
             known.append(channel)
         tell(listener, channel)
 

@@ -21,7 +21,7 @@ from tests.messaging.peers import (
 )
 from tests.messaging.worlds import World, modern_peer, world_of
 from tofu_aio import OpCode, Status
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import send_queue as send_queue_module
 from tofu_aio.protocol.op_code import MORE_BIT
 
 HIGH_WATER = 4096
@@ -37,7 +37,7 @@ Served: TypeAlias = tuple[tofu.Channel, RawPeer]
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """A channel that may queue little, and its peer."""
-    monkeypatch.setattr(connection_module, "UNTAKEN_ANSWERS", UNTAKEN)
+    monkeypatch.setattr(send_queue_module, "UNTAKEN_ANSWERS", UNTAKEN)
     async with world_of("tcp", 64) as world, with_little_room(world) as pair:
         yield pair
 
@@ -144,7 +144,7 @@ async def test_the_channel_ends_all_the_same(
     async with flooded(served, request_) as sending:
         await end(served, sending)
         await until(lambda: channel.state is tofu.State.CLOSED)
-        await until(connection_of(channel).done.done)
+        await until(connection_of(channel).closing.done.done)
     with pytest.raises(tofu.TofuError):
         await channel.receive()
 

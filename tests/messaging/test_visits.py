@@ -12,7 +12,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import ENOUGH, LARGE_HELLO, RawPeer, admission_of, hello, until
 from tofu_aio.messaging.accepting.connection_counts import Visits, host_of
-from tofu_aio.messaging.connection import connection as connection_module
+from tofu_aio.messaging.connection import closing as closing_module
 
 NEVER = 3600.0
 
@@ -61,7 +61,7 @@ async def test_another_address_has_its_own(group: tofu.ChannelGroup) -> None:
 async def test_a_refused_peer_that_stays_counts(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "LINGER", NEVER)
+    monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with await group.listen("tcp://127.0.0.1:0", max_connections_per_address=1) as one:
         with await RawPeer.connect(one.address) as peer:
             await peer.send(hello())

@@ -169,15 +169,15 @@ async def test_a_request_is_answered_within_the_read_that_brought_it(tcp_pair: P
 
     task = asyncio.create_task(echo())
     await turns(1)
-    sent = connection_of(server).sent
+    sent = connection_of(server).queue.sent
 
     def read() -> None:
         data = frame(OpCode.REQUEST, b"now", message_id=7)
         connection_of(server).data_received(data * 3)
         assert answers == [b"now"] * 3
-        assert connection_of(server).sent == sent + 3
+        assert connection_of(server).queue.sent == sent + 3
         # They have been written as well.
-        assert not connection_of(server)._out
+        assert not connection_of(server).queue.frames
 
     await called(read)
     task.cancel()
@@ -207,7 +207,7 @@ async def test_a_receiver_may_leave_in_the_middle_of_a_chunk(how: str, tcp_pair:
     if how == "cancel":
         assert [(await server.receive()).body for _ in range(3)] == [b"1", b"2", b"3"]
         server.abort()
-    await connection_of(server).done
+    await connection_of(server).closing.done
     assert server.state is tofu.State.CLOSED
 
 

@@ -10,12 +10,12 @@ from typing import cast
 import tofu_aio as tofu
 from tofu_aio.messaging.connection.connection import Connection, Sink
 from tofu_aio.messaging.delivery.wake_up import Answered
-from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.pool import Account, Pool
 from tofu_aio.testing import World
+from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
 CHUNK = 256 * 1024
 POSTED = 50 * 1100
@@ -106,7 +106,7 @@ class Invariants:
     def _check_sending(self, connection: Connection) -> None:
         """What is queued, and what the transport has; ``post`` adds what who posts is asked to."""
         bound = 2 * WRITE_HIGH_WATER + HEADER_SIZE + MAX_PART + POSTED
-        queued = connection.queued_bytes
+        queued = connection.queue.nbytes
         assert queued <= bound, f"{queued} bytes wait to be sent, and {bound} may"
 
     def check_end(self) -> None:
@@ -151,7 +151,7 @@ class Witness(Sink):
         self.connection = connection
         self._sink = connection.sink
         # A connection may be accepted, heard and lost in one turn, before it is stood beside.
-        self._ends, self._closes = int(connection._told), 0
+        self._ends, self._closes = int(connection.closing.reported), 0
         connection.sink = self
 
     def received(self, batch: list[Message], answered: Answered) -> None:

@@ -115,7 +115,7 @@ MUTATIONS = [
     ),
     Mutation(
         "what a lost connection's socket still holds is not read",
-        "self._remains = Remains.of(self._transport)",
+        "self._remains = Unread.of(self._transport)",
         "self._remains = None",
     ),
     Mutation(

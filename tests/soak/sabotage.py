@@ -8,8 +8,8 @@ import logging
 import socket
 from collections.abc import Callable
 
-from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.delivery.dispatcher import Dispatcher
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.pool import Account
 from tofu_aio.reactor import ReactorSelector
@@ -76,13 +76,13 @@ def complain() -> None:
 
 def keep_a_number() -> None:
     """Each tenth channel is not forgotten."""
-    count, closed = itertools.count(1), Channel.closed
+    count, closed = itertools.count(1), Dispatcher.closed
 
-    def unforgetting(self: Channel) -> None:
+    def unforgetting(self: Dispatcher[object]) -> None:
         if next(count) % 10:
             closed(self)
 
-    Channel.closed = unforgetting  # type: ignore[method-assign]
+    Dispatcher.closed = unforgetting  # type: ignore[method-assign]
 
 
 def read_no_more() -> None:
@@ -108,15 +108,15 @@ def let_children_tell_the_parent() -> None:
 
 
 def _spoil(change: Callable[[list[Message]], object]) -> None:
-    count, received = itertools.count(1), Channel.received
+    count, received = itertools.count(1), Dispatcher.received
 
-    def spoilt(self: Channel, batch: list[Message]) -> None:
+    def spoilt(self: Dispatcher[object], batch: list[Message]) -> None:
         if not next(count) % 100:
             change(batch)
         if batch:
             received(self, batch)
 
-    Channel.received = spoilt  # type: ignore[method-assign]
+    Dispatcher.received = spoilt  # type: ignore[method-assign]
 
 
 def _with_each_tenth(deed: Callable[[Connection], object]) -> None:

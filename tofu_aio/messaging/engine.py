@@ -16,8 +16,8 @@ from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
 from ..protocol.pool import Allocation, Reader
-from ..transport.sockets import socket_module
-from .connection.connection import Connection
+from ..transport.socket_module import socket_module
+from .connection.suspension import Suspension
 from .flow_control.read_gate import ReadGate
 from .flow_control.stall_report import Held, held_by_application, in_words
 from .flow_control.usage import Holdings
@@ -28,7 +28,7 @@ from .numbers import NumberedTable
 from .statistics import EngineStatistics
 from .threads.owner_loop import NOT_YOURS
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.pool")
 
 
 class Engine:
@@ -203,7 +203,7 @@ class Engine:
         unreceived = [message for group in self._groups for message in group._unreceived()]
         held = held_by_application(pool, unreceived)
         free = len(pool.free)
-        shares = {cast("Connection", each).number: each.account.share(free) for each in pool.parked}
+        shares = {cast("Suspension", each).number: each.account.share(free) for each in pool.parked}
         logger.warning(
             "%s for room in the pool, and was not served for %.0f s%s: of %d messages in the pool "
             "or on reserves the application holds %d, %d are in inboxes or have come in part, and "
@@ -224,7 +224,7 @@ class Engine:
         self._groups.pop(group, None)
 
     def _exhausted(self, reader: Reader) -> bool:
-        number = cast("Connection", reader).number
+        number = cast("Suspension", reader).number
         group = self._numbers.get(number)
         return group is not None and group.pool_exhausted(number)
 

@@ -24,7 +24,7 @@ from ..protocol.op_code import MORE_BIT, OpCode
 from ..protocol.quoting import quoted
 from ..protocol.status import LEFT, Status
 from ..protocol.text_headers import HeadersLike, TextHeaders
-from ..transport.socket_attributes import Attributes, channel_attributes
+from ..transport.socket_attributes import Attributes, both_ends
 from .connection.agreements import Extension
 from .connection.connection import Connection
 from .delivery.mailbox import Mailbox
@@ -87,7 +87,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     @property
     def extra_attributes(self) -> Attributes:  # type: ignore[override]
         """The typed attributes of its channel."""
-        return channel_attributes(self._connection)
+        return both_ends(self._connection.extra_info)
 
     @property
     def receives(self) -> bool:
@@ -127,8 +127,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         parts = self._parts
         while not parts.items:
             arrival = parts.arrival()
-            if self._connection.suspended_at is not None:
-                self._connection.lend()
+            self._connection.lend()
             await arrival
         return parts.items.popleft()
 
@@ -208,7 +207,9 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                 self._check()
                 proto = self._op_code | (more if last else MORE_BIT)
                 end = status if last else Status.SUCCESS
-                self._connection.put(proto, self.message_id, self._headers + text, piece, end, True)
+                self._connection.queue.enqueue(
+                    proto, self.message_id, self._headers + text, piece, end, True
+                )
                 self.begun, self._torn = True, not last
                 self._headers = text = b""
                 self._burst += HEADER_SIZE + len(piece)
@@ -243,10 +244,10 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._burst = 0
             await asyncio.sleep(0)
         connection = self._connection
-        if connection.write_paused or connection.senders:
+        if connection.queue.paused or connection.queue.senders_waiting:
             try:
                 with CancelScope() as self._waiting:
-                    await connection.room()
+                    await connection.queue.wait_for_room()
             finally:
                 self._waiting = None
 
@@ -278,7 +279,11 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._finished = True
             proto = WITHDRAWAL if tells else self._op_code
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
-                say = self._connection.put if self.asks else self._connection.answer
+                say = (
+                    self._connection.queue.enqueue
+                    if self.asks
+                    else self._connection.queue.enqueue_answer
+                )
                 say(proto, self.message_id, status=LEFT)
 
     # --- what the channel tells -----------------------------------------------------------

@@ -36,7 +36,7 @@ def _transports(group: ChannelGroup, end: TofuError) -> Iterator[asyncio.BaseTra
         if isinstance(member, Channel | PostedChannel):
             connection = member._connection
             connection.end = connection.end or end
-            if connection._transport is not None:
-                yield connection._transport
+            if connection.queue.transport is not None:
+                yield connection.queue.transport
         elif member._acceptor is not None:
             member._acceptor.leave_to_parent()  # those it has accepted are still connecting

@@ -13,7 +13,7 @@ from typing import Final, Self, TypeAlias, Unpack
 from weakref import WeakSet
 
 from ..checks import checked_seconds
-from ..protocol.address import Address, TcpAddress, parse_address
+from ..protocol.address import Address, parse_address
 from ..protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ..protocol.errors import (
     ChannelClosed,
@@ -39,7 +39,7 @@ from ..protocol.op_code import OpCode
 from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
-from ..transport import sockets
+from ..transport import transports
 from ..transport.tls import as_it_is, client_layer, server_layer
 from .accepting.acceptor import Acceptor
 from .accepting.admission import Admission, Bounds
@@ -58,7 +58,8 @@ from .numbers import Claim, NumberedTable
 from .options import ReconnectOptions
 from .posting.posted import PostedChannel, PostedListener, come_back, no_channel
 from .reconnecting import Reconnecting
-from .threads.owner_loop import CallQueue, Posting
+from ..worker_threads import RevocableCall
+from .threads.call_queue import CallQueue
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
 Member: TypeAlias = Postable | Listener
@@ -149,7 +150,7 @@ class ChannelGroup:
         error = ChannelClosed("closing was interrupted")
         for member in list(self._members.values()):
             if isinstance(member, Channel | PostedChannel):
-                member._connection.close_at_once(error)
+                member._connection.closing.close_at_once(error)
 
     # --- streams --------------------------------------------------------------------------
 
@@ -220,7 +221,7 @@ class ChannelGroup:
             idle_timeout=idle_timeout,
             heartbeat=interval_of(heartbeat, where),
         )
-        if max_connections_per_address is not None and not isinstance(where, TcpAddress):
+        if max_connections_per_address is not None and not transports.transport_to(where).networked:
             raise WrongAddress(
                 f"{where}: max_connections_per_address is for TCP: who connects to a Unix socket "
                 "has no address"
@@ -235,8 +236,8 @@ class ChannelGroup:
             return connection
 
         try:
-            sock = await sockets.listen(where, keepalive, reuse_port=reuse_port, mode=mode)
-            local = sockets.local_address(sock, where)
+            sock = await transports.listen(where, keepalive, reuse_port=reuse_port, mode=mode)
+            local = transports.transport_to(where).bound(sock)
             admission = Admission(local, admit, layer, self._gate.count_refusal, bounds)
             listener.start(Acceptor(sock, local, admission), admission)
         except BaseException:
@@ -320,12 +321,12 @@ class ChannelGroup:
                 self._connecting[deadline] = None
                 await attach(connection, where, layer(connection), keepalive)
                 if connection.end is None:
-                    connection.post(hello)
+                    connection.queue.enqueue_message(hello)
                 await answered
             if self._closed:
                 raise _group_closed()
             check_accepted(channel, where, tls=ssl is not None)
-            channel._introduced = _nobody  # idle for years, it need not keep what was for now
+            channel._dispatcher.report_no_more()
         except TimeoutError:
             channel.abort()
             if self._closed:
@@ -385,7 +386,7 @@ class ChannelGroup:
 
         WELCOME_REQUEST with ``~listen_on``, and HELLO_REQUEST with ``~connect_to``, make a
         channel; all others go to ``message.channel_number``. What comes of it arrives through
-        ``receive``. Posting takes the message as it is now.
+        ``receive``. RevocableCall takes the message as it is now.
 
         From any thread. Each thread's messages go out in the order in which it posted them. In
         another thread than the loop's the message is checked at once as well, and sent a moment
@@ -442,7 +443,7 @@ class ChannelGroup:
 
     def _update(self, update: Message) -> None:
         if get_ident() != self._home.thread:
-            self._calls.put(Posting(partial(self._mailbox.put, [update])))
+            self._calls.put(RevocableCall(partial(self._mailbox.put, [update])))
         else:
             self._check_open()
             self._mailbox.put([update])
@@ -465,7 +466,7 @@ class ChannelGroup:
         while not mailbox.items:
             arrival = mailbox.arrival()
             for connection in list(self._held_up):
-                if connection.suspended_at is None:
+                if not connection.suspended:
                     del self._held_up[connection]
                 else:
                     connection.lend()
@@ -487,7 +488,7 @@ class ChannelGroup:
 
     def _awaited(self) -> int:
         """Requests under way, on all channels together."""
-        return sum(m._awaited() for m in self._members.values() if isinstance(m, Channel))
+        return sum(m._dispatcher.awaited for m in self._members.values() if isinstance(m, Channel))
 
     def _unreceived(self) -> list[Message]:
         """The messages that the application has not received, those under way among them."""
@@ -566,7 +567,7 @@ class ChannelGroup:
             own.message_id = self._checked(own)
             header = own.header_as(own.channel_number, own.message_id)
             with _handing_over(message, own):
-                self._calls.put(Posting(partial(self._post_late, own)))
+                self._calls.put(RevocableCall(partial(self._post_late, own)))
             return header
         finally:
             self._calls.putting.discard(mark)
@@ -612,19 +613,19 @@ class ChannelGroup:
         where = parse_address(message.headers[name])
         own = snapshot(message)
         own.message_id = own.message_id or next_message_id()
-        opening: Posting | None = None
+        opening: RevocableCall | None = None
         claim = Claim()
         try:
             self._check_open()
             number = self._numbers.claim(self, claim)
-            opening = Posting(partial(self._open_now, number, own, where))
+            opening = RevocableCall(partial(self._open_now, number, own, where))
             with _handing_over(message, own):
                 if get_ident() == self._home.thread and self._home.running:
                     opening.make()
                 else:
                     self._calls.put(opening)
         except BaseException:
-            if opening is None or opening.taken_back():
+            if opening is None or opening.revoke():
                 self._numbers.give_up(claim)
             raise
         finally:
@@ -689,8 +690,8 @@ class ChannelGroup:
             self._posted_channel(connection, admission=admission)
             return connection
 
-        sock = await sockets.listen(where)
-        local = sockets.local_address(sock, where)
+        sock = await transports.listen(where)
+        local = transports.transport_to(where).bound(sock)
         admission = Admission(local, admit, as_it_is, self._gate.count_refusal)
         acceptor = Acceptor(sock, local, admission)
         acceptor.start()
@@ -714,7 +715,7 @@ class ChannelGroup:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await attach(connection, where, connection)
             if connection.end is None:
-                connection.post(hello)
+                connection.queue.enqueue_message(hello)
         except TofuError as error:
             channel.give_up(error)
         except TimeoutError:
@@ -723,10 +724,6 @@ class ChannelGroup:
         except BaseException:
             channel.give_up(ConnectFailed("connecting was cancelled"))
             raise
-
-
-def _nobody(_: Channel) -> None:
-    """Who waited for a channel has it."""
 
 
 def _group_closed() -> TofuError:

@@ -29,7 +29,7 @@ from .options import AttemptOptions, BodyMaker, HeadersMaker, ReconnectOptions
 if TYPE_CHECKING:
     from .group import ChannelGroup
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.reconnect")
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Reconnecting(AsyncIterator[Channel]):
         channel: Channel | None = getattr(self, "_channel", None)
         if channel is not None and channel.state is not State.CLOSED:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and all is over
-                channel._connection.done.get_loop().call_soon_threadsafe(channel._leave)
+                channel._connection.closing.done.get_loop().call_soon_threadsafe(channel._leave)
 
 
 class _Outage:

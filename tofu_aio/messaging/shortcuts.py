@@ -51,7 +51,7 @@ async def connect(address: str | Address, **options: Unpack[ClientOptions]) -> C
         engine = await stack.enter_async_context(Engine(**limits))
         channel = await engine.create_group().connect(address, **rest)
         stack.pop_all()
-    channel._connection.done.add_done_callback(lambda _: engine._end())
+    channel._connection.closing.done.add_done_callback(lambda _: engine._end())
     return channel
 
 

@@ -13,7 +13,7 @@ GIL because they run no Python code, without it because each of these types lock
 * ``next`` of an ``itertools.count``: the ids of messages.
 
 Two of them are two steps, and another thread may come in between. Where that matters there is a
-claim that only one can make (``Posting``, ``NumberedTable``, ``Threads``), or an order in which
+claim that only one can make (``RevocableCall``, ``NumberedTable``, ``Threads``), or an order in which
 each side acts before it looks at what the other side does (``Pool``, ``ReadGate``, ``CallQueue``,
 ``WakingLoop``), see ``see_all``.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Generic, TypeVar, cast
 
-from ..messaging.connection.connection import Connection
+from ..messaging.connection.suspension import Suspension
 from ..messaging.engine import Engine
 from ..protocol.pool import Reader, Waiters
 from .world import World
@@ -101,7 +101,7 @@ class PoolCheck:
         self._queue = pool.waiters = _Queue(pool.waiters)
         self._permits = pool.free = _Permits(pool.free, self._queue)
         self._longest_wait = longest_wait
-        self._since: dict[tuple[Connection, int], float] = {}  # each wait, and when it began
+        self._since: dict[tuple[Suspension, int], float] = {}  # each wait, and when it began
         self.waited = 0.0
         self.waiting = 0
         world.explain(self._who_waits)
@@ -111,7 +111,7 @@ class PoolCheck:
         pool = self._pool
         lines = [f"  of {pool.size} permits {len(pool.free)} are free"]
         for reader in pool.suspended.values():
-            channel, account = cast("Connection", reader).number, reader.account
+            channel, account = cast("Suspension", reader).number, reader.account
             lines.append(
                 f"  channel {channel} waits for {reader.needs} permits: it holds {account.held}"
                 + (" and its reserve" if account.reserved else "; its reserve is free")
@@ -132,7 +132,7 @@ class PoolCheck:
         if not pool.waiters and not before:
             return
         assert self._permits.past <= self._queue.served, "a permit was taken past those who wait"
-        readers = [cast("Connection", reader) for reader in pool.waiters]
+        readers = [cast("Suspension", reader) for reader in pool.waiters]
         waits = dict.fromkeys((reader, reader.suspensions) for reader in readers)
         now = self._world.time
         self._since = {wait: since for wait, since in before.items() if wait in waits}
@@ -162,7 +162,7 @@ class PoolCheck:
     def _check_order(self) -> None:
         """Who was served had waited longest."""
         if self._queue.overtaken is not None:
-            served, first = cast("tuple[Connection, Connection]", self._queue.overtaken)
+            served, first = cast("tuple[Suspension, Suspension]", self._queue.overtaken)
             raise AssertionError(
                 f"channel {served.number} got a permit before channel {first.number}, "
                 "which has waited longer"

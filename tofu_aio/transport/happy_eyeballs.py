@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from itertools import chain, zip_longest
 from typing import TypeAlias
 
-from ..messaging.limits import ATTEMPT_DELAY
+from .limits import ATTEMPT_DELAY
 
 SocketName: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
 Place: TypeAlias = tuple[socket.AddressFamily, SocketName]

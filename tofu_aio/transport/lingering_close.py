@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from .stream_protocol import UpperProtocol
+from .stream_protocol import StreamProtocol
 
 
-class Farewell(asyncio.Protocol):
+class LingeringClose(asyncio.Protocol):
     """Says that nothing more is sent, then reads, and drops, until the peer closes as well.
 
     Closing a socket whose peer has sent something unread makes a reset of it, and a reset takes
@@ -20,7 +20,7 @@ class Farewell(asyncio.Protocol):
         mourner: the protocol so far; it is told when the connection is lost, and nothing else.
     """
 
-    def __init__(self, transport: asyncio.Transport, mourner: UpperProtocol) -> None:
+    def __init__(self, transport: asyncio.Transport, mourner: StreamProtocol) -> None:
         self._mourner = mourner
         transport.set_protocol(self)
         with contextlib.suppress(OSError, RuntimeError):  # the peer was faster

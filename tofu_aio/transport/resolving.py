@@ -7,10 +7,10 @@ import socket
 from functools import partial
 from typing import Final, cast
 
-from ..messaging.limits import LOOKUPS
 from ..protocol.errors import AllocationFailed
 from ..worker_threads import Threads
 from .happy_eyeballs import Place, SocketName
+from .limits import LOOKUPS
 
 # Each name goes through this codec. Loaded now: later there may be no descriptor to read it with.
 "".encode("idna")

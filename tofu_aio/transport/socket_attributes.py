@@ -8,8 +8,6 @@ from typing import Final, TypeAlias, cast
 
 from anyio.abc import SocketAttribute
 
-from ..messaging.connection.connection import Connection
-
 Attributes: TypeAlias = Mapping[object, Callable[[], object]]
 """What each attribute gives when it is asked for. (anyio itself declares them with a type variable
 that nothing binds, which no type can equal.)"""
@@ -17,21 +15,24 @@ that nothing binds, which no type can equal.)"""
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
-def channel_attributes(connection: Connection) -> Attributes:
+def both_ends(extra_info: Callable[[str], object]) -> Attributes:
     """The ``SocketAttribute``s of both ends; none once the socket is closed.
 
-    The socket itself is not among them: who reads from it takes what belongs to the channel.
+    The socket itself is not among them: reading from it would take what belongs to the channel.
+
+    Args:
+        extra_info: what the transport knows of its socket; None once that is closed.
     """
-    sock = cast("socket.socket | None", connection.extra_info("socket"))
+    sock = cast("socket.socket | None", extra_info("socket"))
     if sock is None:
         return {}
     remote = _end(
         sock.family,
-        connection.extra_info("peername"),
+        extra_info("peername"),
         SocketAttribute.remote_address,
         SocketAttribute.remote_port,
     )
-    return {**local_attributes(sock.family, connection.extra_info("sockname")), **remote}
+    return {**local_attributes(sock.family, extra_info("sockname")), **remote}
 
 
 def local_attributes(family: int, name: object) -> Attributes:

@@ -6,7 +6,7 @@ import asyncio
 from abc import abstractmethod
 
 
-class UpperProtocol(asyncio.BaseProtocol):
+class StreamProtocol(asyncio.BaseProtocol):
     """A protocol that takes bytes, whether its transport reads into a buffer of its own or not.
 
     So it can sit on TLS, be given what was read before it had its place, and still be one of
@@ -24,7 +24,7 @@ class UpperProtocol(asyncio.BaseProtocol):
     def eof_received(self) -> bool:
         """No more will come. Whether the transport stays, for what is still to be sent."""
 
-    def answered(self, nbytes: int) -> None:
+    def count_answer(self, nbytes: int) -> None:
         """TLS has answered the peer by itself, and what is to be sent is above its high water.
 
         Ignored unless a protocol counts such answers. A peer that asks for many, and takes none,

@@ -9,14 +9,14 @@ import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
-from ..messaging.limits import TLS_ANSWERS, TLS_DATA, WRITE_HIGH_WATER
 from ..protocol.address import TcpAddress
 from ..protocol.errors import CommunicationFailed, WrongAddress
-from .lingering_close import Farewell
+from .limits import TLS_ANSWERS, TLS_DATA, WRITE_HIGH_WATER
+from .lingering_close import LingeringClose
 from .peer import CERTIFICATES, NO_CERTIFICATES, certificates_of
-from .stream_protocol import UpperProtocol
+from .stream_protocol import StreamProtocol
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.listener")
 
 _PIECE: Final = 64 * 1024
 """Bytes that OpenSSL is given at a time: its buffers grow to that, and never shrink."""
@@ -52,7 +52,7 @@ _WRONG_SIDE: Final = {
 }
 
 
-class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
+class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
     """A transport to the connection above it, a protocol to the transport below it.
 
     asyncio's own TLS differs from loop to loop and from version to version: whether an end of the
@@ -73,7 +73,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
 
     def __init__(
         self,
-        connection: UpperProtocol,
+        connection: StreamProtocol,
         context: ssl.SSLContext,
         server_hostname: str | None = None,
     ) -> None:
@@ -111,7 +111,7 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         answered = self._outgoing.pending
         self._write_through()
         if answered and self._below_full:
-            self._protocol.answered(answered)
+            self._protocol.count_answer(answered)
         self._tell_failure()
         if plain:
             self._protocol.data_received(plain)
@@ -298,20 +298,20 @@ class Tls(UpperProtocol, asyncio.Protocol, asyncio.Transport):
         if self._server_side and not self._shaken:
             name = self._below.get_extra_info("sockname")
             logger.info("%s: a connection was refused: %s", name, self._failure)
-            Farewell(self._below, self)
+            LingeringClose(self._below, self)
         elif self._shaken:
             self._below.abort()
         else:
             self._below.close()
 
     @property
-    def _protocol(self) -> UpperProtocol:
-        return cast("UpperProtocol", self._above)
+    def _protocol(self) -> StreamProtocol:
+        return cast("StreamProtocol", self._above)
 
 
 def client_layer(
     address: object, context: ssl.SSLContext | None, server_hostname: str | None
-) -> Callable[[UpperProtocol], UpperProtocol]:
+) -> Callable[[StreamProtocol], StreamProtocol]:
     """What puts TLS, if it is wanted, between a connection to the address and its socket.
 
     Raises:
@@ -336,7 +336,7 @@ def client_layer(
 
 def server_layer(
     address: object, context: ssl.SSLContext | None
-) -> Callable[[UpperProtocol], UpperProtocol]:
+) -> Callable[[StreamProtocol], StreamProtocol]:
     """What puts TLS, if it is wanted, between a listener's connections and their sockets.
 
     Raises:
@@ -348,7 +348,7 @@ def server_layer(
     return lambda connection: Tls(connection, context)
 
 
-def as_it_is(connection: UpperProtocol) -> UpperProtocol:
+def as_it_is(connection: StreamProtocol) -> StreamProtocol:
     """The layer that is none."""
     return connection
 

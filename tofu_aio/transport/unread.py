@@ -7,13 +7,13 @@ import socket
 from collections.abc import Callable
 from typing import Final, Self
 
-from .sockets import socket_module
+from .socket_module import socket_module
 from .tls import Tls
 
 _CHUNK: Final = 256 * 1024
 
 
-class Remains:
+class Unread:
     """The unread bytes of a lost connection, to be read as far as there are permits for them.
 
     A failed *write* is how a loop notices that the peer has gone, and it closes the socket there

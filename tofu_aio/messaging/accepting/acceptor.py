@@ -9,18 +9,19 @@ import socket
 
 from ...accepting import LOST
 from ...protocol.address import Address
-from ...transport import sockets, stand_ins
+from ...transport import stand_ins
 from ...transport.failures import cannot_listen, explain
 from ...transport.peer import address_of
 from ...transport.socket_attributes import Attributes, local_attributes
 from ...transport.socket_file import file_of
+from ...transport.socket_module import note_copies, stop_listening
 from ...transport.windows import Accepted, close_if_unheard, usual_errno
 from ..limits import ACCEPT_RETRY, ACCEPTED_AT_ONCE
 from ..rare_warnings import RareWarnings
 from .admission import Admission, Caller
 from .connection_counts import Visit
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.listener")
 
 
 class Acceptor:
@@ -90,7 +91,7 @@ class Acceptor:
         else:
             with contextlib.suppress(NotImplementedError):
                 self._loop.remove_reader(self._sock)
-        sockets.stop_listening(self._sock)
+        stop_listening(self._sock)
         self._sock.close()
         self._admission.close()
 
@@ -163,7 +164,7 @@ class Acceptor:
             return
         address = address_of(name)
         sock.setblocking(False)
-        sockets.note_copies(sock, stand_ins.connecting)
+        note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(
                 lambda: Caller(self._admission, visit, address, sock), sock

@@ -15,7 +15,7 @@ from ...protocol.address import Address
 from ...protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ...protocol.status import Status
 from ...transport import stand_ins
-from ...transport.stream_protocol import UpperProtocol
+from ...transport.stream_protocol import StreamProtocol
 from ...transport.tls import as_it_is
 from ...transport.windows import send_at_once
 from ..connection.connection import Connection
@@ -35,7 +35,7 @@ from .eviction import give_way
 from .first_bytes import client_hello_bytes, hello_bytes
 from .idle_watch import IdleWatch
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.listener")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Admission:
         self,
         address: Address,
         admit: Callable[[], Connection],
-        layer: Callable[[UpperProtocol], UpperProtocol],
+        layer: Callable[[StreamProtocol], StreamProtocol],
         refused: Callable[[], None],
         bounds: Bounds = NO_BOUNDS,
     ) -> None:
@@ -134,7 +134,7 @@ class Admission:
         for caller in [*self._silent, *self._knocking]:
             self._drop(caller)
         for connection in list(self._introducing):
-            connection.abort(ChannelClosed("the listener was closed"))
+            connection.closing.abort(ChannelClosed("the listener was closed"))
 
     # --- what callers tell ----------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class Admission:
         if connection.gone:
             self._leaving.pop(connection, None)
             self._visit_of.pop(connection, NOT_COUNTED).end()
-        elif connection.lingers:
+        elif connection.closing.lingers:
             self._leave(connection)
         elif not early:
             return  # something of it is still to be sent, which costs as much as when it was open
@@ -234,7 +234,7 @@ class Admission:
         if len(self._leaving) > LEAVING_CHANNELS:
             oldest = next(iter(self._leaving))
             del self._leaving[oldest]
-            oldest.linger_no_more()
+            oldest.closing.linger_no_more()
 
     # --- the steps ------------------------------------------------------------------------
 
@@ -365,7 +365,7 @@ class Admission:
 
 
 def _dismiss(connection: Connection, text: str) -> None:
-    connection.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
+    connection.closing.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
 
 
 class Caller(asyncio.BufferedProtocol):
@@ -397,7 +397,7 @@ class Caller(asyncio.BufferedProtocol):
         self._sock = sock
         self._buffer = bytearray()
         self.early = b""
-        self._successor: UpperProtocol | None = None
+        self._successor: StreamProtocol | None = None
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -437,7 +437,7 @@ class Caller(asyncio.BufferedProtocol):
         self._admission.gone(self)
         self.visit.end()
 
-    def become(self, protocol: UpperProtocol) -> None:
+    def become(self, protocol: StreamProtocol) -> None:
         """Go on as a channel's connection."""
         self._successor = protocol
         self.transport.set_protocol(protocol)

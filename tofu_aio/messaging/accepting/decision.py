@@ -33,7 +33,7 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
         with contextlib.suppress(RuntimeError):  # it is over already
             deadline.reschedule(0)  # long ago
 
-    gone = channel._connection.done
+    gone = channel._connection.closing.done
     gone.add_done_callback(left)
     try:
         async with deadline:

@@ -10,7 +10,7 @@ from ...protocol.errors import ChannelClosed
 from ..connection.connection import Connection
 from ..connection.heartbeat import silence
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.listener")
 
 
 def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
@@ -32,5 +32,5 @@ def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
             "wait for its place"
         )
         logger.info("channel %d gives way: %s", connection.number, error)
-        connection.dismiss(error)
+        connection.closing.dismiss(error)
     return [connection for _, connection in longest]

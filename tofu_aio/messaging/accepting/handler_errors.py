@@ -14,7 +14,7 @@ from ...protocol.errors import ExchangeFailed, Rejected, TofuError
 from ...protocol.lifecycle import State
 from ...protocol.status import Status
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio")
 
 _NAMED: Final = 3
 """Errors that are named of a group; the rest is counted."""

@@ -52,9 +52,9 @@ class IdleWatch:
     def _look(self) -> None:
         self._look_later()
         for connection, (before, looks, queued_before) in list(self._seen.items()):
-            messages = connection.received + connection.sent
-            queued = connection.queued_bytes
-            ours = connection.suspended_at is not None and not connection.write_paused
+            messages = connection.received + connection.queue.sent
+            queued = connection.queue.nbytes
+            ours = connection.suspended and not connection.queue.paused
             if messages != before or queued < queued_before or ours:
                 self._seen[connection] = (messages, 0, queued)
             elif looks + 1 < _LOOKS:
@@ -62,4 +62,4 @@ class IdleWatch:
             else:
                 self.discard(connection)
                 error = f"no message came or went for {self._timeout:g} s, the idle_timeout"
-                connection.dismiss(ChannelClosed(error))
+                connection.closing.dismiss(ChannelClosed(error))

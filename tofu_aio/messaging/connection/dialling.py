@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import socket
 
-from ...protocol.address import Address, TcpAddress, UdsAddress
+from ...protocol.address import Address
 from ...protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolViolation
 from ...protocol.quoting import quoted
 from ...protocol.status import Status
 from ...protocol.text_headers import CONNECT_TO, HeadersLike, TextHeaders
-from ...transport import sockets, stand_ins
+from ...transport import stand_ins, transports
 from ...transport.peer import address_of
 from ..channel import Channel
 from .agreements import SUPPORTED
@@ -26,15 +26,12 @@ async def attach(
     keepalive: float | None = None,
 ) -> None:
     """Connect a socket and give it to the connection, or to the layer beneath it."""
-    sock = await sockets.connect(where, keepalive)
+    sock = await transports.connect(where, keepalive)
     with contextlib.suppress(OSError):  # the peer has gone already
         connection.peer_address = address_of(sock.getpeername())
     loop = asyncio.get_running_loop()
     try:
-        if isinstance(where, UdsAddress):
-            await loop.create_unix_connection(lambda: protocol, sock=sock)
-        else:
-            await loop.create_connection(lambda: protocol, sock=sock)
+        await transports.transport_to(where).attach(loop, protocol, sock)
     except BaseException as error:
         if isinstance(error, Exception):
             sock.close()  # it has no transport; a cancelled one closes its own
@@ -44,7 +41,7 @@ async def attach(
         raise
     stand_ins.connecting.discard(sock)  # the engine knows its transport
     if connection.end is not None:  # it was given up, or the peer was faster in leaving
-        connection.abort(connection.end)
+        connection.closing.abort(connection.end)
         _let_go(sock, loop)
 
 
@@ -79,7 +76,7 @@ def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
     Raises:
         ConnectFailed: it has not: why, and if that can be told, the cure.
     """
-    answer = channel._hello
+    answer = channel._dispatcher.hello
     if answer is not None:
         if answer.status is Status.SUCCESS:
             return  # if it has ended since, receiving will tell, after what came before
@@ -89,6 +86,6 @@ def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
     end, cure = channel.end, ""
     if isinstance(end, ProtocolViolation):
         cure = ": is it a tofu peer?"
-    elif isinstance(end, PeerDisconnected) and not tls and isinstance(where, TcpAddress):
+    elif isinstance(end, PeerDisconnected) and not tls and transports.transport_to(where).networked:
         cure = ": is it full, or does it expect TLS? Then connect with ssl="
     raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from ...checks import checked_seconds
 from ...protocol import text_headers
-from ...protocol.address import Address, TcpAddress
-from ...protocol.errors import PeerDisconnected
+from ...protocol.address import Address
+from ...protocol.decoder import Decoder
+from ...protocol.errors import PeerDisconnected, TofuError
 from ...protocol.lifecycle import RECEIVE, SEND, State
 from ...protocol.op_code import OpCode
 from ...transport.tls import SEALED
+from ...transport.transports import transport_to
 from ..limits import HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
 from ..threads.owner_loop import Home
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .send_queue import SendQueue
 
 HeartbeatOption: TypeAlias = float | Literal["auto"] | None
 """What ``heartbeat=`` may be."""
@@ -43,6 +43,44 @@ _SHORTEST_STEP: Final = 0.05
 than a wake-up costs."""
 
 
+class Beating(Protocol):
+    """A connection, with what the last look at it found.
+
+    Attributes:
+        beat_after, beat_before: its neighbours in its slot.
+        beat_arrived: bytes of the peer that had arrived; -1 makes the next look find something new.
+        beat_sent: messages that had been sent.
+        beat_sent_at: when something was last sent, as far as is known, in the loop's time.
+        beat_silent: looks in a row that found nothing new from the peer.
+        beat_taken: bytes that the peer had taken.
+    """
+
+    beat_after: Beating | None
+    beat_arrived: int
+    beat_before: Beating | None
+    beat_sent: int
+    beat_sent_at: float
+    beat_silent: int
+    beat_taken: int
+    decoder: Decoder
+    end: TofuError | None
+    heartbeat: float | None
+    queue: SendQueue
+
+    @property
+    def number(self) -> int:
+        """Its local number."""
+
+    def beat(self) -> None:
+        """Send a heartbeat."""
+
+    def extra_info(self, name: str) -> object:
+        """What the transport knows."""
+
+    def lose(self, error: PeerDisconnected) -> None:
+        """Reset the connection: its peer is lost."""
+
+
 def interval_of(heartbeat: HeartbeatOption, where: Address) -> float | None:
     """The interval in seconds that an option asks for; None for none.
 
@@ -55,7 +93,7 @@ def interval_of(heartbeat: HeartbeatOption, where: Address) -> float | None:
     """
     if heartbeat == "auto":
         # The kernel tells the end of a Unix socket's other process, whatever ends it.
-        heartbeat = HEARTBEAT if isinstance(where, TcpAddress) else None
+        heartbeat = HEARTBEAT if transport_to(where).networked else None
     if heartbeat is None:
         return None
     return checked_seconds("heartbeat", heartbeat, HEARTBEAT_MIN, HEARTBEAT_MAX)
@@ -71,7 +109,7 @@ def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, st
     return {} if interval is None else {text_headers.HEARTBEAT: str(round(interval * 1000))}
 
 
-def silence(connection: Connection) -> float:
+def silence(connection: Beating) -> float:
     """For how many seconds a peer has neither sent nor taken anything, by its own fault.
 
     0 unless that is as long as one that takes part in heartbeats may be silent: that one is lost by
@@ -98,14 +136,14 @@ class Heartbeats:
         self._home = home
         self._wheels: dict[float, Wheel] = {}
 
-    def join(self, connection: Connection, interval: float) -> None:
+    def join(self, connection: Beating, interval: float) -> None:
         """Send and expect heartbeats from now on, once the peer is known to take part."""
         wheel = self._wheels.get(interval)
         if wheel is None:
             wheel = self._wheels[interval] = Wheel(self._home, interval)
         wheel.add(connection)
 
-    def leave(self, connection: Connection, interval: float) -> None:
+    def leave(self, connection: Beating, interval: float) -> None:
         """The socket is gone. Does nothing for a channel that has not joined."""
         wheel = self._wheels.get(interval)
         if wheel is not None:
@@ -130,21 +168,21 @@ class Slot:
     def __init__(self, looked: float, due: float) -> None:
         self.looked = looked
         self.due = due
-        self._first: Connection | None = None
-        self._last: Connection | None = None
+        self._first: Beating | None = None
+        self._last: Beating | None = None
 
     def __bool__(self) -> bool:
         """Whether there is a channel."""
         return self._first is not None
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Beating]:
         """The channels, in the order in which they came."""
         connection = self._first
         while connection is not None:
             yield connection
             connection = connection.beat_after
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Beating) -> None:
         """Put it at the end."""
         connection.beat_before = self._last
         if self._last is None:
@@ -153,7 +191,7 @@ class Slot:
             self._last.beat_after = connection
         self._last = connection
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: Beating) -> None:
         """Take it out, if it is here."""
         before, after = connection.beat_before, connection.beat_after
         if before is not None:
@@ -202,7 +240,7 @@ class Wheel:
         self._timer: asyncio.TimerHandle | None = None
         self._at = 0.0  # when the timer runs out
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Beating) -> None:
         """Look at this channel too, for the first time within half an interval."""
         now = self._home.time()
         connection.heartbeat = self.interval  # one object for all channels
@@ -213,12 +251,12 @@ class Wheel:
             slot = self.slots[key] = Slot(due - self._period, due)
             self._set_timer(now)
         slot.add(connection)
-        connection.beat_sent, connection.beat_sent_at = connection.sent, slot.looked
+        connection.beat_sent, connection.beat_sent_at = connection.queue.sent, slot.looked
         connection.beat_arrived = -1  # so the first look finds something new
-        connection.beat_taken = connection.taken
+        connection.beat_taken = connection.queue.taken
         connection.beat_silent = 0
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: Beating) -> None:
         """Look at it no more."""
         key = connection.number % self._size
         slot = self.slots.get(key)
@@ -256,7 +294,7 @@ class Wheel:
             for connection in list(slot):
                 self._look(connection, now, before)
 
-    def _look(self, connection: Connection, now: float, before: float) -> None:
+    def _look(self, connection: Beating, now: float, before: float) -> None:
         if connection.end is not None:
             return
         state = connection.decoder.state
@@ -272,16 +310,16 @@ class Wheel:
                 )
             )
 
-    def _beat_if_quiet(self, connection: Connection, now: float, before: float) -> None:
-        if connection.sent != connection.beat_sent:
-            connection.beat_sent = connection.sent
+    def _beat_if_quiet(self, connection: Beating, now: float, before: float) -> None:
+        if connection.queue.sent != connection.beat_sent:
+            connection.beat_sent = connection.queue.sent
             connection.beat_sent_at = before  # for all we know it was just after that look
         # What still waits to be sent says as much, and another would only wait behind it.
-        if now - connection.beat_sent_at >= _DUE * self.interval and not connection.queued_bytes:
+        if now - connection.beat_sent_at >= _DUE * self.interval and not connection.queue.nbytes:
             connection.beat()
             connection.beat_sent_at = now
 
-    def _is_silent(self, connection: Connection) -> bool:
+    def _is_silent(self, connection: Beating) -> bool:
         """Count for how many looks it is; return whether a peer that takes part is lost by that."""
         decoder = connection.decoder
         # The decoder sees nothing of a TLS record before all of it is here, which may take long.
@@ -291,12 +329,12 @@ class Wheel:
         else:
             held = decoder.held
             arrived = decoder.offset + held if held else decoder.offset
-        taken = connection.taken
+        taken = connection.queue.taken
         takes, connection.beat_taken = taken > connection.beat_taken, taken
-        if decoder.starved or connection.answers_stuck:
+        if decoder.starved or connection.queue.answers_stuck:
             # Not read: what the peer says is not heard, and a full deadline begins after that.
             connection.beat_arrived = -1
-            if connection.write_paused and not takes:
+            if connection.queue.paused and not takes:
                 connection.beat_silent += 1  # but it is the peer that this side waits for
                 return False
         elif arrived != connection.beat_arrived:
@@ -309,7 +347,7 @@ class Wheel:
         return False
 
 
-def _owes(connection: Connection) -> bool:
+def _owes(connection: Beating) -> bool:
     """Whether what the peer has sent is unread, or worked on, and no answer waits for it."""
     account = connection.decoder.account
-    return account is not None and account.worth_of_all > 0 and not connection.write_paused
+    return account is not None and account.worth_of_all > 0 and not connection.queue.paused

@@ -198,11 +198,11 @@ class IncomingRequests:
         if self._joins >= OPEN_REQUESTS:
             self._too_many = True
             first.release()
-            self._connection.hang_up(
+            self._connection.closing.hang_up(
                 NotAllowed(f"the peer has {OPEN_REQUESTS} requests in parts under way already")
             )
             return []
-        join = Join(self._connection.joining, f"request {first.message_id}", keep=True)
+        join = Join(self._connection.gate.joining, f"request {first.message_id}", keep=True)
         self.parts[first.message_id] = join
         self._joins += 1
         error = join.announced(length)
@@ -236,10 +236,10 @@ class IncomingRequests:
     def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
         """Tell the caller that this request cannot be received; the channel goes on."""
         connection = self._connection
-        connection.warnings.warn("a refused request", f"channel {connection.number}: {error}")
+        connection.gate.warnings.warn("a refused request", f"channel {connection.number}: {error}")
         with contextlib.suppress(TofuError):  # it does not wait for an answer any more
             text = str(error).encode()
-            connection.answer(OpCode.RESPONSE, message_id, text, status=error.status)
+            connection.queue.enqueue_answer(OpCode.RESPONSE, message_id, text, status=error.status)
         if not last:
             self._end(message_id)
             self._throw_away(message_id)

@@ -48,14 +48,16 @@ class Mailbox(Generic[T]):
         """
         if self.end is not None:
             return
-        if not self.items:
+        if self.items:
+            self.items.extend(items)
+        else:
             fresh = self._make(items)
-            if not self.items:
+            if self.items:  # a finalizer has put something while the deque was made
+                self.items.extend(items)
+            else:
                 self.items = fresh
-                self._wake(answered)
-                return
-        self.items.extend(items)
-        self._wake(answered)
+        if self._receiver is not None:
+            self._wake(answered)
 
     def finish(self, error: TofuError) -> None:
         """Nothing comes after what is here."""

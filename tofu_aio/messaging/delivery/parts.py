@@ -12,7 +12,7 @@ from ...protocol.errors import TofuError
 from ...protocol.message import checked_body
 from ...protocol.op_code import MORE_BIT
 from ...protocol.status import LEFT, Status
-from ..connection.connection import Connection
+from ..connection.send_queue import SendQueue
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
@@ -33,7 +33,7 @@ def pieces(body: Body) -> Iterator[tuple[bytes | memoryview, bool]]:
 
 
 async def send_in_parts(
-    connection: Connection,
+    queue: SendQueue,
     proto: int,
     message_id: int,
     headers: bytes,
@@ -54,20 +54,20 @@ async def send_in_parts(
         for piece, last in pieces(body):
             if torn:
                 await asyncio.sleep(0)  # while there is room nothing here waits: let others run
-            if connection.write_paused or connection.senders:
-                await connection.room()
+            if queue.paused or queue.senders_waiting:
+                await queue.wait_for_room()
             if not wanted():
                 return
             if len(announce) + len(headers) > MAX_PART:
-                connection.put(proto | MORE_BIT, message_id, announce)
+                queue.enqueue(proto | MORE_BIT, message_id, announce)
                 torn, announce = True, b""
             headers, announce = announce + headers, b""
             if last:
-                connection.put(proto, message_id, headers, piece, status, True)
+                queue.enqueue(proto, message_id, headers, piece, status, True)
             else:
-                connection.put(proto | MORE_BIT, message_id, headers, piece, 0, True)
+                queue.enqueue(proto | MORE_BIT, message_id, headers, piece, 0, True)
             torn, headers = not last, b""
     finally:
         if torn:
             with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
-                connection.put(proto & ~MORE_BIT, message_id, status=LEFT)
+                queue.enqueue(proto & ~MORE_BIT, message_id, status=LEFT)

@@ -24,7 +24,7 @@ _FEW: Final = 4
 """Messages for which it takes longer to make a set than to look at each."""
 
 
-class Answers:
+class PendingRequests:
     """Gives each response to whoever asked for it.
 
     A response that nobody waits for any more is dropped and counted, however late it comes: it
@@ -177,7 +177,9 @@ class Answers:
             join = self._joins.get(message_id)
             if join is None:
                 join = Join(
-                    self._connection.joining, f"the response to request {message_id}", keep=False
+                    self._connection.gate.joining,
+                    f"the response to request {message_id}",
+                    keep=False,
                 )
                 self._joins[message_id] = join
             error = join.add(part)
@@ -211,7 +213,7 @@ class Answers:
         """Tell the peer, if it wants to know, that nobody waits for this response any more."""
         if self._connection.peer_supports & Extension.CANCEL:
             with contextlib.suppress(TofuError):  # it cannot answer any more
-                self._connection.put(WITHDRAWAL, message_id, status=LEFT)
+                self._connection.queue.enqueue(WITHDRAWAL, message_id, status=LEFT)
 
     def _drop(self, message: Message) -> None:
         self.late += 1

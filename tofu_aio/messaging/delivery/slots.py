@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio")
 
 
 class Slots:

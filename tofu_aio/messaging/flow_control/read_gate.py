@@ -16,7 +16,7 @@ from ..rare_warnings import RareWarnings
 from ..threads.owner_loop import Home
 from .stall_watch import StallWatch
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tofu_aio.pool")
 
 _FEW: Final = 32
 """Channels over their share that are looked at in a turn of the loop."""

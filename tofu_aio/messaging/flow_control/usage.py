@@ -44,8 +44,8 @@ def of_connection(connection: Connection, pool: Pool) -> Holdings:
     """What a connection holds: what came in part, or waits for permits, and what is to be sent."""
     return Holdings(
         inbox=connection.decoder.promised,
-        outgoing=sum(_worth(permit, pool) for permit in connection.carried),
-        nbytes=connection.decoder.held + connection.queued_bytes,
+        outgoing=sum(_worth(permit, pool) for permit in connection.queue.carried),
+        nbytes=connection.decoder.held + connection.queue.nbytes,
     )
 
 

@@ -68,7 +68,7 @@ class PostedChannel:
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
-        message_id = self._connection.post(message)
+        message_id = self._connection.queue.enqueue_message(message)
         return message.header_as(self._connection.number, message_id)
 
     def check(self, message: Message) -> int:
@@ -80,7 +80,7 @@ class PostedChannel:
         """
         if self._over:
             raise no_channel(self._connection.number)
-        return self._connection.check(message)
+        return self._connection.queue.check(message)
 
     def give_up(self, error: TofuError) -> None:
         """Connecting failed: the Hello comes back with the error's status, and the channel ends.
@@ -90,7 +90,7 @@ class PostedChannel:
         hello, self._hello = self._hello, None
         if hello is not None:
             self._tell([returned(hello, error.status, self._connection.number)])
-        self._connection.abort(ChannelClosed("connecting failed"))
+        self._connection.closing.abort(ChannelClosed("connecting failed"))
 
     def _holdings(self, pool: Pool) -> Holdings:
         """What it has in hand for the peer; the mailbox is the group's."""
@@ -98,7 +98,7 @@ class PostedChannel:
 
     async def aclose(self) -> None:
         """Say Bye, wait for the answer, and close."""
-        await self._connection.aclose()
+        await self._connection.closing.aclose()
 
     def received(self, batch: list[Message], answered: Answered) -> None:
         """Everything is the application's business."""
@@ -116,7 +116,7 @@ class PostedChannel:
         self._mailbox.put(batch, answered)
         batch.clear()  # who drops a message that it has received has dropped it
         if refused:  # who has refused waits for that
-            self._connection.hang_up(PeerDisconnected("the peer refused the channel"))
+            self._connection.closing.hang_up(PeerDisconnected("the peer refused the channel"))
 
     def accepted(self) -> None:
         """The application has answered the peer's Hello."""
@@ -130,7 +130,7 @@ class PostedChannel:
             self._admission.left(self._connection)
         self._withdraw()
         number = self._connection.number
-        unsent = self._connection.unsent()
+        unsent = self._connection.queue.unsent()
         if self._hello is None:
             notices = [come_back(message, error, number) for message in unsent]
         else:  # sent or not, it is the only one so far

@@ -1,0 +1,396 @@
+"""The end of a connection: the last frames, the deadline for the peer, and the socket's end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from ...protocol.decoder import Decoder
+from ...protocol.errors import ChannelClosed, ChannelEnded, PeerDisconnected, TofuError
+from ...protocol.lifecycle import HUNG_UP, SEND, State
+from ...protocol.op_code import OpCode
+from ...transport.unread import Unread
+from ..flow_control.read_gate import ReadGate
+from ..limits import BYE_TIMEOUT, LINGER
+from .send_queue import SendQueue
+from .suspension import Suspension
+
+_RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
+
+
+class Observer(Protocol):
+    """What is told of the end of a connection."""
+
+    def ended(self, error: TofuError) -> None:
+        """Nothing more is received, for this reason. Called once, after all messages."""
+
+    def closed(self) -> None:
+        """The socket is gone as well. Called once, last of all."""
+
+
+class Ending(Protocol):
+    """The connection that ends."""
+
+    decoder: Decoder
+    end: TofuError | None
+    gate: ReadGate
+    loop: asyncio.AbstractEventLoop
+    queue: SendQueue
+    suspension: Suspension | None
+
+    @property
+    def observer(self) -> Observer:
+        """What is told."""
+
+    @property
+    def number(self) -> int:
+        """Its local number."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that has arrived was delivered."""
+
+    def reconcile_reading(self) -> None:
+        """Read exactly if that is wanted now."""
+
+    def resume(self, granted: int) -> None:
+        """Go on with what has waited for permits."""
+
+
+class Closing:
+    """What a connection needs at its end only; made when the first of it is needed.
+
+    There are three ways to end: ``hang_up`` sends what is queued and closes the socket, ``linger``
+    does so and lets the peer close first, and ``abort`` resets the connection. ``settle`` then
+    reports the end, once everything that arrived has been delivered, and the loss of the socket.
+
+    Args:
+        connection: which ends.
+
+    Attributes:
+        discarding: this side has closed: what still comes is thrown away.
+        gone: the socket is gone, and the observer knows.
+        lingering: our last frame is queued or sent, and the peer is to close first.
+        reported: the observer knows the end.
+        unread: what a socket that failed still holds, which is to be delivered first.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_done",
+        "discarding",
+        "gone",
+        "lingering",
+        "reported",
+        "unread",
+    )
+
+    def __init__(self, connection: Ending) -> None:
+        self._connection = connection
+        self._deadline: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[None] | None = None  # once somebody asks for it
+        self.discarding = False
+        self.gone = False
+        self.lingering = False
+        self.reported = False
+        self.unread: Unread | None = None
+
+    @property
+    def done(self) -> asyncio.Future[None]:
+        """Completed when the socket is gone."""
+        if self._done is None:
+            self._done = self._connection.loop.create_future()
+            if self.gone:
+                self._done.set_result(None)
+        return self._done
+
+    @property
+    def lingers(self) -> bool:
+        """Whether all frames have left, and only the peer's closing is waited for."""
+        return self.lingering and not self._connection.queue.nbytes
+
+    # --- ways to end ----------------------------------------------------------------------
+
+    def hang_up(self, error: TofuError) -> None:
+        """Send what is queued and close the socket; reset it if the peer takes too long."""
+        self.lingering = False
+        self._connection.queue.flush_all()
+        self.finish(error)
+
+    def linger(self, error: TofuError) -> None:
+        """End after our last frame, and let the peer, which has none left, close first.
+
+        What still comes is read and dropped: closing a socket that holds unread bytes resets the
+        connection (tcp(7)), and a reset takes from the peer what it has not read yet.
+        """
+        connection = self._connection
+        self.lingering = True
+        queue = connection.queue
+        queue.flush_all()
+        if queue.transport is not None and queue.nbytes:
+            queue.transport.set_write_buffer_limits(0)  # so that it reports when all has left
+        self._call_later(LINGER, partial(self._linger_on, connection.loop.time(), queue.nbytes))
+        connection.decoder.close()
+        self.finish(error)
+        connection.reconcile_reading()
+
+    def linger_no_more(self) -> None:
+        """Close the socket: the peer has had its time, or its place is needed.
+
+        In order, unless something is left to be sent.
+        """
+        if self._connection.queue.nbytes:
+            self._reset()
+        else:
+            self.lingering = False
+            self.settle()
+
+    def abort(self, error: TofuError) -> None:
+        """Drop what is queued and reset the connection, at once."""
+        self._connection.queue.drop()
+        self._reset()  # first: settling would close the socket, and TLS would announce that
+        self.finish(error)
+        self.discard()
+
+    def lose(self, error: PeerDisconnected) -> None:
+        """The peer is gone, and the kernel does not know: reset the connection, at once."""
+        self._reset()
+        self.finish(error)
+
+    def dismiss(self, error: TofuError) -> None:
+        """Send a Bye, if the channel is open, and end at once; the peer has a second to close.
+
+        Its answer is not looked at: there may be none.
+        """
+        connection = self._connection
+        if connection.end is not None:
+            return
+        state = connection.decoder.state
+        if state is State.OPEN:
+            connection.queue.enqueue(OpCode.BYE_REQUEST)
+            self.linger(error)
+        elif state is State.BYE_HEARD:
+            self._answer_bye(error)
+        else:
+            self.hang_up(error)
+
+    def close_at_once(self, error: TofuError) -> None:
+        """Hang up if all has left and only the peer is to close, else abort."""
+        if self.lingers:
+            self.hang_up(error)
+        else:
+            self.abort(error)
+
+    def _answer_bye(self, error: TofuError) -> None:
+        """End as queueing the answer does, but with another error."""
+        connection = self._connection
+        queue = connection.queue
+        connection.decoder.state, message_id = queue.judge(OpCode.BYE_RESPONSE, 0)
+        queue.enqueue_header(int(OpCode.BYE_RESPONSE), message_id)
+        queue.sent += 1
+        self.linger(error)
+
+    def _linger_on(self, since: float, before: int) -> None:
+        """The peer has had its time, if our last frame left or it took nothing for that long.
+
+        Args:
+            since: when the peer was last seen to take something.
+            before: bytes that were queued at the last look.
+        """
+        connection = self._connection
+        queued, now = connection.queue.nbytes, connection.loop.time()
+        if queued < before:
+            since = now
+        if not queued:
+            self.linger_no_more()
+        elif now < since + BYE_TIMEOUT:
+            self._call_later(LINGER, partial(self._linger_on, since, queued))
+        else:
+            self._reset()
+
+    # --- closing on this side -------------------------------------------------------------
+
+    def discard(self) -> None:
+        """Throw away all that comes, and need no permits for it: only a Bye matters now."""
+        connection = self._connection
+        self.discarding = True
+        if connection.suspension is not None:
+            connection.gate.forget(connection.suspension)
+        connection.decoder.stop_counting()
+        if connection.decoder.starved:
+            connection.resume(0)
+        connection.reconcile_reading()
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """Send or answer a Bye, wait for the peer's last frame, and close.
+
+        Safe from any task, any number of times. Cancelled, it aborts. In a forked child nothing is
+        done.
+
+        Args:
+            timeout: seconds that it may take; None for 5 seconds in which the peer takes nothing.
+        """
+        if self._connection.gate.home.in_parent:
+            return
+        self._begin()
+        await self._wait_until_gone("answer Bye", timeout)
+
+    def close_soon(self) -> None:
+        """Close as ``aclose`` does, with no task that waits for it."""
+        connection = self._connection
+        if connection.gate.home.in_parent:
+            return
+        self._begin()
+        # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
+        # answered; and a callback, because a task can be cancelled before it begins.
+        waiting = connection.loop.create_task(
+            self._wait_while_taken(), name=f"tofu close {connection.number}"
+        )
+        waiting.add_done_callback(self._closed_soon)
+
+    async def aclose_unless_lingering(self) -> None:
+        """Close as ``aclose`` does, but do not wait for a peer that is only to close."""
+        if self._connection.gate.home.in_parent:
+            return
+        self._begin()
+        if not self.lingers:
+            await self._wait_until_gone("answer Bye", None)
+
+    async def wait_refused(self) -> None:
+        """Wait until the peer, whose Hello was refused, has closed the connection.
+
+        Takes as long as ``aclose`` at most. Cancelled, it waits no longer.
+        """
+        await self._wait_until_gone("leave", BYE_TIMEOUT)
+
+    def _closed_soon(self, waiting: asyncio.Task[object]) -> None:
+        if self.gone:
+            return
+        if waiting.cancelled():
+            self.hang_up(ChannelClosed("closing was cancelled"))  # our Bye is on its way, at least
+        else:
+            self._give_up("answer Bye", BYE_TIMEOUT)
+
+    def _begin(self) -> None:
+        self.discard()
+        connection = self._connection
+        state = connection.decoder.state
+        if connection.end is None:
+            if OpCode.BYE_REQUEST in SEND[state]:
+                connection.queue.enqueue(OpCode.BYE_REQUEST)
+            elif OpCode.BYE_RESPONSE in SEND[state]:
+                connection.queue.enqueue(OpCode.BYE_RESPONSE)
+            elif state not in {State.BYE_SENT, State.BYE_ANSWERED}:
+                self.hang_up(ChannelClosed("the channel was closed before it was open"))
+
+    async def _wait_until_gone(self, awaited: str, timeout: float | None) -> None:
+        """Wait until the socket is gone; give up if it takes too long."""
+        try:
+            if timeout is None:
+                await self._wait_while_taken()
+            else:
+                await asyncio.wait([self.done], timeout=timeout)
+            if not self.done.done():
+                self._give_up(awaited, BYE_TIMEOUT if timeout is None else timeout)
+            await asyncio.shield(self.done)
+        except asyncio.CancelledError:
+            self.close_at_once(ChannelClosed("closing was cancelled"))
+            raise
+
+    async def _wait_while_taken(self) -> None:
+        """Wait until the socket is gone, or nothing has left for it within 5 seconds.
+
+        A slow peer that still takes what was sent before our Bye is no reason to drop that.
+        """
+        queued = 0
+        while not self.done.done():
+            before, queued = queued, self._connection.queue.nbytes
+            if before and queued >= before:
+                break
+            await asyncio.wait([self.done], timeout=BYE_TIMEOUT)
+            if not self._connection.queue.nbytes:
+                break
+
+    def _give_up(self, awaited: str, timeout: float) -> None:
+        """Close at once: in order if all frames have left, else by a reset."""
+        connection = self._connection
+        error = ChannelClosed(f"the peer did not {awaited} within {timeout:g} s")
+        if unsent := connection.queue.nbytes:
+            text = f"channel {connection.number}: {error}; {unsent} bytes were not sent"
+            connection.gate.warnings.warn("unsent bytes", text)
+            self.abort(error)
+        else:
+            # The kernel goes on delivering them, a Bye behind them.
+            self.hang_up(error)
+
+    # --- the end is known, and reported ---------------------------------------------------
+
+    def finish(self, error: TofuError) -> None:
+        """The connection ends by this error, unless it has ended already."""
+        connection = self._connection
+        # A loss is noticed before what waits for a permit has been read. That came first, and if it
+        # is an end as well, for example a Bye that was answered, it counts.
+        if connection.end is None or (
+            not self.reported and isinstance(connection.end, PeerDisconnected)
+        ):
+            connection.end = error
+        if connection.decoder.early:
+            connection.decoder.close()  # nobody will decide on this Hello
+        connection.queue.turn_away()
+        self.settle()
+
+    def settle(self) -> None:
+        """Report the end once all that arrived is delivered, and then the loss of the socket."""
+        connection = self._connection
+        if connection.end is None or not connection.idle or self.unread is not None:
+            return
+        if not self.reported:
+            self.reported = True
+            decoder = connection.decoder
+            if decoder.state in HUNG_UP and isinstance(connection.end, PeerDisconnected):
+                decoder.state = HUNG_UP[decoder.state]
+                connection.end = ChannelEnded("both sides said Bye, and the peer hung up")
+            if connection.suspension is not None:
+                connection.gate.forget(connection.suspension)
+            decoder.close()
+            connection.observer.ended(connection.end)
+        transport = connection.queue.transport
+        if transport is None:
+            if not self.gone:
+                self.gone = True
+                if self._done is not None:
+                    self._done.set_result(None)
+                connection.observer.closed()
+                connection.queue.drop()
+        elif not self.lingering and not transport.is_closing():
+            transport.close()
+            self._call_later(BYE_TIMEOUT, self._reset)
+
+    def cancel_deadline(self) -> None:
+        """The transport is gone: there is nothing to wait for."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back after a time, instead of what was to be called: there is one deadline."""
+        self.cancel_deadline()
+        self._deadline = self._connection.loop.call_later(seconds, callback)
+
+    def _reset(self) -> None:
+        transport = self._connection.queue.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            # The peer was faster: it is reset already, or, on uvloop, even closed.
+            with contextlib.suppress(OSError, ValueError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()

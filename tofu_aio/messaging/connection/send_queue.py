@@ -1,0 +1,531 @@
+"""The sending half of a connection: frames on their way to the transport."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+from typing import Final, Protocol
+
+from ...protocol.binary_header import HEADER, HEADER_SIZE
+from ...protocol.decoder import Decoder
+from ...protocol.errors import ChannelClosed, TofuError
+from ...protocol.lifecycle import State
+from ...protocol.message import Message, checked_body, next_message_id
+from ...protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode
+from ...protocol.pool import Permit
+from ..limits import UNTAKEN_ANSWERS
+from .sending_rules import judge, unpackable, when_sending
+from .waiting_senders import WaitingSenders
+
+# What the hot path uses for each message: a global is found faster than an enum's member.
+_pack: Final = HEADER.pack
+_OPEN: Final = State.OPEN
+_RESPONSE: Final = int(OpCode.RESPONSE)
+_SIGNAL: Final = int(OpCode.SIGNAL)
+_LAST_REGULAR: Final = _SIGNAL
+_SENT_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
+_LAST_OP_CODE: Final = int(OP_CODES[-1])
+_BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
+
+_GATHERS: Final = sys.platform != "win32"
+"""Whether transports send several chunks with one system call. On Windows none does, and several of
+asyncio's selector loops there drop what the system has no room for (3.12 to 3.14)."""
+
+SHORT: Final = 1024
+"""Bytes of a body below which copying it is faster than keeping it beside its header."""
+
+LONG: Final = 16 * 1024
+"""Bytes of a body from which it is given to the transport uncopied."""
+
+_FEW_PIECES: Final = 64
+"""Frames, apart from long bodies, that are queued in less time than the system takes to send
+them."""
+
+
+class Owner(Protocol):
+    """The connection that a queue belongs to."""
+
+    end: TofuError | None
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def closed_here(self) -> bool:
+        """Whether this side has closed it."""
+
+    def reset_here(self) -> None:
+        """Reset the connection, because a BYE_SIGNAL was posted."""
+
+    def control_sent(
+        self, state: State, op_code: int, message_id: int, headers: bytes, status: int
+    ) -> None:
+        """A Hello or Bye was queued, after which the channel is in this state."""
+
+    def reconcile_reading(self) -> None:
+        """Read exactly if that is wanted now."""
+
+    def go_on_decoding_soon(self) -> None:
+        """Decode what has waited, in the next turn of the loop."""
+
+    def set_write_limits(self) -> None:
+        """Have the transport compare its buffer with the high-water mark."""
+
+
+class SendQueue:
+    """Frames that the transport has not got yet.
+
+    They are written all together: after each portion of received messages, because the tasks that
+    waited for those have answered by then, and otherwise at the end of the turn of the loop.
+
+    Signal handlers and finalizers may send in the middle of any of this code. So a frame enters by
+    a single step, and only one flush at a time takes frames out.
+
+    Args:
+        owner: the connection.
+        decoder: its receiving half, whose ``state`` both halves share.
+        number: of the channel, which each frame carries.
+        high_water: bytes above which the transport has enough.
+
+    Attributes:
+        carried: the permits that queued messages hold.
+        congested: whether ``wait_for_room`` may have to wait: the transport is above its high-water
+            mark, or senders wait, or other tasks are due a turn. While it is false nothing has to
+            be awaited before ``enqueue``.
+        flush_scheduled: whether a flush will come without another call.
+        frames: of each its header with the text headers, and its body; long ones as two pieces.
+        number: as given.
+        paused: whether the transport's buffer is above the high-water mark.
+        sent: how many messages were accepted for sending.
+        transport: where frames go; None before the connection is made and after it is lost.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_given",
+        "_high_water",
+        "_long",
+        "_nbytes",
+        "_owner",
+        "_turn_taken",
+        "_untaken",
+        "_waiting",
+        "_writing",
+        "carried",
+        "congested",
+        "flush_scheduled",
+        "frames",
+        "number",
+        "paused",
+        "sent",
+        "transport",
+    )
+
+    def __init__(self, owner: Owner, decoder: Decoder, number: int, high_water: int) -> None:
+        self._owner = owner
+        self._decoder = decoder
+        self.number = number
+        self._high_water = high_water
+        self.transport: asyncio.Transport | None = None
+        self.frames: list[bytes] | tuple[()] = ()  # an empty list would be a tenth of a channel
+        self._nbytes = 0  # of the frames
+        self._given = 0  # bytes that the transport has got
+        self._long = False  # whether there is a long body among the frames
+        self.carried: list[Permit] | tuple[()] = ()
+        self.flush_scheduled = False
+        self._writing = False  # a flush is in progress
+        self._untaken = 0  # bytes of automatic answers that the peer has not taken
+        self.paused = False
+        self.congested = False
+        self._turn_taken = False  # a burst was written since other tasks had their turn
+        self._waiting: WaitingSenders | None = None
+        self.sent = 0
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+        return self._owner.loop
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that wait to be sent, here and in the transport."""
+        transport = self.transport
+        buffered = transport.get_write_buffer_size() if transport else 0
+        return self._nbytes + buffered if self.frames else buffered
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the kernel has taken for the peer. With TLS it is about as many."""
+        buffered = self.transport.get_write_buffer_size() if self.transport else 0
+        return self._given - buffered
+
+    @property
+    def senders_waiting(self) -> int:
+        """How many tasks wait for room."""
+        return len(self._waiting) if self._waiting is not None else 0
+
+    # --- frames come in -------------------------------------------------------------------
+
+    def enqueue_message(self, message: Message, at_once: bool = False) -> int:
+        """Queue a message as it is now, and return the id it travels under.
+
+        A received message that is sent on keeps its permit until its bytes have left the queue.
+
+        Unless ``at_once``, a signal handler or a finalizer may do so in the middle of anything.
+
+        Raises:
+            InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
+            PeerDisconnected: nothing was queued.
+        """
+        try:
+            proto = message._proto & _SENT_BITS
+        except AttributeError:
+            raise TypeError(
+                f"a Message can be sent, not {type(message).__name__}: make one, for example "
+                "Message(OpCode.SIGNAL, body), or use signal(body)"
+            ) from None
+        if _LAST_REGULAR < proto <= _LAST_OP_CODE:
+            if proto == _BYE_SIGNAL:
+                self._owner.reset_here()
+                return message.message_id or next_message_id()
+            proto = message._wire_proto
+        headers = message.headers.encode()
+        message_id = self.enqueue(
+            proto, message.message_id, headers, message.body, message.status, at_once
+        )
+        if message._permit is not None:
+            carried: list[Permit] = []  # before we look: making a list may run finalizers
+            permit = message._take_permit()
+            if permit is None:
+                pass  # another thread was faster to release it
+            elif self.frames:
+                if not self.carried:
+                    self.carried = carried
+                self.carried.append(permit)
+            else:
+                permit.release()
+        return message_id
+
+    def enqueue(  # noqa: PLR0912, PLR0917 - no calls, and by position, because that is faster
+        self,
+        proto: int,
+        message_id: int = 0,
+        headers: bytes = b"",
+        body: bytes | bytearray | memoryview = b"",
+        status: int = 0,
+        at_once: bool = False,
+    ) -> int:
+        """Queue one frame, whole or not at all, and return the id it travels under.
+
+        ``at_once``, a queue above the high-water mark is written before the end of the turn, so
+        that a task that waits for room learns when there is none. Never so in a signal handler or
+        a finalizer: transports and selectors allow no call within another.
+
+        Raises:
+            As ``enqueue_message``.
+        """
+        if type(body) is not bytes:
+            body = checked_body(body)
+        op_code = proto & OP_CODE_MASK
+        if (
+            self._decoder.state is not _OPEN
+            or op_code > _LAST_REGULAR
+            or self._owner.end is not None
+            or (not message_id and op_code == _RESPONSE)
+        ):
+            return self._enqueue_judged(proto, message_id, headers, body, status, at_once)
+        if not message_id:
+            message_id = next_message_id()
+        size = len(body)
+        try:
+            frame = _pack(self.number, proto, status, message_id, len(headers), size)
+        except struct.error:
+            raise unpackable(message_id, headers, body) from None
+        if headers:
+            frame += headers
+        if size < SHORT:
+            frame += body
+            size = len(frame)
+            if self.frames:
+                self.frames.append(frame)
+            else:
+                fresh = [frame]
+                if self.frames:  # a finalizer has queued one while the list was made
+                    self.frames.append(frame)
+                else:
+                    self.frames = fresh
+        else:
+            size += len(frame)
+            self._extend([frame, body])
+        queued = self._nbytes = self._nbytes + size
+        self.sent += 1
+        if at_once and queued >= self._high_water and self._is_full():
+            self._flush_burst()
+        elif not self.flush_scheduled:
+            self._owner.loop.call_soon(self._flush_turn)
+            self.flush_scheduled = True  # after it: should that be interrupted, another one comes
+        return message_id
+
+    def _enqueue_judged(  # noqa: PLR0917 - as ``enqueue``
+        self,
+        proto: int,
+        message_id: int,
+        headers: bytes,
+        body: bytes,
+        status: int,
+        at_once: bool,
+    ) -> int:
+        """Queue what may change the state of the channel, or may not be sent now at all."""
+        op_code = proto & OP_CODE_MASK
+        state = self._decoder.state
+        after, message_id = self.judge(op_code, message_id)
+        message_id = message_id or next_message_id()
+        try:
+            frame = _pack(self.number, proto, status, message_id, len(headers), len(body)) + headers
+        except struct.error:
+            raise unpackable(message_id, headers, body) from None
+        self._extend([frame + body] if len(body) < SHORT else [frame, body])
+        self._nbytes += len(frame) + len(body)
+        self.sent += 1
+        if op_code > _LAST_REGULAR:
+            self.flush()
+            self._turn_taken = False
+            self._update_congested()
+        elif at_once and self._nbytes >= self._high_water and self._is_full():
+            self._flush_burst()
+        elif not self.flush_scheduled:
+            self._owner.loop.call_soon(self._flush_turn)
+            self.flush_scheduled = True
+        if after is not state:
+            self._owner.control_sent(after, op_code, message_id, headers, status)
+        return message_id
+
+    def enqueue_header(self, proto: int, message_id: int = 0) -> None:
+        """Queue a frame that is only a header, whatever the state, and do not count it."""
+        frame = _pack(self.number, proto, 0, message_id, 0, 0)
+        self._extend([frame])
+        self._nbytes += HEADER_SIZE
+
+    def enqueue_answer(
+        self, proto: int, message_id: int, body: bytes = b"", *, status: int
+    ) -> None:
+        """Queue what the engine itself, or code that cannot wait for room, answers to a request.
+
+        A peer that sends requests and does not read must not make the queue grow without end. So
+        it is not read either once it has not taken ``UNTAKEN_ANSWERS`` bytes of these answers.
+        Other frames that wait for room do not count: two peers that both send much would otherwise
+        wait for each other.
+
+        Raises:
+            As ``enqueue_message``.
+        """
+        self.enqueue(proto, message_id, body=body, status=status)
+        if self.paused:
+            self.count_answer(HEADER_SIZE + len(body))
+
+    def count_answer(self, nbytes: int) -> None:
+        """Count an automatic answer, ours or one of TLS, that the peer has not taken."""
+        self._untaken += nbytes
+        if self.answers_stuck:
+            self._owner.reconcile_reading()
+
+    @property
+    def answers_stuck(self) -> bool:
+        """Whether the peer does not take automatic answers: then it is not read."""
+        return self._untaken > UNTAKEN_ANSWERS
+
+    def forget_answers(self) -> None:
+        """The peer has taken the automatic answers, or will take none."""
+        stuck, self._untaken = self.answers_stuck, 0
+        if stuck:
+            self._owner.go_on_decoding_soon()
+
+    def _extend(self, frames: list[bytes]) -> None:
+        """Queue the pieces of a frame. The caller counts their bytes."""
+        if len(frames[-1]) >= LONG:
+            self._long = True
+        if self.frames:
+            self.frames.extend(frames)
+        else:
+            self.frames = frames
+
+    def _is_full(self) -> bool:
+        """Whether a queue above the high-water mark is to be written now.
+
+        Long bodies wait until there is twice as much, which is all that the transport may hold (see
+        docs/design/messaging.md).
+        """
+        return not self._long or self.nbytes >= 2 * self._high_water
+
+    def _flush_burst(self) -> None:
+        """Flush before the end of the turn; after short messages other tasks are due a turn."""
+        # Long bodies fill the kernel's buffer soon enough, and then sending waits.
+        quick = self._long and len(self.frames) <= _FEW_PIECES
+        self.flush()
+        self._turn_taken = not (quick or self.paused)
+        self._update_congested()
+
+    # --- frames go out --------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Give the transport all frames in one piece, unless it is above its high-water mark.
+
+        Within another flush, in a signal handler or a finalizer, this leaves them to that one.
+        """
+        transport = self.transport
+        while self.frames:
+            if transport is None or self.paused or self._writing:
+                return
+            if transport.is_closing():
+                # A write failed, and connection_lost comes in a later turn. Until then the
+                # transport takes and drops everything: a sender that never pauses would never let
+                # that turn come.
+                self.pause()
+                return
+            self._writing = True
+            try:
+                frames, self.frames = self.frames, ()
+                self._given += self._nbytes
+                self._nbytes = 0
+                if self.carried:
+                    self.release_carried()
+                if self._long:
+                    self._long = False
+                    self._write_long(transport, frames)
+                else:
+                    transport.write(b"".join(frames))
+            finally:
+                self._writing = False
+
+    def flush_all(self) -> None:
+        """Give the transport all frames, even if it is above its high-water mark."""
+        self.paused = False
+        self._update_congested()
+        self.flush()
+
+    def drop(self) -> list[bytes] | tuple[()]:
+        """Empty the queue, and return what was in it."""
+        frames = self.frames
+        self.frames = ()
+        self._nbytes = 0
+        self._long = False
+        if self.carried:
+            self.release_carried()
+        return frames
+
+    def release_carried(self) -> None:
+        """Give back the permits of messages that were sent on."""
+        carried, self.carried = self.carried, ()
+        for permit in carried:
+            permit.release()
+
+    def unsent(self) -> list[Message]:
+        """Empty the queue, and return the messages that the transport never got."""
+        messages = Decoder(None, State.OVERHEARD).feed(b"".join(self.drop()))
+        return [message for message in messages if message.message_id]  # a heartbeat has none
+
+    def _flush_turn(self) -> None:
+        self.flush_scheduled = False
+        self.flush()
+
+    def _write_long(self, transport: asyncio.Transport, frames: list[bytes] | tuple[()]) -> None:
+        """Write long bodies as they are, and what is between them in one piece."""
+        if not _GATHERS:
+            transport.write(b"".join(frames))
+            return
+        chunks: list[bytes] = []
+        begin = 0
+        for end, piece in enumerate(frames):
+            if len(piece) >= LONG:
+                chunks += (b"".join(frames[begin:end]), piece)
+                begin = end + 1
+        if begin < len(frames):
+            chunks.append(b"".join(frames[begin:]))
+        transport.writelines(chunks)
+        if transport.get_write_buffer_size() > self._high_water:
+            # Not every asyncio checks the limit after writelines (3.12.1 and 3.13.0 do not).
+            self._owner.set_write_limits()
+
+    # --- waiting for room -----------------------------------------------------------------
+
+    def pause(self) -> None:
+        """The transport is above its high-water mark: keep the rest here."""
+        self.paused = self.congested = True
+
+    def resume(self) -> None:
+        """The transport has room again; ``flush`` and ``admit`` are to follow."""
+        self.paused = False
+        self._update_congested()
+        self.forget_answers()
+
+    async def wait_for_room(self) -> None:
+        """Wait, in order of arrival, until the peer has taken enough of what was sent.
+
+        While the peer keeps up there is nothing to wait for. But after a burst of short messages
+        other tasks get a turn: otherwise a loop of sends would never let a timeout or a
+        cancellation happen. Returns early when nothing can be sent any more: sending raises then.
+
+        Raises:
+            ChannelClosed, PeerDisconnected: nothing more can be sent.
+        """
+        if not (self.paused or self._waiting):
+            if not self._turn_taken:
+                return
+            # In the queue all the same: otherwise tasks that send meanwhile would come first.
+            self.admit_soon()
+        self._turn_taken = False
+        self._update_congested()
+        self.check_open()
+        if self._waiting is None:
+            self._waiting = WaitingSenders()
+        self.congested = True
+        try:
+            await self._waiting.wait(self)
+        finally:
+            self._update_congested()
+
+    def admit_soon(self) -> None:
+        """Wake waiting senders in the next turn of the loop."""
+        self._owner.loop.call_soon(self.admit)
+
+    def admit(self) -> None:
+        """Wake a few waiting senders if there is room."""
+        if self._waiting and not self.paused:
+            self._waiting.admit()
+
+    def turn_away(self) -> None:
+        """Wake all waiting senders: nothing more can be sent."""
+        if self._waiting:
+            self._waiting.turn_away()
+
+    def _update_congested(self) -> None:
+        self.congested = self.paused or self._turn_taken or bool(self._waiting)
+
+    # --- what may be sent -----------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise if nothing can be sent any more, not even a signal.
+
+        Raises:
+            NotAllowed, ChannelClosed, PeerDisconnected: why.
+        """
+        self.judge(_SIGNAL, 0)
+
+    def check(self, message: Message) -> int:
+        """The id under which a message would travel if it were sent now. From any thread.
+
+        Raises:
+            NotAllowed, InvalidMessageId, ChannelClosed, PeerDisconnected: it would not.
+        """
+        message_id = message.message_id
+        if message.op_code is not OpCode.BYE_SIGNAL:
+            _, message_id = self.judge(int(message.op_code), message_id)
+        return message_id or next_message_id()
+
+    def judge(self, value: int, message_id: int) -> tuple[State, int]:
+        """As ``sending_rules.judge``, for this channel as it is now."""
+        end, decoder = self._owner.end, self._decoder
+        if end is not None:
+            if self._owner.closed_here:
+                raise ChannelClosed("the channel was closed on this side")
+            raise when_sending(end)
+        return judge(OP_CODES[value], message_id, decoder.state, decoder.asked_id)

@@ -1,0 +1,64 @@
+"""Which frames may be sent on a channel, and the errors that say why one may not."""
+
+from __future__ import annotations
+
+from ...protocol.binary_header import MAX_PART
+from ...protocol.errors import (
+    ChannelClosed,
+    ChannelEnded,
+    InvalidHeadersLen,
+    InvalidMessageId,
+    NotAllowed,
+    PeerDisconnected,
+    TofuError,
+    again,
+)
+from ...protocol.lifecycle import BYE_SAID, SEND, State
+from ...protocol.message import checked_body
+from ...protocol.op_code import OpCode, Role
+
+
+def judge(op_code: OpCode, message_id: int, state: State, asked_id: int) -> tuple[State, int]:
+    """The state of a channel after sending an op code, and the id that the frame must carry.
+
+    Args:
+        op_code: to be sent.
+        message_id: to be sent; 0 leaves it to this side.
+        state: of the channel now.
+        asked_id: the id of the peer's Hello or Bye that is not answered yet.
+
+    Raises:
+        NotAllowed, ChannelClosed: the op code may not be sent in this state.
+        InvalidMessageId: it answers something, and has another id.
+    """
+    after = SEND[state].get(op_code)
+    if after is None:
+        raise _out_of_turn(op_code, state)
+    if op_code.role is Role.RESPONSE:
+        asked = message_id if op_code is OpCode.RESPONSE else asked_id
+        message_id = message_id or asked
+        if not message_id or message_id != asked:
+            raise InvalidMessageId(
+                f"{op_code.name} must carry its request's message id"
+                + (f", {asked}, not {message_id}" if asked else ", not 0")
+            )
+    return after, message_id
+
+
+def when_sending(end: TofuError) -> TofuError:
+    """The error for a sender on a channel that has ended: the peer is gone."""
+    return PeerDisconnected("the peer said Bye") if isinstance(end, ChannelEnded) else again(end)
+
+
+def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
+    if state in BYE_SAID:
+        return ChannelClosed(f"Bye was said on this side: {op_code.name} cannot follow it")
+    return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
+
+
+def unpackable(message_id: int, headers: bytes, body: bytes) -> TofuError:
+    """The error for a frame whose lengths or id do not fit in a header."""
+    if len(headers) > MAX_PART:
+        return InvalidHeadersLen(f"the headers have {len(headers)} bytes and may have {MAX_PART}")
+    checked_body(body)
+    return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")

@@ -1,0 +1,119 @@
+"""A connection that waits for permits, as the queue of the pool sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from ...protocol.decoder import Decoder
+from ...protocol.pool import Account
+from ..flow_control.read_gate import ReadGate
+
+
+class Lender(Protocol):
+    """What knows whether somebody waits for a message."""
+
+    @property
+    def waits(self) -> int:
+        """How many messages the application may keep while it waits for the next one; 0 if not."""
+
+
+class Suspended(Protocol):
+    """The connection that waits."""
+
+    decoder: Decoder
+    gate: ReadGate
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def lender(self) -> Lender:
+        """What takes its messages."""
+
+    @property
+    def number(self) -> int:
+        """Its local number."""
+
+    def resume(self, granted: int) -> None:
+        """Go on decoding."""
+
+    def reconcile_reading(self) -> None:
+        """Read exactly if that is wanted now."""
+
+
+class Suspension:
+    """Made when a connection first finds no permit; most connections never do. See ``Reader``.
+
+    Args:
+        connection: which waits.
+
+    Attributes:
+        suspended_at: when it began to wait, in the loop's time; None while it does not.
+        suspended_for: seconds for which it has waited before that.
+        suspensions: how often it has begun to wait.
+    """
+
+    __slots__ = ("_connection", "suspended_at", "suspended_for", "suspensions")
+
+    def __init__(self, connection: Suspended) -> None:
+        self._connection = connection
+        self.suspended_at: float | None = None
+        self.suspended_for = 0.0
+        self.suspensions = 0
+
+    @property
+    def account(self) -> Account:
+        """What the connection's messages hold."""
+        account = self._connection.decoder.account
+        assert account is not None  # otherwise it would wait for nothing
+        return account
+
+    @property
+    def number(self) -> int:
+        """The local number of the channel."""
+        return self._connection.number
+
+    @property
+    def needs(self) -> int:
+        """How many permits it waits for; 0 if it does not."""
+        return self._connection.decoder.needs
+
+    @property
+    def over_its_share(self) -> bool:
+        """Whether it waits for its own messages, and not for those of others."""
+        return self.account.over_share(self.needs)
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has waited in all, up to now."""
+        if self.suspended_at is None:
+            return self.suspended_for
+        return self.suspended_for + self._connection.loop.time() - self.suspended_at
+
+    def may_go_on(self) -> bool:
+        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+
+        The reserve is freed if the application waits for the next message.
+        """
+        account = self.account
+        if account.reserved:
+            account.lend(self._connection.lender.waits)
+        return not account.reserved or self._connection.decoder.needs_none
+
+    def begin(self) -> None:
+        """Wait for permits from now on."""
+        self.account.lend(self._connection.lender.waits)
+        self._connection.gate.starve(self)
+
+    def lend(self) -> None:
+        """Somebody begins to wait for a message: let one come, whatever the application keeps."""
+        # Lent now, because whoever waits may have gone by the end of the turn.
+        if self.suspended_at is not None and self.may_go_on():
+            self._connection.gate.retry(self)
+
+    def resume(self, granted: int) -> None:
+        """Go on with permits that were granted, or with the reserve."""
+        self._connection.resume(granted)
+
+    def reconcile_reading(self) -> None:
+        """Read from the socket exactly if the connection can take something."""
+        self._connection.reconcile_reading()

@@ -1,0 +1,50 @@
+"""Options of TCP sockets."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import TypeAlias
+
+from ..checks import checked_seconds
+from ..protocol.address import Address
+from ..protocol.errors import ListenFailed
+from .limits import KEEPALIVE_MAX, KEEPALIVE_MIN, KEEPALIVE_PROBES
+
+Option: TypeAlias = tuple[int, int, int]
+"""The arguments of setsockopt(2): level, name and value."""
+
+
+def keepalive_options(keepalive: float | None) -> list[Option]:
+    """The kernel asks after so many seconds, then a few times more in the same time again.
+
+    Raises:
+        TypeError, ValueError: ``keepalive`` is not 0.01 to 32,767 seconds.
+    """
+    if keepalive is None:
+        return []
+    checked_seconds("keepalive", keepalive, KEEPALIVE_MIN, KEEPALIVE_MAX)
+    idle = math.ceil(keepalive)
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    # Linux, Windows and the BSDs call the first one TCP_KEEPIDLE, macOS TCP_KEEPALIVE.
+    for name, value in (
+        ("TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", idle),
+        ("TCP_KEEPINTVL", math.ceil(keepalive / KEEPALIVE_PROBES)),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ):
+        number = getattr(socket, name, None)
+        if number is not None:
+            options.append((socket.IPPROTO_TCP, number, value))
+    return options
+
+
+def reuse_port_option(address: Address) -> int:
+    """The name of SO_REUSEPORT.
+
+    Raises:
+        ListenFailed: this system has none.
+    """
+    option: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise ListenFailed(f"cannot listen on {address}: this system has no SO_REUSEPORT")
+    return option

@@ -1,0 +1,192 @@
+"""TCP: each address of a host is tried, and failures are named for a person."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from typing import Final, cast
+
+from ..protocol.address import ANY_HOST, Address, TcpAddress
+from ..protocol.errors import ConnectFailed, InvalidAddress, ListenFailed, WrongAddress
+from . import stand_ins
+from .failures import cannot_listen, explain_all, failure, unresolved
+from .happy_eyeballs import NoneConnected, Place, SocketName, first_connected
+from .limits import CHURN_PAUSES
+from .resolving import resolve
+from .socket_file import checked_mode
+from .socket_module import note_copies, socket_module, start_listening
+from .socket_options import Option, keepalive_options, reuse_port_option
+from .transport import Transport
+from .windows import usual_errno
+
+_CHURN: Final = {errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ECONNABORTED}
+"""What comes of many connections that come and go, and passes: no port is free to connect from, or
+a port is still in use by what was just closed."""
+
+
+class TcpTransport(Transport):
+    """Connects to a host, or listens on it. See ``Transport``.
+
+    Args:
+        address: of a listener.
+    """
+
+    networked = True
+
+    def __init__(self, address: TcpAddress) -> None:
+        self._address = address
+
+    async def connect(self, keepalive: float | None) -> socket.socket:
+        """Try each address of the host, the next one while the last has not answered yet."""
+        address = self._address
+        options = keepalive_options(keepalive)
+        if address.host == ANY_HOST or address.port == 0:
+            raise WrongAddress(f"{address} is for listening: connecting needs a host and a port")
+
+        async def attempt(place: Place) -> socket.socket:
+            return await _connected_tcp(place, options)
+
+        pauses = iter(CHURN_PAUSES)
+        try:
+            places = await _resolve(address)
+        except OSError as error:
+            raise failure(ConnectFailed, unresolved(address, error), [error]) from error
+        while True:
+            try:
+                return await first_connected(places, attempt)
+            except NoneConnected as none:
+                errors = [error for _, error in none.failures]
+                pause = next(pauses, None)
+                if pause is None or _CHURN.isdisjoint(error.errno for error in errors):
+                    text = f"cannot connect to {address}: {explain_all(none.failures)}"
+                    cause = ExceptionGroup("no address connected", errors)
+                    raise failure(ConnectFailed, text, errors) from (
+                        cause if errors[1:] else errors[0]
+                    )
+            await asyncio.sleep(pause)
+
+    async def listen(
+        self, keepalive: float | None, *, reuse_port: bool, mode: int | None
+    ) -> socket.socket:
+        """Listen on the first address of the host, or on all of the machine's."""
+        address = self._address
+        if mode is not None:
+            checked_mode(mode, address)
+        options = keepalive_options(keepalive)  # those of a listener are its connections' as well
+        if address.host == ANY_HOST:
+            family, name = _any_address(address.port)
+        else:
+            try:
+                family, name = (await _resolve(address))[0]
+            except OSError as error:
+                raise failure(ListenFailed, unresolved(address, error), [error]) from error
+        if reuse_port:
+            options.append((socket.SOL_SOCKET, reuse_port_option(address), 1))
+        if sys.platform != "win32":
+            # Port in TIME_WAIT: fine. On Windows the option would steal a live port instead.
+            options.append((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+        if family == socket.AF_INET6:
+            options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != ANY_HOST))
+        pauses = iter(CHURN_PAUSES)
+        while True:
+            try:
+                return start_listening(_tcp_socket(family), name, options)
+            except OSError as error:
+                pause = next(pauses, None)
+                if pause is None or error.errno != errno.EADDRINUSE:
+                    raise cannot_listen(address, error) from error
+            await asyncio.sleep(pause)
+
+    async def attach(
+        self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, sock: socket.socket
+    ) -> None:
+        """Make an asyncio transport of a connected socket."""
+        await loop.create_connection(lambda: protocol, sock=sock)
+
+    def bound(self, sock: socket.socket) -> Address:
+        """The address with the port that the system chose."""
+        return TcpAddress(self._address.host, sock.getsockname()[1])
+
+
+async def _resolve(address: TcpAddress) -> list[Place]:
+    """The addresses of a host.
+
+    Raises:
+        OSError: it has none now, and may have one later.
+        InvalidAddress: no host can have this name.
+    """
+    try:
+        if socket_module() is socket:
+            return await resolve(address.host, address.port)
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM
+        )
+    except UnicodeError as error:
+        raise InvalidAddress(f"{address.host!r} is not a host ({error}): check the name") from error
+    # The stubs allow for a raw address of an unknown family, which this query cannot bring.
+    return [(family, cast("SocketName", name)) for family, _, _, _, name in found]
+
+
+async def _connected_tcp(place: Place, options: Iterable[Option]) -> socket.socket:
+    family, name = place
+    sock = _tcp_socket(family)  # fails where the system has no IPv6, say
+    note_copies(sock, stand_ins.connecting)
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        sock.setblocking(False)
+        await _connect(sock, name)
+        with contextlib.suppress(OSError):  # it has gone already, as reading will tell
+            if sock.getsockname() == sock.getpeername():
+                # Where nobody listens, a port that the system gives to who connects can be the
+                # very one that is connected to: such a socket talks to itself.
+                raise _Echo
+    except _Echo:
+        sock.close()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connect(sock: socket.socket, name: SocketName) -> None:
+    loop = asyncio.get_running_loop()
+    scope = name[3] if len(name) == 4 and not isinstance(name, str) else 0
+    if not scope or isinstance(loop, asyncio.BaseEventLoop):
+        with usual_errno():
+            await loop.sock_connect(sock, name)
+        return
+    # uvloop reads the name anew and drops its scope, without which it leads nowhere.
+    with contextlib.suppress(BlockingIOError):
+        sock.connect(name)
+    writable = asyncio.Event()
+    loop.add_writer(sock, writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(sock)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+class _Echo(Exception):
+    """A socket that is connected to itself."""
+
+
+def _any_address(port: int) -> Place:
+    if socket_module().has_dualstack_ipv6():
+        return socket.AF_INET6, ("::", port)
+    return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
+
+
+def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
+    # By name, for asyncio sets TCP_NODELAY only where it reads the protocol's number, and on an
+    # accepted socket that is the listener's. Without it a small message waits for a delayed ACK.
+    return socket_module().socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
