@@ -386,7 +386,7 @@ class ChannelGroup:
 
         WELCOME_REQUEST with ``~listen_on``, and HELLO_REQUEST with ``~connect_to``, make a
         channel; all others go to ``message.channel_number``. What comes of it arrives through
-        ``receive``. RevocableCall takes the message as it is now.
+        ``receive``. Posting takes the message as it is now.
 
         From any thread. Each thread's messages go out in the order in which it posted them. In
         another thread than the loop's the message is checked at once as well, and sent a moment
