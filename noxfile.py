@@ -15,7 +15,10 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "simulate", "windows", "docs", "model"]
+nox.options.sessions = ["lint", "types", "tests", "simulate", "windows", "docs", "dist", "model"]
+
+# Where the versions of the tools are: editors and other installers read them there as well.
+PROJECT = nox.project.load_toml("pyproject.toml")
 
 # A command that takes Python's own arguments and has the packages of the extra "test".
 WINDOWS_PYTHON = os.environ.get("TOFU_WINDOWS_PYTHON", "")
@@ -79,6 +82,28 @@ SOURCES = [
 WINDOWS_PARTS = 3
 
 
+def group(name: str) -> tuple[str, ...]:
+    """What a dependency group of pyproject.toml requires."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def python_of(folder: Path) -> str:
+    """The interpreter of a virtual environment."""
+    return str(folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """What an editor needs, in ``.venv``: this package, and all that tests, checks and docs use."""
+    python = python_of(Path(".venv"))
+    if not Path(python).exists():
+        session.run(sys.executable, "-m", "venv", ".venv", external=True)
+    packages = ["--editable", ".[test,docs]", *group("dev")]
+    session.run(python, "-m", "pip", "install", "--quiet", *packages, external=True)
+    session.log(f"select {python} as your editor's interpreter, and pytest for tests")
+    session.log(f"a first test: {python} -X dev -m pytest tests/protocol")
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Send a file and a burst of requests between two processes: ``nox -s demo -- FILE``."""
@@ -89,7 +114,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and common mistakes."""
-    session.install("ruff>=0.15")
+    session.install(*group("lint"))
     session.run("ruff", "check", *SOURCES)
     session.run("ruff", "format", "--check", *SOURCES)
 
@@ -97,7 +122,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, for each system that the code knows."""
-    session.install("mypy>=1.18", ".[cli]")
+    session.install(*group("types"), ".[cli]")
     for platform in ("linux", "darwin", "win32"):
         session.run("mypy", "--platform", platform)
 
@@ -238,6 +263,31 @@ def docs(session: nox.Session) -> None:
     said = session.run(*command, env=env, success_codes=[1], silent=True)
     if "'nowhere.md'" not in str(said):
         session.error(f"the build with a broken link failed, but not because of that: {said}")
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """The sdist and the wheel, into ``dist``, checked and tried; for a tag: ``-- v1.2.3``."""
+    session.install(*group("dist"))
+    folder = Path("dist")
+    shutil.rmtree(folder, ignore_errors=True)
+    # The wheel is built from the sdist, so that is whole.
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    session.run("twine", "check", "--strict", str(sdist), str(wheel))
+    session.run("python", "-m", "tests.release", str(folder), *session.posargs)
+    # As a user gets it, and from where nothing of this folder is found; first without extras.
+    fresh = Path(session.create_tmp(), "fresh").resolve()
+    session.run("python", "-m", "venv", "--clear", str(fresh))
+    python, package = python_of(fresh), str(wheel.resolve())
+    example = Path("examples", "both_ways.py").resolve()
+    with session.chdir(fresh):
+        session.run(python, "-m", "pip", "install", "--quiet", package, external=True)
+        session.run(python, "-I", str(example), external=True)
+        session.run(python, "-m", "pip", "install", "--quiet", f"{package}[cli]", external=True)
+        session.run(python, "-m", "tofu_aio", "doctor", external=True)
+        tofu = str(Path(python).with_name("tofu"))
+        session.run(tofu, "demo", "--messages", "1000", external=True)
 
 
 @nox.session
