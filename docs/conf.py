@@ -1,0 +1,53 @@
+"""The settings of the documentation's site: ``nox -s docs`` builds it, strictly."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# The site shows this tree, whatever is installed; and its extension stands beside this file.
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import tofu_aio  # noqa: E402 - it has to be found first
+
+project = "tofu_aio"
+release = tofu_aio.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx_click",
+    "sphinx_copybutton",
+    "site_extension",
+]
+
+# A reference that leads nowhere is a warning; with --fail-on-warning it ends the build.
+nitpicky = True
+# Other packages' names have no page here. Those of this package are never ignored.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!tofu_aio\b)(\w+\.)*[\w\[\], ]+"),
+    (r"py:class", r".*\.T"),  # type variables
+]
+
+myst_enable_extensions = ["alert", "deflist"]
+myst_heading_anchors = 4
+suppress_warnings = ["myst.header"]
+
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+add_module_names = True
+maximum_signature_line_length = 60
+python_display_short_literal_types = True
+toc_object_entries_show_parents = "hide"
+smartquotes = False  # they would turn --help into a dash
+
+html_theme = "furo"
+html_title = f"tofu_aio {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+html_show_sphinx = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
