@@ -39,6 +39,7 @@ add_module_names = True
 maximum_signature_line_length = 60
 python_display_short_literal_types = True
 toc_object_entries_show_parents = "hide"
+default_role = "literal"  # what stands in single backticks is code, as in Markdown
 smartquotes = False  # they would turn --help into a dash
 
 html_theme = "furo"

@@ -161,6 +161,7 @@ def drawn(
     left, width, height = size
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} 0 {width} {height}"',
+        f'     width="{width}" height="{height}"',
         '     font-family="system-ui, sans-serif" font-size="13">',
         f"  <title>{escape(title)}</title>",
         f"  <style>{STYLE}",

@@ -183,27 +183,38 @@ def _is_shown(name: str) -> bool:
 # --- docstrings ---------------------------------------------------------------------------------
 
 _GOOGLE: Final = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
+# Where a letter follows, as in ``Bye``s, reStructuredText wants a mark between.
+_LITERAL: Final = re.compile(r"(``[^`]+``)(\w?)")
 
 
 def docstring(  # noqa: PLR0917 - as autodoc calls it
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Turn a docstring of Google's style into fields, and say what each status is raised as."""
-    if isinstance(obj, Status):
-        error = ERRORS.get(obj)
-        lines[:] = (
-            [f"``{error.__name__}``: {inspect.getdoc(error)}".partition("\n")[0]] if error else []
-        )
-        return
+    """Turn a docstring of Google's style into fields."""
     # A property is no "attribute" here: napoleon takes what stands before its first colon for a
     # type.
     what = "method" if what in {"property", "attribute"} else what
-    text = [re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", line) for line in lines]
+    text = _LITERAL.sub(_separated, "\n".join(lines)).split("\n")
     lines[:] = GoogleDocstring(text, _GOOGLE, app, what, name, obj, options).lines()
     unwanted = [f":ivar {each}:" for each in INTERNAL.get(name, ())]
     if name in NOT_CONSTRUCTED:
         unwanted += [":param ", ":raises "]
-    lines[:] = _without_fields(lines, unwanted)
+    if obj is Status:
+        lines += _statuses()
+    lines[:] = map(_with_public_type, _without_fields(lines, unwanted))
+
+
+def _separated(literal: re.Match[str]) -> str:
+    return literal[1] + (f"\\ {literal[2]}" if literal[2] else "")
+
+
+def _statuses() -> Iterator[str]:
+    """Each status with its value, and the exception that it is raised as."""
+    for status in Status:
+        yield from (f".. py:attribute:: {status.name}", f"   :value: {status.value}", "")
+        if (error := ERRORS.get(status)) is not None:
+            about = (inspect.getdoc(error) or "").splitlines()[0]
+            yield from (f"   ``{error.__name__}``: {about}", "")
 
 
 def _without_fields(lines: list[str], unwanted: list[str]) -> Iterator[str]:
@@ -213,6 +224,27 @@ def _without_fields(lines: list[str], unwanted: list[str]) -> Iterator[str]:
             dropping = line.startswith(tuple(unwanted))
         if not dropping:
             yield line
+
+
+def _with_public_type(line: str) -> str:
+    if not line.startswith(":vartype "):
+        return line
+    return re.sub(r"tofu_aio\.[\w.]+", lambda match: _PUBLIC.get(match[0], match[0]), line)
+
+
+class Fields(SphinxTransform):
+    """Name the fields of docstrings as their sections are named there, with real dashes."""
+
+    default_priority = 210
+
+    def apply(self, **_: object) -> None:
+        """Change the texts in place."""
+        for name in self.document.findall(nodes.field_name):
+            if name.astext() == "Variables":
+                name.children = [nodes.Text("Attributes")]
+        for text in list(self.document.findall(nodes.Text)):
+            if text.startswith(" -- ") and _within(text, (nodes.field_body,)):
+                text.parent.replace(text, nodes.Text(f" \N{EN DASH} {text[4:]}"))
 
 
 def skip(
@@ -271,7 +303,7 @@ def command_help(_app: Sphinx, context: click.Context, lines: list[str]) -> None
 
 def _plain(text: str) -> str:
     """Text without anything that reStructuredText would read as a mark."""
-    return re.sub(r"([*`|_\\])", r"\\\1", text)
+    return re.sub(r"([*`|_\\]|(?<=\w)://)", r"\\\1", text)
 
 
 _PUBLIC: Final = public_names()
@@ -294,4 +326,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("autodoc-process-signature", signature)
     app.connect("sphinx-click-process-description", command_help)
     app.add_transform(LinkNames)
+    app.add_transform(Fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
