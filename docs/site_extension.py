@@ -311,9 +311,10 @@ _SHOWN: Final = frozenset(
     f"{module}.{name}" for module in MODULES for name in import_module(module).__all__
 )
 _HIDDEN: Final = [
-    vars(getattr(tofu_aio, owner.rpartition(".")[2])).get(member)
+    value
     for owner, members in INTERNAL.items()
-    for member in members
+    for member, value in vars(getattr(tofu_aio, owner.rpartition(".")[2])).items()
+    if member in members
 ]
 
 

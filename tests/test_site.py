@@ -40,6 +40,7 @@ MISTAKES = {
     "[file](../examples/nowhere.py)": "cross-reference target not found: '../examples/nowhere.py'",
     "![image](nowhere.svg)": "image file not readable: nowhere.svg",
     "{py:class}`tofu_aio.Nothing`": "py:class reference target not found: tofu_aio.Nothing",
+    "{py:class}`Nobody`": "py:class reference target not found: Nobody",
     "```{eval-rst}\n.. autoclass:: tofu_aio.Never\n```": "'Never'",
     '```python\n--8<-- "examples/nowhere.py"\n```': "cannot embed examples/nowhere.py",
     "": "document isn't included in any toctree",
