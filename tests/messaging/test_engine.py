@@ -34,7 +34,8 @@ from tests.messaging.test_posted import listening
 from tofu_aio import OpCode, State
 from tofu_aio.messaging import connection as connection_module
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
-from tofu_aio.protocol.pool import LENT, Permit, Pool
+from tofu_aio.protocol.account import LENT
+from tofu_aio.protocol.pool import Permit, Pool
 
 CHUNK = 256 * 1024
 """What asyncio reads at once; uvloop reads less."""

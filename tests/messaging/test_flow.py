@@ -15,7 +15,8 @@ from tofu_aio.messaging.flow import ReadGate
 from tofu_aio.messaging.home import Home
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.messaging.stalls import StallWatch
-from tofu_aio.protocol.pool import Account, Permit, Reader, Waiters
+from tofu_aio.protocol.account import Account
+from tofu_aio.protocol.pool import Permit, Reader, Waiters
 
 
 class Greedy:

@@ -11,8 +11,9 @@ import pytest
 import tofu_aio as tofu
 from tofu_aio import Message, OpCode
 from tofu_aio.messaging.joining import Join, JoiningRoom, whole_length
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.binary_header import MAX_PART
-from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.pool import Pool
 
 OVERHEAD = 1024
 """Bytes that a body costs beside its own."""

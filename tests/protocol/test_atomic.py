@@ -10,9 +10,10 @@ from queue import SimpleQueue
 
 import pytest
 
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.message import Message, next_message_id
 from tofu_aio.protocol.op_code import OpCode
-from tofu_aio.protocol.pool import Account, Permit, Pool
+from tofu_aio.protocol.pool import Permit, Pool
 
 THREADS = 8
 

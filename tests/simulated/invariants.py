@@ -11,10 +11,11 @@ import tofu_aio as tofu
 from tofu_aio.messaging.connection import Connection, Sink
 from tofu_aio.messaging.limits import WRITE_HIGH_WATER
 from tofu_aio.messaging.waking import Answered
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.pool import Pool
 from tofu_aio.testing import World
 
 CHUNK = 256 * 1024

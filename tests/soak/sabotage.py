@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection import Connection
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.pool import Account
 from tofu_aio.reactor import ReactorSelector
 
 _left: list[object] = []

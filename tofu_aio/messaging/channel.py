@@ -13,8 +13,8 @@ from weakref import ref
 from anyio import CancelScope
 from anyio.abc import ObjectStream
 
+from ..protocol.account import LENT, LENT_A_STREAM
 from ..protocol.binary_header import MAX_PART, BinaryHeader
-from ..protocol.decoder import Exemptions
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
@@ -28,10 +28,11 @@ from ..protocol.errors import (
     TofuError,
     again,
 )
+from ..protocol.exemptions import Exemptions
 from ..protocol.lifecycle import BYE_SAID, RECEIVE, SEND, State
 from ..protocol.message import REJECTION, Message, next_message_id
 from ..protocol.op_code import ANSWERED_BIT, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, OpCode
-from ..protocol.pool import LENT, LENT_A_STREAM, Pool
+from ..protocol.pool import Pool
 from ..protocol.status import Status
 from ..protocol.text_headers import EOF, WHOLE, HeadersLike, TextHeaders
 from . import backlog

@@ -13,6 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, Protocol, cast
 
+from ..protocol.account import Account
 from ..protocol.address import Address
 from ..protocol.binary_header import HEADER, HEADER_SIZE, MAX_PART
 from ..protocol.decoder import Decoder
@@ -30,7 +31,7 @@ from ..protocol.errors import (
 from ..protocol.lifecycle import BYE_SAID, HUNG_UP, SEND, State
 from ..protocol.message import Message, checked_body, next_message_id
 from ..protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode, Role
-from ..protocol.pool import Account, Permit
+from ..protocol.pool import Permit
 from .agreements import NO_EXTENSION, agreed, agreed_interval
 from .flow import ReadGate
 from .joining import JoiningRoom
