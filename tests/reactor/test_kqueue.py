@@ -300,7 +300,7 @@ def test_a_regular_file_is_never_writable(poller, tmp_path):
 # Numbers that close and come back.
 
 
-def test_a_close_leaves_nothing_to_remove_and_no_ghost(poller, make_pair):
+def test_a_close_leaves_nothing_to_remove_and_no_stale_registration(poller, make_pair):
     left, right = make_pair()
     fd = left.fileno()
     right.send(b"x")

@@ -266,7 +266,7 @@ def test_a_self_pipe_that_cannot_be_renewed_is_told_of_once_a_try(loop, caplog, 
         for _ in range(20):
             run_one_turn(loop)
     (record,) = caplog.records
-    assert "self-pipe is broken and cannot be renewed" in record.getMessage()
+    assert "self-pipe is broken and cannot be replaced" in record.getMessage()
     assert "trying again in 3600 s" in record.getMessage()
 
 

@@ -101,7 +101,7 @@ def let_children_tell_the_parent() -> None:
     leave = ReactorSelector._leave_parent
 
     def tell(self: ReactorSelector) -> None:
-        self._start_over(self._check)
+        self._register_all_again(self._check_known)
         leave(self)
 
     ReactorSelector._leave_parent = tell  # type: ignore[method-assign]

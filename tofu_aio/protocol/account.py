@@ -169,7 +169,7 @@ class Account:
             if pool.suspended:
                 pool._on_release()
             return
-        # The order is that of Pool.release: free the reserve, lock a deque, look who waits.
+        # The order of Pool.release: free the reserve, lock a deque, look for waiting channels.
         if kind == _RESERVE:
             self.reserved = False
         elif kind == _LENT_TO_STREAM:
@@ -233,7 +233,7 @@ class _Bundle:
         return self._account.pool
 
     def release(self) -> None:
-        """Give all permits back, then look who waits."""
+        """Give all permits back, then look for waiting channels."""
         account = self._account
         pool, pop = account.pool, account.bundled.pop
         # Releasing them one by one through the pool would take three times as long, which is more

@@ -60,11 +60,11 @@ class Queue(Protocol):
 def see_all(*queues: Queue) -> None:
     """Make what other threads have done visible here, and what was done here visible to them.
 
-    Each side acts first and looks afterwards: one gives something back and looks who waits, the
-    other begins to wait and looks what was given back. Without the GIL, a processor may execute
-    the look before the act, on both sides at once, and then neither would see the other. Changing
-    a deque locks it, and this function locks it too without changing it. So either this look comes
-    after the other side's act, or the other side's look comes after this act.
+    Each side acts first and looks afterwards: one gives something back and looks for waiters, the
+    other begins to wait and looks for things given back. Without the GIL, a processor may execute
+    the look before the act, on both sides at once, and then neither side would notice the other.
+    Changing a deque locks it, and this function locks it too, without changing it. So one of the
+    two looks always comes after the act of the other side.
     """
     for queue in queues:
         queue.rotate(0)

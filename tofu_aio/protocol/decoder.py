@@ -53,7 +53,7 @@ class Decoder(Undecoded):
 
     Args:
         pool: where permits are taken from; None takes none.
-        state: where the channel's life begins.
+        state: the initial state of the channel.
         channel_number: the local number, which replaces the sender's; None keeps the sender's.
 
     Attributes:
@@ -344,9 +344,9 @@ class Decoder(Undecoded):
     def _control(
         self, verdict: State | Status | None, proto: int, message_id: int, ahead: int
     ) -> bool:
-        """Judge a header that is not plainly that of a regular message; return if it is allowed.
+        """Check the header of anything but a plain regular message; return whether it is allowed.
 
-        It is not while the peer's Hello is undecided, which is no violation.
+        Until the peer's Hello is answered nothing else is allowed, but that is no violation.
         """
         if isinstance(verdict, Status):
             if self.state not in UNDECIDED:

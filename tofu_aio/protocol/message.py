@@ -203,7 +203,7 @@ class Message:
     if FREE_THREADED:
 
         def _take_permit(self) -> Permit | None:
-            """Take what it has to give back: once, however many threads do at the same time."""
+            """Remove and return the permit. Of several threads that call this, one gets it."""
             with ONE_AT_A_TIME:
                 permit, self._permit = self._permit, None
             return permit
@@ -211,7 +211,7 @@ class Message:
     else:
 
         def _take_permit(self) -> Permit | None:
-            """Take what it has to give back: once, however many threads do at the same time."""
+            """Remove and return the permit. Of several threads that call this, one gets it."""
             permit, self._permit = self._permit, None  # the GIL is only released at calls and loops
             return permit
 

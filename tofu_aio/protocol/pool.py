@@ -127,8 +127,8 @@ class Pool:
 
     The pool is itself the permit of a message that belongs to no channel. Any thread may call
     ``release``, and so may a finalizer at any moment: it consists of two atomic steps, an append
-    and a look at who waits. ``take`` is safe in the same way. Everything else belongs to the
-    loop's thread.
+    and a look for waiting channels. ``take`` is safe in the same way. Everything else must be
+    called in the loop's thread.
 
     Args:
         size: the number of permits; at least 1.

@@ -14,17 +14,17 @@ _unpack: Final = HEADER.unpack_from
 
 
 class Undecoded:
-    """What a ``Decoder`` keeps until it can go on, and what it waits for.
+    """The bytes that a ``Decoder`` keeps until it can continue, and what it waits for.
 
     This is a base class, not an object of its own, because the decoder's loop reads and writes
     these attributes for each chunk.
 
     Args:
-        state: where the channel's life begins.
+        state: the initial state of the channel.
 
     Attributes:
-        state: where the channel is in its life. The decoder moves it on for what is received,
-            the owner for what is sent.
+        state: the state of the channel. The decoder updates it for what is received, the owner for
+            what is sent.
         exempt: which regular messages take no permit; None if all take one.
         needs: the number of permits that the decoder waits for; 0 unless it is starved.
         arriving: the message of which only a part has arrived, or None.
