@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def inherited(leave_parent: Callable[[T], object]) -> WeakSet[T]:
-    """Return a weak set. In each forked child the function is called with each of its members.
+    """Return a weak set whose members are passed to ``leave_parent`` in each forked child.
 
-    Several such sets are handled in the order in which they were made.
+    If there are several such sets, they are handled in the order in which they were made.
     """
     living: WeakSet[T] = WeakSet()
 

@@ -52,7 +52,7 @@ class ReactorSelector(Reconciler, selectors.BaseSelector):
       and reports the descriptor until there is room.
     * A `modify` from another thread or from a signal handler takes effect at once while `select`
       waits. Apart from that the selector is no more thread-safe than those of the standard library.
-    * A forked child that inherits a selector gets a poller of its own, which is told about all
+    * In a forked child an inherited selector gets a new poller, which is told about all
       registrations in the child's first `select`. Nothing that the child does affects the parent.
       If a signal handler forks during a `select`, that call returns early in the child.
     """
@@ -142,7 +142,7 @@ class ReactorSelector(Reconciler, selectors.BaseSelector):
         """
         registration = self._view.find(fileobj)
         if events not in _VALID:
-            raise ValueError(f"Invalid events: {events!r}")
+            raise ValueError(f"Invalid events: {events!r}: use EVENT_READ, EVENT_WRITE or both")
         old = registration.key
         registration.key = selectors.SelectorKey(old.fileobj, old.fd, events, data)
         if events != old.events:
@@ -238,7 +238,7 @@ class ReactorSelector(Reconciler, selectors.BaseSelector):
         if self._closed:
             raise ValueError("the selector is closed: nothing can be registered")
         if events not in _VALID:
-            raise ValueError(f"Invalid events: {events!r}")
+            raise ValueError(f"Invalid events: {events!r}: use EVENT_READ, EVENT_WRITE or both")
         fd = self._view.descriptor_of(fileobj)
         if fd in self._table:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")

@@ -140,7 +140,7 @@ _living = forks.inherited(WakingLoop._leave_parent)
 
 if sys.platform != "win32":
 
-    def _hold_signals_back() -> None:
+    def _block_handled_signals() -> None:
         # The mask is saved first. If a signal handler raises here, the child may lose this
         # protection, but the parent loses no signals.
         _masks.saved.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
@@ -149,16 +149,14 @@ if sys.platform != "win32":
     def _handled() -> set[int]:
         """The signals that loops handle. Other threads may make and close loops meanwhile."""
         while True:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # a set or dictionary has changed during iteration
+            with contextlib.suppress(RuntimeError):  # changed during iteration
                 return {
                     number
                     for loop in list(_living)
                     for number in list(getattr(loop, "_signal_handlers", ()))
                 }
 
-    def _let_signals_through() -> None:
+    def _restore_signal_mask() -> None:
         saved = _masks.saved
         if saved:
             try:
@@ -167,7 +165,7 @@ if sys.platform != "win32":
                 saved.pop()
 
     forks.at_fork(
-        before=_hold_signals_back,
-        after_in_parent=_let_signals_through,
-        after_in_child=_let_signals_through,  # after `_leave_parent` of the living loops
+        before=_block_handled_signals,
+        after_in_parent=_restore_signal_mask,
+        after_in_child=_restore_signal_mask,  # after `_leave_parent` of the living loops
     )

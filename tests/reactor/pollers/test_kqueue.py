@@ -16,7 +16,7 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.reactor.every_poller import POLLERS
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor import Loop, ReactorSelector
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor import Loop, ReactorSelector
 from tofu_aio.reactor.pollers import default_poller
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE
