@@ -26,7 +26,7 @@ def part(body: bytes = b"", *, more: bool = True, headers: dict[str, str] | None
 def drawn(account: Account, body: bytes, *, more: bool = True) -> Message:
     """A part that holds the reserve of a channel, or a permit of its pool."""
     message = part(body, more=more)
-    message._permit = account.take(1, 1)
+    message._permit = account.acquire(1, 1)
     assert message._permit is not None
     return message
 
@@ -234,7 +234,7 @@ def whole_of(
     joined.add(part(b"1"))
     joined.add(part(b"2"))
     last = part(body, more=False)
-    last._permit = account.take(price, price, apart=True) if keep else None
+    last._permit = account.acquire(price, price, apart=True) if keep else None
     joined.add(last)
     return joined.whole(last)
 

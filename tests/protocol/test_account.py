@@ -23,16 +23,16 @@ SHARES = [1.0, 0.5, 0.001]
 def using_its_reserve(pool: Pool) -> Account:
     """A channel's account, one of whose messages is alive."""
     account = Account(pool)
-    assert account.take(1, 0) is account
+    assert account.acquire(1, 0) is account
     return account
 
 
 def test_several_permits_are_taken_together_or_not_at_all() -> None:
     pool = Pool(4, lambda: None, unit=100)
     account = using_its_reserve(pool)
-    three = account.take(3, 4)
+    three = account.acquire(3, 4)
     assert three is not None
-    assert account.take(2, 4) is None
+    assert account.acquire(2, 4) is None
     assert (three.worth, account.held, len(pool.free)) == (3, 3, 1)
     three.release()
     assert (account.held, len(pool.free)) == (0, 4)
@@ -49,10 +49,10 @@ def test_the_first_message_alive_is_on_the_reserve_whatever_its_length_and_what_
     pool.free.clear()
     Waiter(pool)
     account = Account(pool)
-    permit = account.take(price, account.budget())
+    permit = account.acquire(price, account.budget())
     assert permit is account
     assert (account.held, account.reserved, len(pool.reserves)) == (0, True, 1)
-    assert account.take(1, account.budget()) is None, "there is one for each channel"
+    assert account.acquire(1, account.budget()) is None, "there is one for each channel"
     permit.release()
     assert (account.reserved, len(pool.reserves), len(pool.free)) == (False, 0, 0)
 
@@ -63,8 +63,8 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
     pool = Pool(4, lambda: None)
     account = using_its_reserve(pool)
     account.lend(1)
-    assert account.take(1, 0) is account
-    long = account.take(3, 4)
+    assert account.acquire(1, 0) is account
+    long = account.acquire(3, 4)
     assert long is not None
     if first == "long":
         long.release()
@@ -75,7 +75,7 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
         account.release()
         account.release()
         assert (pool.out, account.held, len(pool.reserves)) == (3, 3, 0)
-        assert account.take(4, 0) is account
+        assert account.acquire(4, 0) is account
         account.release()
         long.release()
     assert (pool.out, account.worth_of_all, list(pool.reserves)) == (0, 0, [])
@@ -85,8 +85,8 @@ def test_a_long_message_in_the_pool_gives_its_permits_back_and_nothing_else(firs
 def test_a_permit_may_be_kept_apart_so_that_it_is_not_taken_for_the_reserve() -> None:
     pool = Pool(4, lambda: None)
     account = Account(pool)
-    assert account.take(1, 4, apart=True) is account, "the reserve is the account itself"
-    permit = account.take(1, 4, apart=True)
+    assert account.acquire(1, 4, apart=True) is account, "the reserve is the account itself"
+    permit = account.acquire(1, 4, apart=True)
     assert permit is not None
     assert permit is not account
     assert (permit.worth, account.held, len(account.taken), pool.out) == (1, 1, 1, 1)
@@ -100,7 +100,7 @@ def test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_firs
     account = using_its_reserve(pool)
     first: Permit = account
     for _ in range(3):
-        assert account.take(1, 3) is not None
+        assert account.acquire(1, 3) is not None
     for free in (1, 2, 3):
         first.release()
         assert (len(pool.free), account.reserved) == (free, True)
@@ -139,7 +139,7 @@ def test_a_reserve_that_comes_back_is_told_only_while_somebody_waits(where: str)
     account = using_its_reserve(pool)
     account.release()
     assert (told, list(pool.restored)) == ([], [])
-    assert account.take(1, 0) is account
+    assert account.acquire(1, 0) is account
     Waiter(pool, getattr(pool, where))
     account.release()
     assert (told, list(pool.restored)) == ([False], [account]), "once it is free"
@@ -164,12 +164,12 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
     """A message that comes between its two steps takes a permit, and the next one the reserve."""
     pool = Pool(4, lambda: None)
     account = using_its_reserve(pool)
-    account.taken = Interrupted(account.taken, lambda: account.take(1, 4))
+    account.taken = Interrupted(account.taken, lambda: account.acquire(1, 4))
     account.release()
     assert (account.taken, account.reserved, account.held) == ([_PERMIT], False, 1)
-    assert account.take(4, 0) is account
+    assert account.acquire(4, 0) is account
     assert (account.taken, account.held, len(pool.reserves)) == ([_RESERVE, _PERMIT], 1, 1)
-    long = account.take(2, 3)
+    long = account.acquire(2, 3)
     assert long is not None
     long.release()  # two permits, though the reserve was taken after the first
     assert (account.taken, pool.out) == ([_RESERVE, _PERMIT], 1)
@@ -192,11 +192,11 @@ def test_what_is_lent_frees_the_reserve_for_one_message_more(price: int, most: i
     for lent in range(1, most + 1):
         account.lend(most)
         assert (account.reserved, account.lent, len(pool.reserves)) == (False, lent, lent)
-        assert account.take(price, 0) is account
+        assert account.acquire(price, 0) is account
         assert (account.reserved, account.held, len(pool.reserves)) == (True, 0, lent + 1)
     account.lend(most)
     assert (account.reserved, account.lent) == (True, most), "but for so many"
-    assert account.take(1, 0) is None
+    assert account.acquire(1, 0) is None
 
 
 def test_there_is_nothing_to_lend_while_the_reserve_is_free() -> None:
@@ -211,7 +211,7 @@ def test_permits_come_back_first_then_what_was_lent_and_the_reserve_last() -> No
     account = using_its_reserve(pool)
     account.lend(1)
     for _ in range(3):
-        assert account.take(1, 2) is account
+        assert account.acquire(1, 2) is account
     left = []
     while account.taken:
         account.release()
@@ -224,7 +224,7 @@ def test_it_may_be_lent_again_once_it_has_come_back() -> None:
     account = using_its_reserve(pool)
     for _ in range(3):
         account.lend(1)
-        assert account.take(1, 0) is account
+        assert account.acquire(1, 0) is account
         account.release()
         assert (account.lent, account.reserved) == (0, True)
 
@@ -235,7 +235,7 @@ def test_that_it_has_come_back_is_told_to_those_who_wait() -> None:
     pool = Pool(1, lambda: told.append(account.lent))
     account = using_its_reserve(pool)
     account.lend(1)
-    assert account.take(1, 0) is account
+    assert account.acquire(1, 0) is account
     Waiter(pool)
     account.release()
     assert (told, list(pool.restored)) == ([0], [account])
@@ -249,7 +249,7 @@ def test_the_reserve_may_come_back_by_another_thread_while_it_is_freed(others: i
 
     def lend() -> None:
         for _ in range(others):
-            assert account.take(1, 4) is account
+            assert account.acquire(1, 4) is account
         account.lend(1)
 
     account.taken = Interrupted(account.taken, lend)
@@ -289,7 +289,7 @@ def test_messages_may_be_released_between_the_steps_of_lending(
     pool = Pool(4, lambda: None)
     account = using_its_reserve(pool)
     for _ in range(alive - 1):
-        assert account.take(1, 4) is account
+        assert account.acquire(1, 4) is account
     released = min(alive, released)
 
     def release() -> None:
@@ -346,7 +346,7 @@ def play(pool: Pool, script: list[tuple[str, int, int]]) -> Iterator[list[Held]]
         if what == "chunk":
             alive += chunk(account, 1 + number % 5)
         elif what == "message":
-            permit = account.take(pool.price(length), account.budget())
+            permit = account.acquire(pool.price(length), account.budget())
             alive += [Held(account, permit, length)] if permit is not None else []
         elif what == "release" and alive:
             alive.pop(number % len(alive)).permit.release()
@@ -446,7 +446,7 @@ def test_eight_threads_release_what_one_takes_and_all_of_it_comes_back(seed: int
             held = [each.permit for each in chunk(account, choose.randrange(1, 6))]
         else:
             price = choose.choice((1, 1, 2, 7))
-            permit = account.take(price, account.budget())
+            permit = account.acquire(price, account.budget())
             held = [permit] if permit is not None else []
         for permit in held:
             alive.put(permit)
@@ -470,7 +470,7 @@ def test_with_a_share_of_a_half_each_holds_what_all_leave_and_something_is_alway
     for _ in range(5):
         account = Account(pool)
         while (budget := account.budget()) > 0:
-            assert account.take(1, budget) is not None
+            assert account.acquire(1, budget) is not None
         held.append(account.held)
     assert held == [32, 16, 8, 4, 2]
     assert len(pool.free) == 2
@@ -482,7 +482,7 @@ def test_who_holds_no_permit_may_take_one_whatever_its_share() -> None:
     account = using_its_reserve(pool)
     assert account.budget() == 1
     assert not account.over_share(1)
-    assert account.take(1, account.budget()) is not None
+    assert account.acquire(1, account.budget()) is not None
     assert account.budget() <= 0
     assert account.over_share(1), "it waits for its own, whether or not others wait"
 
@@ -492,12 +492,12 @@ def test_a_long_message_beyond_the_share_takes_the_reserve_or_nothing(share: flo
     """However much is free: permits beyond its share are not its own to take."""
     pool = Pool(10, lambda: None, unit=100, share=share)
     account = Account(pool)
-    assert account.take(10, account.budget()) is account
-    assert account.take(10, account.budget()) is None
+    assert account.acquire(10, account.budget()) is account
+    assert account.acquire(10, account.budget()) is None
     assert account.over_share(10), "its own message is in the way, and nobody else's"
     assert pool.out == 0
     account.release()
-    assert account.take(10, account.budget()) is account
+    assert account.acquire(10, account.budget()) is account
 
 
 def test_who_needs_more_than_its_share_of_what_is_free_is_in_nobody_s_way() -> None:
@@ -526,7 +526,7 @@ def test_a_share_that_is_reached_is_looked_at_when_a_permit_comes_back() -> None
     told: list[int] = []
     pool = Pool(4, lambda: told.append(len(pool.free)), share=0.5)
     account = using_its_reserve(pool)
-    permit = account.take(2, account.budget())
+    permit = account.acquire(2, account.budget())
     assert permit is not None
     Waiter(pool, pool.parked)
     permit.release()
@@ -538,8 +538,8 @@ def test_nobody_takes_past_those_who_wait() -> None:
     Waiter(pool)
     account = using_its_reserve(pool)
     assert account.budget() == 0
-    assert account.take(1, account.budget()) is None
-    assert not pool.take()
+    assert account.acquire(1, account.budget()) is None
+    assert not pool.acquire()
 
 
 def test_the_sum_of_permits_that_another_thread_takes_meanwhile_is_given_back() -> None:
@@ -547,7 +547,7 @@ def test_the_sum_of_permits_that_another_thread_takes_meanwhile_is_given_back() 
     account = using_its_reserve(pool)
     budget = account.budget()
     pool.free.pop()
-    assert account.take(4, budget) is None
+    assert account.acquire(4, budget) is None
     assert (len(pool.free), account.held) == (3, 0)
 
 
@@ -558,7 +558,7 @@ def test_what_is_lent_beyond_a_few_is_bounded_over_all_channels() -> None:
     accounts = [Account(pool) for _ in range(3)]
     for account in accounts:
         for _ in range(LENT_TO_STREAMS):
-            account.take(1, 0)
+            account.acquire(1, 0)
             account.lend(LENT + LENT_TO_STREAMS)
     assert sum(account.lent for account in accounts) == LENT_TO_STREAMS + 3 * LENT
     assert min(account.lent for account in accounts) == LENT, "which each may be lent"

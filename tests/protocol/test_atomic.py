@@ -97,7 +97,7 @@ def test_what_a_channel_holds_comes_back_from_all_threads_while_its_reserve_is_l
     while received < 5000:
         account = choose.choice(accounts)
         account.lend(2)
-        permit = account.take(choose.choice((1, 1, 1, 3)), account.budget())
+        permit = account.acquire(choose.choice((1, 1, 1, 3)), account.budget())
         if permit is None:
             continue
         received += 1

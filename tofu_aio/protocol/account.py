@@ -125,7 +125,7 @@ class Account:
             taken = self.taken
         taken.extend((_PERMIT,) * count)
 
-    def take(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
+    def acquire(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
         """Take the reserve if it is free, or else ``price`` permits of the pool, all or none.
 
         Args:

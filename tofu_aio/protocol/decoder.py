@@ -305,7 +305,7 @@ class Decoder(Undecoded):
         price = account.pool.price(length)
         if joined:  # bytes that its permits do not cover stay counted in the joining room
             price = min(price, account.pool.largest_share)
-        permit = account.take(price, budget, apart=joined)
+        permit = account.acquire(price, budget, apart=joined)
         if permit is None:
             self.needs = price
         return permit

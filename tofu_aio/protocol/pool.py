@@ -127,7 +127,7 @@ class Pool:
 
     The pool is itself the permit of a message that belongs to no channel. Any thread may call
     ``release``, and so may a finalizer at any moment: it consists of two atomic steps, an append
-    and a look for waiting channels. ``take`` is safe in the same way. Everything else must be
+    and a look for waiting channels. ``acquire`` is safe in the same way. Everything else must be
     called in the loop's thread.
 
     Args:
@@ -214,7 +214,7 @@ class Pool:
         """The number of permits that one channel may hold while all are free."""
         return max(int(self.size * self.share), 1)
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take one permit for a purpose that can be put off, in any thread.
 
         Returns:

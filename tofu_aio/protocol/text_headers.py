@@ -20,8 +20,8 @@ LISTEN_ON: Final = "~listen_on"
 EOF: Final = "~eof"
 """On a Bye: its sender still receives. Answer it only after everything else has been sent."""
 HEARTBEAT: Final = "~heartbeat"
-"""On a Hello: its sender understands heartbeats. It expects at least one in each
-interval of this many milliseconds, a whole number."""
+"""On a Hello: its sender understands heartbeats. It expects at least one in each interval of this
+many milliseconds, a whole number."""
 SUPPORTS: Final = "~supports"
 """On a Hello or its answer: what its sender supports beyond the Zig library's protocol. These are
 lower-case tokens separated by commas; unknown ones are ignored."""
@@ -101,7 +101,7 @@ class TextHeaders(Mapping[str, str]):
             InvalidMessage: a line has no name, no colon, or no CR LF at its end.
         """
         lines = _LINES.match(data)
-        assert lines is not None  # it matches no lines, too
+        assert lines is not None  # the pattern matches even if there are no lines
         if lines.end() < len(data):
             line, end, _ = data[lines.end() :].partition(b"\r\n")
             shown = line[:60].decode("utf-8", "surrogateescape")
@@ -156,10 +156,10 @@ HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 def _checked(name: object, value: object) -> tuple[str, str]:
     if not (isinstance(name, str) and isinstance(value, str)):
-        wrong = value if isinstance(name, str) else name
+        part, wrong = ("value", value) if isinstance(name, str) else ("name", name)
         raise TypeError(
-            f"the name and the value of a header must be str, but {name!r}: {value!r} has a "
-            f"{type(wrong).__name__}: convert it first"
+            f"the header {name!r}: {value!r} has a {part} of type {type(wrong).__name__}: names "
+            "and values must be str, so convert it first"
         )
     name = name.strip(BLANKS)
     if not name:
