@@ -42,7 +42,7 @@ DIFFERING = [
     "tests/messaging/test_race.py",
     "tests/messaging/test_tls.py",  # ssl and its OpenSSL
     "tests/simulated/test_transports.py",  # asyncio's transports on simulated sockets
-    "tests/protocol/test_pool.py",  # what is one step for other threads
+    "tests/protocol/test_account.py",  # what is one step for other threads
 ]
 # And what tries whole programs for seconds each, or the tests themselves, only the newest runs.
 ONCE = ["tests/attacks", "tests/soak", "tests/test_benchmarks.py"]

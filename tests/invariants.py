@@ -56,7 +56,7 @@ BREACHES = [
             "        pool.free.extend((None,) * self.worth)\n",
             "        pool.free.append(None)\n",
         ),
-        "protocol/test_pool.py::test_several_permits_are_taken_together_or_not_at_all",
+        "protocol/test_account.py::test_several_permits_are_taken_together_or_not_at_all",
     ),
     Breach(
         1,
@@ -65,7 +65,7 @@ BREACHES = [
             "            free.extend((None,) * taken)\n            return None",
             "            return None",
         ),
-        "protocol/test_pool.py::test_several_permits_are_taken_together_or_not_at_all",
+        "protocol/test_account.py::test_several_permits_are_taken_together_or_not_at_all",
     ),
     Breach(
         1,
@@ -75,7 +75,7 @@ BREACHES = [
             "                pool._on_release()\n            if count == 1:",
             "            if count == 1:",
         ),
-        "protocol/test_pool.py::"
+        "protocol/test_account.py::"
         "test_the_reserve_pays_for_one_of_the_permits_that_were_taken_together",
     ),
     Breach(
@@ -85,7 +85,7 @@ BREACHES = [
             "            self.reserved = False\n        elif kind",
             "            pass\n        elif kind",
         ),
-        "protocol/test_pool.py::"
+        "protocol/test_account.py::"
         "test_the_reserve_is_the_last_to_come_back_whichever_message_is_released_first",
     ),
     Breach(
@@ -95,7 +95,7 @@ BREACHES = [
             "        taken.insert(0, _RESERVE)",
             "        taken.append(_RESERVE)",
         ),
-        "protocol/test_pool.py::"
+        "protocol/test_account.py::"
         "test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_yet",
     ),
     Breach(
@@ -105,7 +105,7 @@ BREACHES = [
             "taken[taken.index(_RESERVE)] = kind",
             "taken[0] = kind",
         ),
-        "protocol/test_pool.py::test_the_reserve_may_come_back_by_another_thread_while_it_is_freed",
+        "protocol/test_account.py::test_the_reserve_may_come_back_by_another_thread_while_it_is_freed",
     ),
     Breach(
         2,
@@ -131,8 +131,8 @@ BREACHES = [
         Mutation(
             "the reserve is taken again and again",
             "        self.reserved = True\n        self.pool.reserves.append(None)\n"
-            "        # At its",
-            "        self.pool.reserves.append(None)\n        # At its",
+            "        # At the start",
+            "        self.pool.reserves.append(None)\n        # At the start",
         ),
         "messaging/test_engine.py::test_exhaustion_suspends_reading_until_the_sender_waits",
     ),
@@ -143,7 +143,7 @@ BREACHES = [
             "        if not self.reserved or lent >= most:\n",
             "        if not self.reserved:\n",
         ),
-        "protocol/test_pool.py::test_what_is_lent_frees_the_reserve_for_one_message_more",
+        "protocol/test_account.py::test_what_is_lent_frees_the_reserve_for_one_message_more",
     ),
     Breach(
         2,
@@ -204,7 +204,7 @@ BREACHES = [
             "            except IndexError:\n                return\n            kind",
             "            except IndexError:\n                pass\n            kind",
         ),
-        "protocol/test_pool.py::test_what_is_lent_beyond_a_few_is_bounded_over_all_channels",
+        "protocol/test_account.py::test_what_is_lent_beyond_a_few_is_bounded_over_all_channels",
     ),
     Breach(
         2,
@@ -355,7 +355,7 @@ BREACHES = [
             "        if pool.waiters:\n            return 0\n        free",
             "        free",
         ),
-        "protocol/test_pool.py::test_nobody_takes_past_those_who_wait",
+        "protocol/test_account.py::test_nobody_takes_past_those_who_wait",
     ),
     Breach(
         5,

@@ -1,8 +1,8 @@
 """Peer-to-peer messages for asyncio, over TCP and Unix sockets, in bounded memory.
 
-Two halves that meet only at asyncio's own interface: messaging (``Engine``, ``ChannelGroup``,
-``Channel``, ``Listener``), which runs on any loop, and the reactor (``Loop``, ``run``), an event
-loop that runs any asyncio program.
+The package has two halves: messaging (``Engine``, ``ChannelGroup``, ``Channel``, ``Listener``) runs
+on any asyncio event loop, and the reactor (``Loop``, ``run``) is an event loop for any asyncio
+program. Neither knows the other: they meet only at the interface of asyncio.
 """
 
 from typing import TYPE_CHECKING
@@ -172,7 +172,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """``EventLoopPolicy`` and ``install``, which exist only where asyncio still has policies."""
+    """Import ``EventLoopPolicy`` and ``install`` when needed: asyncio may have no policies."""
     if name in {"EventLoopPolicy", "install"}:
         value: object = getattr(reactor, name)
         return value

@@ -1,4 +1,4 @@
-"""What accept(2) says of failures: known to the loop's servers and to messaging's listeners."""
+"""Errors of accept(2), for the servers of the loop and for the listeners of messaging."""
 
 from __future__ import annotations
 
@@ -21,4 +21,5 @@ LOST: Final = frozenset(
     )
     if hasattr(errno, name)
 )
-"""What a connection failed of before it was accepted: one should go on to the next."""
+"""Errors of a single pending connection, which has failed before it was accepted. The next one can
+be accepted at once."""

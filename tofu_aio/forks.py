@@ -1,4 +1,4 @@
-"""What a forked child does with the objects it inherits, before any code of its own runs."""
+"""What a forked child does with inherited objects, before any other code of it runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 def inherited(leave_parent: Callable[[T], object]) -> WeakSet[T]:
-    """Return a set whose living members are given to this function in each forked child.
+    """Return a weak set whose members are passed to ``leave_parent`` in each forked child.
 
-    The sets have their turns in the order in which they were made.
+    If there are several such sets, they are handled in the order in which they were made.
     """
     living: WeakSet[T] = WeakSet()
 
     def leave() -> None:
-        with ExitStack() as all_of_them:  # one that fails leaves none of the others undone
+        with ExitStack() as all_of_them:  # if one call fails, the others are still made
             for each in list(living):
                 all_of_them.callback(leave_parent, each)
 
@@ -28,6 +28,6 @@ def inherited(leave_parent: Callable[[T], object]) -> WeakSet[T]:
 
 
 def at_fork(**functions: Callable[[], object]) -> None:
-    """Do what `os.register_at_fork` does, where there are forks."""
+    """Call `os.register_at_fork`, if the system has forks."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**functions)

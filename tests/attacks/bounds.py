@@ -14,7 +14,7 @@ from tofu_aio.messaging.limits import (
     UNTAKEN_ANSWERS,
     WRITE_HIGH_WATER,
 )
-from tofu_aio.protocol import pool
+from tofu_aio.protocol import account
 
 CHUNK: Final = 256 * 1024
 """Bytes that are read from a socket at a time."""
@@ -22,7 +22,7 @@ CHUNK: Final = 256 * 1024
 RESERVE: Final = LARGEST_MESSAGE
 CHUNKS: Final = 2 * CHUNK
 HELLO: Final = LARGEST_MESSAGE
-LENT: Final = pool.LENT * LARGEST_MESSAGE
+LENT: Final = account.LENT * LARGEST_MESSAGE
 UNSENT: Final = 2 * WRITE_HIGH_WATER + LARGEST_MESSAGE
 ANSWERS: Final = UNTAKEN_ANSWERS
 EXCHANGES: Final = EXCHANGES_SERVED * 3 * 1024

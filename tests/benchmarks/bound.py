@@ -22,8 +22,8 @@ from tests.benchmarks import processes
 from tests.benchmarks.processes import MIB
 from tests.messaging.peers import RawPeer, frame
 from tofu_aio.messaging.limits import Limits
+from tofu_aio.protocol.account import LENT
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_FRAME
-from tofu_aio.protocol.pool import LENT
 
 LOOPS = ("reactor", "asyncio", "uvloop")
 

@@ -24,7 +24,17 @@ from tests.benchmarks.results import Results, Subject
 from tests.benchmarks.rounds import Job
 
 HOT = {
-    "protocol": ("binary_header", "pool", "message", "arriving", "decoder"),
+    "protocol": (
+        "binary_header",
+        "pool",
+        "account",
+        "message",
+        "arriving",
+        "withdrawal",
+        "exemptions",
+        "undecoded",
+        "decoder",
+    ),
     "messaging": ("waking", "mailbox", "answers", "connection", "channel"),
 }
 """What is compiled. Others subclass a builtin or an Enum, or are classes that these inherit from,
@@ -48,7 +58,7 @@ CHANGES = {
         'set(Message.__slots__) - {"__weakref__", "_permit"}': '{"_proto", "status", "message_id", '
         '"channel_number", "headers", "body"}',
         # A call through a Protocol is looked up by name.
-        "from .status": "from .pool import Account\nfrom .status",
+        "from .status": "from .account import Account\nfrom .status",
         "            permit.release()": "            if isinstance(permit, Account):\n"
         "                permit.release()\n            else:\n                permit.release()",
     },

@@ -24,7 +24,8 @@ from typing import Any
 import tofu_aio as tofu
 from tests.benchmarks import processes
 from tests.benchmarks.processes import FOLDER
-from tofu_aio.protocol.pool import LENT, Reader, Waiters
+from tofu_aio.protocol.account import LENT
+from tofu_aio.protocol.pool import Reader, Waiters
 
 WORK = 0.01
 """Seconds for which the server holds a message: a pool of 64 serves 6,400 a second at the most."""

@@ -77,25 +77,33 @@ def test_the_frames_of_the_zig_library(tofu_run: Run) -> None:
             1,
             "at byte 18: the last frame ends early, after 17 bytes",
         ),
-        (HI.encode() + b"\0" * 16, 1, "no frame at byte 18: REQUEST has message id 0"),
+        (
+            HI.encode() + b"\0" * 16,
+            1,
+            "no frame at byte 18: REQUEST has the message id 0, reserved for heartbeats",
+        ),
         (
             HI.encode() + bytes.fromhex("0000 0d 00 0000000000000001 0000 0000"),
             1,
-            "no frame at byte 18: op code 13 may not come in state overheard",
+            "no frame at byte 18: op code 13 is unknown; the known ones are 0 to 9",
         ),
         (
             HI.encode() + bytes.fromhex("0000 23 00 0000000000000001 0000 0000"),
             1,
-            "no frame at byte 18: HELLO_REQUEST with more may not come in state overheard",
+            "no frame at byte 18: HELLO_REQUEST has the more bit, which only REQUEST",
         ),
         (
             HI.encode() + bytes.fromhex("0000 00 00 0000000000000001 0002 0000 0d0a"),
             1,
-            "no frame at byte 18: '' is not a text header: it should read name:value",
+            "no frame at byte 18: '' is not a text header: it must have the form name:value",
         ),
         (HI.encode().hex().encode() + b"\n0g", 1, "at byte 18: 'g' is not a hex digit"),
         (HI.encode().hex().encode() + b"\n0", 1, "at byte 18: the second hex digit is missing"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", 0, "no frame at byte 0: WELCOME_REQUEST may not come"),
+        (
+            b"SSH-2.0-OpenSSH_9.9\r\n",
+            0,
+            "no frame at byte 0: WELCOME_REQUEST is never sent to a peer",
+        ),
     ],
 )
 def test_at_which_offset_and_why_it_is_no_frame(

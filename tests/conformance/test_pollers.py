@@ -16,7 +16,7 @@ import time
 import pytest
 
 from tests.reactor.every_poller import POLLERS
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows watches sockets only")

@@ -77,7 +77,7 @@ async def test_every_op_code_has_an_answer_on_every_kind_of_channel(ends: Ends) 
 
 
 async def test_what_is_no_message_or_has_no_channel_is_refused(group: tofu.ChannelGroup) -> None:
-    with pytest.raises(tofu.NullMessage, match="None is no message"):
+    with pytest.raises(tofu.NullMessage, match="None is not a message"):
         group.post(None)  # type: ignore[arg-type]
     with pytest.raises(tofu.InvalidChannelNumber, match="set its channel_number"):
         group.post(message(OpCode.SIGNAL))

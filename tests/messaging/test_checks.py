@@ -118,7 +118,7 @@ async def test_a_request_checks_its_timeout_before_it_is_sent(tcp_pair: Pair) ->
 
 async def test_what_is_no_message_goes_nowhere(group: tofu.ChannelGroup) -> None:
     for give in (group.post, group.update_receiver):
-        with pytest.raises(TypeError, match=r"'hello' is no message"):
+        with pytest.raises(TypeError, match=r"'hello' is not a message"):
             give("hello")  # type: ignore[operator]
     group.update_receiver()
     assert (await group.receive()).status is tofu.Status.RECEIVER_UPDATE

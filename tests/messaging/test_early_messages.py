@@ -417,8 +417,7 @@ async def test_a_server_that_talks_and_does_not_answer_the_hello_is_told_so(
         await peer.send(frame(op_code, message_id=5))
         with pytest.raises(
             tofu.ConnectFailed,
-            match=f"the peer sent a {op_code.name} before it answered the Hello; it must answer "
-            "with HELLO_RESPONSE first",
+            match=f"the peer sent {op_code.name} before it answered the Hello with HELLO_RESPONSE",
         ):
             await connecting
         assert await peer.end() == b""

@@ -34,7 +34,8 @@ from tests.messaging.test_posted import listening
 from tofu_aio import OpCode, State
 from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection import connection as connection_module
-from tofu_aio.protocol.pool import LENT, Permit, Pool
+from tofu_aio.protocol.account import LENT
+from tofu_aio.protocol.pool import Permit, Pool
 from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
 CHUNK = 256 * 1024

@@ -15,7 +15,7 @@ from tests.benchmarks.fairness import LastComeFirstServed
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import turns, until
 from tofu_aio import OpCode
-from tofu_aio.protocol.pool import LENT
+from tofu_aio.protocol.account import LENT
 
 CHANNELS: Final = 12
 POOL: Final = 4

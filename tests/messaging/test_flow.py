@@ -15,7 +15,8 @@ from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.flow_control.stall_watch import StallWatch
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.messaging.threads.owner_loop import Home
-from tofu_aio.protocol.pool import Account, Permit, Reader, Waiters
+from tofu_aio.protocol.account import Account
+from tofu_aio.protocol.pool import Permit, Reader, Waiters
 
 
 class Greedy:
@@ -47,7 +48,7 @@ class Greedy:
         self.suspensions = 0
         self.permits: list[Permit] = []
         if not idle:
-            assert self.account.take(1, 0) is self.account
+            assert self.account.acquire(1, 0) is self.account
 
     @property
     def over_its_share(self) -> bool:
@@ -68,7 +69,7 @@ class Greedy:
         self.needs = 0
         while self.wants:
             on_reserve = not self.account.reserved
-            permit = self.account.take(self.price, budget)
+            permit = self.account.acquire(self.price, budget)
             if permit is None:
                 break
             budget -= 0 if on_reserve else self.price
@@ -116,7 +117,7 @@ class Bench:
 
     def drain(self) -> None:
         """Others take all that is free."""
-        while self.gate.pool.take():
+        while self.gate.pool.acquire():
             pass
 
     def give_back(self, count: int) -> None:

@@ -277,7 +277,7 @@ async def test_a_heartbeat_that_nobody_asked_for_breaks_the_protocol(
         )
     with peer:
         await peer.send(BEAT)
-        with pytest.raises(tofu.ProtocolViolation, match="SIGNAL has message id 0"):
+        with pytest.raises(tofu.ProtocolViolation, match="SIGNAL has the message id 0"):
             await channel.receive()
     await channel.aclose()
 

@@ -12,7 +12,7 @@ import tofu_aio as tofu
 from tofu_aio import Message, OpCode
 from tofu_aio.messaging.delivery.joining import Join, JoiningRoom, whole_length
 from tofu_aio.protocol.binary_header import MAX_PART
-from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.pool import Pool
 
 OVERHEAD = 1024
 """Bytes that a body costs beside its own."""
@@ -25,7 +25,7 @@ def part(body: bytes = b"", *, more: bool = True, headers: dict[str, str] | None
 def drawn(account: Account, body: bytes, *, more: bool = True) -> Message:
     """A part that holds the reserve of a channel, or a permit of its pool."""
     message = part(body, more=more)
-    message._permit = account.take(1, 1)
+    message._permit = account.acquire(1, 1)
     assert message._permit is not None
     return message
 
@@ -233,7 +233,7 @@ def whole_of(
     joined.add(part(b"1"))
     joined.add(part(b"2"))
     last = part(body, more=False)
-    last._permit = account.take(price, price, apart=True) if keep else None
+    last._permit = account.acquire(price, price, apart=True) if keep else None
     joined.add(last)
     return joined.whole(last)
 

@@ -28,9 +28,9 @@ from tofu_aio import Allocation, OpCode, Triggers
 from tofu_aio.messaging import limits as limits_module
 from tofu_aio.messaging.connection.agreements import Extension
 from tofu_aio.messaging.limits import LARGEST_MESSAGE
+from tofu_aio.protocol.account import LENT
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.op_code import MORE_BIT
-from tofu_aio.protocol.pool import LENT
 from tofu_aio.protocol.text_headers import WHOLE
 from tofu_aio.transport.limits import WRITE_HIGH_WATER
 

@@ -338,7 +338,7 @@ async def test_one_that_resets_on_our_bye_is_no_longer_the_first(
 async def test_each_address_is_looked_at_before_any_is_tried(reconnect: Reconnect) -> None:
     with pytest.raises(tofu.InvalidAddress, match="port is missing"):
         reconnect("tcp://127.0.0.1:1", "tcp://localhost")
-    with pytest.raises(TypeError, match=r"text or an Address, not \['tcp"):
+    with pytest.raises(TypeError, match=r"str or an Address, not \['tcp"):
         reconnect(["tcp://127.0.0.1:1"])
 
 

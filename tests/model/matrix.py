@@ -90,8 +90,8 @@ CASES = [
     Case("DEL may wait", "reactor", "liveness", ("DEFERRED_DEL",), STARVES),
     Case("events of older generations", "reactor", "safety", ("OLD_EVENTS",), WRONG_CHANNEL),
     Case("empty mask kept", "reactor", "safety", ("EMPTY_MASK",), FOR_NOTHING),
-    Case("ghosts believed", "reactor", "safety", ("GHOSTS_BELIEVED",), WRONG_CHANNEL),
-    Case("ghosts kept", "reactor", "safety", ("GHOSTS_KEPT",), FOR_NOTHING),
+    Case("stale registrations believed", "reactor", "safety", ("STALE_BELIEVED",), WRONG_CHANNEL),
+    Case("stale registrations kept", "reactor", "safety", ("STALE_KEPT",), FOR_NOTHING),
     Case("queue jumped", "reactor", "liveness", ("QUEUE_JUMPED",), STARVES),
     Case("edge-triggered", "reactor", "liveness", ("EDGE",), STARVES),
     Case(

@@ -44,7 +44,7 @@
 #endif
 #define ROOM    1 /* messages between two ends */
 #ifdef LENDING
-#define LENT    1 /* messages of each end, to the application; pool.py allows a few */
+#define LENT    1 /* messages of each end, to the application; account.py allows a few */
 #else
 #define LENT    0
 #endif

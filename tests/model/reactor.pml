@@ -17,7 +17,7 @@
  * nothing (two assertions), and every channel is served (an ltl formula, under weak fairness).
  *
  * Each of these macros removes one rule, or changes the kernel: DEFERRED_DEL, OLD_EVENTS,
- * EMPTY_MASK, GHOSTS_BELIEVED, GHOSTS_KEPT, QUEUE_JUMPED, EDGE, ONE_SHOT, NEVER_REARMED.
+ * EMPTY_MASK, STALE_BELIEVED, STALE_KEPT, QUEUE_JUMPED, EDGE, ONE_SHOT, NEVER_REARMED.
  */
 
 #define NUMBERS  2 /* descriptors */
@@ -84,7 +84,7 @@ inline close_number() {
 byte wanted[NUMBERS];    /* by the program, now; 0: it registered nothing */
 byte armed[NUMBERS];     /* what the kernel was last told; 0: to forget */
 bool doubt[NUMBERS];     /* a registration may have outlived its descriptor under this number */
-bool haunted;            /* one has shown itself */
+bool stale_seen;            /* one has shown itself */
 byte harvested[NUMBERS]; /* what is yet to be delivered in this turn, */
 byte about[NUMBERS];     /* and the file that it is about, which the kernel does not say */
 byte useless;            /* turns in a row with events for nobody */
@@ -141,11 +141,11 @@ inline reconcile() {
 	}
 }
 
-/* An event that nobody asked for. The first may have crossed a change; the second is a ghost's. */
+/* An event that nobody asked for. The first may have crossed a change; the second is of a stale registration. */
 inline meet(fd_) {
 	if
 	:: armed[fd_] == KNOWN /* the empty mask's own */
-	:: else -> haunted = haunted || doubt[fd_]; doubt[fd_] = true
+	:: else -> stale_seen = stale_seen || doubt[fd_]; doubt[fd_] = true
 	fi
 }
 
@@ -175,11 +175,11 @@ inline harvest() {
 			fi
 #endif
 		}
-#ifndef GHOSTS_BELIEVED
+#ifndef STALE_BELIEVED
 		if
 		:: harvested[i] && doubt[i] -> /* ask the descriptor itself */
 			said = harvested[i] & readiness(file[i]);
-			haunted = haunted || said != harvested[i];
+			stale_seen = stale_seen || said != harvested[i];
 			harvested[i] = said;
 			about[i] = (said -> file[i] : 0)
 		:: else
@@ -188,10 +188,10 @@ inline harvest() {
 		useless = (harvested[i] -> 0 : useless)
 	}
 	assert(useless <= 2);
-#ifndef GHOSTS_KEPT
+#ifndef STALE_KEPT
 	if
-	:: haunted -> /* take a new poller, which the next reconciliation tells all that is wanted */
-		haunted = false;
+	:: stale_seen -> /* take a new poller, which the next reconciliation tells all that is wanted */
+		stale_seen = false;
 		for (i : 0 .. NUMBERS - 1) {
 			armed[i] = 0;
 			doubt[i] = false;

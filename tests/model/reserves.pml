@@ -1,6 +1,6 @@
 /*
  * Messages are released in any thread while their channel is about to wait, waits, or is about to
- * go on: its permits, its reserve, the queue, and the place beside it (protocol/pool.py,
+ * go on: its permits, its reserve, the queue, and the place beside it (protocol/account.py,
  * messaging/flow.py).
  *
  * Every line is one atomic step of Python, and threads run in any order between them. One channel

@@ -67,7 +67,11 @@ FORMS = "use tcp://host:port, uds:///path, or uds://@name"
         ("localhost:80", "'localhost:80' is not an address", FORMS),
         ("http://localhost:80", "is not an address", FORMS),
         ("tcp://", "'tcp://': the port is missing", FORMS),
-        ("tcp://localhost", "'tcp://localhost': the port is missing, 0 to 65535", FORMS),
+        (
+            "tcp://localhost",
+            "'tcp://localhost': the port is missing, a number from 0 to 65535",
+            FORMS,
+        ),
         ("tcp://localhost/", "'tcp://localhost/': the port is missing", FORMS),
         ("tcp://localhost:", "the port is missing", "0 to 65535"),
         ("tcp://:", "the port is missing", FORMS),
@@ -82,7 +86,7 @@ FORMS = "use tcp://host:port, uds:///path, or uds://@name"
         ("tcp://localhost:²", "is not a port", "0 to 65535"),
         pytest.param("tcp://h:" + "9" * 5000, "is not a port", "0 to 65535", id="endless"),
         ("tcp://localhost:80/path", "'80/path' is not a port", FORMS),
-        ("tcp://::1:7000", "tcp://::1:7000", "in brackets, tcp://[::1]:7000"),
+        ("tcp://::1:7000", "tcp://::1:7000", "needs brackets, as in tcp://[::1]:7000"),
         ("tcp://[::1]", "'tcp://[::1]': the port is missing", FORMS),
         ("tcp://[::1]:", "'tcp://[::1]:': the port is missing", FORMS),
         ("tcp://[]:80", "'[]' is not a host", FORMS),
@@ -186,5 +190,7 @@ def test_any_text_is_an_address_or_an_invalid_one(text: str) -> None:
 
 @pytest.mark.parametrize("wrong", [7000, None, b"tcp://localhost:7000", ("localhost", 7000), len])
 def test_what_is_no_text_is_told_what_an_address_is(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"^an address is text or an Address, not .*: use tcp://"):
+    with pytest.raises(
+        TypeError, match=r"^an address must be a str or an Address, not .*: use tcp://"
+    ):
         parse_address(wrong)

@@ -10,9 +10,10 @@ from queue import SimpleQueue
 
 import pytest
 
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.message import Message, next_message_id
 from tofu_aio.protocol.op_code import OpCode
-from tofu_aio.protocol.pool import Account, Permit, Pool
+from tofu_aio.protocol.pool import Permit, Pool
 
 THREADS = 8
 
@@ -96,7 +97,7 @@ def test_what_a_channel_holds_comes_back_from_all_threads_while_its_reserve_is_l
     while received < 5000:
         account = choose.choice(accounts)
         account.lend(2)
-        permit = account.take(choose.choice((1, 1, 1, 3)), account.budget())
+        permit = account.acquire(choose.choice((1, 1, 1, 3)), account.budget())
         if permit is None:
             continue
         received += 1

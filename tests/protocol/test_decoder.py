@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tofu_aio.protocol import errors
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.lifecycle import SEND, State
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.op_code import OpCode, Origin
-from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.pool import Pool
 from tofu_aio.protocol.status import Status
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "zig_tofu_frames.json"
@@ -513,54 +514,74 @@ def test_an_answer_with_the_awaited_id_is_welcome(awaited: int) -> None:
 
 VIOLATIONS = [
     *[
-        (State.OPEN, frame(op_code), errors.InvalidOpCode, f"op code {op_code} may not come")
+        (
+            State.OPEN,
+            frame(op_code),
+            errors.InvalidOpCode,
+            f"op code {op_code} is unknown; the known ones are 0 to 9",
+        )
         for op_code in range(10, 16)
     ],
     (State.OPEN, frame(OpCode.BYE_SIGNAL), errors.InvalidOpCode, "BYE_SIGNAL"),
     (State.OPEN, frame(OpCode.WELCOME_REQUEST), errors.InvalidOpCode, "WELCOME_REQUEST"),
     (State.OPEN, frame(OpCode.WELCOME_RESPONSE), errors.InvalidOpCode, "WELCOME_RESPONSE"),
-    (State.OPEN, frame(OpCode.HELLO_REQUEST), errors.InvalidOpCode, "in state open"),
-    (State.OPEN, frame(OpCode.BYE_RESPONSE), errors.InvalidOpCode, "in state open"),
-    (State.HELLO_AWAITED, frame(), errors.InvalidOpCode, "REQUEST may not come in state hello_aw"),
+    (State.OPEN, frame(OpCode.HELLO_REQUEST), errors.InvalidOpCode, "in the state open"),
+    (State.OPEN, frame(OpCode.BYE_RESPONSE), errors.InvalidOpCode, "in the state open"),
+    (
+        State.HELLO_AWAITED,
+        frame(),
+        errors.InvalidOpCode,
+        "REQUEST is not allowed in the state hello_aw",
+    ),
     (
         State.HELLO_SENT,
         frame(),
         errors.InvalidOpCode,
-        "the peer sent a REQUEST before it answered the Hello; it must answer with HELLO_RESPONSE",
+        "the peer sent REQUEST before it answered the Hello with HELLO_RESPONSE",
     ),
     (
         State.HELLO_SENT,
         frame(OpCode.BYE_REQUEST),
         errors.InvalidOpCode,
-        "sent a BYE_REQUEST before",
+        "sent BYE_REQUEST before",
     ),
     (
         State.HELLO_SENT,
         frame(0x20 | OpCode.HELLO_RESPONSE),
         errors.InvalidMoreUsage,
-        "HELLO_RESPONSE with more may not come in state hello_sent",
+        "HELLO_RESPONSE has the more bit, which only REQUEST, RESPONSE and SIGNAL may have",
     ),
-    (State.BYE_HEARD, frame(), errors.InvalidOpCode, "in state bye_heard"),
-    (State.CLOSED, frame(), errors.InvalidOpCode, "in state closed"),
+    (State.BYE_HEARD, frame(), errors.InvalidOpCode, "in the state bye_heard"),
+    (State.CLOSED, frame(), errors.InvalidOpCode, "in the state closed"),
     (
         State.OPEN,
         frame(0x20 | OpCode.BYE_REQUEST),
         errors.InvalidMoreUsage,
-        "BYE_REQUEST with more",
+        "BYE_REQUEST has the more bit",
     ),
-    (State.OPEN, frame(id=0), errors.InvalidMessageId, "REQUEST has message id 0"),
-    (State.OPEN, frame(OpCode.BYE_REQUEST, id=0), errors.InvalidMessageId, "message id 0"),
+    (
+        State.OPEN,
+        frame(id=0),
+        errors.InvalidMessageId,
+        "REQUEST has the message id 0, reserved for heartbeats",
+    ),
+    (
+        State.OPEN,
+        frame(OpCode.BYE_REQUEST, id=0),
+        errors.InvalidMessageId,
+        "BYE_REQUEST has the message id 0",
+    ),
     (
         State.BYE_SENT,
         frame(OpCode.BYE_RESPONSE, id=5),
         errors.InvalidMessageId,
-        "message id 5 instead of 77, its request's",
+        "BYE_RESPONSE has the message id 5, but needs 77, the id of its request",
     ),
     (
         State.HELLO_SENT,
         frame(OpCode.HELLO_RESPONSE, id=0),
         errors.InvalidMessageId,
-        "message id 0 instead of 77",
+        "message id 0, but needs 77",
     ),
     (State.OPEN, frame(body=b"bad\r\n", headers_len=5, body_len=0), errors.InvalidMessage, "'bad'"),
     (State.OPEN, frame(body=b"n:v\r", headers_len=4, body_len=0), errors.InvalidMessage, "CR LF"),
@@ -610,7 +631,10 @@ def test_a_response_without_an_id_is_not_compared_with_what_a_bye_awaits() -> No
     decoder = Decoder(None, State.BYE_SENT)
     decoder.awaited_id = 77
     decoder.feed(frame(OpCode.RESPONSE, id=0))
-    assert str(decoder.violation) == "at byte 0: RESPONSE has message id 0"
+    assert (
+        str(decoder.violation)
+        == "at byte 0: RESPONSE has the message id 0, reserved for heartbeats"
+    )
 
 
 def test_a_frame_is_judged_by_its_header_alone() -> None:

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.test_decoder import Channel, cut, frame, holding_one, pool_of, taken
-from tofu_aio.protocol.decoder import Decoder, Exemptions
+from tofu_aio.protocol.account import Account
+from tofu_aio.protocol.decoder import Decoder
+from tofu_aio.protocol.exemptions import Exemptions
 from tofu_aio.protocol.lifecycle import State
 from tofu_aio.protocol.message import Message
 from tofu_aio.protocol.op_code import MORE_BIT, OpCode
-from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.pool import Pool
 from tofu_aio.protocol.status import LEFT, Status
 
 RESPONSE: Final = frame(OpCode.RESPONSE, id=5)

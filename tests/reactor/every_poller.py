@@ -18,7 +18,7 @@ if hasattr(select, "epoll"):
 
     POLLERS["epoll"] = EpollPoller
 if sys.platform == "linux":
-    from tests.reactor import fake_kqueue
+    from tests.reactor.pollers import fake_kqueue
     from tofu_aio.reactor.pollers import kqueue
 
     kqueue.select = fake_kqueue

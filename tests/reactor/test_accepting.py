@@ -119,7 +119,7 @@ def test_a_shortage_of_descriptors_is_reported_once_a_try(run, reports, retry, b
     run(main())
     (report,) = reports
     assert report["exception"].errno == errno.EMFILE
-    assert "trying again in 3600 s" in report["message"]
+    assert "tries again in 3600 s" in report["message"]
     assert report["socket"].fileno() == -1, "it is the server's"
 
 

@@ -346,7 +346,7 @@ def test_a_transport_at_rest_that_closes_is_told_at_once(loop, make_pair, how):
         assert removes(loop) == before + 1
 
     loop.run_until_complete(main())
-    assert not loop._reactor._ghosts.numbers
+    assert not loop._reactor._stale.suspects
 
 
 def test_a_transport_that_is_closing_never_rests(loop, make_pair):
@@ -385,7 +385,7 @@ def test_a_transport_forgotten_at_rest_keeps_its_number_until_the_system_is_told
         assert removes(loop) == before + 1
 
     loop.run_until_complete(main())
-    assert not loop._reactor._ghosts.numbers
+    assert not loop._reactor._stale.suspects
 
 
 def test_a_number_taken_from_a_transport_at_rest_is_added_anew(loop, make_pair, make_pair_at):

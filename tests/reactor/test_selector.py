@@ -15,9 +15,9 @@ from types import MappingProxyType
 import pytest
 
 from tofu_aio.reactor import ReactorSelector
-from tofu_aio.reactor.ghosts import PATIENCE
 from tofu_aio.reactor.pollers import default_poller
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE
+from tofu_aio.reactor.stale_registrations import DOUBTS_PER_DESCRIPTOR
 
 
 class Recorder:
@@ -617,12 +617,12 @@ def test_a_new_poller_need_not_be_told_of_the_old_one_s_rest(recording, pollers)
     recording.register(4, READ)
     recording.rest(3, Keeper())
     # As in a forked child: between two turns.
-    recording._rebuild()
+    recording._replace_poller()
     recording.select(0)
     assert pollers[1].take() == [("add", 4, READ), ("wait", 0)]
 
 
-# Ghosts: registrations that outlive their descriptor.
+# Stale registrations: those that outlive their descriptor.
 
 
 def test_an_event_of_an_older_generation_is_not_delivered(recording, pollers):
@@ -640,7 +640,7 @@ def test_an_event_of_an_older_generation_is_not_delivered(recording, pollers):
     assert len(recording.select(0)) == 1
 
 
-def test_a_stranger_s_event_is_dropped_and_a_second_one_rebuilds(recording, pollers):
+def test_an_unexpected_event_is_dropped_and_a_second_one_replaces_the_poller(recording, pollers):
     key = recording.register(3, READ)
     pollers[0].harvests = [[(9, READ)], [(9, READ)]]
     recording.select(0)
@@ -653,7 +653,7 @@ def test_a_stranger_s_event_is_dropped_and_a_second_one_rebuilds(recording, poll
     assert new.take() == [("add", 3, READ), ("wait", None)]
 
 
-def test_a_rebuilt_poller_is_told_only_what_is_wanted_by_then(recording, pollers):
+def test_a_new_poller_is_told_only_what_is_wanted_by_then(recording, pollers):
     recording.register(3, READ)
     recording.register(4, READ)
     recording.modify(4, WRITE)
@@ -664,7 +664,7 @@ def test_a_rebuilt_poller_is_told_only_what_is_wanted_by_then(recording, pollers
     assert pollers[1].take() == [("add", 4, WRITE), ("wait", 0)]
 
 
-def test_a_ghost_is_kept_where_no_new_poller_can_be_had(recording, pollers, monkeypatch):
+def test_a_stale_registration_is_kept_if_there_is_no_new_poller(recording, pollers, monkeypatch):
     key = recording.register(3, READ)
 
     def refuse():
@@ -676,33 +676,33 @@ def test_a_ghost_is_kept_where_no_new_poller_can_be_had(recording, pollers, monk
     assert not pollers[0].closed
 
 
-def haunt(selector, make_pair):
-    """Leave a readable ghost under a free number; return the number and the ghost."""
+def leave_stale_registration(selector, make_pair):
+    """Leave one that is readable under a free number; return the number and the file's copy."""
     left, right = make_pair()
     fd = left.fileno()
     selector.register(fd, READ)
-    ghost = left.dup()
+    copy = left.dup()
     left.close()
     selector.unregister(fd)
     right.send(b"x")
-    return fd, ghost
+    return fd, copy
 
 
-def test_a_ghost_does_not_cut_a_wait_short_nor_make_it_spin(make_pair):
+def test_a_stale_registration_neither_cuts_a_wait_short_nor_makes_it_spin(make_pair):
     with ReactorSelector() as selector:
-        _, ghost = haunt(selector, make_pair)
-        with ghost:
+        _, copy = leave_stale_registration(selector, make_pair)
+        with copy:
             start = time.monotonic()
             assert selector.select(0.05) == []
             assert time.monotonic() - start >= 0.05
 
 
-def test_a_ghost_s_readiness_is_not_taken_for_its_successor_s(make_pair, make_pair_at):
+def test_an_event_of_a_stale_registration_is_not_its_successor_s(make_pair, make_pair_at):
     with ReactorSelector() as selector:
-        fd, ghost = haunt(selector, make_pair)
+        fd, copy = leave_stale_registration(selector, make_pair)
         other, peer = make_pair_at(fd)
         key = selector.register(fd, READ)
-        with ghost:
+        with copy:
             assert selector.select(0) == []
             peer.send(b"x")
             assert selector.select() == [(key, READ)]
@@ -732,16 +732,16 @@ def test_a_doubt_does_not_last(make_pair):
         assert other.fileno() == fd
         selector.register(fd, READ)
         peer.send(b"x")
-        for _ in range(PATIENCE * 10):
+        for _ in range(DOUBTS_PER_DESCRIPTOR * 10):
             assert len(selector.select(0)) == 1
         assert len(made) == 1
         assert len(selector.select(0)) == 1
         assert len(made) == 2
         assert len(selector.select(0)) == 1
-        assert not selector._ghosts.numbers
+        assert not selector._stale.suspects
 
 
-def test_what_crosses_a_change_is_no_ghost_s(recording, pollers):
+def test_an_event_that_crosses_a_change_is_no_sign_of_a_stale_registration(recording, pollers):
     """However often another thread changes its mind while the poller waits."""
     key = recording.register(3, READ)
     recording.register(4, READ)
@@ -781,7 +781,7 @@ def test_a_new_poller_is_not_told_of_a_number_that_was_closed_and_reused(make_pa
         key = selector.register(kept, READ)
         for sock in (other, peer, far):
             sock.send(b"x")
-        selector._rebuild()
+        selector._replace_poller()
         assert selector.select(0) == [(key, READ)]
         assert selector.select(0) == [(key, READ)]
 
@@ -852,6 +852,6 @@ def test_a_renewed_registration_can_be_unregistered_from_a_poller_that_was_repla
     left, _ = make_pair()
     selector.register(left, READ)
     selector.renew(left, READ)
-    selector._rebuild()
+    selector._replace_poller()
     selector.unregister(left)
     assert selector.select(0) == []

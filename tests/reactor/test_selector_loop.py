@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import tofu_aio
-from tests.reactor.insides import ITEMS, check, turn
+from tests.reactor.private_names import ITEMS, check, turn
 from tofu_aio.reactor import Loop
 from tofu_aio.reactor.wake_up import WakingLoop
 

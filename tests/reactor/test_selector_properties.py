@@ -49,7 +49,7 @@ class Program(RuleBasedStateMachine):
         self.wanted = {}
         # Registered numbers that were closed without a word: nothing is owed for them.
         self.orphans = set()
-        # Whether nothing has happened yet that could leave a ghost or a stray event.
+        # Whether nothing has happened yet that could leave a stale registration or a stray event.
         self.clean = True
         self.serial = 0
 
@@ -285,7 +285,7 @@ class DefersComingAndGoing(ReactorSelector):
 
     def select(self, timeout=None):
         while self.gone:
-            self._update(self.gone.popitem()[1], 0)
+            self._update_poller(self.gone.popitem()[1], 0)
         return super().select(timeout)
 
 
@@ -301,9 +301,9 @@ class DeliversOlderGenerations(ReactorSelector):
 class RegistersForNothing(ReactorSelector):
     """Leaves what nobody wants any more registered, with an empty mask."""
 
-    def _update(self, registration, wanted):
+    def _update_poller(self, registration, wanted):
         if wanted:
-            super()._update(registration, wanted)
+            super()._update_poller(registration, wanted)
         else:
             with contextlib.suppress(OSError):
                 self._poller._epoll.modify(registration.key.fd, 0)
@@ -323,9 +323,9 @@ class ForgetsChangesOfMind(ReactorSelector):
 class DoubtsNothing(ReactorSelector):
     """Takes a failed removal for a forgotten descriptor, whoever may hold a copy."""
 
-    def _update(self, registration, wanted):
-        super()._update(registration, wanted)
-        self._ghosts.numbers.clear()
+    def _update_poller(self, registration, wanted):
+        super()._update_poller(registration, wanted)
+        self._stale.suspects.clear()
 
 
 class ForgetsTheEnlisted(ReactorSelector):
@@ -346,10 +346,10 @@ class TakesRestForSleep(ReactorSelector):
         return super().select(timeout)
 
 
-class KeepsStrangers(ReactorSelector):
-    """Drops a stranger's events for as long as the kernel repeats them."""
+class KeepsStaleRegistrations(ReactorSelector):
+    """Drops the events of stale registrations for as long as the kernel repeats them."""
 
-    def _rebuild(self):
+    def _replace_poller(self):
         pass
 
 
@@ -365,7 +365,7 @@ MISTAKES = [
     (DoubtsNothing, Program),
     (ForgetsTheEnlisted, Program),
     (TakesRestForSleep, Program),
-    (KeepsStrangers, Program),
+    (KeepsStaleRegistrations, Program),
 ]
 
 

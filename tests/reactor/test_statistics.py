@@ -48,14 +48,14 @@ def test_a_selector_counts_what_it_delivers_and_what_it_drops(make_pair):
         selector.select(0)
         said = selector.statistics()
         assert (said.delivered, said.dropped) == (4, 0)
-        fd, ghost = left.fileno(), left.dup()
+        fd, copy = left.fileno(), left.dup()
         left.close()
         selector.unregister(fd)
         selector.select(0)
         after = selector.statistics()
-        ghost.close()
+        copy.close()
     if after.dropped:
-        # poll(2) has no ghosts.
+        # poll(2) has no stale registrations.
         assert (after.dropped, after.rebuilds) == (1, 1)
 
 

@@ -266,7 +266,7 @@ def test_a_self_pipe_that_cannot_be_renewed_is_told_of_once_a_try(loop, caplog, 
         for _ in range(20):
             run_one_turn(loop)
     (record,) = caplog.records
-    assert "self-pipe is broken and cannot be renewed" in record.getMessage()
+    assert "self-pipe is broken and cannot be replaced" in record.getMessage()
     assert "trying again in 3600 s" in record.getMessage()
 
 
@@ -394,8 +394,8 @@ def test_a_handler_that_raises_as_a_fork_begins_leaves_no_signal_blocked(loop, m
     with monkeypatch.context() as patch:
         patch.setattr(signal, "pthread_sigmask", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            wake_up._hold_signals_back()
-        wake_up._let_signals_through()
+            wake_up._block_handled_signals()
+        wake_up._restore_signal_mask()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     assert not wake_up._masks.saved
 
@@ -411,8 +411,8 @@ def test_a_fork_while_another_thread_makes_loops_protects_its_child(loop, monkey
 
     loop.add_signal_handler(signal.SIGTERM, lambda: None)
     monkeypatch.setattr(wake_up, "_living", Changing([loop, loop]))
-    wake_up._hold_signals_back()
+    wake_up._block_handled_signals()
     try:
         assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
-        wake_up._let_signals_through()
+        wake_up._restore_signal_mask()

@@ -9,11 +9,13 @@ from typing import cast
 
 import tofu_aio as tofu
 from tofu_aio.messaging.connection.connection import Connection, Sink
+from tofu_aio.messaging.connection.suspension import Suspended, Suspension
 from tofu_aio.messaging.delivery.wake_up import Answered
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.pool import Account, Pool
+from tofu_aio.protocol.pool import Pool
 from tofu_aio.testing import World
 from tofu_aio.transport.limits import WRITE_HIGH_WATER
 
@@ -56,7 +58,7 @@ class Invariants:
         self._turns += 1
         for pool in self._pools:
             for reader in pool.waiters:
-                self._check_waiting(cast("Connection", reader))
+                self._check_waiting(cast("Suspension", reader)._connection)
         if not self._turns % _NOW_AND_THEN:
             for witness in filter(None, self._witnesses.values()):
                 self._check_sending(witness.connection)
@@ -82,11 +84,11 @@ class Invariants:
                         account = getattr(permit, "_account", permit)
                         if isinstance(account, Account):
                             alive.setdefault(account, []).append(_length(thing))
-            elif id(thing._gate.pool) in out:
-                key = id(thing._gate.pool)
+            elif id(thing.gate.pool) in out:
+                key = id(thing.gate.pool)
                 channels[key] += 1
                 held[key] += thing.decoder.held
-                for permit in thing.carried:
+                for permit in thing.queue.carried:
                     out[id(permit.pool)] += permit.worth
         for account, lengths in alive.items():
             _check_worth(account, lengths)
@@ -97,7 +99,7 @@ class Invariants:
             bound += len(pool.reserves) * MESSAGE
             assert held[id(pool)] <= bound, f"{held[id(pool)]} bytes are held, and {bound} may be"
 
-    def _check_waiting(self, connection: Connection) -> None:
+    def _check_waiting(self, connection: Suspended) -> None:
         """Two chunks at most, however much more comes while it waits for a permit."""
         chunk = min(CHUNK, self._world.network.receive_buffer)
         held, bound = connection.decoder.held, 2 * chunk + HEADER_SIZE

@@ -79,7 +79,7 @@ MUTATIONS = [
     ),
     Mutation(
         "who waits is not told that a permit came back",
-        "written out to spare a call for each message.\n"
+        "It is written out here to save a call per message.\n"
         "            if pool.suspended:\n                pool._on_release()",
         "no call.",
     ),

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import tofu_aio as tofu
-from tofu_aio.protocol.pool import LENT
+from tofu_aio.protocol.account import LENT
 from tofu_aio.testing import Delivery, PoolCheck, World
 
 

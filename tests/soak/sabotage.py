@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.delivery.dispatcher import Dispatcher
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.message import Message
-from tofu_aio.protocol.pool import Account
 from tofu_aio.reactor import ReactorSelector
 
 _left: list[object] = []
@@ -101,7 +101,7 @@ def let_children_tell_the_parent() -> None:
     leave = ReactorSelector._leave_parent
 
     def tell(self: ReactorSelector) -> None:
-        self._start_over(self._check)
+        self._register_all_again(self._check_known)
         leave(self)
 
     ReactorSelector._leave_parent = tell  # type: ignore[method-assign]

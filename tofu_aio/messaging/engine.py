@@ -135,7 +135,7 @@ class Engine:
         """
         message = Message(op_code)
         if allocation is Allocation.POOL_ONLY:
-            if not self._gate.pool.take():
+            if not self._gate.pool.acquire():
                 return None
             message._permit = self._gate.pool
         return message

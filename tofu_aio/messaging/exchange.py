@@ -10,7 +10,6 @@ from anyio import BusyResourceError, CancelScope
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from ..protocol.binary_header import HEADER_SIZE, MAX_PART
-from ..protocol.decoder import WITHDRAWAL
 from ..protocol.errors import (
     ChannelClosed,
     ChannelEnded,
@@ -24,6 +23,7 @@ from ..protocol.op_code import MORE_BIT, OpCode
 from ..protocol.quoting import quoted
 from ..protocol.status import LEFT, Status
 from ..protocol.text_headers import HeadersLike, TextHeaders
+from ..protocol.withdrawal import WITHDRAWAL
 from ..transport.socket_attributes import Attributes, both_ends
 from .connection.agreements import Extension
 from .connection.connection import Connection

@@ -41,6 +41,7 @@ from ..protocol.status import Status
 from ..protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from ..transport import transports
 from ..transport.tls import as_it_is, client_layer, server_layer
+from ..worker_threads import RevocableCall
 from .accepting.acceptor import Acceptor
 from .accepting.admission import Admission, Bounds
 from .channel import Channel
@@ -58,7 +59,6 @@ from .numbers import Claim, NumberedTable
 from .options import ReconnectOptions
 from .posting.posted import PostedChannel, PostedListener, come_back, no_channel
 from .reconnecting import Reconnecting
-from ..worker_threads import RevocableCall
 from .threads.call_queue import CallQueue
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener

@@ -1,1 +1,1 @@
-"""The wire, the words and the accounting: no input, no output, no clock."""
+"""The wire format, the life of a channel and the accounting of messages, without I/O or clock."""

@@ -1,4 +1,4 @@
-"""Where a peer is: ``tcp://host:port`` or ``uds:///path``, and the form that headers carry."""
+"""Addresses of peers: ``tcp://host:port`` and ``uds:///path``, and their form in headers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .errors import InvalidAddress
 
 MAX_PORT: Final = 65535
 ANY_HOST: Final = "*"
-"""The host of a listener on all of the machine's addresses."""
+"""The host of a listener on all addresses of the machine."""
 
 _FORMS: Final = "use tcp://host:port, uds:///path, or uds://@name (Linux abstract)"
 _NOT_IN_HOST: Final = frozenset(" /[]@|")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%.+)?")
-"""Near enough to tell it from host:port; the resolver knows it to the letter."""
+"""Close enough to tell an IPv6 address from host:port. The resolver applies the exact rules."""
 
 _NOT_IN_PATH: Final = re.compile(
-    # What would end or split a header, or a line of a terminal; what UTF-8 cannot carry, but for
-    # the surrogates that stand for a file name's odd bytes (PEP 383); and a blank at the end,
-    # which whoever reads a header trims.
+    # What would end or split a header, or a line on a terminal. What UTF-8 cannot encode, except
+    # the surrogates that stand for undecodable bytes of a file name (PEP 383). And a blank at the
+    # end, because it is trimmed where the header is read.
     r"[\0-\x1f\x7f|\ud800-\udc7f\udd00-\udfff]|\s\Z"
 )
 
@@ -30,9 +30,9 @@ class TcpAddress:
     """A TCP port of a host.
 
     Args:
-        host: a name, an IPv4 or an IPv6 address (no brackets); ``*`` stands for all addresses
-            of the machine, to listen on.
-        port: 0 to 65535; 0 lets the system choose, to listen on.
+        host: a name, an IPv4 address, or an IPv6 address without brackets. A listener may use
+            ``*`` for all addresses of the machine.
+        port: 0 to 65535. A listener may use 0 to let the system choose a free port.
 
     Raises:
         InvalidAddress: the host is empty or malformed, or the port is out of range.
@@ -46,7 +46,7 @@ class TcpAddress:
         if not host or not host.isprintable() or not _NOT_IN_HOST.isdisjoint(host):
             raise InvalidAddress(f"{host!r} is not a host: {_FORMS}")
         if ":" in host and not _IPV6.fullmatch(host):
-            raise InvalidAddress(f"{host!r} is not a host, nor an IPv6 address: {_FORMS}")
+            raise InvalidAddress(f"{host!r} is not a host and not an IPv6 address: {_FORMS}")
         if not 0 <= self.port <= MAX_PORT:
             raise InvalidAddress(f"port {self.port} is not within 0 to {MAX_PORT}")
 
@@ -56,8 +56,8 @@ class TcpAddress:
         return f"tcp://{host}:{self.port}"
 
     def to_header(self) -> str:
-        """The form that the headers of Welcome and Hello carry: ``tcp|host|port``."""
-        # The Zig library writes "every address" as nothing.
+        """The form in the headers of Welcome and Hello: ``tcp|host|port``."""
+        # The Zig library writes an empty host for "all addresses".
         return f"tcp|{'' if self.host == ANY_HOST else self.host}|{self.port}"
 
 
@@ -66,27 +66,30 @@ class UdsAddress:
     """A Unix domain socket.
 
     Args:
-        path: of the socket file; or ``@`` and a name in Linux's abstract namespace, which has
-            no file, and so no rights: every user of the machine may connect (unix(7)).
+        path: the path of the socket file, or ``@`` and a name in Linux's abstract namespace. An
+            abstract socket has no file and therefore no permissions: every user of the machine may
+            connect to it (unix(7)).
 
     Raises:
-        InvalidAddress: the path is empty or has a character that cannot be in one.
+        InvalidAddress: the path is empty, or it has a character that is not allowed.
     """
 
     path: str
 
     def __post_init__(self) -> None:
         if self.path in {"", "@"}:
-            raise InvalidAddress(f"a Unix socket needs a path or a name: {_FORMS}")
+            raise InvalidAddress(
+                f"{self.path!r} names no Unix socket, which needs a path or a name: {_FORMS}"
+            )
         if _NOT_IN_PATH.search(self.path):
             raise InvalidAddress(
-                f"{self.path!r} cannot be a Unix socket's path here: it may have no '|', no "
-                "control character and no blank at its end"
+                f"{self.path!r} cannot be the path of a Unix socket: it must have no '|', no "
+                "control character, no unpaired surrogate and no blank at its end"
             )
 
     @property
     def abstract(self) -> bool:
-        """Whether it is a name in Linux's abstract namespace instead of a file."""
+        """Whether the address is a name in Linux's abstract namespace, not a file."""
         return self.path.startswith("@")
 
     def __str__(self) -> str:
@@ -94,27 +97,27 @@ class UdsAddress:
         return f"uds://{self.path}"
 
     def to_header(self) -> str:
-        """The form that the headers of Welcome and Hello carry: ``uds|path``."""
+        """The form in the headers of Welcome and Hello: ``uds|path``."""
         return f"uds|{self.path}"
 
 
 Address: TypeAlias = TcpAddress | UdsAddress
-"""Where a listener is."""
+"""The address of a listener, of either kind."""
 
 
 def parse_address(text: str | Address) -> Address:
-    """Read a URL, or the form that headers carry. An address is returned as it is.
+    """Parse a URL, or the form used in headers. An ``Address`` is returned unchanged.
 
     Raises:
-        InvalidAddress: it is neither; the message says what is wrong and what is right.
-        TypeError: it is not even text.
+        InvalidAddress: the text is neither; the message says what is wrong and what is allowed.
+        TypeError: ``text`` is neither a str nor an address.
     """
     if isinstance(text, TcpAddress | UdsAddress):
         return text
     if not isinstance(text, str):
-        raise TypeError(f"an address is text or an Address, not {text!r:.80}: {_FORMS}")
+        raise TypeError(f"an address must be a str or an Address, not {text!r:.80}: {_FORMS}")
     scheme, separator, rest = text.strip().partition("://")
-    if "|" in text or not separator:  # first, for a path may contain ://
+    if "|" in text or not separator:  # checked first, because a path may contain ://
         return _parse(text, *text.strip().split("|"))
     scheme = scheme.lower()
     return _parse(text, scheme, *(_split_url(rest) if scheme == "tcp" else (rest,)))
@@ -124,23 +127,29 @@ def _split_url(rest: str) -> tuple[str, str]:
     rest = rest.removesuffix("/")
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
-        host, port = rest, ""  # the last colon, if any, belongs to an IPv6 address
+        host, port = rest, ""  # a colon, if there is one, belongs to an IPv6 address
     if host.startswith("[") and host.endswith("]") and ":" in host:
         host = host[1:-1]
     elif ":" in host:
-        raise InvalidAddress(f"tcp://{rest}: an IPv6 address stands in brackets, tcp://[::1]:7000")
+        raise InvalidAddress(
+            f"tcp://{rest}: an IPv6 address needs brackets, as in tcp://[::1]:7000"
+        )
     return host, port
 
 
 def _parse(text: str, scheme: str, *parts: str) -> Address:
     match scheme, parts:
         case "tcp", (_, "") | (_,):
-            raise InvalidAddress(f"{text!r}: the port is missing, 0 to {MAX_PORT}: {_FORMS}")
+            raise InvalidAddress(
+                f"{text!r}: the port is missing, a number from 0 to {MAX_PORT}: {_FORMS}"
+            )
         case "tcp", (host, port):
-            # isdecimal is true of other scripts' digits, which int() takes too.
-            # And int() refuses thousands of them in its own words.
+            # isdecimal() is true for digits of other scripts, which int() accepts too. And int()
+            # refuses numbers of thousands of digits with a message of its own.
             if not (port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))):
-                raise InvalidAddress(f"{text!r}: {port!r} is not a port, 0 to {MAX_PORT}: {_FORMS}")
+                raise InvalidAddress(
+                    f"{text!r}: {port!r} is not a port, a number from 0 to {MAX_PORT}: {_FORMS}"
+                )
             return TcpAddress(host or ANY_HOST, int(port))
         case "uds", (path,):
             return UdsAddress(path)

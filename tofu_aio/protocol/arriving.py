@@ -1,4 +1,4 @@
-"""A message of which the header is here, and of the rest a part."""
+"""A message whose header has arrived, and the rest of it only in part."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .text_headers import EMPTY_HEADERS, TextHeaders
 
 
 class Arriving:
-    """Collects the rest of a message, each byte copied once.
+    """Collects the rest of a message and copies each byte once.
 
-    A ``BytesIO`` does that: what was written to it becomes ``bytes`` without another copy, and a
-    peer that sends byte by byte costs no object for each.
+    A ``BytesIO`` makes that possible: what was written to it becomes ``bytes`` without another
+    copy, and a peer that sends byte by byte costs no object for each byte.
 
     Args:
-        message: with its permit and what the header says.
-        headers_len, body_len: of the rest.
+        message: the message, with its permit and with what the header says.
+        headers_len, body_len: the sizes of the rest, in bytes.
 
     Attributes:
         message: as given.
-        missing: how many bytes are still to come.
+        missing: the number of bytes that are still to come.
     """
 
     __slots__ = ("_body", "_body_len", "_headers", "_length", "message", "missing")
@@ -35,11 +35,11 @@ class Arriving:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes are here, with the header."""
+        """The number of bytes that have arrived, the header included."""
         return HEADER_SIZE + self._length - self.missing
 
-    def take(self, data: memoryview) -> int:
-        """Take what is its own, and return how many bytes that is."""
+    def collect(self, data: memoryview) -> int:
+        """Copy the bytes that belong to this message, and return how many they are."""
         missing = self.missing
         if len(data) > missing:
             data = data[:missing]
@@ -53,7 +53,7 @@ class Arriving:
         return taken
 
     def content(self) -> tuple[TextHeaders, bytes]:
-        """Headers and body, once nothing is missing.
+        """The headers and the body, once nothing is missing.
 
         Raises:
             InvalidMessage: the text headers break a rule.

@@ -9,11 +9,11 @@ from .op_code import MORE_BIT, OP_CODE_MASK, OP_CODES, ORIGIN_BIT, OpCode, Origi
 from .status import STATUSES, Status
 
 HEADER: Final = struct.Struct(">HBBQHH")
-"""channel number, proto, status, message id, length of text headers, length of body."""
+"""Channel number, proto, status, message id, length of the text headers, length of the body."""
 
 HEADER_SIZE: Final = HEADER.size
 MAX_PART: Final = 0xFFFF
-"""The most bytes that the text headers, and that the body, of one message may have."""
+"""The largest size, in bytes, of the text headers of a message, and also of its body."""
 
 MAX_FRAME: Final = HEADER_SIZE + 2 * MAX_PART
 MAX_MESSAGE_ID: Final = 2**64 - 1
@@ -24,7 +24,7 @@ ENGINE_CHANNEL: Final = 65535
 
 
 class BinaryHeader(NamedTuple):
-    """A frame's first 16 bytes, unpacked as they are: nothing is judged here."""
+    """The first 16 bytes of a frame, unpacked. Their values are not checked."""
 
     channel_number: int
     proto: int
@@ -38,13 +38,13 @@ class BinaryHeader(NamedTuple):
         """What the message does.
 
         Raises:
-            IndexError: the four bits hold none of the ten op codes.
+            IndexError: the four bits are none of the ten op codes.
         """
         return OP_CODES[self.proto & OP_CODE_MASK]
 
     @property
     def origin(self) -> Origin:
-        """Who made the message."""
+        """Whether the application or the engine made the message."""
         return Origin.ENGINE if self.proto & ORIGIN_BIT else Origin.APPLICATION
 
     @property
@@ -54,7 +54,7 @@ class BinaryHeader(NamedTuple):
 
     @property
     def status(self) -> Status:
-        """The status; a byte beyond the last known one is UNKNOWN_ERROR."""
+        """The status. A byte beyond the last known one means UNKNOWN_ERROR."""
         return STATUSES[self.status_byte]
 
     @property
@@ -63,14 +63,14 @@ class BinaryHeader(NamedTuple):
         return HEADER_SIZE + self.text_headers_len + self.body_len
 
     def pack(self) -> bytes:
-        """The 16 bytes of the wire."""
+        """The 16 bytes as they are sent."""
         return HEADER.pack(*self)
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> BinaryHeader:
-        """The header whose 16 bytes start at ``offset``.
+        """Read the header whose 16 bytes start at ``offset``.
 
         Raises:
-            struct.error: fewer than 16 bytes are there.
+            struct.error: there are fewer than 16 bytes.
         """
         return cls._make(HEADER.unpack_from(data, offset))

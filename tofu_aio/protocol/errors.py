@@ -1,7 +1,7 @@
-"""Every status but SUCCESS as an exception.
+"""An exception class for each status but SUCCESS.
 
-Where the ecosystem has a word for the failure the class inherits that too, so that code written
-against ``OSError``, ``ValueError`` or anyio's stream exceptions works unchanged.
+Where Python or anyio has an exception for the failure, the class inherits from that as well. So
+code that catches ``OSError``, ``ValueError`` or anyio's stream exceptions works unchanged.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 
 class TofuError(Exception):
-    """The root of all exceptions of this package.
+    """The base class of all exceptions of this package.
 
     Attributes:
-        status: the status that the failure has on the wire.
+        status: the status that stands for the failure on the wire.
     """
 
     status: Status = Status.UNKNOWN_ERROR
 
     def __str__(self) -> str:
-        """The message; without one, the status in words."""
-        # Some bases are OSError, whose own __str__ reads errno and strerror.
+        """The text of the exception; without one, the status in words."""
+        # Some subclasses are an OSError, whose __str__ looks at errno and strerror.
         return str(self.args[0]) if self.args else self.status.name.lower().replace("_", " ")
 
 
 class NotImplementedYet(TofuError, NotImplementedError):
-    """The operation exists in the protocol but not in this version."""
+    """The protocol has this operation, but this version does not implement it."""
 
     status = Status.NOT_IMPLEMENTED_YET
 
 
 class WrongAddress(TofuError, ValueError):
-    """The address is well formed but cannot serve this purpose."""
+    """The address is well formed, but cannot be used for this purpose."""
 
     status = Status.WRONG_ADDRESS
 
@@ -51,7 +51,7 @@ class NotAllowed(TofuError):
 
 
 class NullMessage(TofuError, ValueError):
-    """There is no message where one is needed."""
+    """None was given where a message is needed."""
 
     status = Status.NULL_MESSAGE
 
@@ -63,7 +63,7 @@ class InvalidMessage(TofuError, ValueError):
 
 
 class InvalidOpCode(TofuError, ValueError):
-    """The op code is unknown, or not one that may come here."""
+    """The op code is unknown, or not allowed here."""
 
     status = Status.INVALID_OP_CODE
 
@@ -81,13 +81,13 @@ class InvalidBodyLen(TofuError, ValueError):
 
 
 class InvalidMoreUsage(TofuError, ValueError):
-    """The more bit is set on a message that is not a regular one."""
+    """The more bit is set on a message that is not regular."""
 
     status = Status.INVALID_MORE_USAGE
 
 
 class InvalidChannelNumber(TofuError, ValueError):
-    """No channel has this number (any more)."""
+    """No channel has this number, or none has it any more."""
 
     status = Status.INVALID_CHANNEL_NUMBER
 
@@ -99,7 +99,7 @@ class InvalidChannelGroup(TofuError, ValueError):
 
 
 class InvalidMessageId(TofuError, ValueError):
-    """A response without its request's id, or an id out of range."""
+    """A response does not have the id of its request, or an id is out of range."""
 
     status = Status.INVALID_MESSAGE_ID
 
@@ -117,7 +117,7 @@ class UdsPathNotFound(TofuError, FileNotFoundError):
 
 
 class NotificationDisabled(TofuError):
-    """The receiver does not take notifications."""
+    """The receiver does not accept notifications."""
 
     status = Status.NOTIFICATION_DISABLED
 
@@ -129,7 +129,7 @@ class NotificationFailed(TofuError):
 
 
 class PeerDisconnected(TofuError, BrokenResourceError):
-    """The peer went away without a Bye."""
+    """The connection ended without a Bye from the peer."""
 
     status = Status.PEER_DISCONNECTED
 
@@ -141,13 +141,13 @@ class CommunicationFailed(TofuError, BrokenResourceError):
 
 
 class PoolEmpty(TofuError):
-    """Every permit of the pool is taken."""
+    """The pool is exhausted: all its permits are taken."""
 
     status = Status.POOL_EMPTY
 
 
 class AllocationFailed(TofuError, MemoryError):
-    """There is no room: memory, or channel numbers, have run out."""
+    """Memory or channel numbers are used up."""
 
     status = Status.ALLOCATION_FAILED
 
@@ -165,7 +165,7 @@ class ChannelClosed(TofuError, ClosedResourceError):
 
 
 class ChannelEnded(TofuError, EndOfStream):
-    """The peer said Bye, or its last part, and everything it sent before has been received."""
+    """The peer sent a Bye or the last part, and everything before it has been received."""
 
     status = Status.CHANNEL_CLOSED
 
@@ -177,9 +177,9 @@ class ShutdownStarted(TofuError, ClosedResourceError):
 
 
 class ProtocolViolation(TofuError, BrokenResourceError):
-    """The peer sent what the protocol forbids, and the channel was closed for it.
+    """The peer broke a rule of the protocol, so the channel was closed.
 
-    Its ``status`` is the one that names the rule.
+    Its ``status`` names the rule.
     """
 
     status = Status.INVALID_MESSAGE
@@ -190,13 +190,13 @@ class ProtocolViolation(TofuError, BrokenResourceError):
 
 
 class ExchangeFailed(TofuError, BrokenResourceError):
-    """The peer ended an exchange of parts with another status than SUCCESS.
+    """The peer ended an exchange with a status other than SUCCESS.
 
-    Its ``status`` is the peer's.
+    Its ``status`` is the one from the peer.
 
     Attributes:
-        part: the last one, with the body and the headers that say more; None if there was none.
-        channel_number: of its channel, on this side.
+        part: the last part, whose body and headers may say more; None if there was none.
+        channel_number: the number of the channel, on this side.
     """
 
     status = Status.PROCESSING_FAILED
@@ -216,10 +216,11 @@ class ExchangeFailed(TofuError, BrokenResourceError):
 
 
 class ConnectFailed(TofuError, ConnectionError):
-    """The host has no address, the peer cannot be reached, or it did not accept the channel.
+    """The host has no address, the peer cannot be reached, or it refused the channel.
 
     Attributes:
-        answer: the listener's answer if it refused the channel, whose body is the whole reason.
+        answer: the answer of a listener that refused the channel; its body is the full reason. None
+            if there was no answer.
     """
 
     status = Status.CONNECT_FAILED
@@ -230,33 +231,37 @@ class ConnectFailed(TofuError, ConnectionError):
 
 
 class ListenFailed(TofuError, OSError):
-    """The host has no address, or its address cannot be listened on."""
+    """The host has no address, or it is not possible to listen on its address."""
 
     status = Status.LISTEN_FAILED
 
 
 class Rejected(TofuError):
-    """Raised by ``decide`` to refuse a channel: its text and its status are what the peer is told.
+    """Raised by ``decide`` to refuse a channel. Its text and its status are sent to the peer.
 
-    The peer's ``connect`` raises `ConnectFailed`, and as its ``__cause__`` the exception that the
-    status has.
+    There, ``connect`` raises `ConnectFailed`, whose ``__cause__`` is the exception for the status.
 
     Args:
-        text: the reason, in the peer's hands.
-        status: any but SUCCESS.
+        text: the reason, for the peer to read.
+        status: any status but SUCCESS.
+
+    Raises:
+        ValueError: the status is SUCCESS.
     """
 
     status = Status.NOT_ALLOWED
 
     def __init__(self, text: str = "", status: Status = Status.NOT_ALLOWED) -> None:
         if status is Status.SUCCESS:
-            raise ValueError("a rejection has another status than SUCCESS: return to accept")
+            raise ValueError(
+                "a rejection cannot have the status SUCCESS: use another one, or return to accept"
+            )
         super().__init__(*[text] if text else [])
         self.status = status
 
 
 class AcceptFailed(TofuError, OSError):
-    """A connection that came in could not be accepted."""
+    """A pending connection could not be accepted."""
 
     status = Status.ACCEPT_FAILED
 
@@ -291,7 +296,7 @@ class UnknownError(TofuError):
     status = Status.UNKNOWN_ERROR
 
 
-# These share their status with the class proper.
+# Their statuses belong to other classes.
 _OTHERS: Final = (ChannelEnded, ProtocolViolation, ExchangeFailed, Rejected)
 
 ERRORS: Final[dict[Status, type[TofuError]]] = {
@@ -301,7 +306,7 @@ ERRORS: Final[dict[Status, type[TofuError]]] = {
 
 
 def again(error: TofuError) -> TofuError:
-    """A copy to raise: one object raised in several tasks would mix up their tracebacks."""
+    """Return a copy to raise: one object raised in several tasks would mix up their tracebacks."""
     fresh = copy(error)
     fresh.__cause__ = error.__cause__
     return fresh

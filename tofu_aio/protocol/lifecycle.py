@@ -1,7 +1,7 @@
-"""The life of a channel as a table: what may be sent and received in each state, and what follows.
+"""The life of a channel as tables: what may be sent and received in each state, and what follows.
 
-Both directions are one machine: a Bye that was sent changes what may be received. A listener has a
-life, and a table, of its own. ``docs/diagrams.py`` draws all of them.
+Both directions form one state machine, because a Bye that was sent changes what may be received.
+A listener has a state machine and a table of its own. ``docs/diagrams.py`` draws all of them.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from .status import Status
 class State(Enum):
     """Where a channel is in its life."""
 
-    # Of its identity, for an Enum's own, in Python, would cost something for each chunk.
+    # By identity. Enum's own __hash__ is Python code, and it would run for each chunk.
     __hash__ = object.__hash__
 
     CONNECTING = auto()
-    """Client: no Hello sent yet."""
+    """Client: the Hello has not been sent yet."""
     HELLO_SENT = auto()
-    """Client: the server has not answered."""
+    """Client: the Hello was sent, and the server has not answered yet."""
     HELLO_AWAITED = auto()
-    """Server: the client has not introduced itself."""
+    """Server: the client's Hello has not arrived yet."""
     HELLO_HEARD = auto()
-    """Server: the application has not decided."""
+    """Server: the Hello has arrived, and the application has not accepted or refused it yet."""
     OPEN = auto()
-    """Both sides are equal."""
+    """The handshake is complete, and both sides may send."""
     BYE_SENT = auto()
-    """We asked to close; the peer may still send, and answers last."""
+    """This side has sent its Bye. The peer may still send, and answers last."""
     BYE_HEARD = auto()
-    """The peer asked to close and sends no more; we may still send, and answer last."""
+    """The peer has sent its Bye and sends no more. This side may still send, and answers last."""
     BYE_CROSSED = auto()
-    """Both asked at once; each owes an answer."""
+    """Both sides have sent a Bye at the same time. Both answers are missing."""
     BYE_OWED = auto()
-    """Both asked at once; only our answer is missing."""
+    """Both sides have sent a Bye at the same time. Only this side's answer is missing."""
     BYE_ANSWERED = auto()
-    """Both asked at once; only the peer's answer is missing."""
+    """Both sides have sent a Bye at the same time. Only the peer's answer is missing."""
     CLOSED = auto()
-    """Nothing travels any more."""
+    """Nothing is sent or received any more."""
     OVERHEARD = auto()
-    """Not a channel's state: frames of a capture, from either side."""
+    """Not the state of a channel: used to decode captured frames of either side."""
 
 
 class ListenerState(Enum):
     """Where a listener is in its life."""
 
     OPENING = auto()
-    """Its address is being looked up and bound."""
+    """The host is being resolved, and the socket bound."""
     LISTENING = auto()
-    """Clients may come."""
+    """Clients can connect."""
     CLOSED = auto()
-    """Nobody comes any more; the channels that it brought live on."""
+    """No client can connect any more. The channels that were accepted stay open."""
 
 
 Moves: TypeAlias = Mapping[OpCode, State]
@@ -84,7 +84,7 @@ SEND: Final[Mapping[State, Moves]] = {
     State.BYE_ANSWERED: {},
     State.CLOSED: {},
 }
-"""What we may send in each state, and the state after it."""
+"""What this side may send in each state, and the next state."""
 
 RECEIVE: Final[Mapping[State, Moves]] = {
     State.CONNECTING: {},
@@ -104,23 +104,23 @@ RECEIVE: Final[Mapping[State, Moves]] = {
     State.CLOSED: {},
     State.OVERHEARD: dict.fromkeys(_TRAVELLING, State.OVERHEARD),
 }
-"""What the peer may send in each state, and the state after it."""
+"""What the peer may send in each state, and the next state."""
 
 HUNG_UP: Final[Mapping[State, State]] = dict.fromkeys(
     (State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED), State.CLOSED
 )
-"""What a state becomes when the peer hangs up after both sides have said Bye: that is a finished
-Bye, for the Zig library sends nothing after its own one, so not the answer to ours either. In every
-other state a peer that hangs up is lost."""
+"""The next state if the peer closes the connection after both sides have sent a Bye. That completes
+the Bye, because the Zig library sends nothing after its own Bye, not even the answer to ours. In
+every other state the connection is lost."""
 
 UNDECIDED: Final = frozenset({State.HELLO_HEARD})
-"""Where what comes is not judged yet but waits: a client may talk before its Hello is answered."""
+"""States in which received bytes wait undecoded: a client may send before its Hello is answered."""
 
 WELCOMED: Final[Mapping[bool, ListenerState]] = {
     True: ListenerState.LISTENING,
     False: ListenerState.CLOSED,
 }
-"""What the engine's WELCOME_RESPONSE makes of a listener, by whether its status is SUCCESS."""
+"""The state of a listener after the engine's WELCOME_RESPONSE, by whether its status is SUCCESS."""
 
 POST: Final[Mapping[ListenerState, Mapping[OpCode, ListenerState]]] = {
     ListenerState.OPENING: {},
@@ -130,10 +130,10 @@ POST: Final[Mapping[ListenerState, Mapping[OpCode, ListenerState]]] = {
     },
     ListenerState.CLOSED: {},
 }
-"""What may be posted to a listener in each state, and the state after it. It has no peer."""
+"""What may be posted to a listener in each state, and the next state. A listener has no peer."""
 
 BYE_SAID: Final = frozenset({State.BYE_SENT, State.BYE_CROSSED, State.BYE_OWED, State.BYE_ANSWERED})
-"""The states after our own Bye: nothing but the answer to the peer's may follow it."""
+"""The states after this side's Bye: only the answer to the peer's Bye may still be sent."""
 
 
 def _verdict(state: State, proto: int) -> State | Status:
@@ -149,4 +149,4 @@ def _verdict(state: State, proto: int) -> State | Status:
 VERDICTS: Final[Mapping[State, tuple[State | Status, ...]]] = {
     state: tuple(_verdict(state, proto) for proto in range(PUBLIC_BITS + 1)) for state in RECEIVE
 }
-"""RECEIVE spread out by proto byte, for the decoder's loop: the next state, or what is wrong."""
+"""RECEIVE by proto byte, for the decoder's loop: the next state, or the status of the violation."""

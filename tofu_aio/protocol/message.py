@@ -1,4 +1,4 @@
-"""The message: binary header, text headers and body. It is the whole programming interface."""
+"""The message: a binary header, text headers and a body."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .op_code import (
     OP_CODE_MASK,
     OP_CODES,
     ORIGIN_BIT,
+    PEER_BITS,
     PUBLIC_BITS,
     MessageType,
     OpCode,
@@ -35,47 +36,46 @@ if TYPE_CHECKING:
     from .pool import Permit
 
 next_message_id: Final = count(1).__next__
-"""The process-wide source of message ids. ``next`` on a count is atomic: any thread may ask."""
+"""Returns the next message id of this process, in any thread: ``next`` on a count is atomic."""
 
 
 REJECTION: Final = pack_proto(OpCode.HELLO_RESPONSE, origin=Origin.ENGINE)
-"""The proto byte of a HELLO_RESPONSE with a status. A client of the Zig library looks for a failure
-among what comes from an engine, and takes a HELLO_RESPONSE of an application for a yes."""
+"""The proto byte of a HELLO_RESPONSE that refuses a channel. A client of the Zig library reads the
+status only if the origin is the engine; any HELLO_RESPONSE of an application is a success."""
 
 
 class Message:
-    """One message, to be sent or as it was received.
+    """One message, received or to be sent.
 
     A received message holds permits of the engine's pool, or its channel's reserve, until it is
-    released: by ``release``, by leaving a ``with`` block, by being sent on, or by being
-    garbage-collected. Reading of its channel may wait for that, so a message should not be kept
-    longer than it is needed. The response to a ``request`` holds nothing, and neither does a copy
-    or a pickle.
+    released: by ``release``, at the end of a ``with`` block, by being sent on, or by garbage
+    collection. Its channel may not be read until then, so do not keep a message longer than you
+    need it. The response to a ``request`` holds no permit, and neither does a copy or a pickle.
 
     Args:
         op_code: what the message does.
-        body: at most 65,535 bytes; larger content goes in parts, see ``more``.
-        headers: a mapping or (name, value) pairs, at most 65,535 bytes once encoded.
-        message_id: ties a response, or the parts of one message, together. 0 lets the channel
-            assign the next one.
+        body: at most 65,535 bytes. Send larger content in parts, see ``more``.
+        headers: a mapping or (name, value) pairs, at most 65,535 bytes when encoded.
+        message_id: connects a response to its request, and the parts of one message to each other.
+            With 0 the channel assigns the next free id.
         more: more parts follow under the same message id. Only for regular messages.
 
     Attributes:
-        channel_number: the local number of the channel it came from, or is posted to; 0 when
-            there is none yet.
+        channel_number: the local number of the channel that the message came from or is posted to;
+            0 if there is none yet.
         message_id: see above.
-        status: SUCCESS, or why the message comes back or a request was refused.
+        status: SUCCESS, or why the message was returned or the request refused.
         headers: the text headers.
         body: the content.
 
     Raises:
-        InvalidOpCode: ``op_code`` is none of the ten.
-        InvalidMoreUsage: ``more`` on a message that is not a regular one.
-        InvalidMessageId: ``message_id`` does not fit in 64 unsigned bits.
+        InvalidOpCode: ``op_code`` is not one of the ten op codes.
+        InvalidMoreUsage: ``more`` is set for a message that is not regular.
+        InvalidMessageId: ``message_id`` is not from 0 to 2**64 - 1.
         InvalidBodyLen: ``body`` is too long.
         InvalidHeadersLen: ``headers`` are too long.
-        InvalidMessage: a header breaks a rule of the wire.
-        TypeError: ``body`` is not bytes-like.
+        InvalidMessage: a header breaks a rule of the wire format.
+        TypeError: ``body`` is not bytes-like, or ``headers`` are not pairs of str.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class Message:
         "status",
     )
 
-    _permit: Permit | None  # what it gives back when it is released
+    _permit: Permit | None  # given back when the message is released
     _proto: int
     status: Status
     channel_number: int
@@ -109,9 +109,13 @@ class Message:
         try:
             op_code = OpCode(op_code)
         except ValueError:
-            raise InvalidOpCode(f"{op_code!r} is not an op code: use an OpCode") from None
+            raise InvalidOpCode(
+                f"{op_code!r} is not an op code: use an OpCode, such as OpCode.REQUEST"
+            ) from None
         if more and op_code.message_type is not MessageType.REGULAR:
-            raise InvalidMoreUsage(f"{op_code.name} cannot have more parts: only regular ones can")
+            raise InvalidMoreUsage(
+                f"{op_code.name} cannot have more parts: only REQUEST, RESPONSE and SIGNAL can"
+            )
         if not 0 <= message_id <= MAX_MESSAGE_ID:
             raise _unfit_id(message_id)
         self._proto = pack_proto(op_code, more=more)
@@ -128,7 +132,7 @@ class Message:
 
     @property
     def origin(self) -> Origin:
-        """Who made it: an application, or the engine as a status notification."""
+        """Whether an application made the message, or the engine as a status notification."""
         return Origin.ENGINE if self._proto & ORIGIN_BIT else Origin.APPLICATION
 
     @property
@@ -138,12 +142,12 @@ class Message:
 
     @property
     def _wire_proto(self) -> int:
-        """The proto byte as it is sent: from the application, but for a rejection."""
-        proto = self._proto & PUBLIC_BITS & ~ORIGIN_BIT
+        """The proto byte as it is sent. Its origin is the application, except for a rejection."""
+        proto = self._proto & PEER_BITS
         return REJECTION if proto == OpCode.HELLO_RESPONSE and self.status else proto
 
     def header_as(self, channel_number: int, message_id: int) -> BinaryHeader:
-        """The header under which this message travels with the numbers that it got."""
+        """The header with which this message is sent under the given numbers."""
         return BinaryHeader(
             channel_number,
             self._wire_proto,
@@ -154,11 +158,11 @@ class Message:
         )
 
     def encode(self) -> bytes:
-        """The frame as it travels, with the numbers that the message has now.
+        """The frame as it is sent, with the numbers that the message has now.
 
         Raises:
-            InvalidBodyLen, InvalidChannelNumber, InvalidMessageId: an attribute was set to what
-                does not fit.
+            InvalidBodyLen, InvalidChannelNumber, InvalidMessageId: an attribute was set to a value
+                that the frame has no room for.
         """
         headers = self.headers.encode()
         body = checked_body(self.body)
@@ -174,15 +178,15 @@ class Message:
         except struct.error:
             if 0 <= self.message_id <= MAX_MESSAGE_ID:
                 raise InvalidChannelNumber(
-                    f"channel number {self.channel_number} does not fit in 16 unsigned bits"
+                    f"the channel number is {self.channel_number}: it must be from 0 to 65535"
                 ) from None
             raise _unfit_id(self.message_id) from None
         return b"".join((header, headers, body))
 
     def release(self) -> None:
-        """Give the permit back to the pool. Harmless when there is none (any more).
+        """Give the permits back to the pool. It may be called again, and then does nothing.
 
-        Headers and body stay readable: they are the caller's own to keep or drop.
+        The headers and the body stay readable.
         """
         permit = self._take_permit()
         if permit is not None:
@@ -191,7 +195,7 @@ class Message:
     def __del__(self) -> None:
         try:
             permit = self._permit
-        except AttributeError:  # it runs even for what __init__ refused
+        except AttributeError:  # it runs even if __init__ has raised
             return
         if permit is not None:
             permit.release()
@@ -199,7 +203,7 @@ class Message:
     if FREE_THREADED:
 
         def _take_permit(self) -> Permit | None:
-            """Take what it has to give back: once, however many threads do at the same time."""
+            """Remove and return the permit. Of several threads that call this, one gets it."""
             with ONE_AT_A_TIME:
                 permit, self._permit = self._permit, None
             return permit
@@ -207,12 +211,12 @@ class Message:
     else:
 
         def _take_permit(self) -> Permit | None:
-            """Take what it has to give back: once, however many threads do at the same time."""
-            permit, self._permit = self._permit, None  # the GIL changes hands at calls and loops
+            """Remove and return the permit. Of several threads that call this, one gets it."""
+            permit, self._permit = self._permit, None  # the GIL is only released at calls and loops
             return permit
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
-        # For copy and pickle. One permit was taken, so one comes back: the original's.
+        # For copy and pickle. Only the original gives the permit back, which was taken once.
         names = set(Message.__slots__) - {"__weakref__", "_permit"}
         return None, {"_permit": None, **{name: getattr(self, name) for name in names}}
 
@@ -241,19 +245,19 @@ class Message:
 
 
 def _unfit_id(message_id: int) -> InvalidMessageId:
-    return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
+    return InvalidMessageId(f"the message id is {message_id}: it must be from 0 to 2**64 - 1")
 
 
 def notification(
     status: Status, channel_number: int = UNASSIGNED_CHANNEL, message_id: int = 0
 ) -> Message:
-    """What the engine itself has to say to the application. It never travels."""
+    """Make a status notification from the engine to the application. It is never sent to a peer."""
     message = Message(OpCode.SIGNAL, message_id=message_id)
     return returned(message, status, channel_number)
 
 
 def returned(message: Message, status: Status, channel_number: int) -> Message:
-    """Mark an application's own message that comes back: from the engine, with the reason."""
+    """Mark a message of the application that the engine returns to it, with the reason."""
     message._proto |= ORIGIN_BIT
     message.status = status
     message.channel_number = channel_number
@@ -261,12 +265,13 @@ def returned(message: Message, status: Status, channel_number: int) -> Message:
 
 
 def snapshot(message: Message) -> Message:
-    """The message as it is now, checked anew, as an object that nobody else has. It has no permit.
+    """Return a checked copy of the message as it is now. The copy has no permit.
 
     Raises:
-        NullMessage, TypeError: it is None, or something else that is no message.
-        InvalidBodyLen, InvalidHeadersLen, InvalidMessage, InvalidMessageId, TypeError: an
-            attribute was set to what does not fit.
+        NullMessage: ``message`` is None.
+        TypeError: ``message`` is something else, or an attribute has the wrong type.
+        InvalidBodyLen, InvalidHeadersLen, InvalidMessage, InvalidMessageId: an attribute was set to
+            a value that is not allowed.
     """
     if not isinstance(message, Message):
         raise null_message(message)
@@ -277,26 +282,27 @@ def snapshot(message: Message) -> Message:
 
 
 def null_message(given: object) -> NullMessage | TypeError:
-    """For what stands where a message is needed."""
-    text = f"{given!r} is no message: give a Message"
+    """The exception for a value that is not a message."""
+    text = f"{given!r} is not a message: pass a Message"
     return NullMessage(text) if given is None else TypeError(text)
 
 
 def checked_body(body: bytes | bytearray | memoryview) -> bytes:
-    """The body as bytes.
+    """Return the body as bytes.
 
     Raises:
-        TypeError: it is not bytes-like.
-        InvalidBodyLen: it is longer than 65,535 bytes.
+        TypeError: the body is not bytes-like.
+        InvalidBodyLen: the body is longer than 65,535 bytes.
     """
     if not isinstance(body, bytes | bytearray | memoryview):
         raise TypeError(
-            f"a body is bytes, not {type(body).__name__}: encode it first, text.encode() say"
+            f"a body must be bytes, bytearray or memoryview, not {type(body).__name__}: "
+            "encode it first, for example with text.encode()"
         )
     length = body.nbytes if isinstance(body, memoryview) else len(body)
     if length > MAX_PART:
         raise InvalidBodyLen(
-            f"the body has {length} bytes and may have {MAX_PART}: send it in parts, "
-            "with more=True on all but the last"
+            f"the body has {length} bytes, and a message may have at most {MAX_PART}: send it in "
+            "parts, with more=True on all but the last"
         )
-    return bytes(body)  # no copy, if it is bytes
+    return bytes(body)  # bytes are not copied

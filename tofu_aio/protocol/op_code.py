@@ -1,7 +1,7 @@
 """What a message does: its op code, and the one byte of the header that carries it.
 
-The byte is called *proto* on the wire: bits 0-3 are the op code, bit 4 the origin, bit 5 "more".
-Bits 6 and 7 belong to the sender's internals: never sent set, ignored when received.
+The protocol calls that byte *proto*: bits 0 to 3 are the op code, bit 4 is the origin, bit 5 is
+"more". Bits 6 and 7 are for internal use: they are sent as 0 and ignored when received.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class MessageType(StrEnum):
 
 
 class Role(StrEnum):
-    """The part an op code plays in a conversation."""
+    """The role of an op code in a conversation."""
 
     REQUEST = "request"
     RESPONSE = "response"
@@ -28,14 +28,14 @@ class Role(StrEnum):
 
 
 class Origin(IntEnum):
-    """Who made a message: the application, or the engine as a status notification."""
+    """Whether the application made a message, or the engine as a status notification."""
 
     APPLICATION = 0
     ENGINE = 1
 
 
 class OpCode(IntEnum):
-    """What a message asks for or answers. The values are on the wire."""
+    """What a message asks for or answers. The values are those on the wire."""
 
     REQUEST = 0
     RESPONSE = 1
@@ -56,7 +56,7 @@ class OpCode(IntEnum):
 
     @property
     def role(self) -> Role:
-        """The part it plays: request, response or signal."""
+        """The role: request, response or signal."""
         return Role(self.name.rpartition("_")[2].lower())
 
 
@@ -64,14 +64,17 @@ OP_CODE_MASK: Final = 0x0F
 ORIGIN_BIT: Final = 0x10
 MORE_BIT: Final = 0x20
 PUBLIC_BITS: Final = OP_CODE_MASK | ORIGIN_BIT | MORE_BIT
-"""The bits of proto that mean something between peers; the rest is masked away on receipt."""
+"""The bits of proto that have a meaning between peers. The others are cleared on receipt."""
+PEER_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
+"""The bits that a peer may set. A peer that set the origin could pass its message off as a
+notification of our own engine."""
 ANSWERED_BIT: Final = 0x40
-"""On a received request, here only: it was replied to."""
+"""Set on a received request, on this side only, once it was replied to."""
 
 OP_CODES: Final[tuple[OpCode, ...]] = tuple(OpCode)
-"""Op code by value: indexing is several times faster than calling the enum."""
+"""The op codes by value. Indexing is several times faster than calling the enum."""
 
 
 def pack_proto(op_code: OpCode, *, origin: Origin = Origin.APPLICATION, more: bool = False) -> int:
-    """The proto byte of a message."""
+    """The proto byte of a message with these properties."""
     return op_code | origin << 4 | more << 5

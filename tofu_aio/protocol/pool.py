@@ -1,10 +1,11 @@
-"""The accounting of received messages: permits of the shared pool, and each channel's reserve.
+"""The engine's pool of permits, which bounds the received messages that are alive at any time.
 
-The pool is a budget, not a cache: a permit says that one more received message may be alive, of so
-many bytes; a longer one needs several. Beside it each channel has a reserve, room for one message,
-which nobody else can take: so whatever others keep, a channel whose messages were all let go of can
-always receive the next one. Network switches manage their buffers the same way, with a guaranteed
-minimum for each queue and a shared rest under a dynamic threshold.
+The pool is a budget, not a cache. A permit allows one more received message of up to ``unit`` bytes
+to be alive; a longer message needs several permits. In addition each channel has a *reserve*: room
+for one message that no other channel can take (see ``account``). A channel whose messages have all
+been released can therefore always receive the next one, whatever other channels hold. Network
+switches manage their buffers the same way: each queue has a guaranteed minimum, and a dynamic
+threshold governs the shared rest.
 """
 
 from __future__ import annotations
@@ -16,136 +17,142 @@ from typing import Final, Protocol
 
 from .atomic import see_all
 
-LENT: Final = 4
-"""Messages of a channel that a program may keep while it waits for the next one, whatever others
-have: the one of its loop, and a few that it wants later."""
-
-LENT_A_STREAM: Final = 2
-"""So many more for each request that is answered or received in parts: its first part, which has
-the headers, and the one of its loop."""
-
 LENT_TO_STREAMS: Final = 1024
-"""But so many in all, over all channels: a peer may begin as many such requests as it likes."""
-
-_PERMIT: Final = 0
-_RESERVE: Final = 1
-_LENT: Final = 2
-_LENT_TO_STREAM: Final = 3
-"""What one of a channel's messages gives back: a permit of the pool, the channel's reserve, or what
-was lent to the application, in general or for what comes in parts."""
-
-_NONE: Final[list[int]] = []
-"""Where nothing was ever taken: a list of its own would be half of an idle channel's account."""
+"""Messages that all channels together may lend for requests that are answered or received in parts
+(see ``account.LENT_A_STREAM``). A peer may begin as many such requests as it likes."""
 
 
 class Allocation(Enum):
-    """What ``Engine.get`` may draw on for a message."""
+    """What ``Engine.get`` takes from the pool for a new message."""
 
     ALWAYS = auto()
-    """Nothing of the pool: it never fails."""
+    """Nothing: ``get`` always returns a message."""
     POOL_ONLY = auto()
-    """One of the pool's permits, which the message holds until it is sent, released or put back."""
+    """One permit, which the message holds until it is sent, released or put back."""
 
 
 class Permit(Protocol):
-    """What a message gives back when it is released."""
+    """What a message holds of a pool, and gives back when it is released."""
 
     @property
     def worth(self) -> int:
-        """How many permits it is. The reserve counts as one."""
+        """The number of permits. The reserve counts as one."""
 
     @property
     def pool(self) -> Pool:
-        """Whose."""
+        """The pool that they belong to."""
 
     def release(self) -> None:
-        """Give it back. From any thread, and from a finalizer in the middle of anything."""
+        """Give them back. Any thread may call it, and so may a finalizer, at any moment."""
+
+
+class ReaderAccount(Protocol):
+    """What the messages of a channel hold, as far as others look at it. See ``account.Account``."""
+
+    @property
+    def reserved(self) -> bool:
+        """Whether the channel's reserve is in use."""
+
+    @property
+    def held(self) -> int:
+        """The number of permits that the messages hold."""
+
+    @property
+    def lent(self) -> int:
+        """The number of messages that were lent to the application."""
+
+    def share(self, free: int) -> int:
+        """The number of permits that the channel may hold while ``free`` permits are free."""
 
 
 class Reader(Protocol):
-    """A channel whose reading is suspended while it waits for permits, or for its reserve."""
+    """A channel whose reading is suspended while it waits for permits or for its reserve."""
 
     suspended_at: float | None
-    """When it began to wait, in its loop's time; None while it does not."""
+    """When the wait began, in the time of the channel's loop; None while the channel is read."""
     suspended_for: float
-    """Seconds for which it has waited, but for now."""
+    """Seconds of all waits that have ended."""
     suspensions: int
-    """How often it began to wait."""
+    """The number of waits that have begun."""
 
     @property
-    def account(self) -> Account:
-        """What its messages hold."""
+    def account(self) -> ReaderAccount:
+        """What the channel's messages hold."""
 
     @property
     def needs(self) -> int:
-        """How many permits it waits for; 0 if it does not."""
+        """The number of permits that the channel waits for; 0 while it does not wait."""
 
     @property
     def over_its_share(self) -> bool:
-        """Whether it is its own messages, not those of others, that it waits for."""
+        """Whether the channel waits for its own messages to be released, not for others'."""
 
     def may_go_on(self) -> bool:
-        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+        """Whether the channel can continue without a permit.
 
-        The reserve is freed if the application waits for the next message, see ``Account.lend``.
+        It can if its reserve is free, or if what it has received needs no permit any more. If the
+        application waits for the next message, this frees the reserve, see ``Account.lend``.
         """
 
     def resume(self, granted: int) -> None:
-        """Take the permits that it was granted, which are free now, or its reserve, and go on."""
+        """Continue with the permits that were granted, which are free now, or with the reserve."""
 
     def reconcile_reading(self) -> None:
-        """Read from the socket exactly if the channel can take something."""
+        """Make the transport read if the channel can take data, and not read otherwise."""
 
 
 class Waiters(OrderedDict[Reader, None]):
-    """Channels that wait, the longest first; any of them may leave at any time."""
+    """Channels that wait, the one that has waited longest first. Any of them can be removed."""
 
     def append(self, reader: Reader) -> None:
-        """Wait behind all others."""
+        """Add a channel behind all others."""
         self[reader] = None
 
     @property
     def first(self) -> Reader:
-        """Who has waited longest."""
+        """The channel that has waited longest."""
         return next(iter(self))
 
     def popleft(self) -> Reader:
-        """Take out who has waited longest."""
+        """Remove and return the channel that has waited longest."""
         return self.popitem(last=False)[0]
 
     def discard(self, reader: Reader) -> None:
-        """Take one out, if it is there."""
+        """Remove a channel if it waits here."""
         self.pop(reader, None)
 
 
 class Pool:
-    """``size`` permits, a first-come-first-served queue, and who has its share.
+    """``size`` permits, and the channels that wait for some of them.
 
-    It is itself the permit of a message that belongs to no channel. ``release`` may be called from
-    any thread, and from a finalizer in the middle of anything: it is two atomic steps, an append
-    and a look at who waits; so are those of ``take``. All else belongs to the loop's thread.
+    The pool is itself the permit of a message that belongs to no channel. Any thread may call
+    ``release``, and so may a finalizer at any moment: it consists of two atomic steps, an append
+    and a look for waiting channels. ``acquire`` is safe in the same way. Everything else must be
+    called in the loop's thread.
 
     Args:
-        size: how many permits; at least 1.
-        on_release: called, in whatever thread, when a permit or a reserve came back while someone
+        size: the number of permits; at least 1.
+        on_release: called, in any thread, when a permit or a reserve comes back while a channel
             waits.
-        unit: bytes that a message may have for each permit it takes. One that has more than all
-            permits are worth takes all.
-        share: the part of what the others leave that one channel may hold, above 0 up to 1; one
-            permit at least.
+        unit: the number of bytes that a message may have for each permit. A message that is longer
+            than all permits are worth takes all of them.
+        share: the part, above 0 and up to 1, that one channel may hold of the permits that the
+            other channels leave. A channel may always hold one permit.
 
     Attributes:
         size, unit, share: as given.
-        free: the permits not taken, as a deque because its ``append`` and ``pop`` are atomic, and
-            ``extend`` by a tuple is: they run no Python code.
-            ``pop`` takes one; it raises IndexError when there is none.
-        suspended: whose channels wait, for permits or for their reserve.
-        waiters: those of them that wait for permits, the longest first. Nobody may take one past
-            them.
-        parked: those that wait until they hold less than their share; in nobody's way.
-        reserves: an entry for each reserve in use, and for each message that was lent.
-        to_lend: an entry for each message that may still be lent for what comes in parts.
-        restored: accounts whose reserve, or what was lent, came back while somebody waited.
+        free: the permits that are not taken. A deque, because its ``append``, its ``pop`` and its
+            ``extend`` by a tuple are atomic: they run no Python code. ``pop`` takes a permit and
+            raises IndexError if there is none.
+        suspended: the channels that wait for permits or for their reserve, by their account.
+        waiters: those of them that wait for permits, in the order in which they are served. No
+            permit may be taken past them.
+        parked: those of them that hold their share and wait for their own messages. They do not
+            hold up anybody.
+        reserves: one entry for each reserve in use, and one for each message that was lent.
+        to_lend: one entry for each message that may still be lent for requests in parts.
+        restored: accounts whose reserve, or a message that was lent, came back while a channel
+            waited.
 
     Raises:
         ValueError: ``size`` is less than 1.
@@ -171,41 +178,48 @@ class Pool:
         self, size: int, on_release: Callable[[], None], *, unit: int = 1 << 62, share: float = 1.0
     ) -> None:
         if size < 1:
-            raise ValueError(f"a pool of {size} messages could never receive: it needs at least 1")
+            raise ValueError(
+                f"the size of the pool is {size}: it must be at least 1, or nothing could be "
+                "received"
+            )
         self.size = size
         self.unit = unit
         self.share = share
         self.free: deque[None] = deque((None,) * size)
-        self.suspended: dict[Account, Reader] = {}
+        self.suspended: dict[ReaderAccount, Reader] = {}
         self.waiters = Waiters()
         self.parked = Waiters()
         self.reserves: deque[None] = deque()
-        self.restored: deque[Account] = deque()
+        self.restored: deque[ReaderAccount] = deque()
         self.to_lend: deque[None] = deque((None,) * LENT_TO_STREAMS)
         self._on_release = on_release
 
     @property
     def pool(self) -> Pool:
-        """Itself."""
+        """The pool itself, as ``Permit`` asks for it."""
         return self
 
     @property
     def out(self) -> int:
-        """How many permits are taken. Derived: taken and free are the size, always."""
+        """The number of permits that are taken. It is derived, so it cannot contradict ``free``."""
         return self.size - len(self.free)
 
     def price(self, length: int) -> int:
-        """How many permits a message of so many bytes takes."""
+        """The number of permits that a message of ``length`` bytes takes."""
         price = -(-length // self.unit)
         return price if price < self.size else self.size  # noqa: FURB136 - min takes longer
 
     @property
     def largest_share(self) -> int:
-        """How many permits one channel may hold if all are free."""
+        """The number of permits that one channel may hold while all are free."""
         return max(int(self.size * self.share), 1)
 
-    def take(self) -> bool:
-        """Take a permit for somebody who can do without: not past those who wait. Any thread."""
+    def acquire(self) -> bool:
+        """Take one permit for a purpose that can be put off, in any thread.
+
+        Returns:
+            False, without a permit, if none is free or if a channel waits for one.
+        """
         if self.waiters:
             return False
         try:
@@ -214,226 +228,19 @@ class Pool:
             return False
         return True
 
-    def suspend(self, account: Account, reader: Reader) -> None:
-        """Enter who waits: what comes back from now on is told, and what came back before is here.
+    def suspend(self, account: ReaderAccount, reader: Reader) -> None:
+        """Register a channel that begins to wait. Call it in the loop's thread.
 
-        In the loop's thread.
+        From now on ``on_release`` is called for everything that comes back. What came back before
+        is visible once this returns.
         """
         self.suspended[account] = reader
         see_all(self.free, self.reserves)
 
     def release(self) -> None:
-        """Take a permit back."""
+        """Give one permit back."""
         self.free.append(None)
-        # In this order: who starts to wait looks at ``free`` after it was entered there, so one of
-        # the two sides always sees the other.
+        # The order matters. A channel that begins to wait is entered in ``suspended`` before it
+        # looks at ``free``, so at least one of the two sides sees what the other did.
         if self.suspended:
             self._on_release()
-
-
-class Account:
-    """What one channel's messages hold. Itself the permit of each message that takes just one.
-
-    The reserve is the first that a channel takes and the last that it gives back, whichever of its
-    messages is released first. So of ``n`` short messages alive ``n - 1`` are in the pool, and an
-    application that keeps the last message of each channel keeps nothing of it.
-
-    A loop ``async for message in channel`` keeps the last message until it has the next one, and
-    a program may keep a few others beside it. So that it always gets the next one, what it keeps
-    may be *lent* while it waits for that, which frees the reserve: so often, that is, so many
-    messages, as ``lend`` is told. What was lent is in the application's hands, not in the engine's.
-
-    Args:
-        pool: where the permits come from.
-
-    Attributes:
-        pool: as given.
-        reserved: whether the reserve is in use.
-        taken: an entry for each message that takes just one permit, or the reserve: those for the
-            reserve and for what was lent come before all others. ``release`` takes them from the
-            end, with ``pop``, which is atomic.
-        bundled: an entry for each permit of the long messages in the pool.
-    """
-
-    __slots__ = ("bundled", "pool", "reserved", "taken")
-
-    worth = 1
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.reserved = False
-        self.taken = self.bundled = _NONE  # lists of its own once something is taken
-
-    @property
-    def held(self) -> int:
-        """How many permits of the pool its messages hold."""
-        return len(self.taken) - self._beside_the_pool() + len(self.bundled)
-
-    @property
-    def lent(self) -> int:
-        """How many messages were lent to the application."""
-        return self._beside_the_pool() - self.reserved
-
-    def _beside_the_pool(self) -> int:
-        """How many of its messages are on the reserve, or were lent."""
-        # They come first, and are few. What takes a permit may be many thousands.
-        count = 0
-        for kind in self.taken:
-            if kind == _PERMIT:
-                break
-            count += 1
-        return count
-
-    @property
-    def worth_of_all(self) -> int:
-        """What its messages hold, permits and the reserve."""
-        return len(self.taken) + len(self.bundled)
-
-    def budget(self) -> int:
-        """How many permits it may take now: not past those who wait."""
-        pool = self.pool
-        if pool.waiters:
-            return 0
-        free, held = len(pool.free), self.held
-        if not held and free:
-            return int(free * pool.share) or 1
-        return int((free + held) * pool.share) - held
-
-    def over_share(self, price: int) -> bool:
-        """Whether its share would not allow for so many permits, if just those were free.
-
-        Then it is its own messages that it waits for, or a time when more is free; and nobody else
-        should wait for it.
-        """
-        return self.held + price > self.share(max(len(self.pool.free), price))
-
-    def share(self, free: int) -> int:
-        """How many permits it may hold in all if so many are free; one at least."""
-        return max(int((free + self.held) * self.pool.share), 1)
-
-    def charge(self, count: int) -> None:
-        """Account for so many permits, at least one, that were taken out of ``pool.free``.
-
-        If the reserve is free it pays for one of them, which goes back.
-        """
-        taken = self.taken
-        if not self.reserved:
-            self._use_reserve()
-            pool = self.pool
-            pool.free.append(None)
-            if pool.suspended:
-                pool._on_release()
-            if count == 1:
-                return
-            count -= 1
-            taken = self.taken
-        taken.extend((_PERMIT,) * count)
-
-    def take(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
-        """The reserve, if it is free, or else so many permits at once; None if they are not.
-
-        The reserve, and a single permit, are the account itself, unless a permit is to be ``apart``
-        from the reserve, so that one can tell them from each other.
-        """
-        if not self.reserved:
-            self._use_reserve()
-            return self
-        if price > budget:
-            return None
-        free = self.pool.free
-        pop, taken = free.pop, 0
-        try:
-            for taken in range(price):  # noqa: B007 - how many, should the next one be missing
-                pop()
-        except IndexError:
-            free.extend((None,) * taken)
-            return None
-        if price == 1 and not apart:
-            self.charge(1)
-            return self
-        if self.bundled is _NONE:
-            self.bundled = []
-        self.bundled.extend((_PERMIT,) * price)
-        return _Bundle(self, price)
-
-    def release(self) -> None:
-        """Give back what one of its messages holds."""
-        pool = self.pool
-        kind = self.taken.pop()
-        if kind == _PERMIT:
-            pool.free.append(None)
-            # In this order, as in Pool.release; written out to spare a call for each message.
-            if pool.suspended:
-                pool._on_release()
-            return
-        # In this order, as in Pool.release: free it, lock a deque, and look.
-        if kind == _RESERVE:
-            self.reserved = False
-        elif kind == _LENT_TO_STREAM:
-            pool.to_lend.append(None)
-        pool.reserves.pop()
-        if pool.suspended:
-            pool.restored.append(self)
-            pool._on_release()
-
-    def lend(self, most: int) -> None:
-        """Free the reserve for a message that the application waits for, so often at most.
-
-        ``LENT`` are sure. Those beyond that come out of ``LENT_TO_STREAMS``.
-        """
-        pool, lent = self.pool, self.lent
-        if not self.reserved or lent >= most:
-            return
-        kind = _LENT
-        if lent >= LENT:
-            try:
-                pool.to_lend.pop()
-            except IndexError:
-                return
-            kind = _LENT_TO_STREAM
-        taken = self.taken
-        try:
-            # Other threads only take from the end: what is found is there, or gone meanwhile.
-            taken[taken.index(_RESERVE)] = kind
-        except (ValueError, IndexError):  # another thread was faster, and has freed it
-            if kind == _LENT_TO_STREAM:
-                pool.to_lend.append(None)
-        else:
-            self.reserved = False
-
-    def _use_reserve(self) -> None:
-        taken = self.taken
-        if taken is _NONE:
-            taken = self.taken = []
-        self.reserved = True
-        self.pool.reserves.append(None)
-        # At its bottom, though another thread may have given it back a moment ago, between a look
-        # at it and a permit.
-        taken.insert(0, _RESERVE)
-
-
-class _Bundle:
-    """The permits of a long message."""
-
-    __slots__ = ("_account", "worth")
-
-    def __init__(self, account: Account, worth: int) -> None:
-        self._account = account
-        self.worth = worth
-
-    @property
-    def pool(self) -> Pool:
-        """Whose permits they are."""
-        return self._account.pool
-
-    def release(self) -> None:
-        """Give all of them back, and then look at who waits."""
-        account = self._account
-        pool, pop = account.pool, account.bundled.pop
-        # One by one through the pool it would take three times as long, more than half of what
-        # copying 64 KiB takes.
-        for _ in range(self.worth):
-            pop()
-        pool.free.extend((None,) * self.worth)
-        if pool.suspended:  # in this order, as in Pool.release
-            pool._on_release()

@@ -1,19 +1,19 @@
-"""How a peer's words stand in our texts: in exceptions, in the log, on a terminal."""
+"""Quoting text from a peer, in exceptions, in the log and on a terminal."""
 
 from __future__ import annotations
 
 from typing import Final
 
 QUOTED: Final = 200
-"""Characters of a peer's words that a text of ours has room for."""
+"""Characters of a peer's text that are shown at most."""
 
 
 def quoted(words: bytes | str) -> str:
-    """Return a peer's words on one line, printable and short.
+    """Return text from a peer on one line, printable and short.
 
-    Control characters, line ends and what changes the direction of text are escaped as Python's
-    literals have them, so that a peer cannot forge lines of a log or command a terminal. After
-    ``QUOTED`` characters the rest is left out, and the text says how many there were.
+    Control characters, line ends and characters that change the direction of text are escaped as in
+    Python literals, so that a peer can neither forge lines of a log nor control a terminal. After
+    ``QUOTED`` characters the rest is left out, and the total number of characters is given.
     """
     text = words if isinstance(words, str) else words.decode("utf-8", "backslashreplace")
     shown = "".join(map(_printable, text[:QUOTED]))

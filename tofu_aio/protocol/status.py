@@ -1,4 +1,4 @@
-"""The outcome of an operation, as one byte of the header tells it."""
+"""The outcome of an operation, which is one byte of the header."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Status(IntEnum):
-    """Why something did not happen, or SUCCESS. The values are on the wire, in this order."""
+    """SUCCESS, or the reason for a failure. The values are those on the wire."""
 
     SUCCESS = 0
     NOT_IMPLEMENTED_YET = 1
@@ -44,9 +44,9 @@ class Status(IntEnum):
 
 
 LEFT: Final = Status.PROCESSING_FAILED
-"""The status of a request or response that ends before all of it was sent, or is taken back."""
+"""The status of a request or response that its sender gives up before its end, or takes back."""
 
 STATUSES: Final[tuple[Status, ...]] = tuple(
     Status(min(byte, Status.UNKNOWN_ERROR)) for byte in range(256)
 )
-"""Status by byte: a byte beyond the last means UNKNOWN_ERROR."""
+"""The status for each value of the byte: UNKNOWN_ERROR beyond the last known one."""

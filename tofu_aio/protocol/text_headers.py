@@ -1,4 +1,4 @@
-r"""The text part of a frame: ``name:value\r\n``, in order, as often as the sender likes."""
+r"""The text headers of a frame: any number of ``name:value\r\n``, in order."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .errors import InvalidHeadersLen, InvalidMessage
 BLANKS: Final = " \t"
 
 CONNECT_TO: Final = "~connect_to"
-"""On a HELLO_REQUEST: the listener's address, as ``address.to_header()`` has it."""
+"""On a HELLO_REQUEST: the address of the listener, in the form of ``address.to_header()``."""
 LISTEN_ON: Final = "~listen_on"
-"""On a WELCOME_REQUEST: where to listen; on its answer: where that is, the port being known."""
+"""On a WELCOME_REQUEST: the address to listen on. On its answer: the actual address."""
 EOF: Final = "~eof"
-"""On a Bye: its sender still listens, so it should be answered only after all has been sent."""
+"""On a Bye: its sender still receives. Answer it only after everything else has been sent."""
 HEARTBEAT: Final = "~heartbeat"
-"""On a Hello: its sender understands heartbeats and wants one at least every so many ms, a whole
-number."""
+"""On a Hello: its sender understands heartbeats. It expects at least one in each interval of this
+many milliseconds, a whole number."""
 SUPPORTS: Final = "~supports"
-"""On a Hello or its answer: what its sender can do beyond the Zig library's protocol, as lower-case
-tokens with commas between them. Who does not know a token ignores it."""
+"""On a Hello or its answer: what its sender supports beyond the Zig library's protocol. These are
+lower-case tokens separated by commas; unknown ones are ignored."""
 
 WHOLE: Final = "~whole"
-"""On the first part of a request: it came in parts only because it is long, so many bytes, and its
-receiver is to put it together. Only to a peer that has said that it does."""
+"""On the first part of a request that is sent in parts only because it is long: its size in bytes.
+The receiver joins the parts. Sent only to a peer that supports this."""
 
 _LINES: Final = re.compile(
-    # Possessive throughout: each byte is looked at once, whatever a peer sends. A line ends at its
-    # first CR LF, as for the Zig library's reader, so a CR or LF alone is part of the value.
+    # All quantifiers are possessive, so that each byte is looked at once, whatever a peer sends. A
+    # line ends at its first CR LF, as in the Zig library. A CR or LF alone is part of the value.
     rb"(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[^\r]*+(?:\r(?!\n)[^\r]*+)*+\r\n)*+"
 )
 
@@ -40,29 +40,29 @@ _LINES: Final = re.compile(
 class TextHeaders(Mapping[str, str]):
     """An immutable, ordered list of (name, value) pairs that reads like a mapping.
 
-    A name may stand more than once: ``headers[name]`` is the first value, ``get_all`` gives them
-    all, ``pairs`` keeps everything in order. Names are compared as they are, case and all.
-    The wire does not define an encoding; text is UTF-8, and bytes that are not travel unharmed as
-    surrogate escapes (PEP 383), so that what was received can be sent on as it came.
+    A name may occur more than once: ``headers[name]`` is its first value, ``get_all`` returns all
+    of them, and ``pairs`` keeps everything in order. Names are case-sensitive. The protocol does
+    not define an encoding. Here text is UTF-8, and other bytes become surrogate escapes (PEP 383),
+    so received headers can be sent on unchanged.
 
-    What was received is judged at once but taken apart only when it is asked for, and kept as it
-    came: as pairs it would need up to twenty times the memory that the pool's bound counts. The
-    pairs of the headers that were looked at last are remembered, for programs ask for one after
-    another.
+    Received headers are checked at once, but kept as bytes and parsed only when they are read: as
+    pairs they would need up to twenty times the memory that the pool's bound counts. The result is
+    cached for the headers that were read last, because programs read one header after another.
 
-    The Zig library's writer puts any bytes into a value, so a received value may be empty, or have
-    a CR or an LF in it (never CR LF, which ends it). Sent on as it came it arrives as it was;
-    what is made here from pairs cannot have them.
+    The Zig library writes any bytes into a value. So a received value may be empty or contain a CR
+    or an LF, but never CR LF, which ends it. Such headers can be sent on unchanged, but cannot be
+    made from pairs.
 
     Args:
-        pairs: a mapping, or pairs of name and value; a value may be empty. Names are trimmed of
-            blanks, as the Zig library's writer does; the reader trims both.
+        pairs: a mapping, or pairs of name and value. A value may be empty. Blanks around names are
+            removed, as the Zig library does when it writes them; names and values are also
+            trimmed when they are read.
 
     Raises:
-        InvalidMessage: a name is empty, or a name or value has a character that would let it pose
-            as another header: CR or LF, or ``:`` in a name.
-        InvalidHeadersLen: all together are longer than 65,535 bytes.
-        TypeError: these are no pairs, or not of text.
+        InvalidMessage: a name is empty, or a name or value has a character that would make it look
+            like another header: CR or LF, or ``:`` in a name.
+        InvalidHeadersLen: the headers have more than 65,535 bytes when encoded.
+        TypeError: the argument is not pairs, or not of str.
     """
 
     __slots__ = ("_encoded",)
@@ -78,8 +78,8 @@ class TextHeaders(Mapping[str, str]):
             listed = [(name, value) for name, value in items]
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"headers are a mapping or pairs of name and value, not {items!r:.80}: "
-                'give {"Name": "value"}, say'
+                f"headers must be a mapping or pairs of name and value, not {items!r:.80}: "
+                'pass {"Name": "value"}, for example'
             ) from error
         checked = (_checked(name, value) for name, value in listed)
         text = "".join(f"{name}:{value}\r\n" for name, value in checked)
@@ -89,39 +89,39 @@ class TextHeaders(Mapping[str, str]):
             raise InvalidMessage(f"the text headers cannot be encoded: {error}") from None
         if len(self._encoded) > MAX_PART:
             raise InvalidHeadersLen(
-                f"the text headers have {len(self._encoded)} bytes and may have {MAX_PART}: "
-                "move the large value into the body"
+                f"the text headers have {len(self._encoded)} bytes, and a message may have at most "
+                f"{MAX_PART}: move the large value into the body"
             )
 
     @classmethod
     def decode(cls, data: bytes) -> TextHeaders:
-        """Read the text part of a frame, as it stands between header and body.
+        """Read the text headers of a frame, the bytes between the binary header and the body.
 
         Raises:
             InvalidMessage: a line has no name, no colon, or no CR LF at its end.
         """
         lines = _LINES.match(data)
-        assert lines is not None  # no line at all matches too
+        assert lines is not None  # the pattern matches even if there are no lines
         if lines.end() < len(data):
             line, end, _ = data[lines.end() :].partition(b"\r\n")
             shown = line[:60].decode("utf-8", "surrogateescape")
-            rule = "it should read name:value" if end else "it should end in CR LF"
+            rule = "it must have the form name:value" if end else "it must end in CR LF"
             raise InvalidMessage(f"{shown!r} is not a text header: {rule}")
         self = cls.__new__(cls)
         self._encoded = data
         return self
 
     def encode(self) -> bytes:
-        """The bytes of the wire, at most 65,535."""
+        """The headers as they are sent, at most 65,535 bytes."""
         return self._encoded
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Every name with its value, in order."""
+        """All names with their values, in order."""
         return _taken_apart(self._encoded)[0]
 
     def get_all(self, name: str) -> list[str]:
-        """Every value under this name, in order; empty if there is none."""
+        """All values of this name, in order; empty if there are none."""
         return [value for key, value in self.pairs if key == name]
 
     def __getitem__(self, name: str) -> str:
@@ -134,7 +134,7 @@ class TextHeaders(Mapping[str, str]):
         return len(self._mapping())
 
     def __eq__(self, other: object) -> bool:
-        """Equal to other headers with the same pairs in order, and to an equal mapping."""
+        """Equal to headers with the same pairs in the same order, and to an equal mapping."""
         if isinstance(other, TextHeaders):
             return self.pairs == other.pairs
         return super().__eq__(other)
@@ -151,18 +151,23 @@ class TextHeaders(Mapping[str, str]):
 
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
-"""What is accepted wherever headers are given."""
+"""What may be passed wherever headers are expected."""
 
 
 def _checked(name: object, value: object) -> tuple[str, str]:
     if not (isinstance(name, str) and isinstance(value, str)):
-        raise TypeError(f"header {name!r}: {value!r} needs a str on both sides")
+        part, wrong = ("value", value) if isinstance(name, str) else ("name", name)
+        raise TypeError(
+            f"the header {name!r}: {value!r} has a {part} of type {type(wrong).__name__}: names "
+            "and values must be str, so convert it first"
+        )
     name = name.strip(BLANKS)
     if not name:
-        raise InvalidMessage(f"header {name!r}: {value!r} needs a name")
+        raise InvalidMessage(f"the header {name!r}: {value!r} has an empty name: give it one")
     if ":" in name or not {"\r", "\n"}.isdisjoint(name + value):
         raise InvalidMessage(
-            f"header {name!r}: {value!r} may not contain CR or LF, nor ':' in its name"
+            f"the header {name!r}: {value!r} must not contain CR or LF, nor ':' in its name: put "
+            "such a value into the body"
         )
     return name, value
 
@@ -176,8 +181,8 @@ def _parsed(line: str) -> tuple[str, str]:
 def _taken_apart(encoded: bytes) -> tuple[tuple[tuple[str, str], ...], Mapping[str, str]]:
     """The pairs, and the first value of each name.
 
-    Remembered, or a peer with thousands of names would make ``dict(headers)`` quadratic; and of a
-    few only, for of the largest headers they take 1.4 MB.
+    The result is cached, because otherwise a peer that sends thousands of names would make
+    ``dict(headers)`` quadratic. The cache is small, because the largest headers need 1.4 MB.
     """
     *lines, _ = encoded.decode("utf-8", "surrogateescape").split("\r\n")
     pairs = tuple(_parsed(line) for line in lines)

@@ -1,4 +1,4 @@
-"""The event loop: it knows descriptors, not messages."""
+"""The reactor: an asyncio event loop. It knows descriptors, but no messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tofu_aio.reactor.policy import EventLoopPolicy as EventLoopPolicy
     from tofu_aio.reactor.policy import install as install
 
-# The lazy names are left out, so that a star import does not reach for them.
+# Without the lazy names, so that a star import does not import them.
 __all__ = [
     "Loop",
     "LoopFactory",
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> object:
         policy = importlib.import_module("tofu_aio.reactor.policy")
     except AttributeError as error:
         raise AttributeError(
-            f"{name} needs event-loop policies, which this Python's asyncio no longer has; use"
+            f"{name} needs event-loop policies, which asyncio has no longer in this Python: use"
             " asyncio.run(main(), loop_factory=tofu_aio.new_event_loop) or tofu_aio.run(main())"
         ) from error
     value: object = getattr(policy, name)

@@ -1,4 +1,4 @@
-"""Accepting connections for asyncio's servers, also where that fails."""
+"""Accepting connections for asyncio's servers, and what to do when that fails."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     import socket
 
 RETRY: Final = 1.0
-"""Seconds until accepting is tried again."""
+"""Seconds until the next attempt after a failure."""
 
 
 class AcceptingLoop(SelectorLoop):
-    """A selector loop whose servers wait a second when accepting fails, and say so once.
+    """A selector loop whose servers wait for a second when accepting fails, and log that once.
 
-    asyncio's calls accept(2) as often as the backlog is long, and for each call that finds no
-    descriptor it logs a traceback and sets a timer of its own, which also fires where the server
-    was closed meanwhile, and fails there. Where accepting fails for another reason, that is logged
-    in every turn.
+    asyncio's loop calls accept(2) as many times as the backlog is long. For each call that fails
+    because there is no free descriptor, it logs a traceback and sets a timer. The timer fires even
+    if the server was closed meanwhile, and then fails. If accepting fails for another reason,
+    asyncio logs that in every turn.
     """
 
     def _accept_connection(
         self, protocol_factory: object, sock: socket.socket, *rest: object, **options: object
     ) -> None:
         queue = _Queue(sock)
-        # It has nothing of a socket but what is called here.
+        # It is no socket, but has the one method that is called here.
         pending = cast("socket.socket", queue)
         super()._accept_connection(protocol_factory, pending, *rest, **options)
         if queue.failure is not None:
             self._remove_reader(sock.fileno())
             accept = signature(super()._accept_connection)
             called = accept.bind(protocol_factory, sock, *rest, **options)
-            called.apply_defaults()  # `_start_serving` takes the same.
+            called.apply_defaults()  # `_start_serving` takes the same arguments.
             self._serve_later(queue.failure, *called.args)
 
     def _serve_later(
@@ -45,7 +45,7 @@ class AcceptingLoop(SelectorLoop):
         self.call_later(RETRY, self._serve_again, protocol_factory, sock, *rest)
         self.call_exception_handler(
             {
-                "message": f"socket.accept() failed: trying again in {RETRY:g} s",
+                "message": f"socket.accept() failed: the server tries again in {RETRY:g} s",
                 "exception": failure,
                 "socket": TransportSocket(sock),
             }
@@ -53,18 +53,18 @@ class AcceptingLoop(SelectorLoop):
 
     def _serve_again(self, protocol_factory: object, sock: socket.socket, *rest: object) -> None:
         if sock.fileno() < 0:
-            return  # its server was closed
+            return  # The server was closed.
         try:
             self._start_serving(protocol_factory, sock, *rest)
-        except OSError as error:  # no room for one more descriptor to watch
+        except OSError as error:  # The system has no room to watch one more descriptor.
             self._serve_later(error, protocol_factory, sock, *rest)
 
 
 class _Queue:
-    """The connections that wait at a listening socket, up to the first failure.
+    """The pending connections of a listening socket, up to the first failure.
 
     Attributes:
-        failure: what went wrong, and goes wrong again if it is tried at once.
+        failure: The error that another attempt would meet again at once, or None.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -72,10 +72,10 @@ class _Queue:
         self.failure: OSError | None = None
 
     def accept(self) -> tuple[socket.socket, object]:
-        """The next one.
+        """Accept the next connection.
 
         Raises:
-            BlockingIOError, InterruptedError: there is none now.
+            BlockingIOError, InterruptedError: There is none at the moment.
         """
         if self.failure is None:
             try:

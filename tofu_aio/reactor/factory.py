@@ -1,4 +1,4 @@
-"""Making loops: ours, and any other one by name."""
+"""Making event loops: the reactor, or any other one by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def new_event_loop() -> Loop:
     """Return a new reactor loop, for `asyncio.run(..., loop_factory=tofu_aio.new_event_loop)`.
 
     Raises:
-        OSError: No descriptor to spare for it (EMFILE).
+        OSError: There are no free descriptors for it (EMFILE).
     """
     return Loop()
 
@@ -28,33 +28,33 @@ def run(main: Coroutine[object, object, T], *, debug: bool | None = None) -> T:
 
     Args:
         main: The coroutine.
-        debug: asyncio's debug mode; None leaves it to `PYTHONASYNCIODEBUG`.
+        debug: Whether asyncio's debug mode is on; None leaves that to `PYTHONASYNCIODEBUG`.
 
     Raises:
-        RuntimeError: A loop runs in this thread already.
-        ValueError: It is not a coroutine (TypeError from Python 3.14).
+        RuntimeError: A loop is running in this thread already.
+        ValueError: `main` is not a coroutine (TypeError from Python 3.14).
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         pass
     else:
-        # Before there is a runner: one that may not run cannot close its loop either.
+        # Before the runner is made, because one that is not allowed to run cannot close its loop.
         raise RuntimeError("run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
 
 
 def loop_factory(name: str) -> LoopFactory:
-    """Return the factory of the loop called `name`.
+    """Return a function that makes loops of the kind called `name`.
 
     Args:
-        name: "reactor" (this package's), "asyncio" (the interpreter's default), "uvloop" or
-            "winloop" (where installed), or "auto": the fastest that is installed.
+        name: "reactor" (the loop of this package), "asyncio" (the default loop of the interpreter),
+            "uvloop" or "winloop" (if installed), or "auto" for the fastest one that is installed.
 
     Raises:
-        ValueError: No loop is called that.
-        ImportError: It is known but cannot be imported; the message says what to do about it.
+        ValueError: There is no loop of this name.
+        ImportError: The loop is known but cannot be imported; the message says how to install it.
     """
     if name == "auto":
         return _fastest()
@@ -63,12 +63,12 @@ def loop_factory(name: str) -> LoopFactory:
     if name in _OWN:
         return _OWN[name]
     known = ", ".join(map(repr, (*_OWN, *_FOREIGN, "auto")))
-    raise ValueError(f"no event loop is called {name!r}; there are {known}")
+    raise ValueError(f"{name!r} is not the name of an event loop: use one of {known}")
 
 
 _OWN: dict[str, LoopFactory] = {"reactor": new_event_loop, "asyncio": asyncio.new_event_loop}
 
-# Each with the systems it is for.
+# With the systems that each of them supports.
 _FOREIGN = {"uvloop": "Linux and macOS", "winloop": "Windows"}
 
 
@@ -77,8 +77,8 @@ def _foreign(name: str) -> LoopFactory:
         factory: LoopFactory = importlib.import_module(name).new_event_loop
     except ImportError as error:
         raise ImportError(
-            f"the event loop {name!r} cannot be imported ({error}); it is for {_FOREIGN[name]} and"
-            f' comes with: pip install "tofu-aio[fast]". The loop "reactor" needs nothing more.',
+            f"the event loop {name!r} cannot be imported ({error}): it runs on {_FOREIGN[name]};"
+            f' install it with pip install "tofu-aio[fast]", or use "reactor", which is built in',
             name=name,
         ) from error
     return factory

@@ -1,4 +1,4 @@
-"""The event loop: asyncio's selector loop over the reactor's selector."""
+"""The event loop: asyncio's selector loop on the reactor's selector."""
 
 # `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
 # mypy: disable-error-code="explicit-any"
@@ -30,49 +30,58 @@ Args = TypeVarTuple("Args")
 _CALL_SOON: Final = {"self", "callback", "args", "context"}
 Pair: TypeAlias = tuple[asyncio.Handle | None, asyncio.Handle | None]
 
-# A day: long enough to cost nothing, short enough for every clock and poller.
+# Seconds in a day: long enough to cost nothing, short enough for every clock and poller.
 _LONGEST_SLEEP = 86_400
 
-# Cancelled timers stay in the heap until their time comes, unless there are more than this many
-# timers and more than half of them are cancelled.
+# Cancelled timers stay in the heap until they are due, unless there are more timers than this and
+# more than half of them are cancelled.
 _FEW_TIMERS = 100
 
 
 class Loop(WakingLoop, AcceptingLoop, TransportLoop):
-    """An asyncio event loop whose selector reconciles desired interest once a turn.
+    """An asyncio event loop that tells the system once per turn which descriptors it watches.
 
-    Everything that `asyncio.SelectorEventLoop` documents holds. Beyond that:
+    Everything that `asyncio.SelectorEventLoop` documents holds. In addition:
 
-    * A transport that changes its mind between two turns, and back, costs no system call.
-    * Many `call_soon_threadsafe` between two turns cost one wake-up.
-    * The loop survives the end of its own self-pipe, which makes asyncio's spin.
-    * A server that cannot accept, for want of descriptors say, tries again once a second until it
-      can or is closed, and logs no more than that.
-    * `statistics` tells what it is doing.
+    * A transport that pauses and resumes reading between two turns costs no system call.
+    * Many calls of `call_soon_threadsafe` between two turns cost one wake-up.
+    * The loop survives if its self-pipe is closed, which makes asyncio's loop use all of a
+      processor.
+    * A server that cannot accept, for example because there are no free descriptors, tries again
+      once a second until it can or is closed, and logs one message for each attempt.
+    * `statistics` returns what the loop has done.
+
+    Args:
+        selector: The selector to use; None makes one.
+
+    Raises:
+        TypeError: `selector` is not a `ReactorSelector`.
+        OSError: There are no free descriptors (EMFILE).
     """
 
-    # Until asyncio has made it, for the sake of its finalizer.
+    # For the finalizer, in case asyncio's __init__ fails before it sets the attribute.
     _closed = True
 
     def __init__(self, selector: ReactorSelector | None = None) -> None:
-        # Two attributes, not ten: CPython 3.11 to 3.13 reads those of an object with more than 30
-        # through a slower path, all of them, and asyncio's loop has 26. The selector is kept beside
-        # asyncio's own reference, which a closed loop lets go of.
-        if not isinstance(selector, ReactorSelector | None):  # mypy is not everywhere
+        # Only two attributes: CPython 3.11 to 3.13 reads all attributes of an object more slowly if
+        # there are more than 30, and asyncio's loop has 26. The selector is kept in addition to
+        # asyncio's own reference to it, which a closed loop drops.
+        if not isinstance(selector, ReactorSelector | None):  # not every caller uses mypy
             raise TypeError(
-                f"the reactor's loop runs on a ReactorSelector, not a {type(selector).__name__}: "
-                "leave it out to get one"
+                f"the selector of the loop must be a ReactorSelector, not {type(selector).__name__}"
+                ": leave the argument out to get one"
             )
         self._reactor = ReactorSelector() if selector is None else selector
         self._counters = LoopCounters()
         super().__init__(self._reactor)
 
     def statistics(self) -> LoopStatistics:
-        """Return what the loop has done so far; it may be closed."""
+        """Return what the loop has done so far, also after it was closed."""
         return self._counters.snapshot(self._reactor.statistics())
 
     if signature(asyncio.SelectorEventLoop.call_soon).parameters.keys() <= _CALL_SOON:
-        # A newer Python that takes more keeps its own. To look for more at each call costs 5 %.
+        # A newer Python with more parameters keeps its own method. Checking for more in each call
+        # would cost 5 %.
 
         def call_soon(
             self,
@@ -80,10 +89,10 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             *args: *Args,
             context: Context | None = None,
         ) -> asyncio.Handle:
-            """Run a callback in the next turn; every step of every task comes through here."""
+            """Run a callback in the next turn. Every step of every task is scheduled here."""
             if self._debug or self._closed:
                 watched = super().call_soon(callback, *args, context=context)
-                # Where debug mode says it was made: in our caller's line, not in ours.
+                # Debug mode shows where the handle was made: in the caller's line, not in this one.
                 if made := cast("ReadyHandle", watched)._source_traceback:
                     del made[-1]
                 return watched
@@ -91,15 +100,15 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             self._ready.append(handle)  # type: ignore[arg-type]  # typeshed leaves out _callback
             return handle
 
-    # While a transport is open it alone decides what becomes of its descriptor: nobody else may
-    # add or remove it, and `close` and `abort` remove it before the socket is closed. So its coming
-    # and going (it pauses reading, and resumes) can be told to the system in the next turn, and if
-    # it has changed its mind by then there is nothing to tell. Every other descriptor may be closed
-    # and its number reused as soon as we return, and must be removed at once; and where the system
-    # refuses it, whoever adds it must hear that at once.
+    # While a transport is open, it alone decides about its descriptor: no other code may add or
+    # remove it, and `close` and `abort` remove it before the socket is closed. So the system can be
+    # told in the next turn that reading was paused or resumed, and need not be told if that was
+    # undone by then. Every other descriptor may be closed, and its number reused, as soon as the
+    # method returns, so it must be removed at once. And if the system refuses such a descriptor,
+    # the method that adds it must raise.
     #
-    # What a newer Python's transports may ask for beyond what is known here is left to asyncio's
-    # own methods: over the same selector, which tells the system at once.
+    # Arguments of newer Pythons that are unknown here are left to asyncio's own methods, which use
+    # the same selector and tell the system at once.
 
     def _add_reader(
         self,
@@ -115,10 +124,10 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             return super()._add_reader(fd, callback, *args, context=context, **unknown)
         handle = asyncio.Handle(callback, args, self, context)
         if key is None:
-            self._start(fd, EVENT_READ, handle, (handle, None))
+            self._begin_watching(fd, EVENT_READ, handle, (handle, None))
         else:
             reader, writer = key.data
-            self._go_on(key, EVENT_READ, reader, (handle, writer))
+            self._watch_also(key, EVENT_READ, reader, (handle, writer))
         return handle
 
     def _add_writer(
@@ -135,10 +144,10 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             return super()._add_writer(fd, callback, *args, context=context, **unknown)
         handle = asyncio.Handle(callback, args, self, context)
         if key is None:
-            self._start(fd, EVENT_WRITE, handle, (None, handle))
+            self._begin_watching(fd, EVENT_WRITE, handle, (None, handle))
         else:
             reader, writer = key.data
-            self._go_on(key, EVENT_WRITE, writer, (reader, handle))
+            self._watch_also(key, EVENT_WRITE, writer, (reader, handle))
         return handle
 
     def _remove_reader(self, fd: int, /) -> bool:
@@ -146,7 +155,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         if key is None:
             return False
         reader, writer = key.data
-        self._take_back(key, EVENT_READ, reader, (None, writer))
+        self._stop_watching(key, EVENT_READ, reader, (None, writer))
         return reader is not None
 
     def _remove_writer(self, fd: int, /) -> bool:
@@ -154,35 +163,36 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         if key is None:
             return False
         reader, writer = key.data
-        self._take_back(key, EVENT_WRITE, writer, (reader, None))
+        self._stop_watching(key, EVENT_WRITE, writer, (reader, None))
         return writer is not None
 
     def _key_to_change(self, fd: int) -> SelectorKey | None:
-        """Return the key of a descriptor, settling it before if its keeper is about to close it."""
-        # A file object instead of a number is no transport's, and may have no hash.
+        """Return the key of a descriptor, after settling it if its keeper does not keep it open."""
+        # A file object instead of a number belongs to no transport, and may not be hashable.
         if type(fd) is int and fd in self._reactor.resting:
             _, keeper = self._reactor.resting[fd]
             if self._transports.get(fd) is not keeper or keeper.is_closing():
                 self._reactor.settle(fd)
         return self._reactor.get_map().get(fd)
 
-    def _start(self, fd: int, event: int, handle: asyncio.Handle, data: Pair) -> None:
+    def _begin_watching(self, fd: int, event: int, handle: asyncio.Handle, data: Pair) -> None:
         if self._keeper(fd, handle) is None:
             self._reactor.register(fd, event, data)
         else:
             self._reactor.enlist(fd, event, data)
 
-    def _go_on(
+    def _watch_also(
         self, key: SelectorKey, event: int, replaced: asyncio.Handle | None, data: Pair
     ) -> None:
         if replaced is None:
             self._reactor.modify(key.fd, key.events | event, data)
         else:
-            # Perhaps that of a file which was closed without a word, and whose number was reused.
+            # The replaced callback may be that of a file that was closed without removing it, and
+            # whose number was reused.
             self._reactor.renew(key.fd, key.events, data)
             replaced.cancel()
 
-    def _take_back(
+    def _stop_watching(
         self, key: SelectorKey, event: int, handle: asyncio.Handle | None, data: Pair
     ) -> None:
         left = key.events & ~event
@@ -196,7 +206,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             handle.cancel()
 
     def _keeper(self, fd: int, handle: asyncio.Handle | None) -> asyncio.Transport | None:
-        """Return the transport that keeps the descriptor open, if the callback is its own."""
+        """Return the transport that keeps the descriptor open, if the callback is its method."""
         callback = None if handle is None else cast("ReadyHandle", handle)._callback
         if type(callback) is not MethodType:
             return None
@@ -216,7 +226,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         super().run_forever()
 
     def _run_once(self) -> None:
-        """Take one turn: sleep until something is due, then run all that is due by then."""
+        """Run one turn: wait until something is due, then run everything that is due by then."""
         ready = self._ready
         if self._scheduled:
             timeout = self._time_to_sleep()
@@ -225,7 +235,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         events = self._reactor.select(timeout)
         if events:
             self._make_events_due(events)
-        del events  # Or what a callback unregisters would live as long as the turn.
+        del events  # Or keys that a callback unregisters would live until the end of the turn.
         if self._scheduled:
             self._make_timers_due()
         debug = self._debug
@@ -234,12 +244,12 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         woke = now = monotonic()
         handle = callback = None
         try:
-            # What these callbacks make due waits for the next turn, or the loop would never look.
+            # Callbacks that these schedule run in the next turn, after a look for events.
             for _ in range(len(ready)):
                 handle = ready.popleft()
                 if handle._cancelled:
                     continue
-                callback = handle._callback  # A handle that is cancelled meanwhile forgets it.
+                callback = handle._callback  # A handle drops it when it is cancelled.
                 try:
                     if debug:
                         self._run_watched(handle)
@@ -255,11 +265,11 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             counters.turns += 1
             counters.running += now - woke
             counters.turned = now
-            # Where one raises, its traceback keeps this frame, and what it names.
+            # If a callback raises, the traceback keeps this frame alive, with its variables.
             del handle, callback
 
     def _make_events_due(self, ready: list[tuple[SelectorKey, int]], /) -> None:
-        """Queue the callbacks of what is ready."""
+        """Queue the callbacks of the descriptors that are ready."""
         queue = self._ready.append
         for key, events in ready:
             reader, writer = key.data
@@ -275,7 +285,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
                     queue(writer)
 
     def _time_to_sleep(self) -> float | None:
-        """Return how long `select` may wait, in seconds; None for ever."""
+        """Return the number of seconds that `select` may wait; None for no limit."""
         scheduled = self._scheduled
         if len(scheduled) > _FEW_TIMERS and self._timer_cancelled_count > len(scheduled) / 2:
             for timer in scheduled:
@@ -296,7 +306,7 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
         scheduled = self._scheduled
         now = self.time()
         due = now + self._clock_resolution
-        if due == now:  # a clock that counts from long ago has no moment so near
+        if due == now:  # The clock is so far from 0 that the sum is rounded to `now`.
             due = math.nextafter(now, math.inf)
         while scheduled and scheduled[0]._when < due:
             timer = heapq.heappop(scheduled)
@@ -304,14 +314,14 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
             self._ready.append(timer)
 
     def _run_watched(self, handle: ReadyHandle) -> None:
-        """Run a callback as debug mode asks: known to the exception handler, and timed."""
+        """Run a callback in debug mode: known to the exception handler, and timed."""
         self._current_handle = handle
         began = self.time()
         try:
             handle._run()
             took = self.time() - began
             if took >= self.slow_callback_duration:
-                # In asyncio's words and where its own tests look for them, too.
+                # With asyncio's text and logger, which its own tests check.
                 task = getattr(handle._callback, "__self__", None)
                 shown = task if isinstance(task, asyncio.Task) else handle
                 base_events.logger.warning(  # type: ignore[attr-defined]
@@ -319,4 +329,4 @@ class Loop(WakingLoop, AcceptingLoop, TransportLoop):
                 )
         finally:
             self._current_handle = None
-            del handle  # As at the end of a turn.
+            del handle  # As at the end of `_run_once`.

@@ -1,7 +1,7 @@
-"""The event-loop policy, for programs that still choose their loop by one.
+"""The event-loop policy, for programs that still choose their loop with one.
 
-Imported only when asked for: asyncio deprecates policies in Python 3.14, warning at the mere
-mention of one, and has none from 3.16.
+This module is only imported when it is needed. Python 3.14 deprecates policies, and warns as soon
+as one is mentioned; Python 3.16 has none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from tofu_aio.reactor.loop import Loop
 
 
-# From asyncio's own default, not the abstract one: Python 3.11 asks it for child watchers.
+# Derived from the default policy, not from the abstract one: Python 3.11 needs child watchers.
 class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
     """asyncio's default policy, except that the loops it makes are reactor loops."""
 

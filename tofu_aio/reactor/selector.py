@@ -1,21 +1,22 @@
 """The reactor's selector: a table of desired interest, reconciled with the system once a turn.
 
-Facts and what follows from them:
+Facts, and what follows from them:
 
 * A number that is removed, closed, reused and added again looks unchanged in the table, but the
-  system has forgotten it. So a descriptor's coming and going is told at once. It also lets
-  `register` fail there and then (EPERM for a regular file, EBADF), which programs rely on.
-* Only a change of mind about a registered descriptor waits for `select`, where only the last
-  counts, so what cancels out within a turn costs nothing. A registration that changes hands is
-  told again, for its number may have been closed and reused without a word.
-* On an empty mask epoll still reports hang-ups and errors, for ever. So nothing wanted means not
-  registered.
-* A descriptor closed while a copy of it lives on (in a forked child, say) keeps its registration,
-  and the number may be reused meanwhile. So numbers under which such a ghost may hide are kept in
-  doubt: what the system says of them is checked before it is believed, and once a ghost shows
-  itself the poller is replaced by one built from the table.
-* A forked child inherits the epoll object itself, not a copy of it: whatever the child told it
-  would change its parent's registrations. So the child closes its descriptor, and takes a new one.
+  system has dropped its registration. So the system is told at once when a descriptor is added or
+  removed. That also lets `register` fail immediately (EPERM for a regular file, EBADF), which
+  programs rely on.
+* A change to a registered descriptor waits for `select`, and only the last one counts. So changes
+  that cancel each other within a turn cost nothing. A registration that changes hands is told
+  again, because its number may have been closed and reused without unregistering it.
+* With an empty mask epoll still reports hang-ups and errors, in every wait. So a descriptor of
+  which nothing is wanted is not registered.
+* A descriptor that is closed while a copy of it lives on, for example in a forked child, leaves a
+  stale registration, and its number may be reused. So events are confirmed for numbers that may
+  have one, and the poller is replaced once one is found: see `stale_registrations`.
+* A forked child inherits the epoll object itself, not a copy of it. Whatever the child told it
+  would change the registrations of its parent. So the child closes its descriptor of the object,
+  and takes a new one.
 """
 
 # `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
@@ -23,20 +24,17 @@ Facts and what follows from them:
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import selectors
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tofu_aio import forks
-from tofu_aio.reactor.ghosts import Ghosts
 from tofu_aio.reactor.pollers import default_poller
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE, Event, Poller
-from tofu_aio.reactor.statistics import SelectorCounters, SelectorStatistics
-from tofu_aio.reactor.table import Registration, Table, TableView
+from tofu_aio.reactor.reconciler import Keeper, Reconciler
+from tofu_aio.reactor.statistics import SelectorStatistics
+from tofu_aio.reactor.table import Registration
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -44,61 +42,39 @@ if TYPE_CHECKING:
 Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 
 
-class Keeper(Protocol):
-    """Who holds a descriptor open until it closes, such as a transport."""
+class ReactorSelector(Reconciler, selectors.BaseSelector):
+    """A selector whose work grows with the number of changes, not of registered descriptors.
 
-    def is_closing(self) -> bool:
-        """Return whether the descriptor is closed or about to be."""
+    Everything that `selectors.BaseSelector` documents holds. Where it is silent:
 
-
-class ReactorSelector(selectors.BaseSelector):
-    """A selector whose work grows with what changes, not with what is registered.
-
-    Everything `selectors.BaseSelector` documents holds. Where the documentation is silent:
-
-    * A `modify` that the system refuses shows in the next `select`, which reports the descriptor
-      as ready, once, so that its owner's own call meets the error. What the system has no room for
-      is tried again in each `select`, and reported until there is.
-    * A `modify` from another thread or a signal handler takes effect at once while `select` waits.
-      Beyond that it is no safer from threads than those of the standard library.
-    * A forked child that inherits a selector gets a poller of its own, told of all that is
-      registered in the child's first `select`. Nothing the child does reaches its parent's. A
-      `select` in whose midst a signal handler forks returns early in the child.
+    * If the system refuses a `modify`, the next `select` reports the descriptor as ready, once, so
+      that its owner's own call meets the error. If the system lacks room, each `select` tries again
+      and reports the descriptor until there is room.
+    * A `modify` from another thread or from a signal handler takes effect at once while `select`
+      waits. Apart from that the selector is no more thread-safe than those of the standard library.
+    * In a forked child an inherited selector gets a new poller, which is told about all
+      registrations in the child's first `select`. Nothing that the child does affects the parent.
+      If a signal handler forks during a `select`, that call returns early in the child.
     """
 
     def __init__(self, make_poller: Callable[[], Poller] = default_poller) -> None:
-        self._make_poller = make_poller
-        self._poller = make_poller()
-        self._table: Table = {}
-        self._view = TableView(self._table)
+        super().__init__(make_poller)
         self._closed = False
-        self._generation = 0
-        # Descriptors whose `armed` may differ from what is wanted, those at rest among them.
-        self._changed: set[int] = set()
-        # Those that the system has refused to watch, which is not reported yet.
-        self._refused: dict[int, Registration] = {}
-        # Those that were changed while the poller waited: its answer may be about what was before.
-        self._crossed: set[int] = set()
-        self._ghosts = Ghosts()
-        # What was unregistered and the poller not told yet, with what keeps it open until then.
-        self.resting: dict[int, tuple[Registration, Keeper]] = {}
-        self._selecting = False
-        self._counters = SelectorCounters()
         _living.add(self)
 
     def register(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> selectors.SelectorKey:
-        """Start to watch a file object, at once.
+        """Start watching a file object. The system is told at once.
 
         Raises:
             ValueError: The events or the file object are invalid, or the selector is closed.
-            KeyError: It is registered already.
-            OSError: The system refuses it, as `Poller.add` says.
+            KeyError: The file object is registered already.
+            OSError: The system refuses it: EBADF, EPERM, ENOSPC or ENOMEM.
         """
-        registration = self._put_in(fileobj, events, data)
+        registration = self._insert(fileobj, events, data)
         try:
-            self._update(registration, events)
+            self._update_poller(registration, events)
         except BaseException:
             del self._table[registration.key.fd]
             raise
@@ -107,55 +83,50 @@ class ReactorSelector(selectors.BaseSelector):
     def enlist(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> selectors.SelectorKey:
-        """Register a file object, but tell the system no sooner than in the next `select`.
+        """Register a file object, and tell the system only in the next `select`.
 
-        Until then an `unregister` or `rest` of it costs nothing. It is for descriptors known to be
-        open and watchable: what the system refuses is reported as by `modify`.
+        Until then `unregister` and `rest` cost nothing. Use it only for descriptors that are known
+        to be open and watchable: a refusal by the system is reported as for `modify`.
 
         Raises:
             ValueError: The events or the file object are invalid, or the selector is closed.
-            KeyError: It is registered already.
-            OSError: The system refuses, while `select` waits in another thread.
+            KeyError: The file object is registered already.
+            OSError: The system refuses it while `select` waits in another thread.
         """
-        registration = self._put_in(fileobj, events, data)
-        self._change(registration)
+        registration = self._insert(fileobj, events, data)
+        self._apply_change(registration)
         return registration.key
 
     def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
-        """Stop to watch a file object, at once; it may have been closed meanwhile.
+        """Stop watching a file object, which may be closed already. The system is told at once.
 
         Raises:
             ValueError: The file object is invalid.
-            KeyError: It is not registered.
+            KeyError: The file object is not registered.
         """
-        registration = self._take_out(fileobj)
-        self._update(registration, 0)
+        registration = self._remove(fileobj)
+        self._update_poller(registration, 0)
         return registration.key
 
     def rest(self, fileobj: FileDescriptorLike, keeper: Keeper) -> selectors.SelectorKey:
-        """Unregister a file object, but tell the system no sooner than in the next `select`.
+        """Unregister a file object, and tell the system only in the next `select`.
 
         Until then a `register` of the same number costs nothing, and means the same open file. So
-        the caller must know that it stays open: `keeper` is held until the system is told, and
-        whoever closes the descriptor or hands its number on calls `settle` before.
+        the caller must know that the file stays open. The selector holds a reference to `keeper`
+        until the system is told, and `settle` must be called before the descriptor is closed or its
+        number is given to another owner.
 
         Raises:
             ValueError: The file object is invalid.
-            KeyError: It is not registered.
+            KeyError: The file object is not registered.
         """
-        registration = self._take_out(fileobj)
+        registration = self._remove(fileobj)
         if self._selecting:
-            self._update(registration, 0)
+            self._update_poller(registration, 0)
         elif registration.armed:
             self.resting[registration.key.fd] = registration, keeper
             self._changed.add(registration.key.fd)
         return registration.key
-
-    def settle(self, fd: int) -> None:
-        """Tell the system now that a number at rest is no longer watched."""
-        resting = self.resting.pop(fd, None)
-        if resting is not None:
-            self._update(resting[0], 0)
 
     def modify(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
@@ -165,51 +136,53 @@ class ReactorSelector(selectors.BaseSelector):
         The key changes at once; the system is told in the next `select`.
 
         Raises:
-            ValueError: The events or the file object are invalid. The registration stays as it was.
-            KeyError: It is not registered.
-            OSError: The system refuses, while `select` waits in another thread.
+            ValueError: The events or the file object are invalid. The registration is unchanged.
+            KeyError: The file object is not registered.
+            OSError: The system refuses the change while `select` waits in another thread.
         """
         registration = self._view.find(fileobj)
         if events not in _VALID:
-            raise ValueError(f"Invalid events: {events!r}")
+            raise ValueError(f"Invalid events: {events!r}: use EVENT_READ, EVENT_WRITE or both")
         old = registration.key
         registration.key = selectors.SelectorKey(old.fileobj, old.fd, events, data)
         if events != old.events:
             self._counters.asked_modifies += 1
-        self._change(registration)
+        self._apply_change(registration)
         return registration.key
 
     def renew(
         self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> selectors.SelectorKey:
-        """Do as `modify`, and tell the system also what it has been told before.
+        """Do the same as `modify`, and tell the system even if nothing changes.
 
-        It is for a registration that changes hands: the number may have been closed and reused in
-        between, and the system knows nothing of its new file.
+        It is for a registration that changes hands: its number may have been closed and reused in
+        between, and then the system does not watch the new file yet.
 
         Raises:
-            ValueError, KeyError, OSError: As `modify`.
+            ValueError, KeyError, OSError: As for `modify`.
         """
         registration = self._view.find(fileobj)
-        registration.stale = True
+        registration.renewed = True
         return self.modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> Ready:
-        """Reconcile, wait and harvest.
+        """Tell the system what has changed, and wait until a file object is ready.
 
         Args:
-            timeout: Seconds; None to wait for ever, 0 or less to only look.
+            timeout: The longest wait in seconds. None waits without limit; with 0 or less the call
+                returns at once.
 
         Returns:
-            The keys of ready file objects with what each is ready for, in the order they became
-            ready. Empty when the time is up, never sooner, or where a signal handler raised
-            InterruptedError; any other exception of a handler escapes.
+            The keys of the file objects that are ready, each with the events that it is ready for,
+            in the order in which they became ready. The list is empty once the timeout has passed,
+            and if a signal handler raised InterruptedError. Any other exception of a signal handler
+            is propagated.
 
         Raises:
-            ValueError: The selector is closed, or the timeout is not a number.
+            ValueError: The selector is closed, or the timeout is NaN.
         """
         rest = timeout
-        deadline = None  # nothing is measured against it where the wait has no end, or no length
+        deadline = None  # not needed for a wait without limit, nor for one that returns at once
         if timeout is not None and timeout <= 0:
             rest = 0
         elif timeout is not None:
@@ -224,7 +197,7 @@ class ReactorSelector(selectors.BaseSelector):
                 newest = self._generation
                 poller = self._poller
                 events = poller.wait(rest, len(self._table) or 1)
-                ready = self._harvest(events, newest) if events else []
+                ready = self._interpret(events, newest) if events else []
                 if self._refused:
                     return self._report_refused(ready)
                 if ready:
@@ -236,7 +209,7 @@ class ReactorSelector(selectors.BaseSelector):
                     if rest <= 0:
                         return []
         except OSError as error:
-            # In a child that a signal handler has forked the poller that it waited on is closed.
+            # In a child that was forked by a signal handler, the poller of this wait is closed.
             if poller is self._poller and not isinstance(error, InterruptedError):
                 raise
             return []
@@ -244,12 +217,12 @@ class ReactorSelector(selectors.BaseSelector):
             self._selecting = False
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
-        """Return a live view of what is registered; None, as in `selectors`, once closed."""
-        # Typeshed leaves out the None.
+        """Return a live view of the registrations, or None, as in `selectors`, once closed."""
+        # typeshed does not know of the None.
         return None if self._closed else self._view  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Forget every registration and let go of the poller; closing again does nothing."""
+        """Drop all registrations and close the poller. Closing again does nothing."""
         _living.discard(self)
         self._poller.close()
         self._table.clear()
@@ -258,14 +231,14 @@ class ReactorSelector(selectors.BaseSelector):
         self._closed = True
 
     def statistics(self) -> SelectorStatistics:
-        """Return what the selector has done so far; it may be closed."""
+        """Return what the selector has done so far, also after it was closed."""
         return self._counters.snapshot(len(self._table))
 
-    def _put_in(self, fileobj: FileDescriptorLike, events: int, data: object) -> Registration:
+    def _insert(self, fileobj: FileDescriptorLike, events: int, data: object) -> Registration:
         if self._closed:
-            raise ValueError("this selector is closed")
+            raise ValueError("the selector is closed: nothing can be registered")
         if events not in _VALID:
-            raise ValueError(f"Invalid events: {events!r}")
+            raise ValueError(f"Invalid events: {events!r}: use EVENT_READ, EVENT_WRITE or both")
         fd = self._view.descriptor_of(fileobj)
         if fd in self._table:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
@@ -275,87 +248,22 @@ class ReactorSelector(selectors.BaseSelector):
             selectors.SelectorKey(fileobj, fd, events, data), self._generation
         )
         if fd in self.resting:
-            # Still armed for the same open file: this is a change of mind.
+            # The poller still watches the same open file, so there may be nothing to tell it.
             registration.armed = self.resting.pop(fd)[0].armed
-        # Before the system is told: another thread's `select` may see the event at once.
+        # Before the system is told, because `select` in another thread may get an event at once.
         self._table[fd] = registration
-        self._cross(fd)
+        self._note_crossing(fd)
         return registration
 
-    def _take_out(self, fileobj: FileDescriptorLike) -> Registration:
+    def _remove(self, fileobj: FileDescriptorLike) -> Registration:
         registration = self._view.find(fileobj)
         del self._table[registration.key.fd]
-        self._cross(registration.key.fd)
+        self._note_crossing(registration.key.fd)
         self._counters.asked_removes += 1
         return registration
 
-    def _cross(self, fd: int) -> None:
-        if self._selecting:
-            self._crossed.add(fd)
-
-    def _change(self, registration: Registration) -> None:
-        """Note a change of mind for the next `select`, or make it where one is waiting already."""
-        if registration.stale or registration.armed != registration.key.events:
-            self._changed.add(registration.key.fd)
-            if self._selecting:
-                self._crossed.add(registration.key.fd)
-                self._update(registration, registration.key.events)
-
-    def _update(self, registration: Registration, wanted: int) -> None:
-        """Make the poller watch what is wanted: the one place where it is told anything."""
-        fd = registration.key.fd
-        armed = registration.armed
-        if armed == wanted and not (armed and registration.stale):
-            return
-        registration.armed = 0
-        registration.stale = False
-        if armed:
-            try:
-                if not wanted:
-                    self._counters.issued_removes += 1
-                    self._poller.remove(fd, armed)
-                    return
-                self._counters.issued_modifies += 1
-                self._poller.modify(fd, armed, wanted, registration.generation)
-            except OSError as error:
-                # Closed before it was unregistered. If that was the last copy the system has
-                # forgotten it; if not, a ghost stays, and nothing tells which.
-                self._ghosts.numbers.add(fd)
-                if not wanted:
-                    return
-                if error.errno != errno.ENOENT:
-                    raise
-                # The number was reused: the program means the file that has it now.
-                armed = 0
-        if not armed:
-            self._counters.issued_adds += 1
-            self._poller.add(fd, wanted, registration.generation)
-        registration.armed = wanted
-
-    def _reconcile(self) -> bool:
-        """Tell the poller what has changed; return whether it took all."""
-        # Until nothing is left: a signal handler may change its mind about what was just told. And
-        # nothing counts as told before it was: a handler that raises here ends all of this.
-        while pending := self._changed - self._refused.keys():
-            for fd in pending:
-                self.settle(fd)
-                registration = self._table.get(fd)
-                if registration is None or self._tell(registration):
-                    self._changed.discard(fd)
-        return not self._refused
-
-    def _tell(self, registration: Registration) -> bool:
-        """Tell the poller what is wanted of a descriptor; return whether that was the last word."""
-        key = registration.key
-        try:
-            self._update(registration, key.events)
-        except OSError as error:
-            self._refused[key.fd] = registration
-            return error.errno not in _NO_ROOM
-        return registration.armed == registration.key.events
-
     def _report_refused(self, ready: Ready) -> Ready:
-        """Add what was refused to what is ready."""
+        """Add the descriptors that the system has refused to those that are ready."""
         refused, self._refused = self._refused, {}
         for fd in refused.keys() - {key.fd for key, _ in ready}:
             registration = refused[fd]
@@ -364,9 +272,14 @@ class ReactorSelector(selectors.BaseSelector):
                 self._counters.delivered += 1
         return ready
 
-    def _harvest(self, events: list[Event], newest: int) -> Ready:
-        """Return what the events say of the table, where each can simply be believed."""
-        if newest == self._generation and not self._ghosts.numbers:
+    def _interpret(self, events: list[Event], newest: int) -> Ready:
+        """Return what is ready. This is the fast path, for events that need no second look.
+
+        Args:
+            events: From the poller.
+            newest: The generation of the last registration made before the wait.
+        """
+        if newest == self._generation and not self._stale.suspects:
             ready: Ready = []
             table = self._table
             meaning = self._poller.meaning
@@ -382,94 +295,51 @@ class ReactorSelector(selectors.BaseSelector):
                     return ready
             except KeyError:
                 pass
-        return self._examine(events, newest)
+        return self._interpret_carefully(events, newest)
 
-    def _examine(self, events: list[Event], newest: int) -> Ready:
-        """Find out what of the events is to be believed."""
+    def _interpret_carefully(self, events: list[Event], newest: int) -> Ready:
+        """Return what is ready, and find out which events are not to be believed."""
         claims: dict[int, tuple[selectors.SelectorKey, int]] = {}
         for fd, flags in events:
             registration = self._table.get(fd)
             if registration is not None and registration.generation > newest:
-                # Registered while the poller waited, by a thread or a signal handler. If it is
-                # true of this registration too it will be said again: readiness is level-triggered.
+                # Registered while the poller waited, by a thread or a signal handler. If the new
+                # registration is ready too, the next wait reports it: readiness is level-triggered.
                 self._counters.dropped += 1
                 continue
-            said = self._poller.meaning.get(flags, BOTH)
-            if registration is not None and said & REFUSED:
+            reported = self._poller.meaning.get(flags, BOTH)
+            if registration is not None and reported & REFUSED:
                 registration.armed = 0
-                if not self._tell(registration):
+                if not self._try_update(registration):
                     self._changed.add(fd)
                 continue
-            useful = said & registration.key.events if registration is not None else 0
+            useful = reported & registration.key.events if registration is not None else 0
             if registration is None or not useful or fd in claims:
                 if fd not in self._crossed:
-                    self._ghosts.meet(fd)
+                    self._stale.note_unexpected_event(fd)
                 self._counters.dropped += 1
             else:
                 claims[fd] = registration.key, useful
         self._crossed.clear()
         ready = [
-            (key, useful) for key, claim in claims.values() if (useful := self._true(key, claim))
+            (key, useful)
+            for key, reported in claims.values()
+            if (useful := self._confirmed(key, reported))
         ]
         self._counters.dropped += len(claims) - len(ready)
         self._counters.delivered += len(ready)
-        if self._ghosts.worth_a_new_poller(len(self._table)):
-            self._rebuild()
+        if self._stale.require_new_poller(len(self._table)):
+            self._replace_poller()
         return ready
 
-    def _true(self, key: selectors.SelectorKey, claimed: int) -> int:
-        """Return how much of what was said of a registration is true of it."""
-        if key.fd not in self._ghosts.numbers:
-            return claimed
-        return self._ghosts.confirm(claimed, self._poller.probe(key.fd, claimed))
-
-    def _rebuild(self) -> None:
-        """Take a new poller, which the next wait tells all that the table wants."""
-        try:
-            poller = self._make_poller()
-        except OSError:
-            return  # No descriptor to spare: a haunted poller is better than none.
-        self._counters.rebuilds += 1
-        self._start_over(self._check)
-        old, self._poller = self._poller, poller
-        old.close()
-
-    def _check(self, registration: Registration) -> None:
-        """Raise OSError where the poller has forgotten a descriptor, for it was closed."""
-        armed = registration.armed
-        if armed:
-            self._poller.modify(registration.key.fd, armed, armed, registration.generation)
-
-    def _leave_parent(self) -> None:
-        """In a forked child: take a new poller, without a word to the one that is the parent's."""
-        self._selecting = False
-        # First: there is one descriptor more then. And a kqueue is not inherited, so a new one may
-        # get the old one's number, and be closed with it (CPython before 3.12.1 does not mark the
-        # object as closed).
-        self._poller.close()
-        self._poller = self._make_poller()
-        # Nothing but the old one knows which number was closed without a word, and reused.
-        self._start_over(lambda registration: os.fstat(registration.key.fd))
-
-    def _start_over(self, check: Callable[[Registration], object]) -> None:
-        """Note for the next `select` to tell a new poller all that the old one knows.
-
-        What has been closed without a word is left out, as far as the check can tell. Whoever has
-        the number now did not register it.
-        """
-        self.resting.clear()
-        self._ghosts = Ghosts()
-        for registration in list(self._table.values()):
-            with contextlib.suppress(OSError):
-                check(registration)
-                self._changed.add(registration.key.fd)
-            registration.armed = 0
+    def _confirmed(self, key: selectors.SelectorKey, reported: int) -> int:
+        """Return which of the reported events the registration's descriptor really has."""
+        if key.fd not in self._stale.suspects:
+            return reported
+        return self._stale.confirm(reported, self._poller.probe(key.fd, reported))
 
 
 _VALID = frozenset({READ, WRITE, BOTH})
-
-# The system's trouble; anything else is to be blamed on the descriptor.
-_NO_ROOM = frozenset({errno.ENOMEM, errno.ENOSPC})
 
 
 def _leave_parent(selector: ReactorSelector) -> None:

@@ -1,16 +1,17 @@
-"""Everything private that the reactor takes from asyncio: what it uses, and what it replaces.
+"""The private names of asyncio that the reactor uses or replaces.
 
-All of it is the same in Python 3.11 to 3.15, but for keywords that were added, see `_add_reader`.
-`tests/reactor/test_selector_loop.py` has a test for each item, which says what changed when a newer
-Python changes it, and finds what is used and not listed here.
+All of them are the same in Python 3.11 to 3.15, except for keywords that were added: see
+`_add_reader`. `tests/reactor/test_selector_loop.py` has a test for each name. If a newer Python
+changes one, its test says what has changed. Another test finds names that are used but not listed
+here.
 
-Not private by its name is `asyncio.base_events.logger`, the logger "asyncio" where asyncio's tests
-replace it.
+One name is not private but undocumented: `asyncio.base_events.logger`, the logger "asyncio", which
+asyncio's own tests replace there.
 
-Beyond the reactor there are few: `messaging/waking.py` looks at a future's `_callbacks`, and goes
-the public way where there are none; and `testing` replaces some of the stock loop, the self-pipe
-and `_start_serving`, and tells who waits for what by `_fut_waiter` and `_children`. The same tests
-know of them.
+Outside the reactor there are few. `messaging/waking.py` looks at `_callbacks` of a future, and uses
+the public interface if there are none. `testing` replaces the self-pipe and `_start_serving` of
+the standard loop, and finds out what each task waits for by `_fut_waiter` and `_children`. The
+same tests cover these.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ if TYPE_CHECKING:
     class ReadyHandle(Protocol):
         """A callback that is due: asyncio's `Handle` and `TimerHandle`."""
 
-        # Asked of each callback in each turn, so not by `cancelled`, which is a call.
+        # Read for each callback in each turn, and so not by `cancelled`, which is a call.
         _cancelled: bool
-        # None once it was cancelled.
+        # None once the handle was cancelled.
         _callback: object
-        # In debug mode where it was made, the last line first to be taken off; else None.
+        # In debug mode the stack on which the handle was made, outermost frame first; else None.
         _source_traceback: list[object] | None
 
         def _run(self) -> None: ...
 
     class ScheduledHandle(ReadyHandle, Protocol):
-        """A callback with a time, ordered by it: asyncio's `TimerHandle`."""
+        """A callback with a time, and ordered by it: asyncio's `TimerHandle`."""
 
-        # As `when` returns it.
+        # The time, as `when` returns it.
         _when: float
-        # Whether it is in the heap, so that cancelling it counts.
+        # Whether the handle is in the heap, so that its cancellation is counted.
         _scheduled: bool
 
         def __lt__(self, other: ScheduledHandle, /) -> bool: ...
@@ -52,48 +53,48 @@ if TYPE_CHECKING:
     class SelectorLoop(asyncio.SelectorEventLoop):
         """asyncio's selector loop, with the names that the reactor uses or replaces."""
 
-        # The self-pipe: what is written to the second wakes the select on the first, whose reader
-        # is `_read_from_self`. None, and so without attributes, once the loop is closed.
+        # The self-pipe: a byte written to the second socket ends a `select` on the first, whose
+        # reader is `_read_from_self`. Both are None once the loop is closed.
         _ssock: socket.socket
         _csock: socket.socket
-        # How many readers are asyncio's own; making a self-pipe adds one.
+        # The number of readers that belong to asyncio itself. Making a self-pipe adds one.
         _internal_fds: int
-        # On Unix, by signal; Windows' loop has none.
+        # By signal number. The loop on Windows does not have this attribute.
         _signal_handlers: dict[int, asyncio.Handle]
 
-        # What is due, in order; what has a time, as a heap; and how much of that is cancelled.
+        # Callbacks that are due, in order; timers, as a heap; and the number of cancelled timers.
         _ready: deque[ReadyHandle]
         _scheduled: list[ScheduledHandle]
         _timer_cancelled_count: int
-        # Timers are due this much early: the clock says no better.
+        # Timers are due early by this much, because the clock is not more precise.
         _clock_resolution: float
         _stopping: bool
         _closed: bool
-        # Which thread runs it, and where `run_in_executor` runs what it is given. None for none.
+        # The thread that runs the loop and the executor of `run_in_executor`, or None.
         _thread_id: int | None
         _default_executor: object
 
         _debug: bool
-        # What runs now, for the exception handler to name in debug mode.
+        # The callback that runs now. In debug mode the exception handler names it.
         _current_handle: ReadyHandle | None
 
-        # Open transports of sockets by descriptor, weakly.
+        # Open transports of sockets by descriptor, as weak references.
         _transports: MutableMapping[int, asyncio.BaseTransport]
 
         def _check_closed(self) -> None: ...
         def _make_self_pipe(self) -> None: ...
         def _close_self_pipe(self) -> None: ...
-        # What came through the self-pipe: a byte for each signal that has a handler.
+        # Called with the bytes from the self-pipe, one for each signal that has a handler.
         def _process_self_data(self, data: bytes, /) -> None: ...
 
-        # Replaced: `run_forever` calls the first for each turn; what comes from other threads and
-        # signals calls the second, and the self-pipe's reader is the third.
+        # Replaced. `run_forever` calls the first one in each turn, calls from other threads and
+        # signals lead to the second one, and the third one is the reader of the self-pipe.
         def _run_once(self) -> None: ...
         def _write_to_self(self) -> None: ...
         def _read_from_self(self) -> None: ...
 
-        # Replaced: all that watch a descriptor come through these. Python 3.15 added the context.
-        # `asyncio.Handle(callback, args, loop, context)` is what the first two return.
+        # Replaced. Everything that watches a descriptor uses these. Python 3.15 added the context.
+        # The first two return `asyncio.Handle(callback, args, loop, context)`.
         def _add_reader(
             self,
             fd: int,
@@ -113,7 +114,7 @@ if TYPE_CHECKING:
         def _remove_reader(self, fd: int, /) -> bool: ...
         def _remove_writer(self, fd: int, /) -> bool: ...
 
-        # Of servers. What they are given beside this differs among the Pythons.
+        # For servers. The other arguments depend on the version of Python.
         def _start_serving(
             self, protocol_factory: object, sock: socket.socket, *rest: object, **options: object
         ) -> None: ...
@@ -121,17 +122,17 @@ if TYPE_CHECKING:
             self, protocol_factory: object, sock: socket.socket, *rest: object, **options: object
         ) -> None: ...
 
-        # Raises RuntimeError where an open transport has the descriptor.
+        # Raises RuntimeError if an open transport uses the descriptor.
         def _ensure_fd_no_transport(self, sock: object, /) -> None: ...
 
     class TlsLayer:
-        """asyncio's TLS, between a socket's transport and the program's protocol."""
+        """asyncio's TLS layer, between the socket's transport and the program's protocol."""
 
-        # What the program's protocol writes to, there as soon as the layer is.
+        # The transport that the protocol of the program gets. It exists from the start.
         _app_transport: asyncio.Transport
 
     class FlowControl:
-        """What pauses and resumes a protocol, for asyncio's transports that write."""
+        """The flow control of asyncio's transports, which pauses and resumes the protocol."""
 
         _protocol_paused: bool
 
@@ -141,23 +142,23 @@ if TYPE_CHECKING:
     class SocketTransportBase(FlowControl, asyncio.Transport):
         """asyncio's transport of a stream socket, with what the reactor uses or replaces.
 
-        Its sending half, `_buffer` and `_write_ready`, differs from Python to Python and is not
-        used, but for this: `close`, `_force_close` and `write_eof` look whether `_buffer` is empty,
-        and `_force_close` clears it.
+        Its sending half, `_buffer` and `_write_ready`, depends on the version of Python and is not
+        used. But `close`, `_force_close` and `write_eof` test whether `_buffer` is empty, and
+        `_force_close` clears it.
         """
 
-        # All three None once `connection_lost` was called.
+        # All three are None once `connection_lost` was called.
         _loop: SelectorLoop
         _sock: socket.socket
         _sock_fd: int
 
         _buffer: deque[memoryview]
-        _buffer_size: int  # From Python 3.15; the reactor's own before.
+        _buffer_size: int  # asyncio's since Python 3.15, the reactor's own before.
         _closing: bool
-        # Above 0 once `connection_lost` is to be called, or was: nothing is written any more.
+        # Above 0 once `connection_lost` was called or scheduled: nothing is written any more.
         _conn_lost: int
-        _eof: bool  # Of what is written.
-        # Who waits, in `loop.sendfile`, until the buffer is empty. Nothing is written meanwhile.
+        _eof: bool  # `write_eof` was called.
+        # With this, `loop.sendfile` waits until the buffer is empty. Nothing is written meanwhile.
         _empty_waiter: asyncio.Future[None] | None
 
         def __init__(
@@ -171,7 +172,7 @@ if TYPE_CHECKING:
             self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
         ) -> None: ...
 
-        # From Python 3.15, with the transport's context; the reactor's own before.
+        # asyncio's since Python 3.15, with the context of the transport; the reactor's own before.
         def _add_writer(
             self, fd: int, callback: Callable[[Unpack[Args]], object], *args: *Args
         ) -> None: ...
@@ -202,7 +203,7 @@ if TYPE_CHECKING:
         def _call_connection_lost(self, exc: Exception | None) -> None: ...
 
     class WritePipeTransportBase(FlowControl, asyncio.WriteTransport):
-        """asyncio's transport of a pipe's writing end, with what the reactor uses or replaces."""
+        """asyncio's transport of a pipe's write end, with what the reactor uses or replaces."""
 
         _loop: SelectorLoop | None
 
@@ -222,7 +223,7 @@ else:
     SocketTransportBase = selector_events._SelectorSocketTransport
     DatagramTransportBase = selector_events._SelectorDatagramTransport
     if sys.platform == "win32":
-        WritePipeTransportBase = object  # A selector loop has no pipes there.
+        WritePipeTransportBase = object  # A selector loop on Windows has no pipes.
     else:
         from asyncio import unix_events
 

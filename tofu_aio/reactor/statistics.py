@@ -1,4 +1,4 @@
-"""What the reactor says of itself: immutable snapshots, and the counters they are taken from."""
+"""Statistics of the reactor: immutable snapshots, and the counters that they are taken from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Changes(NamedTuple):
-    """Changes of interest by kind."""
+    """Numbers of changes to what is watched, by kind."""
 
     adds: int
     modifies: int
@@ -17,11 +17,11 @@ class Changes(NamedTuple):
 
 
 class SlowestCallback(NamedTuple):
-    """The callback that kept the loop longest.
+    """The callback that took the longest.
 
     Attributes:
         seconds: How long it ran.
-        name: The qualified name of the function, or of the coroutine its task runs.
+        name: The qualified name of the function, or of the coroutine of the task.
     """
 
     seconds: float
@@ -33,13 +33,14 @@ class SelectorStatistics:
     """What a selector has done since it was made.
 
     Attributes:
-        asked: What the program asked for; a `modify` that only sets new data is no change.
-        issued: What the system was told, each a system call on most.
-        delivered: Events returned from `select`.
-        dropped: Events of the system that `select` did not return, because they were about an
-            earlier life of their number or about nothing that is registered.
-        rebuilds: How often the poller was replaced by a new one.
-        descriptors: How many are registered now.
+        asked: Changes that the program has asked for. A `modify` that only sets new data does not
+            count.
+        issued: Changes that the system was told of. On most systems each is a system call.
+        delivered: Events that `select` has returned.
+        dropped: Events that `select` has not returned, because they belonged to an earlier
+            registration of their number, or to none.
+        rebuilds: How many times the poller was replaced by a new one.
+        descriptors: The number of descriptors that are registered now.
     """
 
     asked: Changes
@@ -55,11 +56,11 @@ class LoopStatistics:
     """What a loop has done since it was made.
 
     Attributes:
-        turns: How often it looked for events and ran what was ready.
-        waiting: Seconds spent asleep, or finding out what is due.
-        running: Seconds spent in callbacks, which is the program's own work.
-        slowest_callback: None before the first callback has run.
-        selector: What its selector has done.
+        turns: How many times it has looked for events and run the callbacks that were due.
+        waiting: Seconds spent waiting, or finding out what is due.
+        running: Seconds spent in callbacks, which do the work of the program.
+        slowest_callback: The one that took the longest; None before the first callback has run.
+        selector: What the selector of the loop has done.
     """
 
     turns: int
@@ -71,7 +72,7 @@ class LoopStatistics:
 
 @dataclass(slots=True)
 class SelectorCounters:
-    """Where a selector counts."""
+    """The counters of a selector."""
 
     asked_adds: int = 0
     asked_modifies: int = 0
@@ -84,7 +85,7 @@ class SelectorCounters:
     rebuilds: int = 0
 
     def snapshot(self, descriptors: int) -> SelectorStatistics:
-        """Return the counts so far, with how many descriptors are registered."""
+        """Return the counts so far, with the number of descriptors that are registered."""
         return SelectorStatistics(
             asked=Changes(self.asked_adds, self.asked_modifies, self.asked_removes),
             issued=Changes(self.issued_adds, self.issued_modifies, self.issued_removes),
@@ -97,15 +98,15 @@ class SelectorCounters:
 
 @dataclass(slots=True)
 class LoopCounters:
-    """Where a loop counts, each turn as little as will do.
+    """The counters of a loop, with as little work in each turn as possible.
 
     Attributes:
-        turns: How many there were.
+        turns: The number of turns.
         running: Seconds spent in callbacks.
         slowest: Seconds that the slowest callback took.
-        slowest_name: What a person would call it.
-        started: The moment the loop began to run, had it not paused since.
-        turned: The moment its last turn ended.
+        slowest_name: The name of that callback, for people.
+        started: When the loop began to run, as if it had not been stopped since.
+        turned: When the last turn ended.
     """
 
     turns: int = 0
@@ -121,7 +122,7 @@ class LoopCounters:
         self.turned = now
 
     def snapshot(self, selector: SelectorStatistics) -> LoopStatistics:
-        """Return the counts so far, with those of the selector."""
+        """Return the counts so far, together with those of the selector."""
         slowest = SlowestCallback(self.slowest, self.slowest_name) if self.slowest_name else None
         return LoopStatistics(
             turns=self.turns,
@@ -133,7 +134,7 @@ class LoopCounters:
 
 
 def name_of(callback: object) -> str:
-    """Return what a person would call a callback: its function, or its task's coroutine."""
+    """Return a readable name for a callback: that of its function, or of its task's coroutine."""
     while type(callback) is partial:
         callback = callback.func
     try:
@@ -141,6 +142,6 @@ def name_of(callback: object) -> str:
         named = owner.get_coro() if isinstance(owner, asyncio.Task) else callback
         return str(getattr(named, "__qualname__", None) or type(named).__qualname__)
     except Exception:
-        # A callable is free to answer for its attributes as it likes, as proxies do, and a count
-        # must not end a loop.
+        # A callable may compute its attributes, as proxies do, and raise anything. That must not
+        # stop the loop.
         return type(callback).__qualname__

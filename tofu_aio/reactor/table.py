@@ -1,4 +1,4 @@
-"""The selector's table: what is wanted of each descriptor, and what the system was last told."""
+"""The selector's table: the interest in each descriptor, and what the system was last told."""
 
 # `selectors.SelectorKey` has a field of type Any, so every signature that names it has one too.
 # mypy: disable-error-code="explicit-any"
@@ -19,29 +19,29 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Registration:
-    """One descriptor's life in the selector, from `register` to `unregister`.
+    """One descriptor in the selector, from `register` to `unregister`.
 
     Attributes:
         key: What the program registered; `key.events` is what it wants now.
-        generation: Grows with each registration the selector makes, so that what was reported of
-            an earlier life of the same number can be told apart.
-        armed: What the poller was last told to watch for; 0 where it watches nothing.
-        stale: Whether the number may have been closed and reused since, so that the poller is to
-            be told again.
+        generation: A number that grows with each registration that the selector makes. It tells
+            events of this registration from those of an earlier one of the same number.
+        armed: What the poller was last told to watch for; 0 if it watches nothing.
+        renewed: Whether the registration has changed hands, so that its number may have been closed
+            and reused. The poller must then be told again, even if nothing else has changed.
     """
 
     key: selectors.SelectorKey
     generation: int
     armed: int = 0
-    stale: bool = False
+    renewed: bool = False
 
 
 Table: TypeAlias = dict[int, Registration]
-"""Registrations by descriptor. A plain dictionary: the fastest to look up, and each event is."""
+"""Registrations by descriptor. A plain dictionary, because each event is looked up in it."""
 
 
 class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
-    """A table as it is looked up: by file object or number, iterated by number; live, read-only."""
+    """A live, read-only view of a table, with file objects or numbers as keys."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -49,11 +49,11 @@ class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
     def descriptor_of(self, fileobj: FileDescriptorLike) -> int:
         """Return the descriptor of a file object or number.
 
-        An object that has lost its descriptor since it was registered is still found, by looking
-        at every registration, so that it can be unregistered after it was closed.
+        An object that has lost its descriptor since it was registered is found by looking at every
+        registration, so that it can be unregistered after it was closed.
 
         Raises:
-            ValueError: It is negative, or no file object that is open or registered.
+            ValueError: The number is negative, or the object is neither open nor registered.
         """
         if isinstance(fileobj, int):
             fd = fileobj
@@ -75,8 +75,8 @@ class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
         """Return the registration of a file object or number.
 
         Raises:
-            KeyError: It is not registered.
-            ValueError: As `descriptor_of`.
+            KeyError: The file object is not registered.
+            ValueError: As for `descriptor_of`.
         """
         registration = self._look_up(fileobj)
         if registration is None:
@@ -84,7 +84,7 @@ class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
         return registration
 
     def _look_up(self, fileobj: FileDescriptorLike) -> Registration | None:
-        # asyncio asks by number, for each callback that it adds or removes.
+        # asyncio looks up the number for each callback that it adds or removes.
         registration = self._table.get(fileobj) if type(fileobj) is int else None
         if registration is None:
             return self._table.get(self.descriptor_of(fileobj))
@@ -108,8 +108,8 @@ class TableView(Mapping["FileDescriptorLike", "selectors.SelectorKey"]):
     ) -> selectors.SelectorKey | T | None:
         """Return the key of a file object or number, or `default`.
 
-        The inherited one raises and catches a KeyError on a miss, and asyncio misses each time it
-        starts to watch a descriptor.
+        The inherited method raises and catches a KeyError if there is none, which is the case each
+        time asyncio starts watching a descriptor.
         """
         registration = self._look_up(fileobj)
         return default if registration is None else registration.key

@@ -1,28 +1,30 @@
-"""Transports of the reactor's own: asyncio's, without the faults that some Pythons' have.
+"""The reactor's own transports: those of asyncio, without the bugs that some Pythons have.
 
-What is mended here, and where asyncio has it. Each line is a test in `test_transports.py`.
+These bugs of asyncio are fixed here, in the versions given. Each has a test in
+`test_transports.py`.
 
 * An empty chunk in `writelines` keeps the transport open for ever (3.12, 3.13).
-* `writelines` after the connection was lost raises (3.12, 3.13); it never pauses the protocol
+* `writelines` raises after the connection was lost (3.12, 3.13), and never pauses the protocol
   (3.12.0, 3.12.1 and 3.13.0).
-* A protocol that closes, aborts or loses the transport in `resume_writing` is told of the end
-  twice, the first time without the error (3.11 to 3.13; datagrams and pipes everywhere).
-* What is written in `resume_writing` after `close` is never sent (3.12.0, 3.12.1, 3.13.0).
-* To write is linear in the number of chunks that wait (3.12 to 3.14), and each partial send copies
-  all that is left of a long one (3.12 on).
-* Of a `memoryview` of items longer than a byte, a partial send loses or repeats some (everywhere).
-* Without `sendmsg`, what the system has no room for is dropped (3.12 to 3.14).
-* `eof_received` is called again when reading is paused and resumed after it (everywhere).
-* `write_eof` raises where the peer has gone already, instead of leaving it to `connection_lost`
-  (everywhere).
-* A cancelled `loop.sendfile` leaves the transport paused and unknown to its loop; one whose
-  transport is lost breaks with an error of its own, or never ends (everywhere).
-* A `bytearray` that is written cannot be resized, or is sent as changed since, until it was sent
-  (3.12 on).
-* What a signal handler or a finalizer writes while what waits leaves overtakes it, or waits for
-  ever (everywhere).
-* The buffer of a datagram transport seems never to get empty (3.13.0), nor after `abort`
-  (everywhere), so that the protocol stays paused.
+* If a protocol closes, aborts or loses the transport in `resume_writing`, `connection_lost` is
+  called twice, the first time without the error (3.11 to 3.13; datagrams and pipes: all versions).
+* Data that is written in `resume_writing` after `close` is never sent (3.12.0, 3.12.1, 3.13.0).
+* The cost of writing is linear in the number of chunks that wait (3.12 to 3.14), and each partial
+  send copies the rest of a long chunk (since 3.12).
+* A partial send of a `memoryview` with items longer than a byte loses or repeats data (all
+  versions).
+* Without `sendmsg`, data that the system has no room for is dropped (3.12 to 3.14).
+* `eof_received` is called again if reading is paused and resumed afterwards (all versions).
+* `write_eof` raises if the peer has already closed the connection, instead of leaving that to
+  `connection_lost` (all versions).
+* A cancelled `loop.sendfile` leaves the transport paused and unknown to its loop. If the transport
+  is lost meanwhile, it fails with an unrelated error, or never returns (all versions).
+* A `bytearray` that was written cannot be resized, or is sent with later changes, until all of it
+  is sent (since 3.12).
+* Data that a signal handler or a finalizer writes while earlier data is being sent overtakes it, or
+  is never sent (all versions).
+* The buffer of a datagram transport never seems to become empty (3.13.0), also after `abort` (all
+  versions), so the protocol stays paused.
 """
 
 # mypy: disable-error-code="explicit-any"
@@ -54,14 +56,14 @@ Data: TypeAlias = bytes | bytearray | memoryview
 
 _DATA = (bytes, bytearray, memoryview)
 
-# Chunks that one `sendmsg` takes: IOV_MAX of Linux, macOS and the BSDs.
+# The number of chunks that one `sendmsg` accepts: IOV_MAX of Linux, macOS and the BSDs.
 _MOST_CHUNKS = 1024
 
 _WRITE_ERROR = "Fatal write error on socket transport"
 
 
 def sent_one_by_one(sock: socket.socket, views: deque[memoryview]) -> int:
-    """Send some views, and return how many of their bytes the system has taken."""
+    """Send some of the views, and return the number of bytes that the system has accepted."""
     taken = sock.send(views[0])
     if taken == len(views[0]):
         with contextlib.suppress(BlockingIOError, InterruptedError):
@@ -73,24 +75,24 @@ def sent_one_by_one(sock: socket.socket, views: deque[memoryview]) -> int:
     return taken
 
 
-if sys.platform == "win32":  # It has no `sendmsg`.
+if sys.platform == "win32":  # There is no `sendmsg`.
     sent_at_once = sent_one_by_one
 else:
 
     def sent_at_once(sock: socket.socket, views: deque[memoryview]) -> int:
-        """Send some views with one system call, and return how many bytes it has taken."""
+        """Send some of the views with one system call, and return the number of bytes accepted."""
         try:
             chunks = list(islice(views, _MOST_CHUNKS))
-        except RuntimeError:  # A signal handler has written since `islice` began: the next time.
+        except RuntimeError:  # A signal handler has written since `islice` began: send next time.
             return 0
         return sock.sendmsg(chunks)
 
 
 class SocketTransport(SocketTransportBase):
-    """A transport of a stream socket, with a sending half of its own.
+    """A transport of a stream socket, with its own implementation of sending.
 
-    What cannot be sent at once is kept as views of what was written, or of one copy of what is left
-    where that could still change.
+    Data that cannot be sent at once is kept as views of what was written. If that could still
+    change, the rest of it is copied once, and the views are of the copy.
     """
 
     _sent_of = staticmethod(sent_at_once)
@@ -109,13 +111,13 @@ class SocketTransport(SocketTransportBase):
         self._sending_file: asyncio.Task[int] | None = None
 
     def get_write_buffer_size(self) -> int:
-        """Return the number of bytes that are still to be sent."""
+        """Return the number of bytes that are not sent yet."""
         return self._buffer_size
 
     def write(self, data: Data) -> None:
-        """Send some bytes as soon as the system takes them; the caller may reuse what held them."""
+        """Send some bytes as soon as the system accepts them. The caller may reuse their buffer."""
         if not (self._may_write and isinstance(data, _DATA) and data):  # type: ignore[redundant-expr]
-            super().write(data)  # Refuses or drops it, in asyncio's words.
+            super().write(data)  # Raises or drops the data, with asyncio's messages.
             return
         data = _as_bytes(data)
         if self._buffer:
@@ -133,7 +135,7 @@ class SocketTransport(SocketTransportBase):
             self._keep(memoryview(data)[sent:])
 
     def writelines(self, list_of_data: Iterable[Data]) -> None:
-        """Send some chunks as `write` does, with fewer system calls."""
+        """Send several chunks as `write` does, with fewer system calls."""
         if not self._may_write:
             self.write(b"".join(list_of_data))
             return
@@ -153,8 +155,8 @@ class SocketTransport(SocketTransportBase):
         self._maybe_pause_protocol()
 
     def write_eof(self) -> None:
-        """Shut the sending side down once all is sent."""
-        with contextlib.suppress(OSError):  # The peer has gone already, as reading will tell.
+        """Close the write side once everything is sent."""
+        with contextlib.suppress(OSError):  # The peer has closed already, which reading will show.
             super().write_eof()
 
     @property
@@ -167,12 +169,12 @@ class SocketTransport(SocketTransportBase):
         self._maybe_pause_protocol()
 
     def _send_kept(self) -> None:
-        """The system has room again."""
+        """Send what was kept, now that the system has room again."""
         if self._conn_lost:
             return
         self._send()
         if not self._conn_lost:
-            self._maybe_resume_protocol()  # It may write, close or abort.
+            self._maybe_resume_protocol()  # The protocol may write, close or abort.
         if not self._buffer and not self._conn_lost:
             self._all_is_sent()
 
@@ -188,7 +190,7 @@ class SocketTransport(SocketTransportBase):
         while sent:
             view = self._buffer[0]
             if len(view) > sent:
-                # Never out of the buffer: a signal handler that finds that empty sends at once.
+                # The buffer is never empty meanwhile, or a signal handler would send at once.
                 self._buffer[0] = view[sent:]
                 break
             self._buffer.popleft()
@@ -198,7 +200,7 @@ class SocketTransport(SocketTransportBase):
         self._loop._remove_writer(self._sock_fd)
         if self._empty_waiter is not None and not self._empty_waiter.done():
             self._empty_waiter.set_result(None)
-        if self._buffer:  # A signal handler has written meanwhile; its writer went with ours.
+        if self._buffer:  # A signal handler has written, and its writer was removed as well.
             self._add_writer(self._sock_fd, self._send_kept)
         elif self._closing:
             self._conn_lost += 1
@@ -212,11 +214,11 @@ class SocketTransport(SocketTransportBase):
         self._buffer_size = 0
 
     async def send_file(self, file: IO[bytes], offset: int, count: int | None) -> int:
-        """Send a file by the system, once the buffer is empty, and return how much that was.
+        """Let the system send a file once the buffer is empty, and return the number of bytes sent.
 
         Raises:
-            ConnectionError: The connection was lost, or closed here.
-            SendfileNotAvailableError: The system cannot send such a file.
+            ConnectionError: The connection was lost, or was closed on this side.
+            SendfileNotAvailableError: The system cannot send this file.
         """
         loop, sock = self._loop, self._sock
         try:
@@ -243,7 +245,7 @@ class SocketTransport(SocketTransportBase):
             waiter.set_exception(_lost())
         sending, self._sending_file = self._sending_file, None
         if sending is not None:
-            self._loop._remove_writer(self._sock_fd)  # `sock_sendfile`'s, before the socket closes.
+            self._loop._remove_writer(self._sock_fd)  # The one of `sock_sendfile`.
             sending.cancel()
         super()._call_connection_lost(exc)
 
@@ -284,10 +286,10 @@ class DatagramTransport(DatagramTransportBase):
 
 
 class WritePipeTransport(WritePipeTransportBase):
-    """A transport of a pipe's writing end."""
+    """A transport of the write end of a pipe."""
 
     def write(self, data: Data) -> None:
-        """Send some bytes as soon as the system takes them."""
+        """Send some bytes as soon as the system accepts them."""
         super().write(_as_bytes(data))
 
     def _call_connection_lost(self, exc: Exception | None) -> None:
@@ -300,7 +302,7 @@ def _lost() -> ConnectionError:
 
 
 def _as_bytes(data: Data) -> Data:
-    """Return the same bytes as something whose length is their number."""
+    """Return the same bytes as an object whose length is the number of bytes."""
     if type(data) is memoryview and (data.ndim != 1 or data.itemsize != 1):
         return data.cast("B")
     return data
@@ -316,7 +318,7 @@ def _unchanging(view: memoryview) -> memoryview:
 
 
 class TransportLoop(SelectorLoop):
-    """A selector loop that makes these transports."""
+    """A selector loop that uses the transports of this module."""
 
     def _make_socket_transport(
         self,
@@ -345,7 +347,7 @@ class TransportLoop(SelectorLoop):
             self,
             protocol,
             sslcontext,
-            waiter,  # type: ignore[arg-type]  # typeshed leaves out the None
+            waiter,  # type: ignore[arg-type]  # typeshed does not know of the None
             server_side,
             server_hostname,
             ssl_handshake_timeout=ssl_handshake_timeout,
@@ -379,7 +381,7 @@ class TransportLoop(SelectorLoop):
     async def _sendfile_native(
         self, transp: SocketTransport, file: IO[bytes], offset: int, count: int | None
     ) -> int:
-        # Meanwhile the descriptor is not the transport's, but `sock_sendfile`'s.
+        # Meanwhile the descriptor is used by `sock_sendfile`, not by the transport.
         fd = transp._sock_fd
         reading = transp.is_reading()
         transp.pause_reading()

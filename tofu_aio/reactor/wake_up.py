@@ -1,4 +1,4 @@
-"""Waking a loop that sleeps in `select`, from other threads and from signals."""
+"""Waking up a loop that waits in `select`, from other threads and from signals."""
 
 from __future__ import annotations
 
@@ -14,47 +14,48 @@ from tofu_aio.reactor.selector_loop import SelectorLoop
 
 _log = logging.getLogger(__name__)
 
-# Far more than one byte a turn and one a signal; what does not fit shows again in the next turn.
+# Far more than one byte for a turn and one for each signal. The rest is read in the next turn.
 _WAKE_UP_BYTES = 4096
 
-# Seconds until the self-pipe is tried to be renewed again, and so that calls from other threads may
-# take until then.
+# Seconds until the next attempt to replace a broken self-pipe. Until then calls from other threads
+# do not wake up the loop.
 _RENEWAL_RETRY = 1.0
 
 
 class WakingLoop(SelectorLoop):
-    """A selector loop that needs one wake-up for many calls, and survives its self-pipe's end.
+    """A selector loop that needs one wake-up for many calls, and can replace its self-pipe.
 
-    A forked child that inherits one gets a self-pipe of its own for it.
+    In a forked child the loop gets a self-pipe of its own.
     """
 
-    # Whether a byte is on its way through the self-pipe, so that no other is needed.
+    # Whether there is a byte in the self-pipe already, so that no other one is needed.
     _wake_up_pending = False
 
     def __init__(self, selector: BaseSelector | None = None) -> None:
         super().__init__(selector)
         _living.add(self)
 
-    # A wake-up is never lost. Who asks for one has put its call in the queue before, and skips the
-    # byte only if it sees `_wake_up_pending`. Then either a byte is still in the pipe or about to
-    # be written, and `select` returns; or the loop is between emptying the pipe and clearing the
-    # flag, after which it looks at the queue before it sleeps. The other way round (clear, then
-    # empty) the loop could swallow the byte of a flag that was set in between, and sleep for ever.
+    # No wake-up is lost. A caller puts its call into the queue first, and skips the byte only if it
+    # sees `_wake_up_pending`. In that case either a byte is in the pipe or about to be written, and
+    # `select` returns; or the loop is between emptying the pipe and clearing the flag, and looks
+    # at the queue afterwards, before it waits. In the other order (clear, then empty) the loop
+    # could remove the byte of a flag that was set in between, and wait for ever.
 
     def _write_to_self(self) -> None:
         if self._wake_up_pending:
             return
         try:
             self._wake_up_pending = True
-            # Read after the flag is set: the loop clears the flag after it renews the pipe.
+            # `_csock` is read after the flag is set. The loop replaces it, then clears the flag.
             self._csock.send(b"\0")
         except (OSError, AttributeError):
-            # The loop is closed or closing, or about to find the pipe broken and renew it.
+            # The loop is closed or closing, or it is about to find the pipe broken and replace it.
             self._wake_up_pending = False
             if self._debug:
-                _log.debug("cannot write to the self-pipe", exc_info=True)
+                _log.debug("the self-pipe cannot be written to", exc_info=True)
         except BaseException:
-            # A signal handler of the main thread raised here. Others may count on this byte.
+            # A signal handler has raised here, in the main thread. Other threads may rely on the
+            # byte.
             self._wake_up_pending = False
             with contextlib.suppress(OSError, AttributeError):
                 self._csock.send(b"\0")
@@ -72,28 +73,30 @@ class WakingLoop(SelectorLoop):
         except OSError:
             self._renew_self_pipe()
         finally:
-            # Also where a signal handler raises: the byte may be gone.
+            # Even if a signal handler raises, because the byte may have been read.
             self._wake_up_pending = False
-            # Locks the queue on a Python without the GIL, and so orders this before the look at it,
-            # as whoever asks locks it to put its call in before the look at the flag.
+            # Without the GIL, this locks the queue, so that the flag is cleared before the loop
+            # looks at the queue. Callers lock the queue too, to add their call before they look at
+            # the flag.
             self._ready.rotate(0)
 
     def _renew_self_pipe(self) -> None:
-        """Replace a self-pipe that someone has closed or shut down, which stays readable."""
+        """Replace a self-pipe that was closed or shut down, and would stay readable for ever."""
         ssock, csock = self._ssock, self._csock
         try:
             self._make_self_pipe()
         except OSError as error:
-            # No descriptor to spare. The old one says in every turn that it is broken.
+            # There is no free descriptor. The old pipe would be reported in every turn.
             self._remove_reader(ssock.fileno())
             self.call_later(_RENEWAL_RETRY, self._renew_self_pipe)
             _log.warning(
-                "the loop's self-pipe is broken and cannot be renewed (%s): trying again in %g s",
+                "the loop's self-pipe is broken and cannot be replaced (%s): calls from other "
+                "threads and signals may be delayed; trying again in %g s",
                 error.strerror,
                 _RENEWAL_RETRY,
             )
             return
-        # Signals too come through this pipe; before the old one closes, so that none is lost.
+        # Signals use this pipe as well. It is changed before the old one closes, so none is lost.
         if getattr(self, "_signal_handlers", None):
             signal.set_wakeup_fd(self._csock.fileno())
         self._remove_reader(ssock.fileno())
@@ -102,12 +105,12 @@ class WakingLoop(SelectorLoop):
         csock.close()
 
     def _leave_parent(self) -> None:
-        """In a forked child: have nothing in common with the parent's loop, and be of use."""
+        """In a forked child, stop sharing anything with the parent's loop, and stay usable."""
         if self._closed:
             return
         if self._thread_id != threading.get_ident():
-            self._thread_id = None  # the thread that runs it is not here
-        self._default_executor = None  # nor are those that it has had
+            self._thread_id = None  # The thread that runs the loop does not exist here.
+        self._default_executor = None  # Nor do the threads of the executor.
         handles_signals = bool(getattr(self, "_signal_handlers", None))
         if handles_signals:
             signal.set_wakeup_fd(-1)
@@ -115,18 +118,18 @@ class WakingLoop(SelectorLoop):
         self._make_self_pipe()
         if handles_signals:
             signal.set_wakeup_fd(self._csock.fileno())
-        # A byte for what may be waiting, where a signal handler forked while `select` waits.
+        # A byte for calls that may be queued, in case a signal handler has forked during `select`.
         self._wake_up_pending = False
         self._write_to_self()
 
 
-# Python's handler of every signal writes to the self-pipe, and a child has its parent's until it
-# gets its own. What was written before then would run the parent's handler in the parent. So what
-# is sent to a child so early is kept by the kernel until then.
+# Python's C handler writes each signal to the self-pipe, and a child has the pipe of its parent
+# until it gets its own. What is written before then would run the parent's handler in the parent.
+# So signals are blocked around a fork, and the kernel keeps those that a child gets early.
 
 
 class _Masks(threading.local):
-    """What signals the thread did not take before it began to fork; again for each fork in it."""
+    """The signals that a thread had blocked before it began to fork, for each fork in progress."""
 
     def __init__(self) -> None:
         self.saved: list[set[int]] = []
@@ -137,14 +140,14 @@ _living = forks.inherited(WakingLoop._leave_parent)
 
 if sys.platform != "win32":
 
-    def _hold_signals_back() -> None:
-        # What the thread takes is noted first: a handler that raises in here may cost the child
-        # this protection, but the parent no signals.
+    def _block_handled_signals() -> None:
+        # The mask is saved first. If a signal handler raises here, the child may lose this
+        # protection, but the parent loses no signals.
         _masks.saved.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
 
     def _handled() -> set[int]:
-        """The signals that loops handle, also while other threads make and close loops."""
+        """The signals that loops handle. Other threads may make and close loops meanwhile."""
         while True:
             with contextlib.suppress(RuntimeError):  # changed during iteration
                 return {
@@ -153,7 +156,7 @@ if sys.platform != "win32":
                     for number in list(getattr(loop, "_signal_handlers", ()))
                 }
 
-    def _let_signals_through() -> None:
+    def _restore_signal_mask() -> None:
         saved = _masks.saved
         if saved:
             try:
@@ -162,7 +165,7 @@ if sys.platform != "win32":
                 saved.pop()
 
     forks.at_fork(
-        before=_hold_signals_back,
-        after_in_parent=_let_signals_through,
-        after_in_child=_let_signals_through,  # after what the living loops do
+        before=_block_handled_signals,
+        after_in_parent=_restore_signal_mask,
+        after_in_child=_restore_signal_mask,  # after `_leave_parent` of the living loops
     )

@@ -61,4 +61,4 @@ def unpackable(message_id: int, headers: bytes, body: bytes) -> TofuError:
     if len(headers) > MAX_PART:
         return InvalidHeadersLen(f"the headers have {len(headers)} bytes and may have {MAX_PART}")
     checked_body(body)
-    return InvalidMessageId(f"message id {message_id} does not fit in 64 unsigned bits")
+    return InvalidMessageId(f"the message id is {message_id}: it must be from 0 to 2**64 - 1")

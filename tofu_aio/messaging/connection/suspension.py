@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from ...protocol.account import Account
 from ...protocol.decoder import Decoder
-from ...protocol.pool import Account
 from ..flow_control.read_gate import ReadGate
 
 

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from ...protocol.decoder import Exemptions
+from ...protocol.account import LENT, LENT_A_STREAM
 from ...protocol.errors import ChannelEnded, PeerDisconnected, TofuError
+from ...protocol.exemptions import Exemptions
 from ...protocol.lifecycle import SEND, State
 from ...protocol.message import Message
 from ...protocol.op_code import OP_CODE_MASK, OpCode
-from ...protocol.pool import LENT, LENT_A_STREAM, Pool
+from ...protocol.pool import Pool
 from ...protocol.text_headers import EOF
 from ...transport.peer import Peer
 from ..connection.agreements import Extension, shared

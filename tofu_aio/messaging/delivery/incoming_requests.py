@@ -12,11 +12,11 @@ from weakref import WeakSet
 from anyio import CancelScope
 
 from ...protocol.binary_header import HEADER_SIZE
-from ...protocol.decoder import is_withdrawal
 from ...protocol.errors import AllocationFailed, ExchangeFailed, NotAllowed, TofuError
 from ...protocol.message import Message
 from ...protocol.op_code import OP_CODE_MASK, OpCode
 from ...protocol.status import Status
+from ...protocol.withdrawal import is_withdrawal
 from ..connection.agreements import Extension
 from ..connection.connection import Connection
 from ..exchange import Exchange, failed

@@ -7,11 +7,12 @@ from collections import deque
 from io import BytesIO
 from typing import Final
 
+from ...protocol.account import Account
 from ...protocol.binary_header import MAX_PART
 from ...protocol.errors import AllocationFailed, InvalidBodyLen, InvalidHeadersLen, TofuError
 from ...protocol.message import Message
 from ...protocol.op_code import MORE_BIT
-from ...protocol.pool import Account, Permit, Pool
+from ...protocol.pool import Permit, Pool
 from ...protocol.text_headers import WHOLE, TextHeaders
 
 _OVERHEAD: Final = 1024

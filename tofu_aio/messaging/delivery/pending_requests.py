@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from typing import Final
 
-from ...protocol.decoder import WITHDRAWAL
 from ...protocol.errors import TofuError, again
 from ...protocol.message import Message
 from ...protocol.op_code import OP_CODE_MASK, OpCode
 from ...protocol.status import LEFT, Status
+from ...protocol.withdrawal import WITHDRAWAL
 from ..connection.agreements import Extension
 from ..connection.connection import Connection
 from ..exchange import Exchange

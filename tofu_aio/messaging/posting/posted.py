@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from ...protocol.account import LENT
 from ...protocol.binary_header import BinaryHeader
 from ...protocol.errors import (
     ChannelClosed,
@@ -17,7 +18,7 @@ from ...protocol.errors import (
 from ...protocol.lifecycle import POST, WELCOMED, ListenerState
 from ...protocol.message import Message, next_message_id, notification, returned
 from ...protocol.op_code import OpCode
-from ...protocol.pool import LENT, Pool
+from ...protocol.pool import Pool
 from ...protocol.status import Status
 from ..accepting.acceptor import Acceptor
 from ..accepting.admission import Admission

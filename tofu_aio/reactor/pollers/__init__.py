@@ -1,7 +1,7 @@
-"""Pollers: one small module a system, all behind one protocol.
+"""Pollers: one small module for each system interface, all with the same protocol.
 
-`default_poller` makes a new poller of the best kind this system has. It raises OSError where the
-system has no descriptor or memory to spare for one (EMFILE, ENOMEM).
+`default_poller` makes a new poller of the best kind that this system has. It raises OSError if the
+system has no free descriptor or memory for one (EMFILE, ENOMEM).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Poller", "default_poller"]
 
 default_poller: Callable[[], Poller]
 
-# The package's only platform switch.
+# The only place in the package where the platform selects a poller.
 if sys.platform == "linux":
     from tofu_aio.reactor.pollers.epoll import EpollPoller
 

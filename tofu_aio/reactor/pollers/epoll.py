@@ -9,29 +9,30 @@ from tofu_aio.reactor.pollers import poll
 from tofu_aio.reactor.pollers.masks import meanings
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 
-assert sys.platform == "linux"  # tells the type checker where this module exists
+assert sys.platform == "linux"  # for the type checker
 
 
 class EpollPoller:
     """Watches through `select.epoll`, level-triggered.
 
-    The kernel keys a registration on the number *and* the open file behind it, and drops it when
-    the last copy of that file closes (epoll(7), Q6). Two facts follow. A number that is closed and
-    reused must be added anew. And where a copy lives on, in a forked child say, the old file stays
-    watched under a number that means something else by now; `select.epoll` hands back nothing but
-    the number, so the events of the two cannot be told apart, and `remove` cannot reach the old
-    one. Whoever sees `remove` or `modify` fail must reckon with it.
+    The kernel identifies a registration by the number *and* the open file, and drops it when the
+    last copy of that file is closed (epoll(7), Q6). Two facts follow. A number that is closed and
+    reused must be added again. And if a copy lives on, for example in a forked child, the old file
+    stays watched under a number that names something else by now: a stale registration. As
+    `select.epoll` returns nothing but the number, the events of the two cannot be told apart, and
+    `remove` cannot reach the old one. A failing `remove` or `modify` is a sign of that.
 
-    The kernel's ready list is a queue: it hands out from the head and puts what stays ready back
-    at the tail, so what did not fit into one answer comes first in the next.
+    The kernel's ready list is a queue. Events are taken from its head, and descriptors that stay
+    ready are put back at its tail. So those that did not fit into one answer come first in the
+    next.
     """
 
     meaning = meanings(select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP)
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        # epoll_wait(2), which rounds up to whole milliseconds. The method itself, as it is what
-        # `Poller.wait` asks for: a function around it would cost each turn of a loop.
+        # epoll_wait(2), which rounds up to whole milliseconds. The method has the right signature
+        # for `Poller.wait`, and a function around it would cost something in each turn of a loop.
         self.wait = self._epoll.poll
 
     def add(self, fd: int, interest: int, _generation: int, /) -> None:
@@ -40,8 +41,8 @@ class EpollPoller:
         try:
             self._epoll.register(fd, mask)
         except FileExistsError:
-            # The same open file was watched under this number before, lost the number without
-            # `remove`, lived on in a copy, and has come back to it (dup2). It is watched already.
+            # The same open file was watched under this number before. The number was closed without
+            # `remove`, a copy of the file lived on, and dup2 gave it the number again.
             self._epoll.modify(fd, mask)
 
     def modify(self, fd: int, _armed: int, interest: int, _generation: int, /) -> None:
@@ -53,7 +54,7 @@ class EpollPoller:
         self._epoll.unregister(fd)
 
     def probe(self, fd: int, interest: int, /) -> int:
-        """Answer with one poll(2) of the descriptor alone."""
+        """Ask poll(2) about the descriptor alone."""
         return poll.probe(fd, interest)
 
     def close(self) -> None:
@@ -63,5 +64,5 @@ class EpollPoller:
 
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
-# No entry for 0: on an empty mask the kernel goes on reporting hang-ups and errors, at every wait.
+# No entry for 0: with an empty mask the kernel still reports hang-ups and errors, in every wait.
 _MASK = {READ: _IN, WRITE: _OUT, BOTH: _IN | _OUT}

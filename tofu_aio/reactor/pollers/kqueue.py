@@ -13,111 +13,111 @@ from typing import TYPE_CHECKING
 from tofu_aio.reactor.pollers import poll
 from tofu_aio.reactor.pollers.poller import BOTH, READ, REFUSED, WRITE, Event
 
-# Tells the type checker where `select` has a kqueue. Elsewhere the tests put one in its place.
+# For the type checker: `select` has a kqueue only there. Elsewhere the tests provide a fake one.
 assert not TYPE_CHECKING or (sys.platform != "linux" and sys.platform != "win32")
 
 
 class KqueuePoller:
     """Watches through `select.kqueue`, level-triggered: without EV_CLEAR.
 
-    Facts of kqueue(2), and what follows from them:
+    Facts about kqueue(2), and what follows from them:
 
-    * The kernel keeps one note for each pair of number and filter, and reading and writing are two
-      filters. So a descriptor may come twice in one answer, and is reported once.
-    * A filter is ready, with EV_EOF, when its own direction has ended. A hang-up ends both, so it
-      reaches whichever interest is registered without more ado; and a peer that has only finished
-      writing is not reported to who waits to write.
-    * Closing a number drops its notes, whether or not a copy of the file lives on. So after a close
-      nothing is left to remove, and no ghost; but a change of mind about a number that was reused
-      must add all that is wanted, also what was watched before. To add what is there is harmless.
-    * Changes are made before the wait. One that fails comes back with EV_ERROR if there is room,
-      else it ends the call with the rest undone; and an answer with errors holds nothing else. So
-      there is room for all, and after errors the kernel is asked again. ENOENT means that there
-      was nothing to delete, and is none.
-    * Python repeats the call after a signal (PEP 475), with its changes. That undoes what a signal
-      handler or another thread has told the kernel of the same numbers meanwhile. So it is told
-      again in the next call, and the one that waits is ended by a timer that fires at once.
+    * The kernel has one knote for each pair of number and filter, and reading and writing are two
+      filters. So a descriptor may be twice in one answer. It is reported once.
+    * A filter is ready, with EV_EOF, when its own direction has ended. A hang-up ends both
+      directions, so it reaches any interest that is registered. A half-close by the peer is not
+      reported to code that waits to write.
+    * Closing a number drops its knotes, even if a copy of the file lives on. So after a close there
+      is nothing to remove, and no stale registration. But a change for a number that was reused
+      must add everything that is wanted, also what was watched before. Adding it again is harmless.
+    * Changes are made before the wait. A change that fails is reported with EV_ERROR if the answer
+      has room for it. If not, it ends the call, and the remaining changes are not made. An answer
+      with errors has no events. So there is always room for all errors, and after errors the kernel
+      is asked again. ENOENT means that there was nothing to delete, and is not an error.
+    * Python repeats the call after a signal (PEP 475), with its changes. That undoes changes for
+      the same numbers that a signal handler or another thread has made meanwhile. So these are made
+      again in the next call, and a timer that fires at once ends the call that waits.
     """
 
-    meaning = MappingProxyType({said: said for said in (READ, WRITE, BOTH, REFUSED)})
+    meaning = MappingProxyType({flags: flags for flags in (READ, WRITE, BOTH, REFUSED)})
 
     def __init__(self) -> None:
         self._kqueue = select.kqueue()
         self._filters = {READ: select.KQ_FILTER_READ, WRITE: select.KQ_FILTER_WRITE}
-        self._readiness = {filter_: said for said, filter_ in self._filters.items()}
-        # What is watched: interest and generation by descriptor.
+        self._readiness = {filter_: event for event, filter_ in self._filters.items()}
+        # Interest and generation of the watched descriptors.
         self._watched: dict[int, tuple[int, int]] = {}
-        # Changes by descriptor: those that wait for the next call, and those of the one under way.
+        # Changes by descriptor: those for the next waiting call, and those of the current one.
         self._deferred: dict[int, list[select.kevent]] = {}
-        self._riding: dict[int, list[select.kevent]] = {}
+        self._in_call: dict[int, list[select.kevent]] = {}
         self._waiting = False
 
     def add(self, fd: int, interest: int, generation: int, /) -> None:
         """EV_ADD."""
-        # Before the call: another thread may be waiting for the event.
+        # Before the call, because another thread may be waiting for the event.
         self._watched[fd] = interest, generation
         try:
-            self._tell(fd, interest, 0, generation)
+            self._change_now(fd, interest, 0, generation)
         except OSError:
-            # The kernel may have taken one filter and not the other.
+            # The kernel may have accepted one filter and not the other.
             self._forget(fd)
             raise
 
     def modify(self, fd: int, armed: int, interest: int, generation: int, /) -> None:
-        """EV_ADD and EV_DELETE, in the next waiting call; at once while one waits."""
+        """EV_ADD and EV_DELETE, in the next waiting call, or at once if a call waits."""
         if self._kqueue.closed:
             raise ValueError("I/O operation on closed kqueue object")
         self._watched[fd] = interest, generation
-        unwanted = self._perhaps(fd, armed) & ~interest
-        # First put down, then looked: a wait that begins in between takes it along.
+        unwanted = self._possibly_watched(fd, armed) & ~interest
+        # Stored before the look at `_waiting`, so that a wait that begins in between includes it.
         self._deferred[fd] = self._changes(fd, interest, unwanted, generation)
         if self._waiting:
-            self._tell(fd, interest, unwanted, generation)
+            self._change_now(fd, interest, unwanted, generation)
 
     def remove(self, fd: int, armed: int, /) -> None:
-        """EV_DELETE; a descriptor that was closed needs none."""
+        """EV_DELETE. A descriptor that was closed does not need it."""
         self._watched.pop(fd, None)
-        self._tell(fd, 0, self._perhaps(fd, armed), 0)
+        self._change_now(fd, 0, self._possibly_watched(fd, armed), 0)
 
     def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
         """kevent(2), with the changes that were deferred.
 
-        The kernel's list of ready notes is a queue: it hands out from the head and puts what stays
-        ready back at the tail, so what did not fit comes first in the next call.
+        The kernel's list of ready knotes is a queue. They are taken from its head, and those that
+        stay ready are put back at its tail. So those that did not fit come first in the next call.
         """
         deadline = monotonic() + timeout if timeout else 0.0
-        # The room is no cost: it is allocated, and not touched beyond what is ready.
+        # Much room costs nothing: the memory is only touched as far as there are events.
         room = 2 * limit
-        said: dict[int, int] = {}
+        ready: dict[int, int] = {}
         self._waiting = True
         try:
-            while answer := self._ride(timeout, room):
+            while answer := self._wait_with_changes(timeout, room):
                 if answer[0].flags & select.KQ_EV_ERROR:
-                    self._hear_errors(answer, said)
+                    self._collect_refusals(answer, ready)
                 else:
-                    self._hear(answer, said)
-                    if said:
+                    self._collect_events(answer, ready)
+                    if ready:
                         break
-                if said:
+                if ready:
                     timeout = 0
                 elif timeout:
                     timeout = max(deadline - monotonic(), 0)
         finally:
             self._waiting = False
-        return list(said.items())
+        return list(ready.items())
 
     def probe(self, fd: int, interest: int, /) -> int:
-        """Answer with one poll(2) of the descriptor alone."""
+        """Ask poll(2) about the descriptor alone."""
         return poll.probe(fd, interest)
 
     def close(self) -> None:
         """Close the kqueue descriptor."""
-        # A forked child does not inherit it, and so has none to close (EBADF).
+        # A forked child does not inherit a kqueue, and has nothing to close (EBADF).
         with contextlib.suppress(OSError):
             self._kqueue.close()
 
-    def _perhaps(self, fd: int, armed: int) -> int:
-        """Return what the kernel may watch, also where `armed` was not told to it yet."""
+    def _possibly_watched(self, fd: int, armed: int) -> int:
+        """Return what the kernel may watch, even if it was not told of `armed` yet."""
         return BOTH if fd in self._deferred else armed
 
     def _changes(
@@ -126,77 +126,79 @@ class KqueuePoller:
         return [
             select.kevent(fd, filter_, action, 0, 0, generation)
             for action, asked in ((select.KQ_EV_ADD, interest), (select.KQ_EV_DELETE, unwanted))
-            for said, filter_ in self._filters.items()
-            if said & asked
+            for event, filter_ in self._filters.items()
+            if event & asked
         ]
 
-    def _tell(self, fd: int, interest: int, unwanted: int, generation: int) -> None:
-        """Tell the kernel at once, and so that no older change of the descriptor prevails."""
-        # An entry may have been taken for a call between our looking and our taking it out.
-        contested = self._deferred.pop(fd, None) is not None or fd in self._riding
-        # Where there is no room for events none is taken from the queue, and errors are raised.
+    def _change_now(self, fd: int, interest: int, unwanted: int, generation: int) -> None:
+        """Make changes at once, so that no older change of the descriptor undoes them."""
+        # A waiting call may have taken an entry just before it was to be removed here.
+        contested = self._deferred.pop(fd, None) is not None or fd in self._in_call
+        # With no room for events, none is taken from the queue, and errors are raised.
         added = self._changes(fd, interest, 0, generation)
         if added:
             self._kqueue.control(added, 0, 0)
         for change in self._changes(fd, 0, unwanted, generation):
-            # There was none (ENOENT), or the descriptor was closed and took it along (EBADF).
+            # There was none (ENOENT), or the descriptor was closed, which dropped it (EBADF).
             with contextlib.suppress(OSError):
                 self._kqueue.control([change], 0, 0)
         if contested and self._waiting:
             self._deferred[fd] = self._changes(fd, interest, unwanted, generation)
-            nudge = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
-            self._kqueue.control([select.kevent(0, select.KQ_FILTER_TIMER, nudge, 0, 1)], 0, 0)
+            wake_up = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
+            self._kqueue.control([select.kevent(0, select.KQ_FILTER_TIMER, wake_up, 0, 1)], 0, 0)
 
     def _forget(self, fd: int) -> None:
-        """Watch a descriptor no more, whatever the kernel watches of it."""
+        """Stop watching a descriptor, whatever the kernel watches of it."""
         self._watched.pop(fd, None)
-        self._tell(fd, 0, BOTH, 0)
+        self._change_now(fd, 0, BOTH, 0)
 
-    def _ride(self, timeout: float | None, room: int) -> list[select.kevent]:
-        """Wait, and make the deferred changes on the way."""
+    def _wait_with_changes(self, timeout: float | None, room: int) -> list[select.kevent]:
+        """Wait, and make the deferred changes in the same call."""
         if not self._deferred:
             return self._kqueue.control(None, room, timeout)
-        self._riding, self._deferred = self._deferred, {}
+        self._in_call, self._deferred = self._deferred, {}
         try:
-            changes = [change for told in list(self._riding.values()) for change in told]
+            changes = [change for told in list(self._in_call.values()) for change in told]
             return self._kqueue.control(changes, max(room, len(changes)), timeout)
         except BaseException:
-            # Whether they were made is not known, and to make them twice is harmless.
-            self._deferred = self._riding | self._deferred
+            # It is not known whether they were made, but making them twice is harmless.
+            self._deferred = self._in_call | self._deferred
             raise
         finally:
-            self._riding = {}
+            self._in_call = {}
 
-    def _hear(self, events: list[select.kevent], said: dict[int, int]) -> None:
-        """Collect what is said of what is watched, by descriptor."""
+    def _collect_events(self, events: list[select.kevent], ready: dict[int, int]) -> None:
+        """Collect the events of watched descriptors."""
         watched, readiness = self._watched, self._readiness
         for event in events:
             if event.filter not in readiness:
-                continue  # the nudge, which has done its work
+                continue  # the timer that was to end the call
             fd = event.ident
-            _, generation = watched.get(fd, _NOBODY)
+            _, generation = watched.get(fd, _UNWATCHED)
             if event.udata == generation:
-                said[fd] = said.get(fd, 0) | readiness[event.filter]
+                ready[fd] = ready.get(fd, 0) | readiness[event.filter]
             elif fd not in self._deferred:
-                # Harvested before a signal handler or another thread changed it, or left over.
-                self._correct(fd)
+                # The event is older than a change by a signal handler or another thread, or the
+                # knote is left over.
+                self._repair(fd)
 
-    def _correct(self, fd: int) -> None:
-        """Make the kernel's notes of a descriptor what they should be."""
-        interest, generation = self._watched.get(fd, _NOBODY)
+    def _repair(self, fd: int) -> None:
+        """Make the kernel's knotes of a descriptor what they should be."""
+        interest, generation = self._watched.get(fd, _UNWATCHED)
         with contextlib.suppress(OSError):
-            self._tell(fd, interest, BOTH & ~interest, generation)
+            self._change_now(fd, interest, BOTH & ~interest, generation)
 
-    def _hear_errors(self, errors: list[select.kevent], said: dict[int, int]) -> None:
-        """Collect which of the changes that rode were refused."""
+    def _collect_refusals(self, errors: list[select.kevent], ready: dict[int, int]) -> None:
+        """Collect the descriptors whose deferred changes were refused."""
         for error in errors:
             fd = error.ident
-            _, generation = self._watched.get(fd, _NOBODY)
+            _, generation = self._watched.get(fd, _UNWATCHED)
             if error.data != errno.ENOENT and error.udata == generation:
-                # One filter may have been taken and the other not. Refused is not watched.
+                # The kernel may have accepted one filter and not the other. Neither is watched
+                # after a refusal.
                 self._forget(fd)
-                said[fd] = REFUSED
+                ready[fd] = REFUSED
 
 
-# What is watched of a descriptor that is not, under a generation that no registration has.
-_NOBODY = (0, -1)
+# The entry of a descriptor that is not watched, with a generation that no registration has.
+_UNWATCHED = (0, -1)

@@ -1,4 +1,4 @@
-"""What the masks of poll(2), epoll(7) and wepoll mean."""
+"""The meaning of the masks of poll(2), epoll(7) and wepoll."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 
 
 def meanings(readable: int, writable: int, *ends: int) -> dict[int, int]:
-    """Return what each mask that can come says.
+    """Return the meaning of each mask that can be reported.
 
     Args:
-        readable: The flag for it.
-        writable: The flag for it.
-        ends: The flags that come whatever was asked, such as HUP, ERR and NVAL. They must reach
-            whichever interest is registered: a pipe's writer registers READ to see the reader
-            close.
+        readable: The flag of a readable descriptor.
+        writable: The flag of a writable descriptor.
+        ends: The flags that are always reported, such as HUP, ERR and NVAL. They must reach any
+            interest that is registered: the writer of a pipe registers READ to notice when the
+            reader closes.
     """
-    said = {0: 0}
+    meanings_of = {0: 0}
     for flag, means in ((readable, READ), (writable, WRITE), *((end, BOTH) for end in ends)):
-        said |= {mask | flag: before | means for mask, before in said.items()}
-    return said
+        meanings_of |= {mask | flag: before | means for mask, before in meanings_of.items()}
+    return meanings_of

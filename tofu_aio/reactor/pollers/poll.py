@@ -1,4 +1,4 @@
-"""poll(2): every Unix has it, and it remembers nothing between calls."""
+"""poll(2): every Unix has it, and it keeps no state between calls."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sys
 from tofu_aio.reactor.pollers.masks import meanings
 from tofu_aio.reactor.pollers.poller import READ, WRITE, Event
 
-assert sys.platform != "win32"  # tells the type checker where this module exists
+assert sys.platform != "win32"  # for the type checker
 
 
 class PollPoller:
-    """Watches through `select.poll`, which keeps the list that poll(2) wants at each call.
+    """Watches through `select.poll`, which keeps the list that each call of poll(2) needs.
 
-    The system holds no registration, so nothing can outlive a descriptor: a number that is closed
-    without `remove` is reported as ready (POLLNVAL) until it is removed, and one that is reused is
-    simply watched under its new file. Cost grows with the descriptors, which is poll(2)'s own.
+    The system has no registrations, so none can become stale. A number that is closed without
+    `remove` is reported as ready (POLLNVAL) until it is removed, and a number that is reused is
+    watched as the new file. The cost of a call grows with the number of descriptors.
     """
 
     meaning = meanings(
@@ -32,32 +32,32 @@ class PollPoller:
         return self._poll
 
     def add(self, fd: int, interest: int, _generation: int, /) -> None:
-        """Put the descriptor on the list; poll(2) itself looks at it only in `wait`."""
+        """Add the descriptor to the list. poll(2) looks at it only in `wait`."""
         self._open().register(fd, _mask(interest))
 
     def modify(self, fd: int, _armed: int, interest: int, _generation: int, /) -> None:
-        """Change the descriptor's place on the list."""
+        """Change the mask of the descriptor."""
         self._open().modify(fd, _mask(interest))
 
     def remove(self, fd: int, _armed: int, /) -> None:
-        """Take the descriptor off the list."""
+        """Remove the descriptor from the list."""
         self._open().unregister(fd)
 
     def wait(self, timeout: float | None, _limit: int, /) -> list[Event]:
-        """Wait as `Poller.wait` says, in the order of registration: poll(2) knows no other."""
+        """Wait as `Poller.wait` does. The order is that of registration: poll(2) knows no other."""
         return self._open().poll(None if timeout is None else timeout * 1000)
 
     def probe(self, fd: int, interest: int, /) -> int:
-        """Answer with one poll(2) of the descriptor alone."""
+        """Ask poll(2) about the descriptor alone."""
         return probe(fd, interest)
 
     def close(self) -> None:
-        """Forget the list."""
+        """Drop the list."""
         self._poll = None
 
 
 def probe(fd: int, interest: int) -> int:
-    """Return which of `interest` is ready on `fd` now; nothing where it is closed (POLLNVAL)."""
+    """Return which of `interest` is ready on `fd` now; nothing if `fd` is closed (POLLNVAL)."""
     one = select.poll()
     one.register(fd, _mask(interest))
     answer = one.poll(0)

@@ -1,7 +1,7 @@
-"""What a poller is: the least that a system must offer for the selector to stand on it.
+"""What a poller is: the minimum that the selector needs of a system.
 
-A poller knows one system and nothing of who asks. It keeps no table: which descriptors are wanted,
-and what was last told to the system, is the selector's to remember, and it passes it in.
+A poller knows one system interface, and nothing about its callers. It keeps no table: the selector
+remembers which descriptors are watched and what the system was last told, and passes that in.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
 BOTH: Final = READ | WRITE
 
-# A change that rode in a waiting call and that the system refused (kqueue's EV_ERROR), reported
-# among the events because there is no call left to raise it from.
+# A change that was made within a waiting call and that the system has refused (EV_ERROR of kqueue).
+# It is reported as an event, because the call that asked for the change has returned already.
 REFUSED: Final = 4
 
-# The longest wait that every system takes in one call, in seconds: epoll_wait(2) and poll(2) count
-# milliseconds in an int, which ends after 2,147,483 seconds.
+# The longest wait in seconds that every system accepts in one call: epoll_wait(2) and poll(2) take
+# milliseconds as an int, which is limited to 2,147,483 seconds.
 LONGEST_WAIT: Final = 2_000_000.0
 
-# A descriptor, and flags whose meaning the poller knows.
+# A descriptor, and flags that `Poller.meaning` explains.
 Event: TypeAlias = tuple[int, int]
 
 
 class Poller(Protocol):
-    """One system's way to watch descriptors, level-triggered.
+    """One system's way of watching descriptors, level-triggered.
 
-    After `close` every other call raises ValueError, as a closed file does.
+    After `close` every other call raises ValueError, as for a closed file.
     """
 
     @property
     def meaning(self) -> Mapping[int, int]:
-        """What the flags that `wait` returns say: READ, WRITE, both, or REFUSED.
+        """The meaning of the flags that `wait` returns: READ, WRITE, both, or REFUSED.
 
-        A hang-up or an error is both, so that it reaches whichever interest is registered; and so
-        are flags that are missing here.
+        A hang-up or an error means both, so that it reaches any interest that is registered. Flags
+        that are missing here mean both, too.
         """
 
     def add(self, fd: int, interest: int, generation: int, /) -> None:
-        """Start to watch a descriptor that is not watched, at once.
+        """Start watching a descriptor that is not watched, at once.
 
-        Succeeds too where the system still remembers this very descriptor from an earlier life.
+        This also succeeds if the system still has a registration of this very descriptor.
 
         Args:
             fd: The descriptor.
             interest: READ, WRITE or both; never 0.
-            generation: Grows with each registration the selector makes. A system that can keep it
-                with the descriptor and hand it back drops what is said of an older one.
+            generation: A number that grows with each registration that the selector makes. If the
+                system can store it and return it with events, events of older ones are dropped.
 
         Raises:
-            OSError: The system refuses: EBADF for a closed descriptor, EPERM where it cannot be
-                watched (a regular file under epoll), ENOSPC or ENOMEM where there is no room.
+            OSError: The system refuses: EBADF for a closed descriptor, EPERM for one that cannot be
+                watched (a regular file with epoll), ENOSPC or ENOMEM if there is no room.
         """
 
     def modify(self, fd: int, armed: int, interest: int, generation: int, /) -> None:
-        """Change what a watched descriptor is watched for, before the next `wait` at the latest.
+        """Change what a descriptor is watched for. It takes effect in the next `wait` or before.
 
         Args:
             fd: The descriptor.
@@ -66,41 +66,42 @@ class Poller(Protocol):
             generation: As given to `add`.
 
         Raises:
-            OSError: The system refuses; FileNotFoundError where it does not know the descriptor.
-                A poller whose changes ride in `wait` reports REFUSED from there instead.
+            OSError: The system refuses; FileNotFoundError if it does not know the descriptor. A
+                poller that makes its changes in `wait` reports REFUSED there instead.
         """
 
     def remove(self, fd: int, armed: int, /) -> None:
-        """Stop to watch a descriptor, at once; no later `wait` reports it.
+        """Stop watching a descriptor, at once. No later `wait` reports it.
 
         Args:
             fd: The descriptor.
             armed: What it was last asked to be watched for.
 
         Raises:
-            OSError: The system does not know the descriptor: it was closed, or its number names
-                another file now. A copy of the old file may still be watched.
+            OSError: The system does not know the descriptor, because it was closed or its number
+                now names another file. A copy of the old file may still be watched.
         """
 
     def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
-        """Wait until a watched descriptor is ready, and say which are.
+        """Wait until a watched descriptor is ready, and return those that are.
 
-        In the order they became ready where the system knows it, and those that did not fit come
-        before any of these come again. A Python signal handler that does not raise leaves the rest
-        of the wait.
+        They are in the order in which they became ready, if the system knows it. Those that did not
+        fit come in the next answer, before any of this one. If a Python signal handler runs and
+        does not raise, the wait continues.
 
         Args:
-            timeout: Seconds, from 0 to `LONGEST_WAIT`; None to wait for ever. At least this long
-                passes before an empty answer.
-            limit: How many descriptors are registered, and so could be ready at once; at least 1.
+            timeout: Seconds, from 0 to `LONGEST_WAIT`; None waits without limit. An empty answer
+                comes only after this time.
+            limit: The number of descriptors that are registered, and so may be ready at once; at
+                least 1.
         """
 
     def probe(self, fd: int, interest: int, /) -> int:
-        """Return which of `interest` is ready on a descriptor now, asking nothing but itself.
+        """Return which of `interest` is ready now, by looking only at the descriptor itself.
 
-        Registrations play no part, so what the file of an earlier life of this number is ready
-        for does not show. A descriptor that cannot be asked is ready for nothing.
+        Registrations do not matter, so a stale registration of the same number has no influence. A
+        descriptor that cannot be looked at is ready for nothing.
         """
 
     def close(self) -> None:
-        """Let go of the system's object; closing again does nothing."""
+        """Close the object of the system. Closing again does nothing."""

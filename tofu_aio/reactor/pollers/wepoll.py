@@ -1,4 +1,4 @@
-"""wepoll: epoll's interface over Windows' own completion ports, for sockets."""
+"""wepoll: the interface of epoll on the completion ports of Windows, for sockets."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import wepoll  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from tofu_aio.reactor.pollers.masks import meanings
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE, Event
 
-assert sys.platform == "win32"  # tells the type checker where this module exists
+assert sys.platform == "win32"  # for the type checker
 
 
 class _Epoll(Protocol):
-    """`wepoll.epoll`, as far as it is used here."""
+    """The methods of `wepoll.epoll` that are used here."""
 
     def register(self, fd: int, mask: int, /) -> None: ...
     def modify(self, fd: int, mask: int, /) -> None: ...
@@ -32,45 +32,48 @@ class _Epoll(Protocol):
 
 
 class WepollPoller:
-    """Watches through `wepoll.epoll`, level-triggered; sockets only, as many as there are.
+    """Watches through `wepoll.epoll`, level-triggered: sockets only, but any number of them.
 
-    wepoll keeps, per socket handle, what is wanted, and has one request pending with the system's
-    socket driver, which says over a completion port that it came true or that the socket closed.
-    From that, and from the source of its Python binding, follows what this class sees to:
+    For each socket handle wepoll remembers what is wanted, and keeps one request pending with the
+    socket driver of the system. The driver reports over a completion port that a request has
+    completed or that the socket was closed. From that, and from the source of wepoll's Python
+    binding, follows what this class has to do:
 
-    * A handle that was closed, and perhaps reused, is remembered until the driver's last word has
-      been read in a `wait`, and that word would then forget the new socket as well. So a change
-      is made by forgetting the handle and adding it anew, whoever has it now.
-    * The driver writes into the memory of a request in the context of the thread that made it,
-      even if another one closes wepoll meanwhile and frees it. So what two threads have used is
-      emptied, and given time to be told so, before it is closed.
-    * The binding waits until its deadline has *passed* by the monotonic clock and until then asks
-      without waiting. Before Python 3.13 that clock ticks every 15.6 ms, so a wait that ends with
-      a tick would use up the processor until the next one, as would each wait for nothing.
-    * No signal interrupts a wait. What does is a byte that Python's C handler writes to a socket.
+    * wepoll remembers a handle that was closed, and perhaps reused, until a `wait` has read the
+      driver's last report about it. That report would then remove the new socket as well. So a
+      change removes the handle and adds it again, for the socket that has it now.
+    * The driver writes into the memory of a request in the context of the thread that made it, even
+      if another thread has closed wepoll meanwhile, which frees that memory. So if two threads have
+      used wepoll, its handles are removed before it is closed, and the driver gets some time.
+    * The binding waits until its deadline has *passed* on the monotonic clock, and until then asks
+      again and again without waiting. Before Python 3.13 that clock ticks every 15.6 ms. So a wait
+      that ends at a tick would use all of a processor until the next one, and so would each call
+      with a timeout of 0.
+    * Signals do not interrupt a wait. A byte that Python's C handler writes to a socket does.
 
-    The last two need a socket pair of the poller's own: one end to be written to by signals, which
-    is always writable and so also cuts a look short, and one to be watched for what was written.
+    The last two points need a socket pair. Signals are written to one end, and the other end is
+    watched for them. The first end is always writable, and so can also end a call with a timeout of
+    0 at once.
     """
 
     meaning = meanings(wepoll.EPOLLIN, wepoll.EPOLLOUT, wepoll.EPOLLERR, wepoll.EPOLLHUP)
 
     def __init__(self) -> None:
-        self._bell, self._ear = socket.socketpair()
+        self._signal_writer, self._signal_reader = socket.socketpair()
         try:
-            self._bell.setblocking(False)
-            self._ear.setblocking(False)
-            self._rung: Event = self._ear.fileno(), _IN
-            self._looked: Event = self._bell.fileno(), _OUT
+            self._signal_writer.setblocking(False)
+            self._signal_reader.setblocking(False)
+            self._signalled: Event = self._signal_reader.fileno(), _IN
+            self._always_ready: Event = self._signal_writer.fileno(), _OUT
             self._epoll: _Epoll | None = wepoll.epoll()
-            self._epoll.register(self._ear.fileno(), _IN)
-            self._epoll.register(self._bell.fileno(), _ONCE)
+            self._epoll.register(self._signal_reader.fileno(), _IN)
+            self._epoll.register(self._signal_writer.fileno(), _ONCE)
         except BaseException:
-            self._bell.close()
-            self._ear.close()
+            self._signal_writer.close()
+            self._signal_reader.close()
             raise
-        # For `close` alone: what to empty it of, and who has used it.
-        self._watched = {self._ear.fileno(), self._bell.fileno()}
+        # Only for `close`: the handles to remove, and the threads that have used wepoll.
+        self._watched = {self._signal_reader.fileno(), self._signal_writer.fileno()}
         self._threads: set[int] = set()
 
     def _open(self) -> _Epoll:
@@ -83,8 +86,8 @@ class WepollPoller:
         """EPOLL_CTL_ADD."""
         epoll = self._open()
         mask = _MASK[interest]
-        # wepoll lets pass what is no socket where the system does not object to it (Wine), and
-        # elsewhere reports it by C's number for it, which Python does not know.
+        # wepoll accepts a handle that is no socket if the system does not refuse it (Wine). If it
+        # does, wepoll reports an errno of C that Python does not know.
         try:
             select.select((fd,), (), (), 0)
         except OSError as error:
@@ -92,39 +95,40 @@ class WepollPoller:
         try:
             epoll.register(fd, mask)
         except FileExistsError:
-            # Its handle was closed without `remove`, and reused.
+            # The handle was closed without `remove`, and reused.
             epoll.unregister(fd)
             epoll.register(fd, mask)
         self._watched.add(fd)
 
     def modify(self, fd: int, _armed: int, interest: int, _generation: int, /) -> None:
-        """EPOLL_CTL_DEL and EPOLL_CTL_ADD, so that it means who has the handle now."""
+        """EPOLL_CTL_DEL and EPOLL_CTL_ADD, for the socket that has the handle now."""
         mask = _MASK[interest]
         epoll = self._open()
         epoll.unregister(fd)
         epoll.register(fd, mask)
 
     def remove(self, fd: int, _armed: int, /) -> None:
-        """EPOLL_CTL_DEL; what a request that is under way may still say is dropped."""
+        """EPOLL_CTL_DEL. The result of a pending request is dropped."""
         self._watched.discard(fd)
         self._open().unregister(fd)
 
     def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
         """epoll_wait, in the order of the completion port: first come, first served.
 
-        In the main thread a signal ends the wait and its Python handler runs; if that does not
-        raise, the wait goes on. Whoever else has set `signal.set_wakeup_fd` is not told of it.
+        In the main thread a signal ends the wait and its Python handler runs. If that does not
+        raise, the wait continues. Another `signal.set_wakeup_fd` gets nothing meanwhile.
         """
         epoll = self._open()
         room = limit + _OWN
         if timeout == 0:
             if _COARSE_CLOCK:
-                # Readiness of its own ends the look; armed for once, it must be asked for again.
-                epoll.modify(self._bell.fileno(), _OUT | _ONCE)
-            return self._strip(epoll.poll(0, room))
+                # The poller's own socket is ready and ends the call at once. It is armed for one
+                # event, so it must be armed again.
+                epoll.modify(self._signal_writer.fileno(), _OUT | _ONCE)
+            return self._without_own(epoll.poll(0, room))
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            events = self._strip(self._sleep(epoll, _duration(timeout), room))
+            events = self._without_own(self._wait_interruptibly(epoll, _duration(timeout), room))
             if events:
                 return events
             if deadline is not None:
@@ -132,38 +136,38 @@ class WepollPoller:
                 if timeout <= 0:
                     return events
 
-    def _sleep(self, epoll: _Epoll, duration: float, room: int) -> list[Event]:
-        """Wait; in the main thread, which runs the handlers, so that signals interrupt it."""
+    def _wait_interruptibly(self, epoll: _Epoll, duration: float, room: int) -> list[Event]:
+        """Wait. In the main thread, which runs signal handlers, signals interrupt the wait."""
         if get_ident() != main_thread().ident:
             return epoll.poll(duration, room)
         others = -1
         try:
-            others = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+            others = signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
             return epoll.poll(duration, room)
         finally:
             signal.set_wakeup_fd(others)
 
-    def _strip(self, events: list[Event]) -> list[Event]:
-        """Take out what is the poller's own."""
-        if self._looked in events:
-            events.remove(self._looked)
-        if self._rung in events and self._hear():
-            events.remove(self._rung)
-        # What is left of it where the pair is broken is an event of nobody's, and for such the
-        # selector takes a new poller.
+    def _without_own(self, events: list[Event]) -> list[Event]:
+        """Remove the events of the poller's own sockets."""
+        if self._always_ready in events:
+            events.remove(self._always_ready)
+        if self._signalled in events and self._drain_signals():
+            events.remove(self._signalled)
+        # If the socket pair is broken, its event is left. For the selector it is an unexpected
+        # event, and a reason to take a new poller.
         return events
 
-    def _hear(self) -> bool:
-        """Empty the ear; return whether it hears."""
+    def _drain_signals(self) -> bool:
+        """Read what signals have written, and return whether the socket pair still works."""
         try:
-            return bool(self._ear.recv(4096))
+            return bool(self._signal_reader.recv(4096))
         except BlockingIOError:
             return True
         except OSError:
             return False
 
     def probe(self, fd: int, interest: int, /) -> int:
-        """Answer with one select of the socket alone."""
+        """Ask select about the socket alone."""
         asked = (fd,)
         try:
             readable, writable, failed = select.select(
@@ -176,7 +180,7 @@ class WepollPoller:
         return (READ if readable else 0) | (WRITE if writable else 0)
 
     def close(self) -> None:
-        """Close the completion port, and the socket pair."""
+        """Close the completion port and the socket pair."""
         epoll, self._epoll = self._epoll, None
         if epoll is None:
             return
@@ -184,15 +188,15 @@ class WepollPoller:
             for fd in self._watched:
                 with contextlib.suppress(OSError):
                     epoll.unregister(fd)
-            # Nothing tells when the driver has given back the last request.
-            epoll.poll(_FAREWELL, _OWN)
+            # There is no way to find out when the driver has returned the last request.
+            epoll.poll(_DRIVER_TIME, _OWN)
         epoll.close()
-        self._bell.close()
-        self._ear.close()
+        self._signal_writer.close()
+        self._signal_reader.close()
 
 
 def _duration(timeout: float | None) -> float:
-    """Return how long the binding is to wait, in its words: -1 for ever, and never to a tick."""
+    """Return a timeout for the binding: -1 for no limit, and never one that ends at a tick."""
     if timeout is None:
         return -1
     if math.isnan(timeout):
@@ -200,18 +204,18 @@ def _duration(timeout: float | None) -> float:
     return timeout + _PAST_THE_TICK
 
 
-# The clock ticks in whole milliseconds.
+# Seconds beyond the deadline. The clock ticks in whole milliseconds.
 _PAST_THE_TICK = 1e-6
 _COARSE_CLOCK = time.get_clock_info("monotonic").resolution > 1e-3
 
-# Seconds; measured under Wine, where 0 corrupts the heap.
-_FAREWELL = 0.02
+# Seconds for the driver to return its requests. Measured under Wine, where 0 corrupts the heap.
+_DRIVER_TIME = 0.02
 
 _IN: int = wepoll.EPOLLIN
 _OUT: int = wepoll.EPOLLOUT
 _ONCE: int = wepoll.EPOLLONESHOT
-# No entry for 0: on an empty mask hang-ups and errors are still reported, at every wait.
+# No entry for 0: with an empty mask hang-ups and errors are still reported, in every wait.
 _MASK = {READ: _IN, WRITE: _OUT, BOTH: _IN | _OUT}
 
-# How many events may be the poller's own.
+# The number of events that may be those of the poller's own sockets.
 _OWN = 2

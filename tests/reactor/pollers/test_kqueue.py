@@ -16,7 +16,7 @@ import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.reactor.every_poller import POLLERS
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor import Loop, ReactorSelector
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, REFUSED, WRITE
 
@@ -300,7 +300,7 @@ def test_a_regular_file_is_never_writable(poller, tmp_path):
 # Numbers that close and come back.
 
 
-def test_a_close_leaves_nothing_to_remove_and_no_ghost(poller, make_pair):
+def test_a_close_leaves_nothing_to_remove_and_no_stale_registration(poller, make_pair):
     left, right = make_pair()
     fd = left.fileno()
     right.send(b"x")

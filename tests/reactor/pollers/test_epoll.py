@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 
 if not hasattr(select, "epoll"):

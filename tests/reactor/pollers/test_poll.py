@@ -10,7 +10,7 @@ import pytest
 if not hasattr(select, "poll"):
     pytest.skip("this system has no poll", allow_module_level=True)
 
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor.pollers.poll import PollPoller, probe
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE
 

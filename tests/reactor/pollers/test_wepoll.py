@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.reactor.looking import look
+from tests.reactor.pollers.polling import look
 from tofu_aio.reactor import Loop, ReactorSelector
 from tofu_aio.reactor.pollers import default_poller
 from tofu_aio.reactor.pollers.poller import BOTH, LONGEST_WAIT, READ, WRITE
@@ -133,7 +133,7 @@ class Bare(WepollPoller):
     """Looks as the binding does alone: until the clock ticks, at the processor's cost."""
 
     def wait(self, timeout, limit, /):
-        return self._strip(self._epoll.poll(-1 if timeout is None else timeout, limit + 2))
+        return self._without_own(self._epoll.poll(-1 if timeout is None else timeout, limit + 2))
 
 
 @needs_a_coarse_clock
@@ -321,9 +321,9 @@ def test_a_poller_whose_own_pair_breaks_is_replaced(make_pair, how):
     with ReactorSelector(make) as selector:
         key = selector.register(left, READ)
         if how == "shutdown":
-            made[0]._bell.shutdown(socket.SHUT_WR)
+            made[0]._signal_writer.shutdown(socket.SHUT_WR)
         else:
-            reset(made[0]._bell)
+            reset(made[0]._signal_writer)
         assert selector.select(0.01) == []
         right.send(b"x")
         assert selector.select() == [(key, READ)]
@@ -371,7 +371,7 @@ print("whole")
 
 
 def test_a_closed_poller_has_let_go_of_its_sockets(poller):
-    pair = poller._bell, poller._ear
+    pair = poller._signal_writer, poller._signal_reader
     poller.close()
     assert [sock.fileno() for sock in pair] == [-1, -1]
 
