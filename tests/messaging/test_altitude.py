@@ -106,7 +106,7 @@ async def test_a_hello_can_be_given_up_in_the_turn_it_was_posted(
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
         told(Status.CHANNEL_CLOSED, number),
     ]
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     await nothing_more(group)
 
 
@@ -210,7 +210,7 @@ async def test_channel_closed_is_told_once_and_last(
         group.post(message(OpCode.HELLO_RESPONSE, number))
         await peer.message()
         await peer.send(frame(OpCode.SIGNAL, b"one") + frame(OpCode.SIGNAL, b"two"))
-        await until(lambda: len(group._mailbox.items) == 2)
+        await until(lambda: len(group._posting.mailbox.items) == 2)
         group.post(message(OpCode.SIGNAL, number, b"three"))
         await ends_it(peer)
         if own is not None:

@@ -94,7 +94,7 @@ class Life(NamedTuple):
     async def gone_unheard(self) -> None:
         """It ends, and the application gets nothing."""
         await until(lambda: self.state is None)
-        assert not self.group._mailbox.items
+        assert not self.group._posting.mailbox.items
 
     async def told(self) -> list[Message]:
         """All that the application gets, up to the last of this channel."""

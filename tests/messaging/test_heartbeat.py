@@ -803,7 +803,7 @@ async def test_a_posted_listener_takes_part(
     channel = await connecting
     await Ear(channel).hears(10)
     assert channel.state is State.OPEN
-    assert not group._mailbox.items
+    assert not group._posting.mailbox.items
     channel.abort()
 
 

@@ -11,6 +11,7 @@ import pytest
 import tofu_aio as tofu
 from tofu_aio import Message, OpCode
 from tofu_aio.messaging.delivery.joining import Join, JoiningRoom, whole_length
+from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.binary_header import MAX_PART
 from tofu_aio.protocol.pool import Pool
 

@@ -37,17 +37,17 @@ async def test_of_those_that_come_and_go_nothing_stays(
     group.update_receiver(own)
     with await RawPeer.connect(where) as patient:
         await patient.send(frame(OpCode.HELLO_REQUEST, b"patient"))
-        await until(lambda: len(group._mailbox.items) == 2)
+        await until(lambda: len(group._posting.mailbox.items) == 2)
         for _ in range(20):
             with await RawPeer.connect(where) as peer:
                 await peer.send(LARGE)
-                await until(lambda: len(group._mailbox.items) == 3)
+                await until(lambda: len(group._posting.mailbox.items) == 3)
                 if ending == "reset":
                     await peer.reset()
                 elif ending == "half close":
                     peer.half_close()
                     await peer.end()
-            await until(lambda: len(group._mailbox.items) == 2)
+            await until(lambda: len(group._posting.mailbox.items) == 2)
             await until(lambda: engine.statistics().channels == 2)
         assert (await group.receive()).body == b"before"
         hello = await group.receive()
@@ -88,10 +88,10 @@ async def test_so_many_wait_undecided_and_no_more(
     crowd = [await RawPeer.connect(where) for _ in range(8)]
     for peer in crowd:
         await peer.send(LARGE)
-    await until(lambda: len(group._mailbox.items) == 3 and len(admission._knocking) == 5)
+    await until(lambda: len(group._posting.mailbox.items) == 3 and len(admission._knocking) == 5)
     await turns(20)
-    assert len(group._mailbox.items) == 3
+    assert len(group._posting.mailbox.items) == 3
     for peer in crowd:
         peer.close()
-    await until(lambda: not group._mailbox.items and not admission._strangers)
+    await until(lambda: not group._posting.mailbox.items and not admission._strangers)
     await close(group, listener)

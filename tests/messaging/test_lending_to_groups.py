@@ -27,7 +27,7 @@ async def flooded(group: tofu.ChannelGroup) -> tuple[RawPeer, int]:
     """The same, and the channel waits for permits."""
     peer, listener = await introduced(group)
     await peer.send(frame(body=b"x") * 20)
-    await until(lambda: group._held_up)
+    await until(lambda: group._posting._held_up)
     return peer, listener
 
 
@@ -35,7 +35,7 @@ async def ended(group: tofu.ChannelGroup, listener: int) -> None:
     """Receive what is left."""
     while (message := await group.receive()).status is not Status.CHANNEL_CLOSED:
         message.release()
-    assert not group._held_up
+    assert not group._posting._held_up
     await close(group, listener)
 
 
@@ -68,7 +68,7 @@ async def test_so_is_who_begins_to_wait_in_the_turn_in_which_its_channel_does(
 
     peer, listener = await introduced(group)
     keeping = asyncio.create_task(keep())
-    await until(lambda: group._mailbox.waits)
+    await until(lambda: group._posting.mailbox.waits)
     await peer.send(frame(body=b"x") * 20)
     await until(keeping.done)
     kept.clear()

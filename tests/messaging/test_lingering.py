@@ -336,7 +336,7 @@ async def test_messages_too_linger_and_hear_the_last_word_when_the_socket_is_gon
         assert (await group.receive()).op_code is OpCode.BYE_REQUEST
         post(group, number, OpCode.BYE_RESPONSE)
         await stays_until_answered(peer)
-        assert not group._mailbox.items
+        assert not group._posting.mailbox.items
         with pytest.raises(tofu.PeerDisconnected):
             post(group, number, OpCode.SIGNAL)
         peer.close()

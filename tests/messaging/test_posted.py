@@ -69,7 +69,7 @@ async def get_plain(group: tofu.ChannelGroup, count: int) -> list[tuple[object, 
 
 async def nothing_more(group: tofu.ChannelGroup) -> None:
     await turns(20)
-    assert not group._mailbox.items
+    assert not group._posting.mailbox.items
 
 
 class Ends(NamedTuple):
@@ -543,7 +543,7 @@ async def test_an_opening_can_be_given_up_before_it_is_connected(
     ]
     with await raw_server.accept() as peer:
         assert await peer.end() == b""
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     await nothing_more(group)
 
 
@@ -573,7 +573,7 @@ async def test_an_opening_that_was_given_up_and_fails_then_is_told_once(
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
         told(Status.CHANNEL_CLOSED, number),
     ]
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     await nothing_more(group)
     if outcome == "breaks":
         gc.collect()
@@ -596,7 +596,7 @@ async def test_an_opening_that_breaks_is_told_as_well(
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
         told(Status.CHANNEL_CLOSED, number),
     ]
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     gc.collect()
     assert "a fault of ours" in str(nothing_goes_unheard.pop())
 
@@ -621,12 +621,12 @@ async def test_an_opening_whose_number_is_anothers_by_now_ends_quietly(
     await turns(1)
     group.post(message(OpCode.BYE_SIGNAL, number))
     await get_plain(group, 2)
-    group._numbers._resting.clear()
+    group._members.numbers._resting.clear()
     monkeypatch.setattr(random, "randint", lambda *_: number)
     assert group.post(welcome("tcp://127.0.0.1:1")).channel_number == number
     connected.set_exception(tofu.ConnectFailed("nobody is there"))
     await turns(5)
-    assert list(group._opening) == [number]
+    assert list(group._posting.openings.tasks) == [number]
     assert engine.statistics().channels == 1
     listening.set_exception(tofu.ListenFailed("somebody is there"))
     assert (await get(group)).status is Status.LISTEN_FAILED
@@ -692,7 +692,7 @@ async def test_who_says_no_hello_is_closed_and_never_heard_of(
         await peer.send(said)
         assert await peer.end() == b""
     await until(lambda: engine.statistics().channels == 1)
-    assert not group._mailbox.items
+    assert not group._posting.mailbox.items
     assert "tofu peer?" in caplog.text or "connection was refused" in caplog.text
 
 
@@ -708,7 +708,7 @@ async def test_who_is_not_answered_is_a_stranger(
         first = await get(group)
         await other.send(hello(message_id=2))
         await turns(30)
-        assert not group._mailbox.items
+        assert not group._posting.mailbox.items
         if ending == "accepts":
             group.post(message(OpCode.HELLO_RESPONSE, first.channel_number))
         elif ending == "refuses":

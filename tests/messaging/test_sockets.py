@@ -158,7 +158,8 @@ async def test_a_process_without_descriptors_is_told_so(
 
     with monkeypatch.context() as patch:
         # Not the class itself, by which the proactor tells sockets from pipes.
-        patch.setattr(tcp, "socket_module", lambda: SimpleNamespace(socket=refuse))
+        for kind in (tcp, unix):
+            patch.setattr(kind, "socket_module", lambda: SimpleNamespace(socket=refuse))
         with pytest.raises(
             tofu.ConnectFailed, match="no file descriptor left: close some, or raise `ulimit -n`"
         ):

@@ -35,7 +35,7 @@ from tofu_aio import OpCode, Origin, Status
 from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.numbers import NumberedTable
 from tofu_aio.messaging.posting.posted import PostedChannel
-from tofu_aio.messaging.threads import owner_loop as home_module
+from tofu_aio.messaging.threads import call_queue
 from tofu_aio.messaging.threads.call_queue import CallQueue
 from tofu_aio.messaging.threads.owner_loop import Home
 from tofu_aio.worker_threads import RevocableCall
@@ -204,7 +204,7 @@ async def test_what_a_thread_posts_at_once_wakes_the_loop_once(
 async def test_threads_that_never_pause_leave_the_loop_its_turns(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home_module, "CALLS_A_TURN", 10)
+    monkeypatch.setattr(call_queue, "CALLS_A_TURN", 10)
     client, _server, _c, _, _, _ = ends
     blocking_the_loop(lambda: [client.update_receiver() for _ in range(25)])
     seen = []
@@ -306,7 +306,7 @@ async def test_an_opening_of_a_thread_can_be_given_up_at_once(
         ("engine", OpCode.HELLO_REQUEST, numbers[0], Status.CONNECT_FAILED, b"hi"),
         told(Status.CHANNEL_CLOSED, numbers[0]),
     ]
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     await nothing_more(group)
 
 
@@ -481,7 +481,7 @@ async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_en
         ("engine", OpCode.SIGNAL, number, Status.SEND_FAILED, b"too late"),
         told(Status.CHANNEL_CLOSED, number),
     ]
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     await nothing_more(group)
 
 
@@ -499,7 +499,7 @@ async def test_nothing_can_be_posted_behind_channel_closed(
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
         told(Status.CHANNEL_CLOSED, number),
     ]
-    await until(lambda: not group._opening)
+    await until(lambda: not group._posting.openings.tasks)
     await nothing_more(group)
 
 
@@ -754,7 +754,7 @@ def test_a_loop_that_is_gone_is_told() -> None:
     for call in (group.update_receiver, lambda: group.post(welcome("tcp://127.0.0.1:0"))):
         with pytest.raises(tofu.ShutdownStarted, match="loop was closed"):
             blocking_the_loop(call)
-    assert not len(group._numbers)
+    assert not len(group._members.numbers)
 
 
 # --- waking the receiver -----------------------------------------------------------------------

@@ -59,13 +59,13 @@ MUTATIONS = [
     ),
     Mutation(
         "reading is never resumed",
-        "transport.resume_reading()\n        else:",
-        "pass\n        else:",
+        "transport.resume_reading()\n            else:",
+        "pass\n            else:",
     ),
     Mutation(
         "reading is never suspended",
-        "            transport.pause_reading()\n\n    def _receive",
-        "            pass\n\n    def _receive",
+        "                transport.pause_reading()\n        if self.suspended",
+        "                pass\n        if self.suspended",
     ),
     Mutation(
         "what comes while a channel waits is dropped",
@@ -85,38 +85,38 @@ MUTATIONS = [
     ),
     Mutation(
         "a full transport does not stop who sends",
-        "        self.write_paused = True\n\n    def resume_writing",
-        "        pass\n\n    def resume_writing",
+        "        self.queue.pause()\n",
+        "        pass\n",
     ),
     Mutation(
         "who waits for room is not told that there is some",
-        "        self.flush()\n        self._admit_senders()",
-        "        self.flush()",
+        "        self.queue.flush()\n        self.queue.admit()",
+        "        self.queue.flush()",
     ),
     Mutation(
         "a cancelled sender does not let the next one pass",
-        "                self._loop.call_soon(self._admit_senders)\n\n    def unsent",
-        "                pass\n\n    def unsent",
+        "                queue.admit_soon()",
+        "                pass",
     ),
     Mutation(
         "the close is told twice",
-        "                self.sink.closed()",
-        "                self.sink.closed()\n                self.sink.closed()",
+        "                connection.observer.closed()\n",
+        "                connection.observer.closed()\n" * 2,
     ),
     Mutation(
         "the end is told again for each thing that settles",
-        "            self._told = True\n",
+        "            self.reported = True\n",
         "",
     ),
     Mutation(
         "the end is told before what waits for a permit",
-        "if self.end is None or not self._idle or self._remains is not None:",
-        "if self.end is None:",
+        "if connection.end is None or not connection.idle or self.unread is not None:",
+        "if connection.end is None:",
     ),
     Mutation(
         "what a lost connection's socket still holds is not read",
-        "self._remains = Unread.of(self._transport)",
-        "self._remains = None",
+        "closing.unread = Unread.of(transport)",
+        "closing.unread = None",
     ),
     Mutation(
         "channel_closed is posted twice",
@@ -151,7 +151,7 @@ MUTATIONS = [
     ),
     Mutation(
         "heartbeats go on when the socket is gone",
-        "            self._gate.heartbeats.leave(self, self.heartbeat)",
+        "            self.gate.heartbeats.leave(self, self.heartbeat)",
         "            pass",
     ),
     Mutation(

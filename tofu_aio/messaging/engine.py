@@ -24,6 +24,7 @@ from .flow_control.usage import Holdings
 from .forked_child import leave_to_parent
 from .group import ChannelGroup
 from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
+from .members import Members
 from .numbers import NumberedTable
 from .statistics import EngineStatistics
 from .threads.owner_loop import NOT_YOURS
@@ -57,7 +58,7 @@ class Engine:
     def _begin_anew(self, limits: Limits) -> None:
         """Have nothing, and share nothing with a loop that was."""
         self._gate = ReadGate(limits, self._exhausted, self._accuse)
-        self._numbers: NumberedTable[ChannelGroup] = NumberedTable()
+        self._numbers: NumberedTable[Members] = NumberedTable()
         self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
 
     def __repr__(self) -> str:
@@ -185,7 +186,7 @@ class Engine:
             inbox=own.inbox,
             application=pool.size + reserves - free - own.inbox - own.outgoing,
             outgoing=own.outgoing,
-            awaited=sum(group._awaited() for group in self._groups),
+            awaited=sum(group._members.awaited() for group in self._groups),
             held_bytes=own.nbytes,
             joining_bytes=gate.joining.used,
             waiting=len(pool.waiters),
@@ -225,8 +226,8 @@ class Engine:
 
     def _exhausted(self, reader: Reader) -> bool:
         number = cast("Suspension", reader).number
-        group = self._numbers.get(number)
-        return group is not None and group.pool_exhausted(number)
+        groups = [group for group in self._groups if number in group._members]
+        return any(group._posting.pool_exhausted(number) for group in groups)
 
 
 def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
@@ -245,7 +246,13 @@ def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
     return ", or ".join(cures)
 
 
-_entered = forks.inherited(leave_to_parent)
+def _leave_to_parent(engine: Engine) -> None:
+    """In a forked child: refuse what is asked of an engine, and let go of its connections."""
+    engine._gate.home.in_parent = True
+    leave_to_parent(list(engine._groups))
+
+
+_entered = forks.inherited(_leave_to_parent)
 
 
 def _channels(count: int) -> str:

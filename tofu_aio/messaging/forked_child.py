@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Iterator
+from typing import Protocol, cast
 
 from ..protocol.errors import ChannelClosed, TofuError
 from ..transport.stand_ins import replace_connected
 from .channel import Channel
+from .members import Members
 from .posting.posted import PostedChannel
+from .posting.posting import Posting
 from .threads.owner_loop import NOT_YOURS
 
-if TYPE_CHECKING:
-    from .engine import Engine
-    from .group import ChannelGroup
+
+class Group(Protocol):
+    """What a group consists of."""
+
+    _members: Members
+    _posting: Posting
 
 
-def leave_to_parent(engine: Engine) -> None:
-    """In a forked child: refuse what is asked of an engine, and let go of its connections."""
-    engine._gate.home.in_parent = True
+def leave_to_parent(groups: Iterable[Group]) -> None:
+    """In a forked child: end the groups of an engine, and let go of their connections."""
     end = ChannelClosed(NOT_YOURS)
-    transports = [each for group in list(engine._groups) for each in _transports(group, end)]
+    transports = [each for group in groups for each in _transports(group, end)]
     found = [transport.get_extra_info("socket") for transport in transports]
     replace_connected([cast("socket.socket", sock) for sock in found if sock is not None])
 
 
-def _transports(group: ChannelGroup, end: TofuError) -> Iterator[asyncio.BaseTransport]:
-    """End a group and all its members, without a word to anybody, and find their transports."""
-    group._mailbox.end = group._mailbox.end or end
+def _transports(group: Group, end: TofuError) -> Iterator[asyncio.BaseTransport]:
+    """End a group and all its members without telling any peer, and find their transports."""
+    mailbox = group._posting.mailbox
+    mailbox.end = mailbox.end or end
     for member in list(group._members.values()):
         if isinstance(member, Channel):
             member._mailbox.end = member._mailbox.end or end

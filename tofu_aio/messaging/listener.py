@@ -38,7 +38,7 @@ class Listener(AnyioListener[Channel]):
         self._admission: Admission | None = None
         self._acceptor: Acceptor | None = None
 
-    def start(self, acceptor: Acceptor, admission: Admission) -> None:
+    def _start(self, acceptor: Acceptor, admission: Admission) -> None:
         """Begin to accept."""
         self._acceptor = acceptor
         self._admission = admission
@@ -179,7 +179,7 @@ class Listener(AnyioListener[Channel]):
         forget(self._number)
         await asyncio.sleep(0)  # then the address is free
 
-    def introduced(self, channel: Channel) -> None:
+    def _introduced(self, channel: Channel) -> None:
         """A channel said Hello, or ended before it could; or it was accepted, or is gone."""
         assert self._admission is not None
         if channel.state is State.HELLO_HEARD:

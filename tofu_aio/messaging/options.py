@@ -33,18 +33,26 @@ class AttemptOptions(TypedDict, total=False):
 
 
 class ConnectOptions(AttemptOptions, total=False):
-    """The options of ``ChannelGroup.connect``, which says more of each.
+    """The options of ``ChannelGroup.connect``.
 
     Attributes:
-        headers: of the Hello; none by default.
-        body: of the Hello; empty by default.
-        ssl: speak TLS (TCP only), with this context, which must verify, or have been told not to.
+        headers: of the Hello, after the engine's own, whose names begin with ``~``.
+        body: of the Hello.
+        ssl: speak TLS (TCP only), with this context. One that never verified anything, as
+            ``ssl.SSLContext()`` is made, is refused; one for clients that was told not to, by
+            ``verify_mode = ssl.CERT_NONE``, is taken.
         server_hostname: whom the listener's certificate must name; by default the host.
-        keepalive: seconds of silence after which the kernel asks whether the peer is there; by
-            default it never does.
-        timeout: seconds to connect and be accepted; 10 by default.
-        heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
-            over Unix sockets.
+        keepalive: seconds of silence after which the kernel asks whether the peer is still
+            there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never
+            asks. Not needed over Unix sockets, whose kernel knows.
+        timeout: seconds, for all of it.
+        heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
+            nothing else for so long, and a peer that is silent for three times as long is
+            lost. It is enough that one end asks; if both do, the shorter interval counts, but a
+            client gets none below a second unless the listener's own is as short. A peer that
+            does not know heartbeats, the Zig library say, is never sent any. "auto" is
+            20 over TCP, and none over Unix sockets, whose kernel tells when the peer's process
+            has ended. None asks for none.
     """
 
     headers: HeadersLike
@@ -71,22 +79,36 @@ class ReconnectOptions(AttemptOptions, total=False):
 
 
 class ListenOptions(TypedDict, total=False):
-    """The options of ``ChannelGroup.listen``, which says more of each.
+    """The options of ``ChannelGroup.listen``.
 
     Attributes:
-        ssl: speak TLS (TCP only), with this context.
-        keepalive: seconds of silence after which the kernel asks whether a peer is there; by
-            default it never does.
-        reuse_port: let several processes listen on this TCP port; by default only one may.
-        mode: the permissions of a Unix socket's file, 0o600 say; by default the umask's.
-        hello_timeout: seconds that a connection may take to introduce itself; 10 by default.
-        heartbeat: seconds between signs of life, None for none; by default 20 over TCP, and none
-            over Unix sockets.
-        max_channels: how many may be open at once; any number by default.
-        max_connections_per_address: how many connections one address may have at once (TCP only);
-            any number by default.
-        idle_timeout: seconds without a message after which a channel is closed; by default it never
-            is.
+        ssl: speak TLS (TCP only), with this context; one that demands certificates shows
+            them in ``channel.peer``.
+        keepalive: see ``ConnectOptions``; for the channels that it brings.
+        reuse_port: let several processes listen on this TCP port, each with this option. The
+            kernel deals the connections out among them; Windows cannot.
+        mode: the permissions of a Unix socket's file, set before anybody can connect: 0o600
+            for the owner alone, 0o660 for a group too. None leaves them to the umask. Who may
+            write to the file may connect. An abstract name has no file: it is open to every
+            user of the machine.
+        hello_timeout: seconds that a connection may take to introduce itself, TLS included.
+        heartbeat: seconds; see ``ConnectOptions``. Clients may ask for a shorter interval, of a
+            second or more.
+        max_channels: how many channels of this listener may be open at once, those that are
+            about to introduce themselves among them. Beyond it connections wait, in order of
+            arrival, until one closes; beyond 1024 that wait they are refused. While one waits,
+            a channel whose peer takes no part in heartbeats gives way to it, with a Bye, once
+            that peer has neither sent nor taken anything for three intervals, unless something
+            that it sent is unread or kept here. None for any number.
+        max_connections_per_address: how many connections one address may have at once (TCP
+            only), from the moment of acceptance until the socket is closed; more are refused.
+            Of IPv6 the first 64 bits count, for a host has all addresses of such a network.
+            None for any number.
+        idle_timeout: seconds, 0.01 or more. A channel over which no message has come or gone
+            for so long is closed with a Bye, within a quarter more; heartbeats are no messages.
+            Nor is it closed while the peer goes on taking what was queued for it.
+            What is used there raises ``ChannelClosed``, and the peer gets the Bye. Choose more
+            than a handler takes for a request. None never closes one.
     """
 
     ssl: SSLContext | None

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from inspect import isawaitable
 from ssl import SSLCertVerificationError
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
+from typing import Protocol, Self, TypeVar, Unpack, cast
 
 from anyio import BusyResourceError
 
@@ -24,14 +24,27 @@ from ..protocol.lifecycle import State
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
-from .options import AttemptOptions, BodyMaker, HeadersMaker, ReconnectOptions
-
-if TYPE_CHECKING:
-    from .group import ChannelGroup
+from .options import AttemptOptions, BodyMaker, ConnectOptions, HeadersMaker, ReconnectOptions
 
 logger = logging.getLogger("tofu_aio.reconnect")
 
 T = TypeVar("T")
+
+
+class Connector(Protocol):
+    """The group that channels are made in."""
+
+    @property
+    def _closed(self) -> bool:
+        """Whether it was closed."""
+
+    def connect(
+        self, address: str | Address, **options: Unpack[ConnectOptions]
+    ) -> Awaitable[Channel]:
+        """A channel to a listener."""
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; if the group is closed, no longer than that."""
 
 
 class Reconnecting(AsyncIterator[Channel]):
@@ -59,13 +72,13 @@ class Reconnecting(AsyncIterator[Channel]):
 
     def __init__(
         self,
-        group: Callable[[], Awaitable[ChannelGroup]],
+        group: Callable[[], Awaitable[Connector]],
         addresses: Sequence[str | Address],
         **options: Unpack[ReconnectOptions],
     ) -> None:
         self._channel: Channel | None = None  # of the current turn
         self._open_group = group
-        self._group: ChannelGroup | None = None
+        self._group: Connector | None = None
         self._addresses = [parse_address(address) for address in addresses]
         self._first = 0  # the one that the next round begins with
         self._backoff = _checked_backoff(options.pop("backoff", None))
@@ -135,7 +148,7 @@ class Reconnecting(AsyncIterator[Channel]):
                 self._turn_to_next()
             self._outage.round_failed(reasons)
 
-    async def _attempt(self, group: ChannelGroup, reasons: list[str]) -> Channel | None:
+    async def _attempt(self, group: Connector, reasons: list[str]) -> Channel | None:
         """A channel to the address whose turn it is, or one more reason why there is none."""
         # Outside of what is caught below: whatever these raise ends the loop.
         headers: HeadersLike = await _made(self._headers)

@@ -7,10 +7,8 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
-from ...checks import checked_count, checked_seconds
 from ...protocol.address import Address
 from ...protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ...protocol.status import Status
@@ -21,8 +19,6 @@ from ...transport.windows import send_at_once
 from ..connection.connection import Connection
 from ..limits import (
     EARLY_BYTES,
-    HELLO_TIMEOUT,
-    IDLE_TIMEOUT_MIN,
     LEAVING_CHANNELS,
     PENDING_CHANNELS,
     SILENCE,
@@ -30,47 +26,13 @@ from ..limits import (
     WAITING_CONNECTIONS,
 )
 from ..rare_warnings import RareWarnings
+from .bounds import NO_BOUNDS, Bounds
 from .connection_counts import NOT_COUNTED, Visit, Visits
 from .eviction import give_way
 from .first_bytes import client_hello_bytes, hello_bytes
 from .idle_watch import IdleWatch
 
 logger = logging.getLogger("tofu_aio.listener")
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What those that connect to a listener may cost, all together and each.
-
-    Attributes:
-        hello_timeout: seconds that a caller has to knock, and a stranger for the rest of its Hello.
-        max_channels: how many strangers and open channels there may be; None for any number.
-        max_connections_per_address: how many connections one address may have, from acceptance to
-            the end; None for any number.
-        idle_timeout: seconds without a message after which a channel is closed; None for never.
-        heartbeat: seconds between the heartbeats that the listener asks for; None for none.
-
-    Raises:
-        TypeError, ValueError: one makes no sense: the message says which.
-    """
-
-    hello_timeout: float = HELLO_TIMEOUT
-    max_channels: int | None = None
-    max_connections_per_address: int | None = None
-    idle_timeout: float | None = None
-    heartbeat: float | None = None
-
-    def __post_init__(self) -> None:
-        checked_seconds("hello_timeout", self.hello_timeout)
-        for name in ("max_channels", "max_connections_per_address"):
-            count = getattr(self, name)
-            if count is not None:
-                checked_count(name, count)
-        if self.idle_timeout is not None:
-            checked_seconds("idle_timeout", self.idle_timeout, IDLE_TIMEOUT_MIN)
-
-
-NO_BOUNDS: Final = Bounds()
 
 
 class Admission:
