@@ -296,7 +296,7 @@ BREACHES = [
         4,
         Mutation(
             "nothing is lent to who keeps a message and waits for the next",
-            "        self.account.lend(self._connection.lender.waits)\n",
+            "        self.account.lend(self._connection.sink.waits)\n",
             "",
         ),
         "messaging/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
@@ -305,7 +305,7 @@ BREACHES = [
         4,
         Mutation(
             "nothing is lent to who begins to wait when its channel waits already",
-            "            account.lend(self._connection.lender.waits)\n        return",
+            "            account.lend(self._connection.sink.waits)\n        return",
             "            pass\n        return",
         ),
         "messaging/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",

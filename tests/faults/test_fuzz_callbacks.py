@@ -36,8 +36,8 @@ from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import admission_of, frame, hello, turns, until
 from tofu_aio import OpCode
 from tofu_aio.messaging import group as group_module
-from tofu_aio.messaging.accepting.admission import Caller
 from tofu_aio.messaging.accepting.connection_counts import NOT_COUNTED
+from tofu_aio.messaging.accepting.pending_connection import PendingConnection
 from tofu_aio.protocol.binary_header import HEADER
 
 
@@ -285,7 +285,7 @@ async def call_listener(
 ) -> None:
     engine, listener = target
     wire = Wire()
-    wire.protocol = caller = Caller(admission_of(listener), NOT_COUNTED, None, wire.sock)
+    wire.protocol = caller = PendingConnection(admission_of(listener), NOT_COUNTED, None, wire.sock)
     caller.connection_made(wire)
     voice = Voice(wire, context, server_side=False)
     if introduced:

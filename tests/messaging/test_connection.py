@@ -16,8 +16,9 @@ import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging.connection import closing as closing_module
-from tofu_aio.messaging.connection.connection import AT_ONCE, PORTION, Connection, Sink
+from tofu_aio.messaging.connection.connection import AT_ONCE, PORTION, Connection
 from tofu_aio.messaging.connection.send_queue import LONG
+from tofu_aio.messaging.connection.sink import Sink
 from tofu_aio.messaging.delivery.wake_up import Answered
 from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.limits import Limits

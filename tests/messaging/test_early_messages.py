@@ -24,6 +24,7 @@ from tests.messaging.peers import (
 from tests.messaging.raw_tls import RawTls
 from tests.messaging.test_connection import Bench, bye
 from tofu_aio import Message, OpCode, State, Status
+from tofu_aio.messaging.connection.handshake import note_hello
 from tofu_aio.messaging.flow_control.read_gate import READ_AT_ONCE
 from tofu_aio.messaging.limits import EARLY_BYTES
 
@@ -149,7 +150,7 @@ async def test_reading_stops_and_resumes_once() -> None:
     transport.pause_reading = lambda: (calls.append("pause"), pause())[1]  # type: ignore[method-assign]
     transport.resume_reading = lambda: (calls.append("resume"), resume())[1]  # type: ignore[method-assign]
     bench.feed(hello(), frame(body=b"1"), frame(body=b"2")[:-1])
-    connection.hello_passed(b"", answer=False, by_peer=True)  # as a channel does
+    note_hello(connection, b"", answer=False, by_peer=True)  # as a channel does
     bench.feed(b"2", frame(body=bytes(EARLY_BYTES)))
     bench.feed(frame(body=b"3"))  # had been on its way
     assert calls == ["pause"]
@@ -168,7 +169,7 @@ async def test_with_the_hello_may_come_as_much_as_is_read_at_once() -> None:
     bench = Bench(state=State.HELLO_AWAITED)
     bench.feed(hello(), frame(body=bytes(EARLY_BYTES)))
     assert bench.transport.reading
-    bench.connection.hello_passed(b"", answer=False, by_peer=True)
+    note_hello(bench.connection, b"", answer=False, by_peer=True)
     assert not bench.transport.reading
     bench.transport.fail(None)
     await bench.end()

@@ -561,9 +561,9 @@ async def test_it_is_not_among_the_messages_that_come_back(
 ) -> None:
     connection = connection_of(slow_pair.client)
     connection.queue.paused = True
-    connection.beat()
+    connection.queue.send_heartbeat()
     slow_pair.client.post(Message(OpCode.SIGNAL, b"one"))
-    connection.beat()
+    connection.queue.send_heartbeat()
     slow_pair.client.post(Message(OpCode.SIGNAL, b"two"))
     assert [message.body for message in connection.queue.unsent()] == [b"one", b"two"]
     connection.queue.paused = False

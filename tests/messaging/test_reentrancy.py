@@ -99,7 +99,7 @@ async def test_what_a_handler_posts_is_sent_once_and_whole(high_water: int, size
                 )
             await asyncio.sleep(0)
             with handler.interrupting():
-                connection_of(channel).beat()
+                connection_of(channel).queue.send_heartbeat()
         await channel.aclose()
         await reading
         assert handler.posted

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import cast
 
 import tofu_aio as tofu
-from tofu_aio.messaging.connection.connection import Connection, Sink
+from tofu_aio.messaging.connection.connection import Connection
+from tofu_aio.messaging.connection.sink import Sink
 from tofu_aio.messaging.connection.suspension import Suspended, Suspension
 from tofu_aio.messaging.delivery.wake_up import Answered
 from tofu_aio.protocol.account import Account

@@ -100,8 +100,8 @@ MUTATIONS = [
     ),
     Mutation(
         "the close is told twice",
-        "                connection.observer.closed()\n",
-        "                connection.observer.closed()\n" * 2,
+        "                connection.sink.closed()\n",
+        "                connection.sink.closed()\n" * 2,
     ),
     Mutation(
         "the end is told again for each thing that settles",

@@ -54,7 +54,7 @@ def keep_a_descriptor() -> None:
     """Of each tenth connection."""
     _with_each_tenth(
         lambda connection: _left.append(
-            socket.dup(connection.extra_info("socket").fileno())  # type: ignore[attr-defined]
+            socket.dup(connection.queue.extra_info("socket").fileno())  # type: ignore[attr-defined]
         )
     )
 

@@ -76,7 +76,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
 
         They are gone when the socket is. See ``anyio.TypedAttributeProvider.extra``.
         """
-        return both_ends(self._connection.extra_info)
+        return both_ends(self._connection.queue.extra_info)
 
     # --- receiving ------------------------------------------------------------------------
 
@@ -315,11 +315,8 @@ class Channel(ChannelLife, ObjectStream[Message]):
             await self._deferred.request(message_id, text, body, response)
         else:
             pending.requests[message_id] = response
-        if message_id in pending.posted:  # of the parts before this one: their answer is its own
-            pending.posted.remove(message_id)
-        if connection.suspended:
-            connection.reconsider()  # what waits may be the response
-            self._dispatcher.suspended()
+        if pending.posted or connection.suspension is not None:
+            self._dispatcher.requested(message_id)
         try:
             return await response
         except asyncio.CancelledError:

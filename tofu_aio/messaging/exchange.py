@@ -87,7 +87,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     @property
     def extra_attributes(self) -> Attributes:  # type: ignore[override]
         """The typed attributes of its channel."""
-        return both_ends(self._connection.extra_info)
+        return both_ends(self._connection.queue.extra_info)
 
     @property
     def receives(self) -> bool:

@@ -18,8 +18,9 @@ from ...transport.socket_module import note_copies, stop_listening
 from ...transport.windows import Accepted, close_if_unheard, usual_errno
 from ..limits import ACCEPT_RETRY, ACCEPTED_AT_ONCE
 from ..rare_warnings import RareWarnings
-from .admission import Admission, Caller
+from .admission import Admission
 from .connection_counts import Visit
+from .pending_connection import PendingConnection
 
 logger = logging.getLogger("tofu_aio.listener")
 
@@ -167,7 +168,7 @@ class Acceptor:
         note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(
-                lambda: Caller(self._admission, visit, address, sock), sock
+                lambda: PendingConnection(self._admission, visit, address, sock), sock
             ),
             name=f"tofu accept {self.address}",
         )

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import sys
 from collections.abc import Callable
-from typing import cast
 
 from ...protocol.address import Address
 from ...protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ...protocol.status import Status
-from ...transport import stand_ins
 from ...transport.stream_protocol import StreamProtocol
 from ...transport.tls import as_it_is
-from ...transport.windows import send_at_once
 from ..connection.connection import Connection
 from ..limits import (
-    EARLY_BYTES,
     LEAVING_CHANNELS,
     PENDING_CHANNELS,
     SILENCE,
@@ -31,6 +25,7 @@ from .connection_counts import NOT_COUNTED, Visit, Visits
 from .eviction import give_way
 from .first_bytes import client_hello_bytes, hello_bytes
 from .idle_watch import IdleWatch
+from .pending_connection import PendingConnection
 
 logger = logging.getLogger("tofu_aio.listener")
 
@@ -76,8 +71,8 @@ class Admission:
         self._visits = Visits(bounds.max_connections_per_address)
         self._visit_of: dict[Connection, Visit] = {}  # as far as they are counted
         # All in order of arrival.
-        self._silent: dict[Caller, asyncio.TimerHandle] = {}
-        self._knocking: dict[Caller, None] = {}
+        self._silent: dict[PendingConnection, asyncio.TimerHandle] = {}
+        self._knocking: dict[PendingConnection, None] = {}
         self._strangers: set[Connection] = set()
         self._introducing: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
         self._dawdling: dict[Connection, None] = {}  # those that have had time for it
@@ -115,7 +110,7 @@ class Admission:
             )
         return visit
 
-    def arrived(self, caller: Caller) -> None:
+    def arrived(self, caller: PendingConnection) -> None:
         """It is connected, and silent."""
         if self._closed or not self._has_room():
             caller.transport.abort()
@@ -124,7 +119,7 @@ class Admission:
                 self._hello_timeout, self._drop_silent, caller
             )
 
-    def spoke(self, caller: Caller) -> None:
+    def spoke(self, caller: PendingConnection) -> None:
         """It has said something, maybe enough to knock."""
         if caller not in self._silent:
             return  # it knocks already, or was dropped
@@ -136,14 +131,14 @@ class Admission:
             # Where a place is free the connection itself finds out what is wrong, and says it best.
             self._knock(caller)
 
-    def _knock(self, caller: Caller) -> None:
+    def _knock(self, caller: PendingConnection) -> None:
         self._silent.pop(caller).cancel()
         self._knocking[caller] = None
         if self._dawdling and not self._has_place():
             self._yield(next(iter(self._dawdling)))
         self._invite()
 
-    def gone(self, caller: Caller) -> None:
+    def gone(self, caller: PendingConnection) -> None:
         """It has left, or must."""
         self._knocking.pop(caller, None)
         deadline = self._silent.pop(caller, None)
@@ -308,7 +303,7 @@ class Admission:
         text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
         _dismiss(connection, text)
 
-    def _drop_silent(self, caller: Caller) -> None:
+    def _drop_silent(self, caller: PendingConnection) -> None:
         logger.info(
             "%s: a connection said no Hello within %g s: is it a tofu peer?",
             self._address,
@@ -316,7 +311,7 @@ class Admission:
         )
         self._drop(caller)
 
-    def _drop(self, caller: Caller) -> None:
+    def _drop(self, caller: PendingConnection) -> None:
         self.gone(caller)
         caller.transport.abort()
 
@@ -328,84 +323,3 @@ class Admission:
 
 def _dismiss(connection: Connection, text: str) -> None:
     connection.closing.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))
-
-
-class Caller(asyncio.BufferedProtocol):
-    """A connection before it has a place.
-
-    It is read, for else nobody would notice that the peer has left; but no more than a little,
-    which a buffer of our own sees to: the rest stays in the kernel. (Windows' proactor loop has
-    read 64 KiB by then.)
-
-    Args:
-        admission: told what comes of it.
-        visit: as which it is counted; ended here unless the connection goes on as a channel's.
-        address: of its socket, as accept(2) has told. Later the system may not know it any more.
-        sock: among those that are connecting until it goes on as a channel's. Who is dropped is
-            known to nobody here, and closed a turn later: a child forked in between has a copy.
-
-    Attributes:
-        address: as given.
-        early: what it has said so far, until it goes on as a channel's connection.
-        visit: as given.
-    """
-
-    def __init__(
-        self, admission: Admission, visit: Visit, address: Address | None, sock: socket.socket
-    ) -> None:
-        self._admission = admission
-        self.visit = visit
-        self.address = address
-        self._sock = sock
-        self._buffer = bytearray()
-        self.early = b""
-        self._successor: StreamProtocol | None = None
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait."""
-        self.transport = cast("asyncio.Transport", transport)
-        if sys.platform == "win32":
-            send_at_once(transport)
-        self._admission.arrived(self)
-
-    def get_buffer(self, _: int) -> bytearray:
-        """Room for a little, made when something comes: who is silent has none."""
-        room = EARLY_BYTES - len(self.early)
-        # Windows' proactor loop deals out all the 64 KiB that it has read, whatever it is told.
-        self._buffer = bytearray(room if room > 0 else EARLY_BYTES)
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Keep it, and tell."""
-        data = bytes(memoryview(self._buffer)[:nbytes])
-        self._buffer = bytearray()
-        if self._successor is not None:
-            # Windows' proactor loop deals a chunk out that it has read before.
-            self._successor.data_received(data)
-            return
-        self.early += data
-        if len(self.early) >= EARLY_BYTES:
-            self.transport.pause_reading()
-        self._admission.spoke(self)
-
-    def eof_received(self) -> bool:
-        """It does not wait for an answer: close."""
-        self._admission.gone(self)
-        return False
-
-    def connection_lost(self, _: Exception | None) -> None:
-        """Wait no more."""
-        self._admission.gone(self)
-        self.visit.end()
-
-    def become(self, protocol: StreamProtocol) -> None:
-        """Go on as a channel's connection."""
-        self._successor = protocol
-        self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
-        stand_ins.connecting.discard(self._sock)  # the connection knows its transport
-        if not self.transport.is_reading():
-            self.transport.resume_reading()
-        early, self.early = self.early, b""
-        protocol.data_received(early)

@@ -19,20 +19,11 @@ from ...transport.unread import Unread
 from ..flow_control.read_gate import ReadGate
 from ..limits import BYE_TIMEOUT, LINGER
 from .send_queue import SendQueue
+from .sink import Observer
 from .suspension import Suspension
 
 _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
-
-
-class Observer(Protocol):
-    """What is told of the end of a connection."""
-
-    def ended(self, error: TofuError) -> None:
-        """Nothing more is received, for this reason. Called once, after all messages."""
-
-    def closed(self) -> None:
-        """The socket is gone as well. Called once, last of all."""
 
 
 class Ending(Protocol):
@@ -46,8 +37,8 @@ class Ending(Protocol):
     suspension: Suspension | None
 
     @property
-    def observer(self) -> Observer:
-        """What is told."""
+    def sink(self) -> Observer:
+        """What the end is reported to."""
 
     @property
     def number(self) -> int:
@@ -59,6 +50,9 @@ class Ending(Protocol):
 
     def reconcile_reading(self) -> None:
         """Read exactly if that is wanted now."""
+
+    def receive(self, data: bytes) -> None:
+        """Decode and hand on what a failed socket still held."""
 
     def resume(self, granted: int) -> None:
         """Go on with what has waited for permits."""
@@ -76,9 +70,9 @@ class Closing:
 
     Attributes:
         discarding: this side has closed: what still comes is thrown away.
-        gone: the socket is gone, and the observer knows.
+        gone: the socket is gone, and the sink knows.
         lingering: our last frame is queued or sent, and the peer is to close first.
-        reported: the observer knows the end.
+        reported: the sink knows the end.
         unread: what a socket that failed still holds, which is to be delivered first.
     """
 
@@ -361,18 +355,28 @@ class Closing:
             if connection.suspension is not None:
                 connection.gate.forget(connection.suspension)
             decoder.close()
-            connection.observer.ended(connection.end)
+            connection.sink.ended(connection.end)
         transport = connection.queue.transport
         if transport is None:
             if not self.gone:
                 self.gone = True
                 if self._done is not None:
                     self._done.set_result(None)
-                connection.observer.closed()
+                connection.sink.closed()
                 connection.queue.drop()
         elif not self.lingering and not transport.is_closing():
             transport.close()
             self._call_later(BYE_TIMEOUT, self._reset)
+
+    def read_rest(self) -> None:
+        """Take what a failed socket still holds, as far as permits go; then settle."""
+        while self.unread is not None and self._connection.idle:
+            data = self.unread.read()
+            if data:
+                self._connection.receive(data)
+            else:
+                self.unread = None
+        self.settle()
 
     def cancel_deadline(self) -> None:
         """The transport is gone: there is nothing to wait for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from ...protocol.address import Address
 from ...protocol.decoder import Decoder
@@ -14,23 +14,23 @@ from ...protocol.errors import (
     ProtocolViolation,
     TofuError,
 )
-from ...protocol.lifecycle import SEND, State
+from ...protocol.lifecycle import State
 from ...protocol.message import Message
 from ...protocol.op_code import OpCode
-from ...transport.peer import Peer, peer_of
 from ...transport.stream_protocol import StreamProtocol
 from ...transport.unread import Unread
 from ..delivery.wake_up import Answered, go_on, go_on_soon
 from ..flow_control.read_gate import ReadGate
 from ..limits import EARLY_BYTES
-from .agreements import NO_EXTENSION, agreed, agreed_interval
-from .closing import Closing, Observer
+from .agreements import NO_EXTENSION
+from .closing import Closing
+from .handshake import note_hello
 from .heartbeat import Beating
 from .send_queue import SendQueue
-from .suspension import Lender, Suspension
+from .sink import Sink
+from .suspension import Suspension
 
 _OPEN: Final = State.OPEN
-_SIGNAL: Final = int(OpCode.SIGNAL)
 
 PORTION: Final = 32
 """Messages that are decoded, handed on and answered before the next ones are. So the peer has work,
@@ -45,25 +45,6 @@ have sixteen times as many."""
 SMALL: Final = 16 * 1024
 """Bytes of a chunk that is copied as a whole: that is faster than copying its messages one by one.
 The large bodies of a longer chunk should not be copied twice."""
-
-
-class Sink(Observer, Lender, Protocol):
-    """What takes the messages of a connection."""
-
-    def received(self, batch: list[Message], answered: Answered) -> None:
-        """Take messages, in order; never none. Tasks that wait for them go into ``answered``."""
-
-    def accepted(self) -> None:
-        """The peer's Hello was answered from here: the channel is open."""
-
-    def suspended(self) -> None:
-        """The connection is not read for want of permits, since the end of this turn."""
-
-    def lost(self) -> None:
-        """Nothing that is sent arrives any more, though earlier messages may still be received."""
-
-    def said(self) -> None:
-        """The end was reported before, and now the last frame has left as well."""
 
 
 class Connection(StreamProtocol, asyncio.BufferedProtocol):
@@ -165,28 +146,9 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         return self.suspension is not None and self.suspension.suspended_at is not None
 
     @property
-    def lender(self) -> Lender:
-        """The sink knows whether somebody waits for a message."""
-        return self.sink
-
-    @property
-    def observer(self) -> Observer:
-        """The sink is told of the end."""
-        return self.sink
-
-    @property
     def _reported(self) -> bool:
         """Whether the sink knows the end."""
         return self._closing is not None and self._closing.reported
-
-    def extra_info(self, name: str) -> object:
-        """What the transport knows of its socket; None once that is closed."""
-        transport = self.queue.transport
-        return transport.get_extra_info(name) if transport is not None else None
-
-    def peer(self) -> Peer:
-        """Who is at the other end."""
-        return peer_of(self.queue.transport, self.peer_address)
 
     # --- asyncio's protocol ---------------------------------------------------------------
 
@@ -244,7 +206,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             lost.__cause__ = exc and exc.with_traceback(None)
             closing.finish(lost)
         self.sink.lost()
-        self._read_rest()
+        closing.read_rest()
 
     def detach(self) -> None:
         """The transport is closed. uvloop does not report that if it was still being made."""
@@ -288,14 +250,11 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         """Whether all that has arrived was handed on."""
         return not self.decoder.waiting
 
-    @property
-    def _undecided(self) -> bool:
-        """Whether it is read before its Hello is answered, to notice that the peer leaves."""
-        return self.decoder.early and self.decoder.held < EARLY_BYTES
-
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        wanted = (self.idle or self._undecided) and not self.queue.answers_stuck
+        # Before its Hello is answered it is read to notice that the peer leaves.
+        undecided = self.decoder.early and self.decoder.held < EARLY_BYTES
+        wanted = (self.idle or undecided) and not self.queue.answers_stuck
         transport = self.queue.transport
         if (
             transport is not None
@@ -315,7 +274,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         portion = 0 if self.queue.answers_stuck else PORTION
         self._receive(self.decoder.resume(portion, granted))
         if self._closing is not None and self._closing.unread is not None:
-            self._read_rest()
+            self._closing.read_rest()
 
     def lend(self) -> None:
         """Somebody begins to wait for a message: let one come even if permits are short."""
@@ -334,21 +293,13 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
     def _go_on_decoding(self) -> None:
         if self.decoder.pending:
             self._receive(self.decoder.more(PORTION))
-            self._read_rest()
+            if self._closing is not None:
+                self._closing.read_rest()
         self.reconcile_reading()
 
-    def _read_rest(self) -> None:
-        """Take what a failed socket still holds, as far as permits go; then settle."""
-        closing = self._closing
-        if closing is None:
-            return
-        while closing.unread is not None and self.idle:
-            data = closing.unread.read()
-            if data:
-                self._receive(self.decoder.feed(data, PORTION))
-            else:
-                closing.unread = None
-        closing.settle()
+    def receive(self, data: bytes) -> None:
+        """Decode and hand on what a failed socket still held."""
+        self._receive(self.decoder.feed(data, PORTION))
 
     def _receive(self, batch: list[Message]) -> None:
         """Hand on what was decoded, portion by portion, and send what is answered to each."""
@@ -414,7 +365,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             if message.op_code is OpCode.BYE_REQUEST and self.end is None:
                 self.queue.enqueue(OpCode.BYE_RESPONSE)
 
-    # --- the handshake, and staying alive -------------------------------------------------
+    # --- what the queue and heartbeats report ---------------------------------------------
 
     def control_sent(
         self, state: State, op_code: int, message_id: int, headers: bytes, status: int
@@ -423,11 +374,11 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         decoder = self.decoder
         decoder.state = state
         if op_code == OpCode.HELLO_REQUEST:
-            self.hello_passed(headers, answer=False, by_peer=False)
+            note_hello(self, headers, answer=False, by_peer=False)
         elif op_code == OpCode.HELLO_RESPONSE and status:
             self.closing.linger(ChannelClosed("the channel was refused on this side"))
         elif op_code == OpCode.HELLO_RESPONSE:
-            self.hello_passed(headers, answer=True, by_peer=False)
+            note_hello(self, headers, answer=True, by_peer=False)
             self.sink.accepted()
             if decoder.pending:
                 self.go_on_decoding_soon()
@@ -437,39 +388,9 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         if state is State.CLOSED:
             self.closing.linger(ChannelEnded("both sides said Bye"))
 
-    def reset_here(self) -> None:
-        """Reset the connection, because a BYE_SIGNAL was posted."""
-        self.closing.abort(ChannelClosed("the channel was reset on this side"))
-
-    def hello_passed(self, headers: bytes, *, answer: bool, by_peer: bool) -> None:
-        """Note what a Hello agrees upon; after the answer, do it.
-
-        Args:
-            headers: encoded.
-            answer: whether it answers the other side's.
-            by_peer: whether the peer has sent it.
-        """
-        interval, supports = agreed(headers, answer=answer)
-        decoder = self.decoder
-        if by_peer:
-            self.peer_supports = supports
-        earlier = decoder.heartbeats is not None  # the Hello before this one has asked
-        self.heartbeat = agreed_interval(self.heartbeat, interval) if answer else interval
-        if interval is not None:
-            # The peer may send some from now on. If it asked, it takes part.
-            decoder.heartbeats = bool(decoder.heartbeats) or by_peer
-        if answer and self.heartbeat is not None and self.end is None:
-            self.gate.heartbeats.join(self, self.heartbeat)
-            we_asked = earlier if by_peer else interval is not None
-            if decoder.heartbeats and not we_asked and OpCode.SIGNAL in SEND[decoder.state]:
-                self.beat()  # only by this can the peer know that we take part
-        if by_peer and decoder.early:
-            self.reconcile_reading()  # that may be as much as may wait
-
-    def beat(self) -> None:
-        """Send a heartbeat: it is no message, so it has no id and is not counted."""
-        self.queue.enqueue_header(_SIGNAL)
-        self.queue.flush()
+    def abort(self, error: TofuError) -> None:
+        """Drop what is queued and reset the connection, at once."""
+        self.closing.abort(error)
 
     def lose(self, error: PeerDisconnected) -> None:
         """The peer is gone, and the kernel does not know: reset the connection, at once."""

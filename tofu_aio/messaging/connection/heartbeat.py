@@ -71,12 +71,6 @@ class Beating(Protocol):
     def number(self) -> int:
         """Its local number."""
 
-    def beat(self) -> None:
-        """Send a heartbeat."""
-
-    def extra_info(self, name: str) -> object:
-        """What the transport knows."""
-
     def lose(self, error: PeerDisconnected) -> None:
         """Reset the connection: its peer is lost."""
 
@@ -316,14 +310,14 @@ class Wheel:
             connection.beat_sent_at = before  # for all we know it was just after that look
         # What still waits to be sent says as much, and another would only wait behind it.
         if now - connection.beat_sent_at >= _DUE * self.interval and not connection.queue.nbytes:
-            connection.beat()
+            connection.queue.send_heartbeat()
             connection.beat_sent_at = now
 
     def _is_silent(self, connection: Beating) -> bool:
         """Count for how many looks it is; return whether a peer that takes part is lost by that."""
         decoder = connection.decoder
         # The decoder sees nothing of a TLS record before all of it is here, which may take long.
-        sealed = connection.extra_info(SEALED)
+        sealed = connection.queue.extra_info(SEALED)
         if isinstance(sealed, int):
             arrived = sealed
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import sys
 from typing import Final, Protocol
 
 from ...protocol.binary_header import HEADER, HEADER_SIZE
@@ -15,6 +14,7 @@ from ...protocol.message import Message, checked_body, next_message_id
 from ...protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode
 from ...protocol.pool import Permit
 from ..limits import UNTAKEN_ANSWERS
+from .frame_queue import FrameQueue, Owner
 from .sending_rules import judge, unpackable, when_sending
 from .waiting_senders import WaitingSenders
 
@@ -28,33 +28,25 @@ _SENT_BITS: Final = PUBLIC_BITS & ~ORIGIN_BIT
 _LAST_OP_CODE: Final = int(OP_CODES[-1])
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
-_GATHERS: Final = sys.platform != "win32"
-"""Whether transports send several chunks with one system call. On Windows none does, and several of
-asyncio's selector loops there drop what the system has no room for (3.12 to 3.14)."""
-
 SHORT: Final = 1024
 """Bytes of a body below which copying it is faster than keeping it beside its header."""
-
-LONG: Final = 16 * 1024
-"""Bytes of a body from which it is given to the transport uncopied."""
 
 _FEW_PIECES: Final = 64
 """Frames, apart from long bodies, that are queued in less time than the system takes to send
 them."""
 
 
-class Owner(Protocol):
+class Sender(Owner, Protocol):
     """The connection that a queue belongs to."""
 
     end: TofuError | None
-    loop: asyncio.AbstractEventLoop
 
     @property
     def closed_here(self) -> bool:
         """Whether this side has closed it."""
 
-    def reset_here(self) -> None:
-        """Reset the connection, because a BYE_SIGNAL was posted."""
+    def abort(self, error: TofuError) -> None:
+        """Drop what is queued and reset the connection, at once."""
 
     def control_sent(
         self, state: State, op_code: int, message_id: int, headers: bytes, status: int
@@ -67,18 +59,12 @@ class Owner(Protocol):
     def go_on_decoding_soon(self) -> None:
         """Decode what has waited, in the next turn of the loop."""
 
-    def set_write_limits(self) -> None:
-        """Have the transport compare its buffer with the high-water mark."""
 
+class SendQueue(FrameQueue):
+    """The sending half of a connection: what may be sent, and when senders have to wait.
 
-class SendQueue:
-    """Frames that the transport has not got yet.
-
-    They are written all together: after each portion of received messages, because the tasks that
+    Frames are written all together: after each portion of received messages, because the tasks that
     waited for those have answered by then, and otherwise at the end of the turn of the loop.
-
-    Signal handlers and finalizers may send in the middle of any of this code. So a frame enters by
-    a single step, and only one flush at a time takes frames out.
 
     Args:
         owner: the connection.
@@ -87,55 +73,28 @@ class SendQueue:
         high_water: bytes above which the transport has enough.
 
     Attributes:
-        carried: the permits that queued messages hold.
         congested: whether ``wait_for_room`` may have to wait: the transport is above its high-water
             mark, or senders wait, or other tasks are due a turn. While it is false nothing has to
             be awaited before ``enqueue``.
         flush_scheduled: whether a flush will come without another call.
-        frames: of each its header with the text headers, and its body; long ones as two pieces.
-        number: as given.
-        paused: whether the transport's buffer is above the high-water mark.
         sent: how many messages were accepted for sending.
-        transport: where frames go; None before the connection is made and after it is lost.
     """
 
     __slots__ = (
         "_decoder",
-        "_given",
-        "_high_water",
-        "_long",
-        "_nbytes",
-        "_owner",
         "_turn_taken",
         "_untaken",
         "_waiting",
-        "_writing",
-        "carried",
-        "congested",
         "flush_scheduled",
-        "frames",
-        "number",
-        "paused",
         "sent",
-        "transport",
     )
 
-    def __init__(self, owner: Owner, decoder: Decoder, number: int, high_water: int) -> None:
-        self._owner = owner
+    def __init__(self, owner: Sender, decoder: Decoder, number: int, high_water: int) -> None:
+        super().__init__(number, high_water)
+        self._owner: Sender = owner
         self._decoder = decoder
-        self.number = number
-        self._high_water = high_water
-        self.transport: asyncio.Transport | None = None
-        self.frames: list[bytes] | tuple[()] = ()  # an empty list would be a tenth of a channel
-        self._nbytes = 0  # of the frames
-        self._given = 0  # bytes that the transport has got
-        self._long = False  # whether there is a long body among the frames
-        self.carried: list[Permit] | tuple[()] = ()
         self.flush_scheduled = False
-        self._writing = False  # a flush is in progress
         self._untaken = 0  # bytes of automatic answers that the peer has not taken
-        self.paused = False
-        self.congested = False
         self._turn_taken = False  # a burst was written since other tasks had their turn
         self._waiting: WaitingSenders | None = None
         self.sent = 0
@@ -144,19 +103,6 @@ class SendQueue:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop."""
         return self._owner.loop
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that wait to be sent, here and in the transport."""
-        transport = self.transport
-        buffered = transport.get_write_buffer_size() if transport else 0
-        return self._nbytes + buffered if self.frames else buffered
-
-    @property
-    def taken(self) -> int:
-        """Bytes that the kernel has taken for the peer. With TLS it is about as many."""
-        buffered = self.transport.get_write_buffer_size() if self.transport else 0
-        return self._given - buffered
 
     @property
     def senders_waiting(self) -> int:
@@ -185,7 +131,7 @@ class SendQueue:
             ) from None
         if _LAST_REGULAR < proto <= _LAST_OP_CODE:
             if proto == _BYE_SIGNAL:
-                self._owner.reset_here()
+                self._owner.abort(ChannelClosed("the channel was reset on this side"))
                 return message.message_id or next_message_id()
             proto = message._wire_proto
         headers = message.headers.encode()
@@ -299,12 +245,6 @@ class SendQueue:
             self._owner.control_sent(after, op_code, message_id, headers, status)
         return message_id
 
-    def enqueue_header(self, proto: int, message_id: int = 0) -> None:
-        """Queue a frame that is only a header, whatever the state, and do not count it."""
-        frame = _pack(self.number, proto, 0, message_id, 0, 0)
-        self._extend([frame])
-        self._nbytes += HEADER_SIZE
-
     def enqueue_answer(
         self, proto: int, message_id: int, body: bytes = b"", *, status: int
     ) -> None:
@@ -339,15 +279,6 @@ class SendQueue:
         if stuck:
             self._owner.go_on_decoding_soon()
 
-    def _extend(self, frames: list[bytes]) -> None:
-        """Queue the pieces of a frame. The caller counts their bytes."""
-        if len(frames[-1]) >= LONG:
-            self._long = True
-        if self.frames:
-            self.frames.extend(frames)
-        else:
-            self.frames = frames
-
     def _is_full(self) -> bool:
         """Whether a queue above the high-water mark is to be written now.
 
@@ -364,86 +295,15 @@ class SendQueue:
         self._turn_taken = not (quick or self.paused)
         self._update_congested()
 
-    # --- frames go out --------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Give the transport all frames in one piece, unless it is above its high-water mark.
-
-        Within another flush, in a signal handler or a finalizer, this leaves them to that one.
-        """
-        transport = self.transport
-        while self.frames:
-            if transport is None or self.paused or self._writing:
-                return
-            if transport.is_closing():
-                # A write failed, and connection_lost comes in a later turn. Until then the
-                # transport takes and drops everything: a sender that never pauses would never let
-                # that turn come.
-                self.pause()
-                return
-            self._writing = True
-            try:
-                frames, self.frames = self.frames, ()
-                self._given += self._nbytes
-                self._nbytes = 0
-                if self.carried:
-                    self.release_carried()
-                if self._long:
-                    self._long = False
-                    self._write_long(transport, frames)
-                else:
-                    transport.write(b"".join(frames))
-            finally:
-                self._writing = False
+    def _flush_turn(self) -> None:
+        self.flush_scheduled = False
+        self.flush()
 
     def flush_all(self) -> None:
         """Give the transport all frames, even if it is above its high-water mark."""
         self.paused = False
         self._update_congested()
         self.flush()
-
-    def drop(self) -> list[bytes] | tuple[()]:
-        """Empty the queue, and return what was in it."""
-        frames = self.frames
-        self.frames = ()
-        self._nbytes = 0
-        self._long = False
-        if self.carried:
-            self.release_carried()
-        return frames
-
-    def release_carried(self) -> None:
-        """Give back the permits of messages that were sent on."""
-        carried, self.carried = self.carried, ()
-        for permit in carried:
-            permit.release()
-
-    def unsent(self) -> list[Message]:
-        """Empty the queue, and return the messages that the transport never got."""
-        messages = Decoder(None, State.OVERHEARD).feed(b"".join(self.drop()))
-        return [message for message in messages if message.message_id]  # a heartbeat has none
-
-    def _flush_turn(self) -> None:
-        self.flush_scheduled = False
-        self.flush()
-
-    def _write_long(self, transport: asyncio.Transport, frames: list[bytes] | tuple[()]) -> None:
-        """Write long bodies as they are, and what is between them in one piece."""
-        if not _GATHERS:
-            transport.write(b"".join(frames))
-            return
-        chunks: list[bytes] = []
-        begin = 0
-        for end, piece in enumerate(frames):
-            if len(piece) >= LONG:
-                chunks += (b"".join(frames[begin:end]), piece)
-                begin = end + 1
-        if begin < len(frames):
-            chunks.append(b"".join(frames[begin:]))
-        transport.writelines(chunks)
-        if transport.get_write_buffer_size() > self._high_water:
-            # Not every asyncio checks the limit after writelines (3.12.1 and 3.13.0 do not).
-            self._owner.set_write_limits()
 
     # --- waiting for room -----------------------------------------------------------------
 

@@ -8,14 +8,7 @@ from typing import Protocol
 from ...protocol.account import Account
 from ...protocol.decoder import Decoder
 from ..flow_control.read_gate import ReadGate
-
-
-class Lender(Protocol):
-    """What knows whether somebody waits for a message."""
-
-    @property
-    def waits(self) -> int:
-        """How many messages the application may keep while it waits for the next one; 0 if not."""
+from .sink import Lender
 
 
 class Suspended(Protocol):
@@ -26,7 +19,7 @@ class Suspended(Protocol):
     loop: asyncio.AbstractEventLoop
 
     @property
-    def lender(self) -> Lender:
+    def sink(self) -> Lender:
         """What takes its messages."""
 
     @property
@@ -96,12 +89,12 @@ class Suspension:
         """
         account = self.account
         if account.reserved:
-            account.lend(self._connection.lender.waits)
+            account.lend(self._connection.sink.waits)
         return not account.reserved or self._connection.decoder.needs_none
 
     def begin(self) -> None:
         """Wait for permits from now on."""
-        self.account.lend(self._connection.lender.waits)
+        self.account.lend(self._connection.sink.waits)
         self._connection.gate.starve(self)
 
     def lend(self) -> None:

@@ -14,9 +14,10 @@ from ...protocol.message import Message
 from ...protocol.op_code import OP_CODE_MASK, OpCode
 from ...protocol.pool import Pool
 from ...protocol.text_headers import EOF
-from ...transport.peer import Peer
+from ...transport.peer import Peer, peer_of
 from ..connection.agreements import Extension, shared
 from ..connection.connection import Connection
+from ..connection.handshake import note_hello
 from ..connection.sending_rules import when_sending
 from ..exchange import Exchange
 from ..flow_control import backlog
@@ -176,10 +177,10 @@ class Dispatcher(Generic[_C]):
         """The first message is the peer's Hello, or its answer to ours."""
         connection = self._connection
         self.hello = hello
-        self.peer = connection.peer()
+        self.peer = peer_of(connection.queue.transport, connection.peer_address)
         hello.headers = headers = shared(hello.headers)
         answer = hello.op_code is OpCode.HELLO_RESPONSE
-        connection.hello_passed(headers.encode(), answer=answer, by_peer=True)
+        note_hello(connection, headers.encode(), answer=answer, by_peer=True)
         if connection.peer_supports & Extension.CANCEL:
             connection.decoder.exempt = _TAKES_BACK
         self._introduced(self._channel)
@@ -231,6 +232,13 @@ class Dispatcher(Generic[_C]):
             exempt.awaited = self.pending.requests
             exempt.exchanges, exempt.posted = self.pending.exchanges, self.pending.posted
         return self.pending
+
+    def requested(self, message_id: int) -> None:
+        """A request was sent. Its parts before may have been posted; its response may be here."""
+        self.pending_requests().posted.discard(message_id)  # the response goes to ``request()``
+        if self._connection.suspended:
+            self._connection.reconsider()
+            self.suspended()
 
     def incoming_requests(self) -> IncomingRequests:
         """The requests of the peer that are more than a message, likewise."""

@@ -23,6 +23,7 @@ from ...protocol.status import Status
 from ..accepting.acceptor import Acceptor
 from ..accepting.admission import Admission
 from ..connection.connection import Connection
+from ..connection.handshake import note_hello
 from ..delivery.mailbox import Mailbox
 from ..delivery.wake_up import Answered
 from ..flow_control.usage import Holdings, of_connection
@@ -110,7 +111,7 @@ class PostedChannel:
             self._known = True
             self._hello = None
             headers = batch[0].headers.encode()
-            self._connection.hello_passed(headers, answer=self._admission is None, by_peer=True)
+            note_hello(self._connection, headers, answer=self._admission is None, by_peer=True)
             if self._admission is not None:
                 self._admission.introduced(self._connection)
                 self._undecided = batch[0]

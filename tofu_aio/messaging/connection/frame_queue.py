@@ -1,0 +1,186 @@
+"""Frames on their way from a connection to its transport."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Final, Protocol
+
+from ...protocol.binary_header import HEADER, HEADER_SIZE
+from ...protocol.decoder import Decoder
+from ...protocol.lifecycle import State
+from ...protocol.message import Message
+from ...protocol.op_code import OpCode
+from ...protocol.pool import Permit
+
+_pack: Final = HEADER.pack
+_SIGNAL: Final = int(OpCode.SIGNAL)
+
+_GATHERS: Final = sys.platform != "win32"
+"""Whether transports send several chunks with one system call. On Windows none does, and several of
+asyncio's selector loops there drop what the system has no room for (3.12 to 3.14)."""
+
+LONG: Final = 16 * 1024
+"""Bytes of a body from which it is given to the transport uncopied."""
+
+
+class Owner(Protocol):
+    """The connection that a queue belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def set_write_limits(self) -> None:
+        """Have the transport compare its buffer with the high-water mark."""
+
+
+class FrameQueue:
+    """Frames that the transport has not got yet, and how they leave.
+
+    Signal handlers and finalizers may send in the middle of any of this code. So a frame enters by
+    a single step, and only one flush at a time takes frames out.
+
+    Attributes:
+        carried: the permits that queued messages hold.
+        congested: whether a sender may have to wait, see ``SendQueue``.
+        frames: of each its header with the text headers, and its body; long ones as two pieces.
+        number: of the channel, which each frame carries.
+        paused: whether the transport's buffer is above the high-water mark.
+        transport: where frames go; None before the connection is made and after it is lost.
+    """
+
+    __slots__ = (
+        "_given",
+        "_high_water",
+        "_long",
+        "_nbytes",
+        "_owner",
+        "_writing",
+        "carried",
+        "congested",
+        "frames",
+        "number",
+        "paused",
+        "transport",
+    )
+
+    _owner: Owner
+
+    def __init__(self, number: int, high_water: int) -> None:
+        self.number = number
+        self._high_water = high_water
+        self.transport: asyncio.Transport | None = None
+        self.frames: list[bytes] | tuple[()] = ()  # an empty list would be a tenth of a channel
+        self._nbytes = 0  # of the frames
+        self._given = 0  # bytes that the transport has got
+        self._long = False  # whether there is a long body among the frames
+        self.carried: list[Permit] | tuple[()] = ()
+        self._writing = False  # a flush is in progress
+        self.paused = False
+        self.congested = False
+
+    def extra_info(self, name: str) -> object:
+        """What the transport knows of its socket; None once that is closed."""
+        transport = self.transport
+        return transport.get_extra_info(name) if transport is not None else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that wait to be sent, here and in the transport."""
+        transport = self.transport
+        buffered = transport.get_write_buffer_size() if transport else 0
+        return self._nbytes + buffered if self.frames else buffered
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the kernel has taken for the peer. With TLS it is about as many."""
+        buffered = self.transport.get_write_buffer_size() if self.transport else 0
+        return self._given - buffered
+
+    def _extend(self, frames: list[bytes]) -> None:
+        """Queue the pieces of a frame. The caller counts their bytes."""
+        if len(frames[-1]) >= LONG:
+            self._long = True
+        if self.frames:
+            self.frames.extend(frames)
+        else:
+            self.frames = frames
+
+    def flush(self) -> None:
+        """Give the transport all frames in one piece, unless it is above its high-water mark.
+
+        Within another flush, in a signal handler or a finalizer, this leaves them to that one.
+        """
+        transport = self.transport
+        while self.frames:
+            if transport is None or self.paused or self._writing:
+                return
+            if transport.is_closing():
+                # A write failed, and connection_lost comes in a later turn. Until then the
+                # transport takes and drops everything: a sender that never pauses would never let
+                # that turn come.
+                self.paused = self.congested = True
+                return
+            self._writing = True
+            try:
+                frames, self.frames = self.frames, ()
+                self._given += self._nbytes
+                self._nbytes = 0
+                if self.carried:
+                    self.release_carried()
+                if self._long:
+                    self._long = False
+                    self._write_long(transport, frames)
+                else:
+                    transport.write(b"".join(frames))
+            finally:
+                self._writing = False
+
+    def enqueue_header(self, proto: int, message_id: int = 0) -> None:
+        """Queue a frame that is only a header, whatever the state, and do not count it."""
+        frame = _pack(self.number, proto, 0, message_id, 0, 0)
+        self._extend([frame])
+        self._nbytes += HEADER_SIZE
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat: it is no message, so it has no id and is not counted."""
+        self.enqueue_header(_SIGNAL)
+        self.flush()
+
+    def drop(self) -> list[bytes] | tuple[()]:
+        """Empty the queue, and return what was in it."""
+        frames = self.frames
+        self.frames = ()
+        self._nbytes = 0
+        self._long = False
+        if self.carried:
+            self.release_carried()
+        return frames
+
+    def release_carried(self) -> None:
+        """Give back the permits of messages that were sent on."""
+        carried, self.carried = self.carried, ()
+        for permit in carried:
+            permit.release()
+
+    def unsent(self) -> list[Message]:
+        """Empty the queue, and return the messages that the transport never got."""
+        messages = Decoder(None, State.OVERHEARD).feed(b"".join(self.drop()))
+        return [message for message in messages if message.message_id]  # a heartbeat has none
+
+    def _write_long(self, transport: asyncio.Transport, frames: list[bytes] | tuple[()]) -> None:
+        """Write long bodies as they are, and what is between them in one piece."""
+        if not _GATHERS:
+            transport.write(b"".join(frames))
+            return
+        chunks: list[bytes] = []
+        begin = 0
+        for end, piece in enumerate(frames):
+            if len(piece) >= LONG:
+                chunks += (b"".join(frames[begin:end]), piece)
+                begin = end + 1
+        if begin < len(frames):
+            chunks.append(b"".join(frames[begin:]))
+        transport.writelines(chunks)
+        if transport.get_write_buffer_size() > self._high_water:
+            # Not every asyncio checks the limit after writelines (3.12.1 and 3.13.0 do not).
+            self._owner.set_write_limits()
