@@ -134,7 +134,8 @@ class Channel(ChannelLife, ObjectStream[Message]):
         """
         message_id = self._connection.queue.enqueue_message(message)
         if not message._proto & OP_CODE_MASK:  # a REQUEST: the mailbox gets the response
-            self._dispatcher.pending_requests().posted.add(message_id)
+            dispatcher = self._dispatcher
+            (dispatcher.pending or dispatcher.pending_requests()).posted.add(message_id)
         return message.header_as(self.number, message_id)
 
     def check(self, message: Message) -> int:
@@ -164,7 +165,8 @@ class Channel(ChannelLife, ObjectStream[Message]):
             await self._deferred.forward(item)
             return
         if not item._proto & OP_CODE_MASK:  # as ``post``
-            self._dispatcher.pending_requests().posted.add(message_id)
+            dispatcher = self._dispatcher
+            (dispatcher.pending or dispatcher.pending_requests()).posted.add(message_id)
 
     async def signal(
         self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0

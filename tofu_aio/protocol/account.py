@@ -14,7 +14,7 @@ LENT_A_STREAM: Final = 2
 """Additional messages for each request that is answered or received in parts: its first part, which
 has the headers, and the part that the application's loop is at."""
 
-_PERMIT: Final = 0
+PERMIT: Final = 0
 _RESERVE: Final = 1
 _LENT: Final = 2
 _LENT_TO_STREAM: Final = 3
@@ -75,7 +75,7 @@ class Account:
         # They come first and are few. Those that hold permits may be many thousands.
         count = 0
         for kind in self.taken:
-            if kind == _PERMIT:
+            if kind == PERMIT:
                 break
             count += 1
         return count
@@ -123,7 +123,7 @@ class Account:
                 return
             count -= 1
             taken = self.taken
-        taken.extend((_PERMIT,) * count)
+        taken.extend((PERMIT,) * count)
 
     def acquire(self, price: int, budget: int, *, apart: bool = False) -> Permit | None:
         """Take the reserve if it is free, or else ``price`` permits of the pool, all or none.
@@ -156,14 +156,14 @@ class Account:
             return self
         if self.bundled is _NONE:
             self.bundled = []
-        self.bundled.extend((_PERMIT,) * price)
+        self.bundled.extend((PERMIT,) * price)
         return _Bundle(self, price)
 
     def release(self) -> None:
         """Give back what one message holds."""
         pool = self.pool
         kind = self.taken.pop()
-        if kind == _PERMIT:
+        if kind == PERMIT:
             pool.free.append(None)
             # The order is that of Pool.release. It is written out here to save a call per message.
             if pool.suspended:

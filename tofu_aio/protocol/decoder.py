@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from .account import Account
+from .account import PERMIT, Account
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
@@ -174,23 +174,25 @@ class Decoder(Undecoded):
             return
         account, number, state = self.account, self._number, self.state
         bits = PUBLIC_BITS if number is None else _PEER_BITS
-        budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
-        if account is not None:
-            pool, held = account.pool, len(account.taken) + len(account.bundled)
-            if (len(pool.free) + held) * pool.share >= held + portion + 1 and not pool.waiters:
+        if account is None:
+            budget, take, unit = _BOUNDLESS, _take_none, _BOUNDLESS
+        else:
+            pool = account.pool
+            free, taken = pool.free, len(account.taken) + len(account.bundled)
+            if len(free) * pool.share > portion + taken and not pool.waiters:
                 budget = portion + 1  # account.budget() would return at least that; saves the call
             else:
                 budget = account.budget()
             if budget < granted:  # noqa: PLR1730 - max takes longer, and this runs for each chunk
                 budget = granted
-            take, unit = pool.free.pop, pool.unit
+            take, unit = free.pop, pool.unit
         exempt = self.exempt
         if exempt is None:
             tables: Tables = VERDICTS
-        elif exempt.posted or exempt.parts or exempt.exchanges:
-            tables = exempt.tables
-        else:
+        elif exempt.shared or not (exempt.posted or exempt.parts or exempt.exchanges):
             tables = _ASK_RESPONSES  # as on most channels; saves a call
+        else:
+            tables = exempt.tables
         verdicts = tables[state]
         quota = left = budget if budget < portion else portion  # noqa: FURB136 - min is slower
         gratis, broken = portion, None
@@ -280,7 +282,10 @@ class Decoder(Undecoded):
             for message in batch:
                 message.body = bytes(message.body)
         if quota > left and account is not None:
-            account.charge(quota - left)
+            if quota - left == 1 and account.reserved:
+                account.taken.append(PERMIT)  # as account.charge(1) does; saves the call
+            else:
+                account.charge(quota - left)
         if broken is not None:
             broken.release()
         self.offset += at - start

@@ -44,10 +44,11 @@ class Exemptions:
             waiting.
         parts: the peer's requests in parts, by id: what has arrived of those that are joined, and
             None for those that are dropped. Only the last part takes permits, for the whole.
+        shared: whether several channels share it, because none of them has asked anything yet.
         withdrawals: whether the peer takes requests back, see ``is_withdrawal``.
     """
 
-    __slots__ = ("awaited", "exchanges", "parts", "posted", "strays", "withdrawals")
+    __slots__ = ("awaited", "exchanges", "parts", "posted", "shared", "strays", "withdrawals")
 
     def __init__(
         self,
@@ -56,12 +57,14 @@ class Exemptions:
         exchanges: Collection[int] = (),
         posted: Collection[int] = (),
         parts: Mapping[int, JoinedSoFar | None] = _NO_PARTS,
+        shared: bool = False,
         withdrawals: bool = False,
     ) -> None:
         self.awaited = awaited
         self.exchanges = exchanges
         self.posted = posted
         self.parts = parts
+        self.shared = shared
         self.strays = False
         self.withdrawals = withdrawals
 

@@ -172,8 +172,12 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Decode and hand on what arrived in the buffer."""
-        data = self.gate.buffer[:nbytes]
-        self.data_received(data if nbytes > SMALL else data.tobytes())
+        view, decoder = self.gate.buffer[:nbytes], self.decoder
+        data = view if nbytes > SMALL else view.tobytes()
+        if decoder.waiting:
+            self.data_received(data)
+        else:
+            self._receive(decoder.feed(data, PORTION))  # at once: a call less for each read
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Decode and hand on what arrived."""

@@ -36,8 +36,8 @@ _BYE_HEARD: Final = State.BYE_HEARD
 _LAST_REGULAR: Final = int(OpCode.SIGNAL)
 
 # What channels share that have asked nothing yet, and have received no request in parts.
-_NOTHING_ASKED: Final = Exemptions()
-_TAKES_BACK: Final = Exemptions(withdrawals=True)
+_NOTHING_ASKED: Final = Exemptions(shared=True)
+_TAKES_BACK: Final = Exemptions(shared=True, withdrawals=True)
 
 
 class Dispatcher(Generic[_C]):
@@ -273,11 +273,11 @@ class Dispatcher(Generic[_C]):
     def _exemptions(self) -> Exemptions:
         """Those of this channel; all share theirs before they ask or receive something special."""
         decoder = self._connection.decoder
-        shared = decoder.exempt
-        if shared is _NOTHING_ASKED or shared is _TAKES_BACK:
-            decoder.exempt = Exemptions(withdrawals=shared.withdrawals)
-        assert decoder.exempt is not None
-        return decoder.exempt
+        exempt = decoder.exempt
+        assert exempt is not None
+        if exempt.shared:
+            exempt = decoder.exempt = Exemptions(withdrawals=exempt.withdrawals)
+        return exempt
 
     def _fail(self, error: TofuError) -> None:
         """No response and no part will come any more."""

@@ -56,13 +56,18 @@ class Mailbox(Generic[T]):
                 self.items.extend(items)
             else:
                 self.items = fresh
-        if self._receiver is not None:
-            self._wake(answered)
+        receiver = self._receiver
+        if receiver is not None:
+            self._receiver = None  # whoever takes it wakes it
+            if answered is not None and not receiver.done():
+                answer(receiver, None, answered)
+            else:
+                _wake(receiver)
 
     def finish(self, error: TofuError) -> None:
         """Nothing comes after what is here."""
         self.end = error
-        self._wake(None)
+        self._wake_receiver()
 
     def close(self, error: TofuError) -> list[T]:
         """Nothing more is received, not even what is here: that is returned instead."""
@@ -109,7 +114,7 @@ class Mailbox(Generic[T]):
         if not self.items:
             self.items = _NOTHING  # type: ignore[assignment]  # costs nothing, as a cast would
         else:
-            self._wake(None)  # something was put since the receiver has looked
+            self._wake_receiver()  # something was put since the receiver has looked
         return receiver
 
     async def take(self) -> T:
@@ -122,12 +127,13 @@ class Mailbox(Generic[T]):
             await self.arrival()
         return self.items.popleft()
 
-    def _wake(self, answered: Answered | None) -> None:
-        receiver = self._receiver
-        self._receiver = None  # whoever takes it wakes it
-        if receiver is None or receiver.done():
-            return
-        if answered is None:
-            receiver.set_result(None)
-        else:
-            answer(receiver, None, answered)
+    def _wake_receiver(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            _wake(receiver)
+
+
+def _wake(receiver: asyncio.Future[None]) -> None:
+    """Have a task look again in the next turn, unless it was cancelled."""
+    if not receiver.done():
+        receiver.set_result(None)
