@@ -79,7 +79,7 @@ async def measure(attack: Attack, loop: str, seconds: float, limits: list[str]) 
                     await asyncio.to_thread(processes.next_line, attacker)
                 stop = asyncio.Event()
                 asyncio.get_running_loop().call_later(seconds, stop.set)
-                await honest.go_on(stop)
+                await honest.run_wake_ups(stop)
                 grown = (processes.peak(server) - before) * MIB
                 told = json.loads(await asyncio.to_thread(processes.rest, attacker) or "null")
                 if told is None:

@@ -44,14 +44,14 @@ class Honest:
 
     @contextlib.asynccontextmanager
     async def here(self) -> AsyncIterator[None]:
-        """Connected, with a visit behind it: what is loaded with the first of them is loaded."""
+        """Connected, with a counted behind it: what is loaded with the first of them is loaded."""
         await self._visit()
         async with tofu.connect(self._address, **self._options) as self._channel:
             await self._ask(self._channel)
             yield
 
-    async def go_on(self, stop: asyncio.Event) -> None:
-        """Ask and visit until that, and until there was enough of it, or something failed."""
+    async def run_wake_ups(self, stop: asyncio.Event) -> None:
+        """Ask and counted until that, and until there was enough of it, or something failed."""
         await asyncio.gather(self._stay(stop), self._come(stop))
 
     async def _stay(self, stop: asyncio.Event) -> None:
@@ -63,7 +63,7 @@ class Honest:
 
     async def _come(self, stop: asyncio.Event) -> None:
         while not self._is_over(stop, self.visits):
-            with self._counting_failures("visit"):
+            with self._counting_failures("counted"):
                 await self._visit()
                 self.visits += 1
             await asyncio.sleep(PAUSE)

@@ -105,7 +105,7 @@ async def measure() -> dict[str, float]:
                 if not left:
                     return
 
-        channel._dispatcher.received([request] * count, [])
+        channel._dispatcher.deliver([request] * count, [])
         drive(run())
 
     async def replies() -> None:

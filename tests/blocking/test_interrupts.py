@@ -333,12 +333,12 @@ def leave_a_server(interruption: Interruption) -> None:
 
     with blocking.serve(handle, "tcp://127.0.0.1:0") as server:
 
-        def visit() -> None:
+        def counted() -> None:
             with suppress(tofu.TofuError), blocking.connect(server.address) as channel:
                 channel.request(b"?", timeout=PATIENCE)
             server.close()
 
-        visiting = Beside(visit)
+        visiting = Beside(counted)
         with suppress(Interrupted):
             interruption.during(server.serve_forever)
     visiting.result()

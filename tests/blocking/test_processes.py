@@ -78,7 +78,7 @@ LEFT_OPEN = {
     """,
     "a thread that goes on after the main one": """
         channel = blocking.connect(address)
-        def go_on():
+        def run_wake_ups():
             threading.main_thread().join()
             channel.signal(b"sent")
         threading.Thread(target=go_on).start()

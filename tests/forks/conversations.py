@@ -264,7 +264,7 @@ async def a_child_with_no_descriptor_to_spare() -> None:
 
 def transports(group: tofu.ChannelGroup) -> list[asyncio.BaseTransport]:
     connections = [m._connection for m in group._members.values() if isinstance(m, PostedChannel)]
-    return [each._transport for each in connections if each._transport is not None]
+    return [each.queue.transport for each in connections if each.queue.transport is not None]
 
 
 @contextlib.contextmanager

@@ -238,7 +238,7 @@ async def test_an_accepted_channel_has_no_deadline(
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         connecting = asyncio.create_task(group.connect(listener.address))
         await until(lambda: listener._ready.items)
-        assert not admission_of(listener)._introducing
+        assert not admission_of(listener)._handshaking
         with await RawPeer.connect(listener.address) as silent:
             await silent.end()  # its deadline has passed, and so would the other's have
         server = await listener.accept()
@@ -432,7 +432,7 @@ async def test_a_crowd_of_strangers_that_knock_at_the_wrong_door_leaves_nothing(
             peer.close()
         await asyncio.gather(*(end.aclose() for end in first))
         await until(lambda: engine.statistics().channels == 1)
-        assert not admission_of(listener)._knocking
+        assert not admission_of(listener)._waiting
         crowd = [await RawPeer.connect(listener.address) for _ in range(300)]
         for peer in crowd:
             await peer.send(b"GET / HTTP/1.1\r\n\r\n")

@@ -19,7 +19,7 @@ from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection.connection import AT_ONCE, PORTION, Connection
 from tofu_aio.messaging.connection.send_queue import LONG
 from tofu_aio.messaging.connection.sink import Sink
-from tofu_aio.messaging.delivery.wake_up import Answered
+from tofu_aio.messaging.delivery.wake_up import WakeUps
 from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.limits import Limits
 from tofu_aio.protocol.binary_header import HEADER_SIZE
@@ -136,13 +136,13 @@ class Recorder:
     """A sink that keeps what it is told, in order, and then does what it is to do with messages."""
 
     def __init__(self) -> None:
-        self.act: Callable[[list[Message], Answered], None] | None = None
+        self.act: Callable[[list[Message], WakeUps], None] | None = None
         self.told: list[object] = []
         self.messages: list[Message] = []
         self.suspensions = 0
         self.says = 0
 
-    def received(self, batch: list[Message], answered: Answered) -> None:
+    def received(self, batch: list[Message], wake_ups: WakeUps) -> None:
         assert batch, "received nothing"
         assert not any(isinstance(what, tofu.TofuError) for what in self.told)
         self.messages += batch
@@ -377,7 +377,7 @@ async def test_a_turn_has_one_write() -> None:
 async def test_what_is_answered_while_it_is_received_is_written_portion_by_portion() -> None:
     bench = Bench(1000)
 
-    def echo(batch: list[Message], _: Answered) -> None:
+    def echo(batch: list[Message], _: WakeUps) -> None:
         for message in batch:
             bench.connection.queue.enqueue(OpCode.RESPONSE, message.message_id)
 
@@ -397,7 +397,7 @@ async def test_a_long_chunk_leaves_others_their_turns() -> None:
     bench = Bench(AT_ONCE)
     count = 3 * AT_ONCE
 
-    def release(batch: list[Message], _: Answered) -> None:
+    def release(batch: list[Message], _: WakeUps) -> None:
         for message in batch:
             message.release()
 
@@ -421,7 +421,7 @@ async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
     bench = Bench()
     told: list[str] = []
 
-    def fail(_: list[Message], answered: Answered) -> None:
+    def fail(_: list[Message], wake_ups: WakeUps) -> None:
         answered.append((copy_context(), told.append, "went on"))
         raise MemoryError
 

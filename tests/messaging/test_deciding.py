@@ -35,7 +35,7 @@ async def echo(channel: tofu.Channel) -> None:
 
 
 def strangers(listener: tofu.Listener) -> int:
-    return len(admission_of(listener)._strangers)
+    return len(admission_of(listener)._undecided)
 
 
 # --- by hand -------------------------------------------------------------------------------
@@ -243,9 +243,9 @@ async def test_a_rejected_peer_that_stays_is_closed_in_time(
         rejecting = asyncio.create_task(server.reject("no"))
         await turns(10)
         assert not strangers(listener), "it waits in nobody's way"
-        assert len(admission_of(listener)._leaving) == 1
+        assert len(admission_of(listener)._lingering) == 1
         await rejecting
-        assert not admission_of(listener)._leaving
+        assert not admission_of(listener)._lingering
 
 
 @pytest.mark.parametrize("after", range(6))

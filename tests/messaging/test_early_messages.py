@@ -269,7 +269,7 @@ async def test_who_is_refused_is_not_heard(
                 )
                 peer.half_close()
                 assert not await peer.resets()
-            await until(lambda: not admission_of(listener)._strangers)
+            await until(lambda: not admission_of(listener)._undecided)
         await listener.aclose()
         await refusing
     assert not heard
@@ -322,7 +322,7 @@ async def test_who_leaves_undecided_is_given_up(
             await leave(peer, how)
             async with asyncio.timeout(20):
                 await cancelled.wait()
-        await until(lambda: not admission_of(listener)._strangers)
+        await until(lambda: not admission_of(listener)._undecided)
         await listener.aclose()
         await serving
 

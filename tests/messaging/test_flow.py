@@ -14,7 +14,7 @@ from tofu_aio.messaging import limits as limits_module
 from tofu_aio.messaging.flow_control.read_gate import ReadGate
 from tofu_aio.messaging.flow_control.stall_watch import StallWatch
 from tofu_aio.messaging.limits import Limits
-from tofu_aio.messaging.threads.owner_loop import Home
+from tofu_aio.messaging.threads.owner_loop import OwnerLoop
 from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.pool import Permit, Reader, Waiters
 
@@ -128,7 +128,7 @@ class Bench:
     def use(self, clock: Clock) -> Clock:
         """Have the time that this clock tells."""
         clock.enter()
-        self.gate.home = self.gate._watch._home = clock
+        self.gate.owner_loop = self.gate._watch._owner_loop = clock
         return clock
 
     @property
@@ -538,7 +538,7 @@ async def test_who_leaves_has_waited_until_then() -> None:
     assert reader.suspended_for == bench.gate.longest_wait_by_now() == 4
 
 
-class Clock(Home):
+class Clock(OwnerLoop):
     """A home whose time moves when it is told to, and whose timers are then due."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ from tests.systems import skip_where_writes_are_whole
 from tofu_aio import OpCode, State
 from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.messaging.accepting import eviction as giving_way
-from tofu_aio.messaging.accepting.eviction import give_way
+from tofu_aio.messaging.accepting.eviction import evict_silent
 from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection import connection as connection_module
 from tofu_aio.messaging.connection.heartbeat import silence
@@ -101,7 +101,7 @@ async def test_refused_peers_that_stay_keep_nobody_out(
             await peer.send(b"and yet I stay")
         for peer in crowd[:-3]:
             assert await peer.end() == b""
-        assert len(admission_of(listener)._leaving) == 3
+        assert len(admission_of(listener)._lingering) == 3
         async with group.connect(listener.address, headers={"Token": "right"}) as channel:
             assert (await channel.request(b"?")).body == b"?"
         for peer in crowd:
@@ -192,11 +192,11 @@ async def test_one_that_keeps_its_place_a_while_holds_up_one_that_waits_and_no_o
         await waiting[0].send(hello())
         await until(lambda: deaf.end is not None)
         assert silent.end is None
-        assert len(admission_of(listener)._knocking) == 1
+        assert len(admission_of(listener)._waiting) == 1
         await waiting[1].send(hello())
         assert (await waiting[0].message()).op_code is OpCode.HELLO_RESPONSE
         assert silent.end is not None
-        assert len(admission_of(listener)._knocking) == 1
+        assert len(admission_of(listener)._waiting) == 1
         deaf.closing.abort(tofu.ChannelClosed("it was deaf for too long"))
         assert (await waiting[1].message()).op_code is OpCode.HELLO_RESPONSE
         for peer in (*crowd, *waiting):
@@ -246,7 +246,7 @@ async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: to
         await until(lambda: not silence(connection))
         looked = connection.beat_arrived
         assert looked == -1
-        assert give_way([connection], 1) == []
+        assert evict_silent([connection], 1) == []
         channel.abort()
 
 
@@ -337,7 +337,7 @@ async def test_who_sends_and_never_reads_gives_way_though_it_is_not_read(
         looks(connection, 10)
         assert channel.state is State.OPEN
         assert silence(connection)
-        assert give_way([connection], 1) == [connection]
+        assert evict_silent([connection], 1) == [connection]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -349,7 +349,7 @@ async def test_a_channel_that_has_ended_does_not_give_way_again(group: tofu.Chan
         looks(connection, 6)
         assert silence(connection)
         connection.lose(tofu.PeerDisconnected("gone"))
-        assert give_way([connection], 1) == []
+        assert evict_silent([connection], 1) == []
 
 
 async def one_that_takes_nothing(
@@ -381,7 +381,7 @@ async def test_who_gives_way_keeps_its_place_until_all_has_left(
             await turns(50)
             admission = admission_of(listener)
             assert connection in admission._open
-            assert not admission._strangers
+            assert not admission._undecided
             first.close()
             assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
 
@@ -407,7 +407,7 @@ async def test_another_one_gives_way_if_the_first_has_not_left_in_time(
             for _ in range(5):
                 admission_of(listener)._look()
             assert other.end is None, "one waits, and one was told"
-            monkeypatch.setattr(admission_module, "TIME_TO_GIVE_WAY", 0.0)
+            monkeypatch.setattr(admission_module, "EVICTION_TIME", 0.0)
             admission_of(listener)._look()
             assert other.end is not None
             assert (await third.message()).op_code is OpCode.HELLO_RESPONSE
@@ -425,7 +425,7 @@ async def test_what_came_before_is_received_and_then_why_it_was_closed(
         await until(lambda: channel.statistics().received == 2)
         asking = asyncio.create_task(channel.request(b"?"))
         await until(lambda: connection_of(channel).queue.sent == 2)
-        assert give_way([connection_of(channel)], 5) == [connection_of(channel)]
+        assert evict_silent([connection_of(channel)], 5) == [connection_of(channel)]
         with await channel.receive() as message:
             assert message.body == b"last words"
         for wait in (channel.receive, channel.signal, lambda: asking):

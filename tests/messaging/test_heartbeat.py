@@ -38,7 +38,7 @@ from tofu_aio.messaging.connection.agreements import NO_EXTENSION
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.connection.heartbeat import Heartbeats, Slot, Wheel
 from tofu_aio.messaging.limits import HEARTBEAT_MIN
-from tofu_aio.messaging.threads.owner_loop import Call, Home
+from tofu_aio.messaging.threads.owner_loop import Call, OwnerLoop
 
 HOUR = 3600.0
 BEAT = frame(OpCode.SIGNAL, message_id=0)
@@ -68,8 +68,8 @@ def takes_part(channel: tofu.Channel) -> bool:
 
 def time_passes(channel: tofu.Channel, at: float) -> None:
     """Set the engine's clock to a time, and have the timer run out if it is due then."""
-    wheel, home = wheel_of(channel), connection_of(channel).gate.home
-    home.time = lambda: at  # type: ignore[method-assign]
+    wheel, home = wheel_of(channel), connection_of(channel).gate.owner_loop
+    owner_loop.time = lambda: at  # type: ignore[method-assign]
     assert wheel._timer is not None
     if wheel._at <= at:
         wheel._timer.cancel()
@@ -354,15 +354,15 @@ async def test_of_two_defaults_neither_has_to_begin(
 def timers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many timers of the wheels have not run out."""
     handles: list[asyncio.TimerHandle] = []
-    begin = Home.call_later
+    begin = OwnerLoop.call_later
 
-    def call_later(home: Home, seconds: float, call: Call) -> asyncio.TimerHandle:
+    def call_later(owner_loop: OwnerLoop, seconds: float, call: Call) -> asyncio.TimerHandle:
         handle = begin(home, seconds, call)
         if isinstance(getattr(call, "__self__", None), Wheel):
             handles.append(handle)
         return handle
 
-    monkeypatch.setattr(Home, "call_later", call_later)
+    monkeypatch.setattr(OwnerLoop, "call_later", call_later)
     return lambda: sum(not handle.cancelled() for handle in handles)
 
 
@@ -441,7 +441,7 @@ async def test_a_timer_that_runs_out_a_little_early_is_on_time(
     async with with_raw_client(group) as (_, channel):
         wheel = wheel_of(channel)
         for _ in range(2):
-            connection_of(channel).gate.home.time = lambda: wheel._at - 0.0005  # type: ignore[method-assign]
+            connection_of(channel).gate.owner_loop.time = lambda: wheel._at - 0.0005  # type: ignore[method-assign]
             assert wheel._timer is not None
             wheel._timer.cancel()
             wheel._tick()
@@ -456,7 +456,7 @@ async def test_a_timer_that_runs_out_long_before_is_no_look(
     async with with_raw_client(group) as (_, channel):
         wheel, slot = wheel_of(channel), slot_of(channel)
         before, due = slot.looked, slot.due
-        connection_of(channel).gate.home.time = lambda: due - early * HOUR / 2  # type: ignore[method-assign]
+        connection_of(channel).gate.owner_loop.time = lambda: due - early * HOUR / 2  # type: ignore[method-assign]
         assert wheel._timer is not None
         wheel._timer.cancel()
         wheel._tick()

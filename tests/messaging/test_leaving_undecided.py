@@ -88,10 +88,10 @@ async def test_so_many_wait_undecided_and_no_more(
     crowd = [await RawPeer.connect(where) for _ in range(8)]
     for peer in crowd:
         await peer.send(LARGE)
-    await until(lambda: len(group._posting.mailbox.items) == 3 and len(admission._knocking) == 5)
+    await until(lambda: len(group._posting.mailbox.items) == 3 and len(admission._waiting) == 5)
     await turns(20)
     assert len(group._posting.mailbox.items) == 3
     for peer in crowd:
         peer.close()
-    await until(lambda: not group._posting.mailbox.items and not admission._strangers)
+    await until(lambda: not group._posting.mailbox.items and not admission._undecided)
     await close(group, listener)

@@ -44,7 +44,7 @@ async def pair_of(
 
 def waiting(listener: tofu.Listener) -> int:
     """How many have said something, and have no place."""
-    return len(admission_of(listener)._knocking)
+    return len(admission_of(listener)._waiting)
 
 
 def silent(listener: tofu.Listener) -> int:
@@ -137,7 +137,7 @@ async def test_who_says_half_a_hello_takes_a_place_for_a_bounded_time(
     ) as listener:
         with await RawPeer.connect(listener.address) as half:
             await half.send(LARGE_HELLO[:ENOUGH])
-            await until(lambda: admission_of(listener)._introducing)
+            await until(lambda: admission_of(listener)._handshaking)
             for channel in await pair_of(group, listener):
                 channel.abort()
             assert await half.end() == b""
@@ -152,7 +152,7 @@ async def test_who_is_slow_gives_way_to_who_knocks(
 ) -> None:
     """No more of them than are needed, and who came first is the first."""
     caplog.set_level(logging.INFO, "tofu_aio")
-    monkeypatch.setattr(admission_module, "SILENCE", 0.0 if knocks == "after" else 0.05)
+    monkeypatch.setattr(admission_module, "SLOW_HELLO", 0.0 if knocks == "after" else 0.05)
     async with await group.listen(
         "tcp://127.0.0.1:0", max_channels=2, hello_timeout=1000
     ) as listener:
@@ -160,14 +160,14 @@ async def test_who_is_slow_gives_way_to_who_knocks(
         slow = [await RawPeer.connect(listener.address) for _ in range(2)]
         for count, peer in enumerate(slow, start=1):
             await peer.send(LARGE_HELLO[:ENOUGH])
-            await until(lambda count=count: len(admission._introducing) == count)  # type: ignore[misc]
+            await until(lambda count=count: len(admission._handshaking) == count)  # type: ignore[misc]
         if knocks == "after":
-            await until(lambda: len(admission._dawdling) == 2)
+            await until(lambda: len(admission._slow) == 2)
         client, server = await pair_of(group, listener)
         assert await slow[0].end() == b""
         assert "no Hello came within" in caplog.text
         assert "and others wait" in caplog.text
-        await until(lambda: len(admission._dawdling) == 1)
+        await until(lambda: len(admission._slow) == 1)
         await slow[1].send(LARGE_HELLO[ENOUGH:])
         last = await listener.accept()
         for channel in (client, server, last):
@@ -218,7 +218,7 @@ async def test_of_who_waits_no_more_is_read_than_a_little(
         first = await pair_of(group, listener)
         connecting = asyncio.create_task(group.connect(listener.address, body=body))
         await until(lambda: waiting(listener) == 1)
-        (caller,) = admission_of(listener)._knocking
+        (caller,) = admission_of(listener)._waiting
         await until(lambda: not caller.transport.is_reading())
         await turns(20)
         proactor = isinstance(asyncio.get_running_loop(), PROACTOR)

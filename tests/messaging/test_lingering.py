@@ -278,12 +278,12 @@ async def test_it_gives_its_place_as_soon_as_its_last_word_has_left(
         with first, await RawPeer.connect(listener.address) as second:
             await second.send(hello())
             admission = admission_of(listener)
-            await until(lambda: admission._knocking)
+            await until(lambda: admission._waiting)
             await first.send(BYE)
             (connection,) = admission._open
             await until(lambda: connection.closing.lingering)
             assert not connection.closing.lingers
-            assert admission._knocking
+            assert admission._waiting
             await until_answered(first)
             assert (await second.message()).op_code is OpCode.HELLO_RESPONSE
             await stays(first)
@@ -497,9 +497,9 @@ async def test_who_is_refused_hangs_up_first(
             )
             await stays(peer)
             admission = admission_of(listener)
-            assert (len(admission._strangers), len(admission._leaving)) == (0, 1)
+            assert (len(admission._undecided), len(admission._lingering)) == (0, 1)
             peer.close()
-            await until(lambda: not admission._leaving)
+            await until(lambda: not admission._lingering)
         await listener.aclose()
         await refusing
 

@@ -14,8 +14,8 @@ from tofu_aio.messaging.delivery.mailbox import Mailbox
 
 async def test_what_was_put_is_taken_in_order() -> None:
     mailbox: Mailbox[int] = Mailbox()
-    mailbox.put([1, 2])
-    mailbox.put([3])
+    mailbox.deliver([1, 2])
+    mailbox.deliver([3])
     assert [await mailbox.take() for _ in range(3)] == [1, 2, 3]
 
 
@@ -24,14 +24,14 @@ async def test_a_receiver_waits_for_the_first() -> None:
     receiver = asyncio.create_task(mailbox.take())
     await turns(2)
     assert not receiver.done()
-    mailbox.put([1, 2])
+    mailbox.deliver([1, 2])
     assert await receiver == 1
     assert await mailbox.take() == 2
 
 
 async def test_the_end_comes_after_all_that_is_here_and_again_and_again() -> None:
     mailbox: Mailbox[int] = Mailbox()
-    mailbox.put([1])
+    mailbox.deliver([1])
     end = tofu.ChannelEnded("the end")
     mailbox.finish(end)
     assert await mailbox.take() == 1
@@ -52,7 +52,7 @@ async def test_the_end_wakes_the_receiver() -> None:
 
 async def test_closing_hands_back_what_nobody_will_receive() -> None:
     mailbox: Mailbox[int] = Mailbox()
-    mailbox.put([1, 2])
+    mailbox.deliver([1, 2])
     assert mailbox.close(tofu.ChannelClosed("closed")) == [1, 2]
     with pytest.raises(tofu.ChannelClosed):
         await mailbox.take()
@@ -63,7 +63,7 @@ async def test_what_comes_after_closing_is_not_kept() -> None:
     """A message there would hold its permit, and come up after the receiver was told the end."""
     mailbox: Mailbox[int] = Mailbox()
     mailbox.close(tofu.ChannelClosed("closed"))
-    mailbox.put([1])
+    mailbox.deliver([1])
     assert not mailbox.items
     with pytest.raises(tofu.ChannelClosed):
         await mailbox.take()
@@ -77,7 +77,7 @@ async def test_a_cancelled_receiver_loses_nothing(first: str) -> None:
     await turns(2)
     if first == "cancel":
         receiver.cancel()
-    mailbox.put([1, 2])
+    mailbox.deliver([1, 2])
     receiver.cancel()
     await turns(2)
     assert receiver.cancelled()
@@ -90,7 +90,7 @@ async def test_a_second_receiver_is_told_that_there_is_one() -> None:
     await turns(1)
     with pytest.raises(BusyResourceError):
         await mailbox.take()
-    mailbox.put([1])
+    mailbox.deliver([1])
     assert await receiver == 1
 
 
@@ -102,7 +102,7 @@ async def test_after_a_cancelled_receiver_another_may_wait() -> None:
     await turns(2)
     other = asyncio.create_task(mailbox.take())
     await turns(1)
-    mailbox.put([1])
+    mailbox.deliver([1])
     assert await other == 1
 
 
@@ -110,9 +110,9 @@ async def test_who_was_woken_but_came_too_late_waits_on() -> None:
     mailbox: Mailbox[int] = Mailbox()
     late = asyncio.create_task(mailbox.take())
     await turns(1)
-    mailbox.put([1])
+    mailbox.deliver([1])
     assert await mailbox.take() == 1  # before the other has run
     await turns(2)
     assert not late.done()
-    mailbox.put([2])
+    mailbox.deliver([2])
     assert await late == 2

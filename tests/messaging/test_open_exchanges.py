@@ -350,8 +350,8 @@ async def test_slots_are_dealt_out_in_order_and_none_is_lost(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     slots = Slots(1, 7)
-    assert slots.take()
-    assert not slots.take()
+    assert slots.acquire()
+    assert not slots.acquire()
     waiting = [asyncio.create_task(slots.wait()) for _ in range(4)]
     await turns(2)
     waiting[0].cancel()
@@ -364,6 +364,6 @@ async def test_slots_are_dealt_out_in_order_and_none_is_lost(
     assert waiting[2].cancelled()
     assert waiting[3].done()
     slots.give_back()
-    assert slots.take()
+    assert slots.acquire()
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1

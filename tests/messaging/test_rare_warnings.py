@@ -61,7 +61,7 @@ async def test_refusals_that_never_end_are_told_again_and_again(
         elif kind == "number":
             monkeypatch.setattr(numbers, "MAX_CHANNEL", 1)
         else:
-            admission_of(listener).visited(("127.0.0.1", 1))
+            admission_of(listener).count(("127.0.0.1", 1))
 
         async def refused() -> None:
             with await RawPeer.connect(listener.address) as peer:

@@ -37,7 +37,7 @@ from tofu_aio.messaging.numbers import NumberedTable
 from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.messaging.threads import call_queue
 from tofu_aio.messaging.threads.call_queue import CallQueue
-from tofu_aio.messaging.threads.owner_loop import Home
+from tofu_aio.messaging.threads.owner_loop import OwnerLoop
 from tofu_aio.worker_threads import RevocableCall
 
 __all__ = ["ends"]
@@ -109,13 +109,13 @@ async def in_threads(function: Callable[[int], None], count: int = THREADS) -> N
 def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Each time that the loop was asked for a turn."""
     asked: list[None] = []
-    call_soon = Home.call_soon
+    call_soon = OwnerLoop.call_soon
 
-    def counted(self: Home, callback: Callable[[], None]) -> None:
+    def counted(self: OwnerLoop, callback: Callable[[], None]) -> None:
         asked.append(None)
         call_soon(self, callback)
 
-    monkeypatch.setattr(Home, "call_soon", counted)
+    monkeypatch.setattr(OwnerLoop, "call_soon", counted)
     return asked
 
 
@@ -376,7 +376,7 @@ async def test_what_an_interrupted_thread_has_posted_is_not_sent(
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(Home, "call_soon", interrupted)
+        patch.setattr(OwnerLoop, "call_soon", interrupted)
         with pytest.raises(Interrupted):
             blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c, b"never")))
     blocking_the_loop(lambda: client.post(message(OpCode.SIGNAL, c, b"sent")))
@@ -391,7 +391,7 @@ async def test_an_opening_that_an_interrupted_thread_has_posted_leaves_nothing(
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(Home, "call_soon", interrupted)
+        patch.setattr(OwnerLoop, "call_soon", interrupted)
         with pytest.raises(Interrupted):
             blocking_the_loop(lambda: group.post(welcome("tcp://127.0.0.1:0")))
     assert engine.statistics().channels == 0
@@ -403,13 +403,13 @@ async def test_what_comes_after_the_end_in_the_same_moment_is_refused(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue was open when the thread looked, and is closed when it has put its call."""
-    calls = CallQueue(group._home)
+    calls = CallQueue(group._owner_loop)
     made: list[str] = []
     monkeypatch.setattr(
-        Home, "alive", property(lambda _: calls.close(tofu.ChannelClosed("now")) or True)
+        OwnerLoop, "alive", property(lambda _: calls.close(tofu.ChannelClosed("now")) or True)
     )
     with pytest.raises(tofu.ChannelClosed, match="now"):
-        calls.put(RevocableCall(lambda: made.append("late")))
+        calls.submit(RevocableCall(lambda: made.append("late")))
     calls._run()
     assert made == []
 

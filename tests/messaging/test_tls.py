@@ -88,8 +88,8 @@ async def no_channel_but(listener: tofu.Listener, engine: tofu.Engine) -> None:
     """The refused one left nothing; and a good one still works."""
     await until(lambda: engine.statistics().channels == 1)
     admission = admission_of(listener)
-    assert not admission._strangers
-    assert not admission._introducing
+    assert not admission._undecided
+    assert not admission._handshaking
 
 
 # --- what it is like -------------------------------------------------------------------------

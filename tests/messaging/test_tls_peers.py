@@ -149,8 +149,8 @@ async def test_a_client_that_takes_no_answers_of_tls_is_not_read(
     ):
         if when == "before its Hello":
             await peer.raw.send(sealer.seal(hello()[:5]))
-            await until(lambda: admission_of(listener)._strangers)
-            (stranger,) = admission_of(listener)._strangers
+            await until(lambda: admission_of(listener)._undecided)
+            (stranger,) = admission_of(listener)._undecided
             await check_flood(peer, sealer, stranger)
             await peer.raw.send(sealer.seal(hello()[5:]))
             channel = await listener.accept()
@@ -389,4 +389,4 @@ async def test_a_certificate_that_cannot_be_read_is_refused(
         with pytest.raises(tofu.ConnectFailed):
             await group.connect(listener.address, ssl=context)
         await until(lambda: "the peer's certificate cannot be read" in caplog.text)
-        await until(lambda: not admission_of(listener)._strangers)
+        await until(lambda: not admission_of(listener)._undecided)

@@ -11,7 +11,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import ENOUGH, LARGE_HELLO, RawPeer, admission_of, hello, until
-from tofu_aio.messaging.accepting.connection_counts import Visits, host_of
+from tofu_aio.messaging.accepting.connection_counts import ConnectionCounts, host_of
 from tofu_aio.messaging.connection import closing as closing_module
 
 NEVER = 3600.0
@@ -25,7 +25,7 @@ async def test_one_address_has_so_many_connections_whatever_they_are(
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
         silent, half = [await RawPeer.connect(listener.address) for _ in range(2)]
         await half.send(LARGE_HELLO[:ENOUGH])
-        await until(lambda: admission_of(listener)._introducing)
+        await until(lambda: admission_of(listener)._handshaking)
         await until(lambda: admission_of(listener)._silent)
         for refused in range(1, 4):
             with await RawPeer.connect(listener.address) as peer:
@@ -33,16 +33,16 @@ async def test_one_address_has_so_many_connections_whatever_they_are(
             assert engine.statistics().refused == refused
         assert caplog.text.count("127.0.0.1 has as many connections as") == 1
         for leaver in (silent, half):
-            before = admission_of(listener)._visits._counts["127.0.0.1"]
+            before = admission_of(listener)._counts._counts["127.0.0.1"]
             leaver.close()
-            await until(lambda: admission_of(listener)._visits._counts["127.0.0.1"] < before)  # noqa: B023
+            await until(lambda: admission_of(listener)._counts._counts["127.0.0.1"] < before)  # noqa: B023
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(hello())
             again = await listener.accept()
             again.abort()
         await asyncio.gather(client.aclose(), server.aclose())
-        await until(lambda: not admission_of(listener)._visits._counts)
-        assert not admission_of(listener)._visit_of
+        await until(lambda: not admission_of(listener)._counts._counts)
+        assert not admission_of(listener)._counted
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
@@ -70,7 +70,7 @@ async def test_a_refused_peer_that_stays_counts(
             with await RawPeer.connect(one.address) as next_one:
                 assert await next_one.end() == b""
         await rejecting
-        await until(lambda: not admission_of(one)._visits._counts)
+        await until(lambda: not admission_of(one)._counts._counts)
 
 
 async def test_a_unix_socket_has_no_addresses_to_count(group: tofu.ChannelGroup) -> None:
@@ -96,7 +96,7 @@ def test_whose_connection_it_is(name: tuple[object, ...], host: str) -> None:
 
 
 def test_a_visit_ends_once() -> None:
-    visits = Visits(2)
+    visits = ConnectionCounts(2)
     first, second = visits.begin(("192.0.2.1", 1)), visits.begin(("192.0.2.1", 2))
     assert first is not None
     assert second is not None

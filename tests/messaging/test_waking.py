@@ -14,7 +14,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import Pair, connection_of, frame, turns
 from tofu_aio import OpCode
-from tofu_aio.messaging.delivery.wake_up import Answered, answer, go_on
+from tofu_aio.messaging.delivery.wake_up import WakeUps, answer, run_wake_ups
 
 
 async def called(call: Callable[[], object]) -> None:
@@ -52,11 +52,11 @@ async def test_who_waits_goes_on_at_once_and_in_order() -> None:
     heard, tasks = await start(first, second)
 
     def tell() -> None:
-        answered: Answered = []
+        wake_ups: WakeUps = []
         answer(second, "second", answered)
         answer(first, "first", answered)
         assert heard == []
-        go_on(answered)
+        run_wake_ups(answered)
         assert heard == ["second", "first"]
         assert answered == []
 
@@ -67,9 +67,9 @@ async def test_who_waits_goes_on_at_once_and_in_order() -> None:
 async def test_within_another_task_it_goes_on_soon() -> None:
     (future,) = futures(1)
     heard, tasks = await start(future)
-    answered: Answered = []
+    wake_ups: WakeUps = []
     answer(future, "soon", answered)
-    go_on(answered)
+    run_wake_ups(answered)
     assert heard == []
     await asyncio.gather(*tasks)
     assert heard == ["soon"]
@@ -86,12 +86,12 @@ async def test_whatever_one_raises_the_others_go_on() -> None:
         raise Over
 
     def tell() -> None:
-        answered: Answered = []
+        wake_ups: WakeUps = []
         answer(one, "one", answered)
         answered.append((copy_context(), fail, None))
         answer(three, "three", answered)
         with pytest.raises(Over):
-            go_on(answered)
+            run_wake_ups(answered)
         assert heard == ["one"]
 
     await called(tell)
@@ -109,9 +109,9 @@ async def test_a_future_that_shows_no_callbacks_wakes_its_task_itself() -> None:
     heard, tasks = await start(future)
 
     def tell() -> None:
-        answered: Answered = []
+        wake_ups: WakeUps = []
         answer(future, "later", answered)
-        go_on(answered)
+        run_wake_ups(answered)
         assert heard == []
 
     await called(tell)
@@ -124,10 +124,10 @@ async def test_a_task_that_is_cancelled_before_it_goes_on_is_cancelled() -> None
     heard, (task,) = await start(future)
 
     def tell() -> None:
-        answered: Answered = []
+        wake_ups: WakeUps = []
         answer(future, "in vain", answered)
         task.cancel()
-        go_on(answered)
+        run_wake_ups(answered)
 
     await called(tell)
     with pytest.raises(asyncio.CancelledError):
@@ -149,9 +149,9 @@ async def test_it_goes_on_in_its_own_context() -> None:
 
     def tell() -> None:
         name.set("another's")
-        answered: Answered = []
+        wake_ups: WakeUps = []
         answer(future, "", answered)
-        go_on(answered)
+        run_wake_ups(answered)
 
     await called(tell)
     assert await task == "mine"

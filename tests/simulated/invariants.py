@@ -11,7 +11,7 @@ import tofu_aio as tofu
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.connection.sink import Sink
 from tofu_aio.messaging.connection.suspension import Suspended, Suspension
-from tofu_aio.messaging.delivery.wake_up import Answered
+from tofu_aio.messaging.delivery.wake_up import WakeUps
 from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.binary_header import HEADER_SIZE, MAX_PART
 from tofu_aio.protocol.decoder import Decoder
@@ -157,10 +157,10 @@ class Witness(Sink):
         self._ends, self._closes = int(connection.closing.reported), 0
         connection.sink = self
 
-    def received(self, batch: list[Message], answered: Answered) -> None:
+    def received(self, batch: list[Message], wake_ups: WakeUps) -> None:
         assert batch, "nothing was received"
         assert not self._ends, "a message came after the end"
-        self._sink.received(batch, answered)
+        self._sink.deliver(batch, answered)
 
     def accepted(self) -> None:
         self._sink.accepted()

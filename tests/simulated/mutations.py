@@ -132,7 +132,7 @@ MUTATIONS = [
         "a Hello that was given up comes back again when connecting fails",
         "            channel.give_up(error)\n",
         "            channel.give_up(error)\n"
-        "            self._mailbox.put([returned(hello, error.status, connection.number)])\n",
+        "            self._mailbox.deliver([returned(hello, error.status, connection.number)])\n",
     ),
     Mutation(
         "channel_closed does not wait for what other threads have posted",

@@ -108,7 +108,7 @@ def let_children_tell_the_parent() -> None:
 
 
 def _spoil(change: Callable[[list[Message]], object]) -> None:
-    count, received = itertools.count(1), Dispatcher.received
+    count, received = itertools.count(1), Dispatcher.deliver
 
     def spoilt(self: Dispatcher[object], batch: list[Message]) -> None:
         if not next(count) % 100:
@@ -116,7 +116,7 @@ def _spoil(change: Callable[[list[Message]], object]) -> None:
         if batch:
             received(self, batch)
 
-    Dispatcher.received = spoilt  # type: ignore[method-assign]
+    Dispatcher.deliver = spoilt  # type: ignore[method-assign]
 
 
 def _with_each_tenth(deed: Callable[[Connection], object]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..checks import checked_count, checked_function
 from ..messaging.accepting.decision import refuse
-from ..messaging.accepting.eviction import give_way
+from ..messaging.accepting.eviction import evict_silent
 from ..messaging.accepting.handler_errors import handler_failed, refusal
 from ..messaging.rare_warnings import RareWarnings
 from ..protocol.errors import ChannelClosed, ShutdownStarted
@@ -145,7 +145,7 @@ class _Crowd:
         returning = sum(connection.end is not None for connection in connections)
         wanted = self._listener._listener._waiting - free - returning
         if wanted > 0:
-            give_way(connections, wanted)
+            evict_silent(connections, wanted)
 
 
 def _handle(handler: Handler, decide: Handler | None, channel: Channel) -> None:

@@ -15,7 +15,7 @@ from ..protocol.text_headers import EOF, HeadersLike, TextHeaders
 from ..transport.peer import Peer
 from .connection.connection import Connection
 from .delivery.dispatcher import Dispatcher
-from .flow_control.usage import Holdings
+from .flow_control.usage import PoolUsage
 from .statistics import ChannelStatistics
 from .triggers import Triggers
 
@@ -103,9 +103,9 @@ class ChannelLife:
             triggers=self.triggers,
         )
 
-    def _holdings(self, pool: Pool) -> Holdings:
+    def _usage(self, pool: Pool) -> PoolUsage:
         """What it holds of a pool."""
-        return self._dispatcher.holdings(pool)
+        return self._dispatcher.usage(pool)
 
     def __repr__(self) -> str:
         return f"<Channel {self.number} {self.state.name.lower()}>"

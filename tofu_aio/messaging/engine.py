@@ -20,7 +20,7 @@ from ..transport.socket_module import socket_module
 from .connection.suspension import Suspension
 from .flow_control.read_gate import ReadGate
 from .flow_control.stall_report import Held, held_by_application, in_words
-from .flow_control.usage import Holdings
+from .flow_control.usage import PoolUsage
 from .forked_child import leave_to_parent
 from .group import ChannelGroup
 from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
@@ -69,15 +69,15 @@ class Engine:
         )
 
     async def __aenter__(self) -> Self:
-        if self._gate.home.in_parent:
+        if self._gate.owner_loop.in_parent:
             raise ShutdownStarted(NOT_YOURS)
-        home = self._gate.home
-        if self._open and home.alive:
+        owner_loop = self._gate.owner_loop
+        if self._open and owner_loop.alive:
             raise RuntimeError(
                 "the engine was entered before and not left: share what was entered, or make "
                 "another engine"
             )
-        if home.thread and not home.is_here():
+        if owner_loop.thread and not owner_loop.is_here():
             left = bool(self._groups)
             self._begin_anew(self._gate.limits)
             if left:
@@ -102,7 +102,7 @@ class Engine:
         Raises:
             ShutdownStarted: the engine is not entered yet, or closed already, or a parent's.
         """
-        if self._gate.home.in_parent:
+        if self._gate.owner_loop.in_parent:
             raise ShutdownStarted(NOT_YOURS)
         if not self._open:
             raise ShutdownStarted("the engine is not running: use it inside 'async with Engine()'")
@@ -155,7 +155,7 @@ class Engine:
 
         In a forked child nothing is done: what there is belongs to the parent.
         """
-        if self._gate.home.in_parent:
+        if self._gate.owner_loop.in_parent:
             return
         self._open = False
         async with asyncio.TaskGroup() as closing:
@@ -178,7 +178,7 @@ class Engine:
         gate = self._gate
         pool = gate.pool
         free, reserves = len(pool.free), len(pool.reserves)
-        own = sum((group._holdings(pool) for group in self._groups), Holdings())
+        own = sum((group._usage(pool) for group in self._groups), PoolUsage())
         return EngineStatistics(
             pool_size=pool.size,
             pool_free=free,
@@ -218,7 +218,7 @@ class Engine:
             now.outgoing,
             now.pool_free,
             _cures(self._gate.limits, held.values(), now),
-            in_words(held, shares, self._gate.home.time()) or "none",
+            in_words(held, shares, self._gate.owner_loop.time()) or "none",
         )
 
     def _forget(self, group: ChannelGroup) -> None:
@@ -248,7 +248,7 @@ def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
 
 def _leave_to_parent(engine: Engine) -> None:
     """In a forked child: refuse what is asked of an engine, and let go of its connections."""
-    engine._gate.home.in_parent = True
+    engine._gate.owner_loop.in_parent = True
     leave_to_parent(list(engine._groups))
 
 

@@ -222,7 +222,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     async def _slot(self, slots: Slots) -> None:
         """Wait until one more exchange may begin."""
-        self._has_slot = slots.take()
+        self._has_slot = slots.acquire()
         if not self._has_slot:
             try:
                 with CancelScope() as self._waiting:
@@ -236,7 +236,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         """It has not begun, or is over, or was left."""
         if self._slots is not None and self._has_slot:
             self._has_slot = False
-            self._slots.give_back()
+            self._slots.release()
 
     async def _room(self) -> None:
         # While there is room nothing else here waits, and nobody else would run.
@@ -288,12 +288,12 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     # --- what the channel tells -----------------------------------------------------------
 
-    def received(self, part: Message) -> None:
+    def deliver(self, part: Message) -> None:
         """Take a part."""
         if part.more:
-            self._parts.put([part])
+            self._parts.deliver([part])
         elif part.status is Status.SUCCESS:
-            self._parts.put([part])
+            self._parts.deliver([part])
             self._parts.finish(ChannelEnded("the last part was received"))
             self._forget_if_over()
         else:

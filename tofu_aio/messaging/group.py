@@ -27,7 +27,7 @@ from .connecting import connecting
 from .connection.connection import Connection
 from .connection.dialling import attach, check_accepted, hello_headers, own_headers
 from .flow_control.read_gate import ReadGate
-from .flow_control.usage import Holdings, of_messages
+from .flow_control.usage import PoolUsage, of_messages
 from .limits import CONNECT_TIMEOUT
 from .listener import Listener
 from .members import Member, Members
@@ -56,7 +56,7 @@ class ChannelGroup:
         closed: Callable[[ChannelGroup], None],
     ) -> None:
         self._gate = gate
-        self._home = gate.home
+        self._owner_loop = gate.owner_loop
         self._on_closed = closed
         self._members = Members(numbers)
         self._posting = Posting(gate, self._members)
@@ -70,7 +70,7 @@ class ChannelGroup:
         return f"<ChannelGroup {state} channels={len(self._members)} waiting={waiting}>"
 
     async def __aenter__(self) -> Self:
-        self._home.check()
+        self._owner_loop.check()
         if self._closed:
             raise group_closed()
         return self
@@ -89,10 +89,10 @@ class ChannelGroup:
         What was posted before, from whatever thread, is sent before the Byes. In a forked child
         nothing is done.
         """
-        if self._home.in_parent:
+        if self._owner_loop.in_parent:
             return
         self._posting.close()
-        if not self._home.alive:
+        if not self._owner_loop.alive:
             return  # its loop took with it all that could be closed
         for deadline in self._deadlines:
             if not deadline.expired():
@@ -134,7 +134,7 @@ class ChannelGroup:
             TypeError, ValueError: an option makes no sense: the message says which.
         """
         checked_names("listen", options, ListenOptions.__optional_keys__)
-        self._home.check()
+        self._owner_loop.check()
         where = parse_address(address)
         layer = server_layer(where, options.get("ssl"))
         welcome = TextHeaders(own_headers(where, options.get("heartbeat", "auto"))).encode()
@@ -194,7 +194,7 @@ class ChannelGroup:
             TypeError, ValueError: an option makes no sense: the message says which.
         """
         checked_names("connect", options, ConnectOptions.__optional_keys__)
-        self._home.check()
+        self._owner_loop.check()
         where = parse_address(address)
         ssl = options.get("ssl")
         layer = client_layer(where, ssl, options.get("server_hostname"))
@@ -336,9 +336,9 @@ class ChannelGroup:
     def _closed(self) -> bool:
         return self._posting.closed
 
-    def _holdings(self, pool: Pool) -> Holdings:
+    def _usage(self, pool: Pool) -> PoolUsage:
         """What it holds of a pool, all its channels together."""
-        return self._members.holdings(pool) + of_messages(self._posting.mailbox.items, pool)
+        return self._members.usage(pool) + of_messages(self._posting.mailbox.items, pool)
 
     def _unreceived(self) -> list[Message]:
         """The messages that the application has not received, those that arrive among them."""

@@ -72,7 +72,7 @@ LINGER: Final = 1.0
 or that it is refused. A reader of the Zig library that sees a hang-up before it has read drops what
 is still in its socket, our last word and the messages before it."""
 
-TIME_TO_GIVE_WAY: Final = LINGER + BYE_TIMEOUT
+EVICTION_TIME: Final = LINGER + BYE_TIMEOUT
 """Seconds in which a channel that gives way is gone if its peer takes nothing. Of one that takes a
 little now and then nobody knows when that will be."""
 
@@ -104,7 +104,7 @@ EARLY_BYTES: Final = 4096
 enough for a Hello without a large body, so that its peer's leaving is noticed. When that much is
 here, more stays in the kernel."""
 
-SILENCE: Final = 1.0
+SLOW_HELLO: Final = 1.0
 """Seconds that a Hello may take while others wait: several round trips of a slow line."""
 
 IDLE_TIMEOUT_MIN: Final = 0.01

@@ -89,7 +89,7 @@ class Listener(AnyioListener[Channel]):
             ChannelClosed, BusyResourceError: as ``accept``.
         """
         while True:
-            channel = await self._ready.take()
+            channel = await self._ready.receive()
             if channel.state is State.HELLO_HEARD:  # else its peer has left again
                 return channel
 
@@ -184,7 +184,7 @@ class Listener(AnyioListener[Channel]):
         assert self._admission is not None
         if channel.state is State.HELLO_HEARD:
             self._admission.introduced(channel._connection)
-            self._ready.put([channel])
+            self._ready.deliver([channel])
         elif channel.state is State.CLOSED:
             with contextlib.suppress(ValueError):  # nobody took it, and nobody is to keep it
                 self._ready.items.remove(channel)

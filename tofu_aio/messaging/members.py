@@ -9,7 +9,7 @@ from ..protocol.message import Message
 from ..protocol.pool import Pool
 from .channel import Channel
 from .connection.connection import Connection
-from .flow_control.usage import Holdings
+from .flow_control.usage import PoolUsage
 from .listener import Listener
 from .numbers import NumberedTable
 from .posting.posted import PostedChannel, PostedListener
@@ -54,10 +54,10 @@ class Members(dict[int, Member]):
 
     # --- what they hold -------------------------------------------------------------------
 
-    def holdings(self, pool: Pool) -> Holdings:
+    def usage(self, pool: Pool) -> PoolUsage:
         """What all channels together hold of a pool."""
         channels = [member for member in (*self.values(), *self._ended) if is_channel(member)]
-        return sum((channel._holdings(pool) for channel in channels), Holdings())
+        return sum((channel._usage(pool) for channel in channels), PoolUsage())
 
     def awaited(self) -> int:
         """Requests in flight, on all channels together."""

@@ -86,7 +86,7 @@ class Channel(asyncio.BufferedProtocol):
         """Whoever waits takes them."""
         self.items.extend(batch)
         if self.receiver is not None and self.items:
-            go_on(self.receiver, None)
+            run_wake_ups(self.receiver, None)
 
     def flush(self) -> None:
         """One write for all that was answered."""
@@ -115,7 +115,7 @@ class Channel(asyncio.BufferedProtocol):
         out += body
 
 
-def go_on(waiting: asyncio.Future[T], result: T) -> None:
+def run_wake_ups(waiting: asyncio.Future[T], result: T) -> None:
     """Continue who waits, there and then."""
     ((step, context),) = waiting._callbacks
     waiting.remove_done_callback(step)

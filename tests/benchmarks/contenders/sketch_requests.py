@@ -22,7 +22,7 @@ class Channel(sketch.Channel):
     def received(self, batch: Iterable[sketch.Received]) -> None:
         """Each is an answer."""
         for message in batch:
-            sketch.go_on(self.asked.pop(message.message_id), message)
+            sketch.run_wake_ups(self.asked.pop(message.message_id), message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for answer in self.asked.values():

@@ -19,7 +19,7 @@ from ...transport.windows import Accepted, close_if_unheard, usual_errno
 from ..limits import ACCEPT_RETRY, ACCEPTED_AT_ONCE
 from ..rare_warnings import RareWarnings
 from .admission import Admission
-from .connection_counts import Visit
+from .connection_counts import CountedConnection
 from .pending_connection import PendingConnection
 
 logger = logging.getLogger("tofu_aio.listener")
@@ -49,7 +49,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Task[Accepted] | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._arriving: dict[asyncio.Task[object], tuple[socket.socket, Visit]] = {}
+        self._arriving: dict[asyncio.Task[object], tuple[socket.socket, CountedConnection]] = {}
         self._warnings = RareWarnings(logger, self._loop.time)
         self._closed = False
 
@@ -159,8 +159,8 @@ class Acceptor:
 
     def _receive(self, sock: socket.socket, name: object) -> None:
         """Make a caller of a connection, in a turn or two."""
-        visit = self._admission.visited(name)
-        if visit is None:
+        counted = self._admission.count(name)
+        if counted is None:
             sock.close()
             return
         address = address_of(name)
@@ -168,18 +168,18 @@ class Acceptor:
         note_copies(sock, stand_ins.connecting)
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(
-                lambda: PendingConnection(self._admission, visit, address, sock), sock
+                lambda: PendingConnection(self._admission, counted, address, sock), sock
             ),
             name=f"tofu accept {self.address}",
         )
-        self._arriving[task] = sock, visit
+        self._arriving[task] = sock, counted
         task.add_done_callback(self._received)
 
     def _received(self, task: asyncio.Task[object]) -> None:
-        sock, visit = self._arriving.pop(task)
+        sock, counted = self._arriving.pop(task)
         if task.cancelled() or task.exception() is not None:
             sock.close()
-            visit.end()
+            counted.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, OSError):
                 raise error

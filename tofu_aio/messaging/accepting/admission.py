@@ -13,16 +13,16 @@ from ...transport.stream_protocol import StreamProtocol
 from ...transport.tls import as_it_is
 from ..connection.connection import Connection
 from ..limits import (
+    EVICTION_TIME,
     LEAVING_CHANNELS,
     PENDING_CHANNELS,
-    SILENCE,
-    TIME_TO_GIVE_WAY,
+    SLOW_HELLO,
     WAITING_CONNECTIONS,
 )
 from ..rare_warnings import RareWarnings
 from .bounds import NO_BOUNDS, Bounds
-from .connection_counts import NOT_COUNTED, Visit, Visits
-from .eviction import give_way
+from .connection_counts import NOT_COUNTED, ConnectionCounts, CountedConnection
+from .eviction import evict_silent
 from .first_bytes import client_hello_bytes, hello_bytes
 from .idle_watch import IdleWatch
 from .pending_connection import PendingConnection
@@ -60,55 +60,55 @@ class Admission:
         self._hello_timeout = bounds.hello_timeout
         self._admit = admit
         self._layer = layer
-        self._knock_bytes = hello_bytes if layer is as_it_is else client_hello_bytes
+        self._first_bytes = hello_bytes if layer is as_it_is else client_hello_bytes
         self._count_refusal = refused
         self._max_channels = bounds.max_channels
         self._heartbeat = bounds.heartbeat
         self._loop = asyncio.get_running_loop()
         self._warnings = RareWarnings(logger, self._loop.time)
         self._closed = False
-        self._inviting = False  # for who is invited may end in that moment
-        self._visits = Visits(bounds.max_connections_per_address)
-        self._visit_of: dict[Connection, Visit] = {}  # as far as they are counted
+        self._filling = False  # for who is invited may end in that moment
+        self._counts = ConnectionCounts(bounds.max_connections_per_address)
+        self._counted: dict[Connection, CountedConnection] = {}  # as far as they are counted
         # All in order of arrival.
         self._silent: dict[PendingConnection, asyncio.TimerHandle] = {}
-        self._knocking: dict[PendingConnection, None] = {}
-        self._strangers: set[Connection] = set()
-        self._introducing: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
-        self._dawdling: dict[Connection, None] = {}  # those that have had time for it
+        self._waiting: dict[PendingConnection, None] = {}
+        self._undecided: set[Connection] = set()
+        self._handshaking: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
+        self._slow: dict[Connection, None] = {}  # those that have had time for it
         self._open: set[Connection] = set()  # only where there is a maximum to hold
-        self._leaving: dict[Connection, None] = {}
+        self._lingering: dict[Connection, None] = {}
         self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
         # Of the open, those that were told and have still to be sent their last bytes, and when.
-        self._giving_way: dict[Connection, float] = {}
-        self._too_few = False  # were silent for long enough at the last look
+        self._evicted: dict[Connection, float] = {}
+        self._too_few_silent = False  # were silent for long enough at the last look
         self._look_again: asyncio.TimerHandle | None = None  # for who may give way
 
     def close(self) -> None:
         """Drop everyone whose Hello has not come."""
         self._closed = True
-        self._look_no_more()
-        for caller in [*self._silent, *self._knocking]:
+        self._stop_looking()
+        for caller in [*self._silent, *self._waiting]:
             self._drop(caller)
-        for connection in list(self._introducing):
+        for connection in list(self._handshaking):
             connection.closing.abort(ChannelClosed("the listener was closed"))
 
     # --- what callers tell ----------------------------------------------------------------
 
-    def visited(self, name: object) -> Visit | None:
+    def count(self, name: object) -> CountedConnection | None:
         """Count a connection that was accepted; None if its address has too many, and it must go.
 
         Args:
             name: of the peer, as accept(2) tells it.
         """
-        visit = self._visits.begin(name)
-        if visit is None:
+        counted = self._counts.begin(name)
+        if counted is None:
             self._refuse(
                 "an address",
                 f"{name[0] if isinstance(name, tuple) else name} has as many connections as "
                 "max_connections_per_address allows",
             )
-        return visit
+        return counted
 
     def arrived(self, caller: PendingConnection) -> None:
         """It is connected, and silent."""
@@ -123,24 +123,24 @@ class Admission:
         """It has said something, maybe enough to knock."""
         if caller not in self._silent:
             return  # it knocks already, or was dropped
-        wanted = self._knock_bytes(caller.early)
-        if wanted is None and not self._has_place():
+        wanted = self._first_bytes(caller.early)
+        if wanted is None and not self._has_slot():
             logger.info("%s: a connection was refused: it said no Hello", self._address)
             self._drop(caller)
         elif wanted is None or len(caller.early) >= wanted:
             # Where a place is free the connection itself finds out what is wrong, and says it best.
-            self._knock(caller)
+            self._wait(caller)
 
-    def _knock(self, caller: PendingConnection) -> None:
+    def _wait(self, caller: PendingConnection) -> None:
         self._silent.pop(caller).cancel()
-        self._knocking[caller] = None
-        if self._dawdling and not self._has_place():
-            self._yield(next(iter(self._dawdling)))
-        self._invite()
+        self._waiting[caller] = None
+        if self._slow and not self._has_slot():
+            self._drop_slow(next(iter(self._slow)))
+        self._fill_slots()
 
     def gone(self, caller: PendingConnection) -> None:
         """It has left, or must."""
-        self._knocking.pop(caller, None)
+        self._waiting.pop(caller, None)
         deadline = self._silent.pop(caller, None)
         if deadline is not None:
             deadline.cancel()
@@ -149,23 +149,23 @@ class Admission:
 
     def introduced(self, connection: Connection) -> None:
         """The stranger's Hello is here: from now on the time is the application's."""
-        deadline = self._introducing.pop(connection, None)
+        deadline = self._handshaking.pop(connection, None)
         if deadline is not None:
             deadline.cancel()
-            self._dawdling.pop(connection, None)
+            self._slow.pop(connection, None)
 
     def accepted(self, connection: Connection) -> None:
         """It is a stranger no more."""
-        self._strangers.discard(connection)
+        self._undecided.discard(connection)
         if self._max_channels is not None:
             self._open.add(connection)
         if self._idle is not None:
             self._idle.add(connection)
-        self._invite()
+        self._fill_slots()
 
     def left(self, connection: Connection) -> None:
         """It has ended. Told again when our last word has left, and when its socket is gone."""
-        early = connection in self._introducing
+        early = connection in self._handshaking
         if early:
             self.introduced(connection)
             if isinstance(connection.end, ProtocolViolation):
@@ -174,23 +174,23 @@ class Admission:
         if self._idle is not None:
             self._idle.discard(connection)
         if connection.gone:
-            self._leaving.pop(connection, None)
-            self._visit_of.pop(connection, NOT_COUNTED).end()
+            self._lingering.pop(connection, None)
+            self._counted.pop(connection, NOT_COUNTED).release()
         elif connection.closing.lingers:
-            self._leave(connection)
+            self._linger(connection)
         elif not early:
             return  # something of it is still to be sent, which costs as much as when it was open
-        self._strangers.discard(connection)
+        self._undecided.discard(connection)
         self._open.discard(connection)
-        self._giving_way.pop(connection, None)
-        self._invite()
+        self._evicted.pop(connection, None)
+        self._fill_slots()
 
-    def _leave(self, connection: Connection) -> None:
+    def _linger(self, connection: Connection) -> None:
         """It costs a descriptor and no more: so it takes no place, unless there are too many."""
-        self._leaving[connection] = None
-        if len(self._leaving) > LEAVING_CHANNELS:
-            oldest = next(iter(self._leaving))
-            del self._leaving[oldest]
+        self._lingering[connection] = None
+        if len(self._lingering) > LEAVING_CHANNELS:
+            oldest = next(iter(self._lingering))
+            del self._lingering[oldest]
             oldest.closing.linger_no_more()
 
     # --- the steps ------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Admission:
         However short that is: if it were protected, as many as may wait could come anew all the
         time, and nobody else would get in. Who means to speak has mostly done so by then.
         """
-        if len(self._silent) + len(self._knocking) < WAITING_CONNECTIONS:
+        if len(self._silent) + len(self._waiting) < WAITING_CONNECTIONS:
             return True
         oldest = next(iter(self._silent), None)
         self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
@@ -209,15 +209,15 @@ class Admission:
             self._drop(oldest)
         return oldest is not None
 
-    def _has_place(self) -> bool:
-        return not self._is_full() and len(self._strangers) < PENDING_CHANNELS
+    def _has_slot(self) -> bool:
+        return not self._is_full() and len(self._undecided) < PENDING_CHANNELS
 
     def _is_full(self) -> bool:
         """Whether there are as many channels as there may be."""
-        channels = len(self._strangers) + len(self._open)
+        channels = len(self._undecided) + len(self._open)
         return self._max_channels is not None and channels >= self._max_channels
 
-    def _make_places(self) -> bool:
+    def _evict(self) -> bool:
         """Have open channels give way to those that knock; whether any has left its place already.
 
         If too few may it is looked again in a while: not for each that knocks, for they may be
@@ -225,52 +225,52 @@ class Admission:
         """
         if self._heartbeat is None or not self._is_full():
             return False
-        wanted = min(len(self._knocking), PENDING_CHANNELS - len(self._strangers))
-        wanted -= len(self._giving_way)
-        if wanted > 0 and not self._too_few:
-            yielding = give_way(self._open, wanted)
-            self._too_few = len(yielding) < wanted
-            self._giving_way |= dict.fromkeys(self._open.intersection(yielding), self._loop.time())
-        if self._look_again is None and not self._has_place():
+        wanted = min(len(self._waiting), PENDING_CHANNELS - len(self._undecided))
+        wanted -= len(self._evicted)
+        if wanted > 0 and not self._too_few_silent:
+            yielding = evict_silent(self._open, wanted)
+            self._too_few_silent = len(yielding) < wanted
+            self._evicted |= dict.fromkeys(self._open.intersection(yielding), self._loop.time())
+        if self._look_again is None and not self._has_slot():
             self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
-        return self._has_place()
+        return self._has_slot()
 
     def _look(self) -> None:
         self._look_again = None
-        self._too_few = False
-        overdue = self._loop.time() - TIME_TO_GIVE_WAY
-        self._giving_way = {each: told for each, told in self._giving_way.items() if told > overdue}
-        self._invite()
+        self._too_few_silent = False
+        overdue = self._loop.time() - EVICTION_TIME
+        self._evicted = {each: told for each, told in self._evicted.items() if told > overdue}
+        self._fill_slots()
 
-    def _look_no_more(self) -> None:
+    def _stop_looking(self) -> None:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
 
-    def _invite(self) -> None:
+    def _fill_slots(self) -> None:
         """Give those that knock the places there are."""
-        if self._inviting:
+        if self._filling:
             return  # whoever is at it will see the place that this is about
-        self._inviting = True
+        self._filling = True
         try:
-            self._invite_all()
+            self._fill()
         finally:
-            self._inviting = False
+            self._filling = False
 
-    def _invite_all(self) -> None:
-        while self._knocking and (self._has_place() or self._make_places()):
-            caller = next(iter(self._knocking))
-            del self._knocking[caller]
-            connection = self._new_stranger()
+    def _fill(self) -> None:
+        while self._waiting and (self._has_slot() or self._evict()):
+            caller = next(iter(self._waiting))
+            del self._waiting[caller]
+            connection = self._new_channel()
             if connection is None:
                 caller.transport.abort()
             else:
-                if caller.visit is not NOT_COUNTED:
-                    self._visit_of[connection] = caller.visit
+                if caller.counted is not NOT_COUNTED:
+                    self._counted[connection] = caller.counted
                 connection.peer_address = caller.address
                 caller.become(self._layer(connection))
 
-    def _new_stranger(self) -> Connection | None:
+    def _new_channel(self) -> Connection | None:
         """A connection for one more, unless the group is closing or its numbers have run out."""
         try:
             connection = self._admit()
@@ -279,27 +279,27 @@ class Admission:
         except TofuError as error:
             self._refuse("a number", str(error))
             return None
-        self._strangers.add(connection)
-        self._introducing[connection] = self._loop.call_later(
-            min(SILENCE, self._hello_timeout), self._dawdles, connection
+        self._undecided.add(connection)
+        self._handshaking[connection] = self._loop.call_later(
+            min(SLOW_HELLO, self._hello_timeout), self._is_slow, connection
         )
         return connection
 
-    def _dawdles(self, connection: Connection) -> None:
+    def _is_slow(self, connection: Connection) -> None:
         """The stranger's Hello is not here, though it could be."""
-        rest = self._hello_timeout - SILENCE
-        if self._knocking:
-            self._yield(connection)
+        rest = self._hello_timeout - SLOW_HELLO
+        if self._waiting:
+            self._drop_slow(connection)
         elif rest <= 0:
-            self._too_late(connection)
+            self._drop_late(connection)
         else:
-            self._dawdling[connection] = None
-            self._introducing[connection] = self._loop.call_later(rest, self._too_late, connection)
+            self._slow[connection] = None
+            self._handshaking[connection] = self._loop.call_later(rest, self._drop_late, connection)
 
-    def _yield(self, connection: Connection) -> None:
-        _dismiss(connection, f"no Hello came within {SILENCE:g} s, and others wait")
+    def _drop_slow(self, connection: Connection) -> None:
+        _dismiss(connection, f"no Hello came within {SLOW_HELLO:g} s, and others wait")
 
-    def _too_late(self, connection: Connection) -> None:
+    def _drop_late(self, connection: Connection) -> None:
         text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
         _dismiss(connection, text)
 

@@ -10,7 +10,7 @@ _NETWORK: Final = 64
 """Bits of an IPv6 address that tell hosts apart: of the others a host has as many as it likes."""
 
 
-class Visits:
+class ConnectionCounts:
     """The connections of a listener, counted by the address that they come from.
 
     Args:
@@ -21,7 +21,7 @@ class Visits:
         self._most = most
         self._counts: Counter[str] = Counter()
 
-    def begin(self, name: object) -> Visit | None:
+    def begin(self, name: object) -> CountedConnection | None:
         """Count one more; None if its address has as many as it may.
 
         Args:
@@ -32,10 +32,10 @@ class Visits:
         host = host_of(name)
         if self._counts[host] >= self._most:
             return None
-        return Visit(self._counts, host)
+        return CountedConnection(self._counts, host)
 
 
-class Visit:
+class CountedConnection:
     """One connection, from its acceptance until its socket is gone."""
 
     __slots__ = ("_counts", "_host")
@@ -46,7 +46,7 @@ class Visit:
         if counts is not None:
             counts[host] += 1
 
-    def end(self) -> None:
+    def release(self) -> None:
         """Its socket is gone. Told again, it does nothing."""
         counts, self._counts = self._counts, None
         if counts is not None:
@@ -55,7 +55,7 @@ class Visit:
                 del counts[self._host]
 
 
-NOT_COUNTED: Final = Visit(None, "")
+NOT_COUNTED: Final = CountedConnection(None, "")
 """Any one where there is no bound."""
 
 

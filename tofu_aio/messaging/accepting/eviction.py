@@ -13,7 +13,7 @@ from ..connection.heartbeat import silence
 logger = logging.getLogger("tofu_aio.listener")
 
 
-def give_way(connections: Iterable[Connection], most: int) -> list[Connection]:
+def evict_silent(connections: Iterable[Connection], most: int) -> list[Connection]:
     """Close, with a Bye each, the channels whose peers have been silent longest; return which.
 
     Only those whose peers have neither sent nor taken anything for as long as one that takes part

@@ -12,7 +12,7 @@ from ...transport import stand_ins
 from ...transport.stream_protocol import StreamProtocol
 from ...transport.windows import send_at_once
 from ..limits import EARLY_BYTES
-from .connection_counts import Visit
+from .connection_counts import CountedConnection
 
 
 class Observer(Protocol):
@@ -37,7 +37,7 @@ class PendingConnection(asyncio.BufferedProtocol):
 
     Args:
         admission: told what comes of it.
-        visit: as which it is counted; ended here unless the connection goes on as a channel's.
+        counted: as which it is counted; ended here unless the connection goes on as a channel's.
         address: of its socket, as accept(2) has told. Later the system may not know it any more.
         sock: among those that are connecting until it goes on as a channel's. Who is dropped is
             known to nobody here, and closed a turn later: a child forked in between has a copy.
@@ -45,14 +45,18 @@ class PendingConnection(asyncio.BufferedProtocol):
     Attributes:
         address: as given.
         early: what it has said so far, until it goes on as a channel's connection.
-        visit: as given.
+        counted: as given.
     """
 
     def __init__(
-        self, admission: Observer, visit: Visit, address: Address | None, sock: socket.socket
+        self,
+        admission: Observer,
+        counted: CountedConnection,
+        address: Address | None,
+        sock: socket.socket,
     ) -> None:
         self._admission = admission
-        self.visit = visit
+        self.counted = counted
         self.address = address
         self._sock = sock
         self._buffer = bytearray()
@@ -95,7 +99,7 @@ class PendingConnection(asyncio.BufferedProtocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Wait no more."""
         self._admission.gone(self)
-        self.visit.end()
+        self.counted.release()
 
     def become(self, protocol: StreamProtocol) -> None:
         """Go on as a channel's connection."""

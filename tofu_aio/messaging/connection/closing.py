@@ -232,7 +232,7 @@ class Closing:
         Args:
             timeout: seconds that it may take; None for 5 seconds in which the peer takes nothing.
         """
-        if self._connection.gate.home.in_parent:
+        if self._connection.gate.owner_loop.in_parent:
             return
         self._begin()
         await self._wait_until_gone("answer Bye", timeout)
@@ -240,7 +240,7 @@ class Closing:
     def close_soon(self) -> None:
         """Close as ``aclose`` does, with no task that waits for it."""
         connection = self._connection
-        if connection.gate.home.in_parent:
+        if connection.gate.owner_loop.in_parent:
             return
         self._begin()
         # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
@@ -252,7 +252,7 @@ class Closing:
 
     async def aclose_unless_lingering(self) -> None:
         """Close as ``aclose`` does, but do not wait for a peer that is only to close."""
-        if self._connection.gate.home.in_parent:
+        if self._connection.gate.owner_loop.in_parent:
             return
         self._begin()
         if not self.lingers:

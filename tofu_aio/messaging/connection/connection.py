@@ -19,7 +19,7 @@ from ...protocol.message import Message
 from ...protocol.op_code import OpCode
 from ...transport.stream_protocol import StreamProtocol
 from ...transport.unread import Unread
-from ..delivery.wake_up import Answered, go_on, go_on_soon
+from ..delivery.wake_up import WakeUps, run_wake_ups, schedule_wake_ups
 from ..flow_control.read_gate import ReadGate
 from ..limits import EARLY_BYTES
 from .agreements import NO_EXTENSION
@@ -33,8 +33,8 @@ from .suspension import Suspension
 _OPEN: Final = State.OPEN
 
 PORTION: Final = 32
-"""Messages that are decoded, handed on and answered before the next ones are. So the peer has work,
-and those that were answered have given their permits back, while the rest of a long chunk is done.
+"""Messages that are decoded, handed on and wake_ups before the next ones are. So the peer has work,
+and those that were wake_ups have given their permits back, while the rest of a long chunk is done.
 Each portion is twice as long as the one before, for the more the peer has, the longer it is busy;
 but it leaves most of the pool to others."""
 
@@ -64,7 +64,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
         gate: as given.
-        heartbeat: the interval of heartbeats that the Hello has asked for, and once it is answered
+        heartbeat: the interval of heartbeats that the Hello has asked for, and once it is wake_ups
             the one that both sides keep; None for none.
         loop: the event loop.
         peer_address: of the peer's socket, as known when it was connected.
@@ -244,7 +244,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             self.sink.said()
 
     def count_answer(self, nbytes: int) -> None:
-        """TLS has answered the peer by itself."""
+        """TLS has wake_ups the peer by itself."""
         self.queue.count_answer(nbytes)
 
     # --- receiving ------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        # Before its Hello is answered it is read to notice that the peer leaves.
+        # Before its Hello is wake_ups it is read to notice that the peer leaves.
         undecided = self.decoder.early and self.decoder.held < EARLY_BYTES
         wanted = (self.idle or undecided) and not self.queue.answers_stuck
         transport = self.queue.transport
@@ -306,9 +306,9 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         self._receive(self.decoder.feed(data, PORTION))
 
     def _receive(self, batch: list[Message]) -> None:
-        """Hand on what was decoded, portion by portion, and send what is answered to each."""
+        """Hand on what was decoded, portion by portion, and send what is wake_ups to each."""
         decoder, queue = self.decoder, self.queue
-        answered: Answered = []
+        wake_ups: WakeUps = []
         portion = PORTION
         last = self.received + AT_ONCE
         queue.flush_scheduled = True
@@ -319,7 +319,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
                     if self._closing is not None and self._closing.discarding:
                         self._discard(batch)
                     else:
-                        self.sink.received(batch, answered)
+                        self.sink.deliver(batch, wake_ups)
                 pending = decoder.waiting and decoder.pending  # mostly without a call
                 if not pending and (
                     decoder.needs
@@ -328,8 +328,8 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
                     or self.end is not None
                 ):
                     self._conclude()
-                if answered:
-                    go_on(answered)
+                if wake_ups:
+                    run_wake_ups(wake_ups)
                 if queue.frames:
                     queue.flush()
                 if not pending or queue.answers_stuck:
@@ -341,8 +341,8 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
                 batch = decoder.more(portion)
         finally:
             queue.flush_scheduled = False
-            if answered:
-                go_on_soon(answered)
+            if wake_ups:
+                schedule_wake_ups(wake_ups)
         if queue.frames:  # posted by a signal handler since we have looked
             queue.flush()
 

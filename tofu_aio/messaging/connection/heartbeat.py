@@ -16,7 +16,7 @@ from ...protocol.op_code import OpCode
 from ...transport.tls import SEALED
 from ...transport.transports import transport_to
 from ..limits import HEARTBEAT, HEARTBEAT_MAX, HEARTBEAT_MIN, HEARTBEATS_MISSED
-from ..threads.owner_loop import Home
+from ..threads.owner_loop import OwnerLoop
 from .send_queue import SendQueue
 
 HeartbeatOption: TypeAlias = float | Literal["auto"] | None
@@ -124,17 +124,17 @@ class Heartbeats:
     There is one timer for all channels that have the same interval, and none without channels.
     """
 
-    __slots__ = ("_home", "_wheels")
+    __slots__ = ("_owner_loop", "_wheels")
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, owner_loop: OwnerLoop) -> None:
+        self._owner_loop = owner_loop
         self._wheels: dict[float, Wheel] = {}
 
     def join(self, connection: Beating, interval: float) -> None:
         """Send and expect heartbeats from now on, once the peer is known to take part."""
         wheel = self._wheels.get(interval)
         if wheel is None:
-            wheel = self._wheels[interval] = Wheel(self._home, interval)
+            wheel = self._wheels[interval] = Wheel(self._owner_loop, interval)
         wheel.add(connection)
 
     def leave(self, connection: Beating, interval: float) -> None:
@@ -222,10 +222,10 @@ class Wheel:
         interval: seconds.
     """
 
-    __slots__ = ("_at", "_home", "_period", "_size", "_step", "_timer", "interval", "slots")
+    __slots__ = ("_at", "_owner_loop", "_period", "_size", "_step", "_timer", "interval", "slots")
 
-    def __init__(self, home: Home, interval: float) -> None:
-        self._home = home
+    def __init__(self, owner_loop: OwnerLoop, interval: float) -> None:
+        self._owner_loop = owner_loop
         self.interval = interval
         self._period = interval / _LOOKS
         self._size = max(1, min(_MOST_SLOTS, int(self._period / _SHORTEST_STEP)))
@@ -236,7 +236,7 @@ class Wheel:
 
     def add(self, connection: Beating) -> None:
         """Look at this channel too, for the first time within half an interval."""
-        now = self._home.time()
+        now = self._owner_loop.time()
         connection.heartbeat = self.interval  # one object for all channels
         key = connection.number % self._size
         slot = self.slots.get(key)
@@ -270,10 +270,10 @@ class Wheel:
                 return
             self._timer.cancel()
         self._at = at
-        self._timer = self._home.call_later(at - now, self._tick)
+        self._timer = self._owner_loop.call_later(at - now, self._tick)
 
     def _tick(self) -> None:
-        now = self._home.time()
+        now = self._owner_loop.time()
         # Timers run out early: on some loops by less than a millisecond, on Windows by up to 16.
         soon = now + _EARLY * self._period
         due = [(key, slot) for key, slot in self.slots.items() if slot.due <= soon]

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ...protocol.errors import TofuError
 from ...protocol.message import Message
-from ..delivery.wake_up import Answered
+from ..delivery.wake_up import WakeUps
 
 
 class Observer(Protocol):
@@ -30,11 +30,11 @@ class Lender(Protocol):
 class Sink(Observer, Lender, Protocol):
     """What takes the messages of a connection."""
 
-    def received(self, batch: list[Message], answered: Answered) -> None:
-        """Take messages, in order; never none. Tasks that wait for them go into ``answered``."""
+    def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
+        """Take messages, in order; never none. Tasks that wait for them go into ``wake_ups``."""
 
     def accepted(self) -> None:
-        """The peer's Hello was answered from here: the channel is open."""
+        """The peer's Hello was wake_ups from here: the channel is open."""
 
     def suspended(self) -> None:
         """The connection is not read for want of permits, since the end of this turn."""

@@ -22,11 +22,11 @@ from ..connection.sending_rules import when_sending
 from ..exchange import Exchange
 from ..flow_control import backlog
 from ..flow_control.receipts import inbox
-from ..flow_control.usage import Holdings, of_connection, of_messages
+from ..flow_control.usage import PoolUsage, of_connection, of_messages
 from .incoming_requests import IncomingRequests
 from .mailbox import Mailbox
 from .pending_requests import PendingRequests
-from .wake_up import Answered
+from .wake_up import WakeUps
 
 logger = logging.getLogger("tofu_aio")
 
@@ -49,7 +49,7 @@ class Dispatcher(Generic[_C]):
     Args:
         connection: whose messages are sorted.
         channel: what ``introduced`` is told.
-        introduced: called when the Hello has arrived, when it is answered, at the end, and when the
+        introduced: called when the Hello has arrived, when it is wake_ups, at the end, and when the
             socket is gone.
         forget: called once, with the number, when the socket is gone.
 
@@ -96,7 +96,7 @@ class Dispatcher(Generic[_C]):
 
     # --- what the connection reports ------------------------------------------------------
 
-    def received(self, batch: list[Message], answered: Answered) -> None:
+    def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
         """Sort what arrived: responses to those who asked, the rest to the mailbox."""
         if self.hello is None:
             self._introduce(batch.pop(0))
@@ -106,24 +106,24 @@ class Dispatcher(Generic[_C]):
             or self.incoming is not None
             or not batch
         ):
-            self._sort(batch, answered)
+            self._sort(batch, wake_ups)
             if not batch:
                 return
         if batch[-1]._proto & OP_CODE_MASK <= _LAST_REGULAR:
-            self.mailbox.put(batch, answered)
+            self.mailbox.deliver(batch, wake_ups)
             batch.clear()  # a message that the application drops is not kept here
             return
         byes = []
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
             byes.append(batch.pop())
         if batch:
-            self.mailbox.put(batch, answered)
+            self.mailbox.deliver(batch, wake_ups)
             batch.clear()
         while byes:
             self._bye_received(byes.pop())
 
     def accepted(self) -> None:
-        """The peer's Hello was answered: the channel is open."""
+        """The peer's Hello was wake_ups: the channel is open."""
         self._introduced(self._channel)
 
     def ended(self, error: TofuError) -> None:
@@ -185,12 +185,12 @@ class Dispatcher(Generic[_C]):
             connection.decoder.exempt = _TAKES_BACK
         self._introduced(self._channel)
 
-    def _sort(self, batch: list[Message], answered: Answered) -> None:
+    def _sort(self, batch: list[Message], wake_ups: WakeUps) -> None:
         """Take out what belongs to requests and exchanges; the rest is for the mailbox."""
         decoder, pending, incoming = self._connection.decoder, self.pending, self.incoming
         special, decoder.special = decoder.special, False
         if special or (pending is not None and pending.busy):
-            self.pending_requests().sort(batch, answered)
+            self.pending_requests().sort(batch, wake_ups)
         if batch and (special or (incoming is not None and incoming.busy)):
             self.incoming_requests().sort(batch)
 
@@ -299,7 +299,7 @@ class Dispatcher(Generic[_C]):
         late = self.pending.late if self.pending is not None else 0
         return late + self.incoming.dropped if self.incoming is not None else late
 
-    def holdings(self, pool: Pool) -> Holdings:
+    def usage(self, pool: Pool) -> PoolUsage:
         """What it holds for the application and for the peer."""
         return of_connection(self._connection, pool) + of_messages(self.mailbox.items, pool)
 

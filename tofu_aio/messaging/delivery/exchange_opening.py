@@ -46,7 +46,7 @@ def open_exchange(
     )
     parts = [] if request is None else [request, *_parts_of(dispatcher, request)]
     for part in parts:
-        exchange.received(part)
+        exchange.deliver(part)
     end = dispatcher.mailbox.end
     if end is not None:
         exchange.lose(when_sending(end))

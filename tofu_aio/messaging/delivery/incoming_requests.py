@@ -93,7 +93,7 @@ class IncomingRequests:
             elif message_id in self.parts:
                 rest += self._add(message)
             elif exchange is not None and exchange.receives:
-                exchange.received(message)
+                exchange.deliver(message)
             else:
                 self._taken_back.pop(message_id, None)  # its id is used again
                 rest += self._begin(message)

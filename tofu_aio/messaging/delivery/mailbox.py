@@ -10,7 +10,7 @@ from typing import Final, Generic, Never, TypeVar, cast
 from anyio import BusyResourceError
 
 from ...protocol.errors import TofuError, again
-from .wake_up import Answered, answer
+from .wake_up import WakeUps, complete
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ _NOTHING: Final = cast("deque[Never]", deque(maxlen=0))
 class Mailbox(Generic[T]):
     """What arrived, in order, then an end.
 
-    A signal handler or a finalizer may ``put`` in the midst of anything here. So a look and what is
-    done upon it have no call between them: within calls, and only there, such code runs.
+    A signal handler or a finalizer may ``deliver`` in the middle of anything here. Such code runs
+    only within calls, so there is no call between a look and what is done upon it.
 
     Args:
         make: what items wait in.
@@ -41,8 +41,8 @@ class Mailbox(Generic[T]):
         self.end: TofuError | None = None
         self._receiver: asyncio.Future[None] | None = None
 
-    def put(self, items: Iterable[T], answered: Answered | None = None) -> None:
-        """Append, and wake the receiver: with those who are answered, or else in the next turn.
+    def deliver(self, items: Iterable[T], wake_ups: WakeUps | None = None) -> None:
+        """Append, and wake the receiver: with those who are wake_ups, or else in the next turn.
 
         After the end it keeps nothing: nobody would take it.
         """
@@ -59,8 +59,8 @@ class Mailbox(Generic[T]):
         receiver = self._receiver
         if receiver is not None:
             self._receiver = None  # whoever takes it wakes it
-            if answered is not None and not receiver.done():
-                answer(receiver, None, answered)
+            if wake_ups is not None and not receiver.done():
+                complete(receiver, None, wake_ups)
             else:
                 _wake(receiver)
 
@@ -117,7 +117,7 @@ class Mailbox(Generic[T]):
             self._wake_receiver()  # something was put since the receiver has looked
         return receiver
 
-    async def take(self) -> T:
+    async def receive(self) -> T:
         """Wait for the next and take it.
 
         Raises:

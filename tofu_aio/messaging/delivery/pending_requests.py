@@ -17,7 +17,7 @@ from ..exchange import Exchange
 from ..limits import EXCHANGES_BEGUN
 from .joining import Join
 from .slots import Slots
-from .wake_up import Answered, answer
+from .wake_up import WakeUps, complete
 
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _FEW: Final = 4
@@ -37,7 +37,7 @@ class PendingRequests:
         requests: who waits for the response, by message id.
         exchanges: who takes the parts of the response, likewise.
         posted: ids of requests that the application posted: the mailbox gets their responses. One
-            that is never answered stays here until the channel ends.
+            that is never wake_ups stays here until the channel ends.
         slots: for the exchanges that have begun and are not over.
         late: responses that came after whoever asked had gone.
         warned: the log says already that responses wait behind unread messages.
@@ -69,7 +69,7 @@ class PendingRequests:
         """Whether a response may be for something else than ``requests``."""
         return bool(self.posted or self.exchanges)
 
-    def sort(self, batch: list[Message], answered: Answered) -> None:
+    def sort(self, batch: list[Message], wake_ups: WakeUps) -> None:
         """Give responses to those who asked, and leave the rest in the batch."""
         requests, joins, posted = self.requests, self._joins, self.posted
         if len(batch) > _FEW and not requests and not self.exchanges:
@@ -82,7 +82,7 @@ class PendingRequests:
         for message in batch:
             proto, message_id = message._proto, message.message_id
             if proto != _RESPONSE or message_id in joins:
-                if proto & OP_CODE_MASK != _RESPONSE or self._takes_part(message, answered):
+                if proto & OP_CODE_MASK != _RESPONSE or self._takes_part(message, wake_ups):
                     rest.append(message)
                 continue
             response = requests.pop(message_id, None)
@@ -90,12 +90,12 @@ class PendingRequests:
                 if response.done():  # cancelled, and the task has not run since
                     self._drop(message)
                 else:
-                    answer(response, message, answered)
+                    complete(response, message, wake_ups)
             elif message_id in posted:
                 posted.remove(message_id)
                 rest.append(message)
             elif message_id in self.exchanges:
-                self.exchanges.pop(message_id).received(message)
+                self.exchanges.pop(message_id).deliver(message)
             else:
                 self._drop(message)
         batch[:] = rest
@@ -147,7 +147,7 @@ class PendingRequests:
         for exchange in exchanges:
             exchange.lose(error)
 
-    def _takes_part(self, part: Message, answered: Answered) -> bool:
+    def _takes_part(self, part: Message, wake_ups: WakeUps) -> bool:
         """Whether the mailbox takes this part of a response; else it went to who waits for it.
 
         The last part comes here only if it is to be joined.
@@ -155,16 +155,16 @@ class PendingRequests:
         message_id = part.message_id
         response = self.requests.get(message_id)
         if response is not None:
-            self._join(part, response, answered)
+            self._join(part, response, wake_ups)
         elif message_id in self.posted:
             return True
         elif message_id in self.exchanges:
-            self.exchanges[message_id].received(part)
+            self.exchanges[message_id].deliver(part)
         else:
             self._drop(part)
         return False
 
-    def _join(self, part: Message, response: asyncio.Future[Message], answered: Answered) -> None:
+    def _join(self, part: Message, response: asyncio.Future[Message], wake_ups: WakeUps) -> None:
         """A part of the response to a ``request()``."""
         message_id, last = part.message_id, not part.more
         if response.done():  # cancelled, and the task has not run since
@@ -195,7 +195,7 @@ class PendingRequests:
             del self._joins[message_id]
             part = join.whole(part)
         del self.requests[message_id]
-        answer(response, part, answered)
+        complete(response, part, wake_ups)
 
     def _end_join(self, message_id: int) -> None:
         join = self._joins.pop(message_id, None)

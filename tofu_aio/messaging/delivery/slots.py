@@ -25,7 +25,7 @@ class Slots:
         self._warned = False
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take one, if one is free: then nobody waits."""
         if not self._free:
             return False
@@ -49,10 +49,10 @@ class Slots:
         except asyncio.CancelledError:
             self._waiting.pop(turn, None)
             if not turn.cancelled():  # its turn came in this very moment
-                self.give_back()
+                self.release()
             raise
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """It is the next one's."""
         while self._waiting:
             turn, _ = self._waiting.popitem(last=False)

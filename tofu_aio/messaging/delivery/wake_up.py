@@ -9,12 +9,12 @@ from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-Answered: TypeAlias = list[tuple[Context, Callable[[object], object], object]]
+WakeUps: TypeAlias = list[tuple[Context, Callable[[object], object], object]]
 """What continues those whose result is there, and who do not know it yet: where it runs, a call,
 and the future that it is told."""
 
 
-def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
+def complete(future: asyncio.Future[T], result: T, wake_ups: WakeUps) -> None:
     """Set a future's result; ``go_on`` continues who awaits it.
 
     A future wakes its task in the next turn of the loop. That turn, with its look at every socket,
@@ -25,11 +25,11 @@ def answer(future: asyncio.Future[T], result: T, answered: Answered) -> None:
     callbacks = getattr(future, "_callbacks", None) or ()
     for fn, context in [*callbacks]:
         future.remove_done_callback(fn)
-        answered.append((context, fn, future))
+        wake_ups.append((context, fn, future))
     future.set_result(result)
 
 
-def go_on(answered: Answered) -> None:
+def run_wake_ups(wake_ups: WakeUps) -> None:
     """Continue all of them, in order; the list is empty then.
 
     Not within another task, where asyncio does not allow that: then they are called soon. So are
@@ -37,26 +37,26 @@ def go_on(answered: Answered) -> None:
     read callback raises for a failure of the connection.
     """
     if asyncio.current_task() is not None:
-        go_on_soon(answered)
+        schedule_wake_ups(wake_ups)
         return
-    answered.reverse()  # popped one by one, so that nobody's result is kept for the others' sake
+    wake_ups.reverse()  # popped one by one, so that nobody's result is kept for the others' sake
     try:
-        while answered:
-            context, fn, future = answered.pop()
+        while wake_ups:
+            context, fn, future = wake_ups.pop()
             context.run(fn, future)
     except (SystemExit, KeyboardInterrupt) as end:
         asyncio.get_running_loop().call_soon(_raise, end)
     finally:
-        if answered:
-            answered.reverse()
-            go_on_soon(answered)
+        if wake_ups:
+            wake_ups.reverse()
+            schedule_wake_ups(wake_ups)
 
 
-def go_on_soon(answered: Answered) -> None:
+def schedule_wake_ups(wake_ups: WakeUps) -> None:
     """Continue all of them in the next turn, in order; the list is empty then."""
-    for context, fn, future in answered:
+    for context, fn, future in wake_ups:
         asyncio.get_running_loop().call_soon(fn, future, context=context)
-    answered.clear()
+    wake_ups.clear()
 
 
 def _raise(error: BaseException) -> None:

@@ -13,7 +13,7 @@ from ..connection.heartbeat import Heartbeats
 from ..delivery.joining import JoiningRoom
 from ..limits import Limits
 from ..rare_warnings import RareWarnings
-from ..threads.owner_loop import Home
+from ..threads.owner_loop import OwnerLoop
 from .stall_watch import StallWatch
 
 logger = logging.getLogger("tofu_aio.pool")
@@ -64,16 +64,16 @@ class ReadGate:
             limits.pool_messages, self._schedule, unit=limits.unit, share=limits.channel_share
         )
         self.joining = JoiningRoom(limits.joining_bytes, limits.max_body, limits.channel_share)
-        self.home = Home()
-        self.heartbeats = Heartbeats(self.home)
+        self.owner_loop = OwnerLoop()
+        self.heartbeats = Heartbeats(self.owner_loop)
         self.buffer = memoryview(bytearray(READ_AT_ONCE))
         self.suspensions = 0
         self.longest_wait = 0.0
         self.refused = 0
-        self.warnings = RareWarnings(logger, self.home.time)
+        self.warnings = RareWarnings(logger, self.owner_loop.time)
         self._waiting_since = 0.0  # somebody, while nobody was served
         self._on_exhausted = on_exhausted
-        self._watch = StallWatch(self.home, self._unserved_since, on_stall)
+        self._watch = StallWatch(self.owner_loop, self._unserved_since, on_stall)
         self._told = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
@@ -82,11 +82,11 @@ class ReadGate:
 
     def open(self) -> None:
         """Belong to the running loop and its thread."""
-        self.home.enter()
+        self.owner_loop.enter()
 
     def close(self) -> None:
         """Nobody will wait any more."""
-        self._watch.end()
+        self._watch.stop()
 
     def count_refusal(self) -> None:
         """A listener has refused a connection."""
@@ -97,7 +97,7 @@ class ReadGate:
         account = reader.account
         self.suspensions += 1
         reader.suspensions += 1
-        reader.suspended_at = self.home.time()
+        reader.suspended_at = self.owner_loop.time()
         self._changed[reader] = None
         self.pool.suspend(account, reader)
         if reader.over_its_share:
@@ -123,7 +123,7 @@ class ReadGate:
 
     def longest_wait_by_now(self) -> float:
         """Seconds that a channel has waited for permits at most, or waits now."""
-        now = self.home.time() if self.suspensions else 0.0
+        now = self.owner_loop.time() if self.suspensions else 0.0
         waits = [
             now - reader.suspended_at
             for reader in self.pool.suspended.values()
@@ -137,18 +137,18 @@ class ReadGate:
         self._schedule_again()
 
     def _schedule_again(self) -> None:
-        if self._scheduled or not self.home.alive:
+        if self._scheduled or not self.owner_loop.alive:
             return
         # Raised before the callback is queued, lowered before it looks at the pool: a permit
         # that comes back in between queues one callback too many, never one too few. So do two
         # threads that find it lowered at once.
         self._scheduled = True
         with contextlib.suppress(RuntimeError):  # closed in this very moment
-            self.home.call_soon(self._reconcile)
+            self.owner_loop.call_soon(self._reconcile)
 
     def _enqueue(self, reader: Reader) -> None:
         if not self.pool.waiters:
-            self._waiting_since = self.home.time()
+            self._waiting_since = self.owner_loop.time()
         self.pool.waiters.append(reader)
         if reader.needs > len(self.pool.free):
             self._tell(reader)
@@ -197,7 +197,7 @@ class ReadGate:
                 continue
             if reader.needs > len(pool.free):
                 break
-            self._waiting_since = self.home.time()
+            self._waiting_since = self.owner_loop.time()
             self._go_on(pool.waiters.popleft(), reader.needs, changed)
         if pool.waiters and pool.waiters.first.needs <= len(pool.free):
             self._schedule()
@@ -238,7 +238,7 @@ class ReadGate:
         pool.waiters.discard(reader)
         pool.parked.discard(reader)
         del pool.suspended[reader.account]
-        waited = self.home.time() - reader.suspended_at
+        waited = self.owner_loop.time() - reader.suspended_at
         reader.suspended_for += waited
         reader.suspended_at = None
         self.longest_wait = max(self.longest_wait, waited)

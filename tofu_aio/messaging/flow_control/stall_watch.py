@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from .. import limits
-from ..threads.owner_loop import Home
+from ..threads.owner_loop import OwnerLoop
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -26,9 +26,12 @@ class StallWatch:
     """
 
     def __init__(
-        self, home: Home, since: Callable[[], Collection[float]], accuse: Callable[[float], None]
+        self,
+        owner_loop: OwnerLoop,
+        since: Callable[[], Collection[float]],
+        accuse: Callable[[float], None],
     ) -> None:
-        self._home = home
+        self._owner_loop = owner_loop
         self._since = since
         self._accuse = accuse
         self._timer: TimerHandle | None = None
@@ -39,21 +42,21 @@ class StallWatch:
         if self._timer is None:
             self._again(limits.HELD_TOO_LONG)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """None will wait any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _again(self, seconds: float) -> None:
-        self._timer = self._home.call_later(seconds, self._look)
+        self._timer = self._owner_loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._timer = None
         waits = self._since()
         if not waits:
             return
-        now = self._home.time()
+        now = self._owner_loop.time()
         # Of one that lasts, a deaf client's say, was told: the next one counts as well.
         stalled = now - min((since for since in waits if since > self._told_of), default=now)
         if 0 < stalled < limits.HELD_TOO_LONG:

@@ -12,7 +12,7 @@ from ..connection.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class PoolUsage:
     """What the engine itself has in hand: all other permits are with the application.
 
     Attributes:
@@ -25,24 +25,24 @@ class Holdings:
     outgoing: int = 0
     nbytes: int = 0
 
-    def __add__(self, other: Holdings) -> Holdings:
-        return Holdings(
+    def __add__(self, other: PoolUsage) -> PoolUsage:
+        return PoolUsage(
             self.inbox + other.inbox, self.outgoing + other.outgoing, self.nbytes + other.nbytes
         )
 
 
-def of_messages(messages: Iterable[Message], pool: Pool) -> Holdings:
+def of_messages(messages: Iterable[Message], pool: Pool) -> PoolUsage:
     """What messages hold of a pool that nobody has received yet."""
     permits = nbytes = 0
     for message in messages:
         permits += _worth(message._permit, pool)
         nbytes += HEADER_SIZE + len(message.headers.encode()) + len(message.body)
-    return Holdings(inbox=permits, nbytes=nbytes)
+    return PoolUsage(inbox=permits, nbytes=nbytes)
 
 
-def of_connection(connection: Connection, pool: Pool) -> Holdings:
+def of_connection(connection: Connection, pool: Pool) -> PoolUsage:
     """What a connection holds: what came in part, or waits for permits, and what is to be sent."""
-    return Holdings(
+    return PoolUsage(
         inbox=connection.decoder.promised,
         outgoing=sum(_worth(permit, pool) for permit in connection.queue.carried),
         nbytes=connection.decoder.held + connection.queue.nbytes,

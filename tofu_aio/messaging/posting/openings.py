@@ -60,7 +60,7 @@ class Openings:
         check_open: Callable[[], None],
     ) -> None:
         self._gate = gate
-        self._home = gate.home
+        self._owner_loop = gate.owner_loop
         self._members = members
         self._mailbox = mailbox
         self._calls = calls
@@ -91,10 +91,10 @@ class Openings:
             number = numbers.claim(self._members, claim)
             opening = RevocableCall(partial(self._open_now, number, own, where))
             with handing_over(message, own):
-                if get_ident() == self._home.thread and self._home.running:
+                if get_ident() == self._owner_loop.thread and self._owner_loop.running:
                     opening.make()
                 else:
-                    self._calls.put(opening)
+                    self._calls.submit(opening)
         except BaseException:
             if opening is None or opening.revoke():
                 numbers.give_up(claim)
@@ -154,7 +154,7 @@ class Openings:
         except TofuError as error:
             headers, status, reason = welcome.headers, error.status, str(error).encode()
         answer = Message(OpCode.WELCOME_RESPONSE, reason, headers, welcome.message_id)
-        self._mailbox.put([returned(answer, status, number)])
+        self._mailbox.deliver([returned(answer, status, number)])
 
     async def _listen(self, number: int, welcome_id: int, where: Address) -> Address:
         def admit() -> Connection:

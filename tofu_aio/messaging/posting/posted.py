@@ -25,8 +25,8 @@ from ..accepting.admission import Admission
 from ..connection.connection import Connection
 from ..connection.handshake import note_hello
 from ..delivery.mailbox import Mailbox
-from ..delivery.wake_up import Answered
-from ..flow_control.usage import Holdings, of_connection
+from ..delivery.wake_up import WakeUps
+from ..flow_control.usage import PoolUsage, of_connection
 from ..threads.owner_loop import Call
 
 
@@ -94,7 +94,7 @@ class PostedChannel:
             self._tell([returned(hello, error.status, self._connection.number)])
         self._connection.closing.abort(ChannelClosed("connecting failed"))
 
-    def _holdings(self, pool: Pool) -> Holdings:
+    def _usage(self, pool: Pool) -> PoolUsage:
         """What it has in hand for the peer; the mailbox is the group's."""
         return of_connection(self._connection, pool)
 
@@ -102,7 +102,7 @@ class PostedChannel:
         """Say Bye, wait for the answer, and close."""
         await self._connection.closing.aclose()
 
-    def received(self, batch: list[Message], answered: Answered) -> None:
+    def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
         """Everything is the application's business."""
         refused = False
         if self._silent:
@@ -115,13 +115,13 @@ class PostedChannel:
             if self._admission is not None:
                 self._admission.introduced(self._connection)
                 self._undecided = batch[0]
-        self._mailbox.put(batch, answered)
+        self._mailbox.deliver(batch, wake_ups)
         batch.clear()  # who drops a message that it has received has dropped it
         if refused:  # who has refused waits for that
             self._connection.closing.hang_up(PeerDisconnected("the peer refused the channel"))
 
     def accepted(self) -> None:
-        """The application has answered the peer's Hello."""
+        """The application has wake_ups the peer's Hello."""
         assert self._admission is not None
         self._undecided = None
         self._admission.accepted(self._connection)
@@ -185,7 +185,7 @@ class PostedChannel:
 
     def _tell(self, notices: list[Message]) -> None:
         if self._known:
-            self._mailbox.put(notices)
+            self._mailbox.deliver(notices)
 
 
 class PostedListener:
@@ -244,7 +244,7 @@ class PostedListener:
 
     def _say_last(self) -> None:
         last = notification(Status.CHANNEL_CLOSED, self._number, self._welcome_id)
-        self._mailbox.put([last])
+        self._mailbox.deliver([last])
         self._forget(self._number)
 
 

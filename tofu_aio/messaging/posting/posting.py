@@ -47,11 +47,11 @@ class Posting:
     """
 
     def __init__(self, gate: ReadGate, members: Members) -> None:
-        self._home = gate.home
+        self._owner_loop = gate.owner_loop
         self._members = members
         self._held_up: dict[Connection, None] = {}  # see PostedChannel
         self.mailbox = Mailbox(inbox())
-        self.calls = CallQueue(gate.home)
+        self.calls = CallQueue(gate.owner_loop)
         self.openings = Openings(
             gate,
             members,
@@ -79,7 +79,7 @@ class Posting:
 
     def post(self, message: Message) -> BinaryHeader:
         """As ``ChannelGroup.post``."""
-        if get_ident() != self._home.thread:
+        if get_ident() != self._owner_loop.thread:
             return self._post_from_elsewhere(message)
         self.check_open()
         try:
@@ -120,15 +120,15 @@ class Posting:
         """Notify the application if the channel that found no permit belongs to the mailbox."""
         if not isinstance(self._members.get(number), PostedChannel):
             return False
-        self.mailbox.put([notification(Status.POOL_EMPTY)])
+        self.mailbox.deliver([notification(Status.POOL_EMPTY)])
         return True
 
     def _update(self, update: Message) -> None:
-        if get_ident() != self._home.thread:
-            self.calls.put(RevocableCall(partial(self.mailbox.put, [update])))
+        if get_ident() != self._owner_loop.thread:
+            self.calls.submit(RevocableCall(partial(self.mailbox.deliver, [update])))
         else:
             self.check_open()
-            self.mailbox.put([update])
+            self.mailbox.deliver([update])
 
     def _no_peer(self, number: int) -> TofuError:
         """Why nothing can be posted to this number."""
@@ -160,7 +160,7 @@ class Posting:
             own.message_id = self._checked(own)
             header = own.header_as(own.channel_number, own.message_id)
             with handing_over(message, own):
-                self.calls.put(RevocableCall(partial(self._post_late, own)))
+                self.calls.submit(RevocableCall(partial(self._post_late, own)))
             return header
         finally:
             self.calls.putting.discard(mark)
@@ -187,7 +187,7 @@ class Posting:
         try:
             self.post(message)
         except TofuError as error:
-            self.mailbox.put([come_back(message, error, message.channel_number)])
+            self.mailbox.deliver([come_back(message, error, message.channel_number)])
 
 
 def group_closed() -> TofuError:

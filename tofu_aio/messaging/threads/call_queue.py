@@ -8,7 +8,7 @@ from typing import Final
 
 from ...protocol.errors import TofuError, again
 from ...worker_threads import RevocableCall
-from .owner_loop import Call, Home, loop_closed
+from .owner_loop import Call, OwnerLoop, loop_closed
 
 CALLS_A_TURN: Final = 1024
 """How many calls of other threads one turn of the loop carries out: however many threads never
@@ -21,7 +21,7 @@ _A_MOMENT: Final = 0.001
 class CallQueue:
     """What other threads want done at home: done in order, with one wake-up for many.
 
-    Nothing is dropped: a call that ``put`` took is carried out, at the latest by ``close``; one
+    Nothing is dropped: a call that ``submit`` took is carried out, at the latest by ``close``; one
     that comes after that is refused.
 
     There is no lock: Ctrl-C may interrupt a thread that holds one for ever. Who puts a call has
@@ -33,8 +33,8 @@ class CallQueue:
             are through.
     """
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, owner_loop: OwnerLoop) -> None:
+        self._owner_loop = owner_loop
         self._calls: deque[RevocableCall] = deque()
         self._runs = 0
         self._asked_for = -1  # after which of the runs another one was asked for
@@ -47,7 +47,7 @@ class CallQueue:
         """Whether something that this thread has put may still have to be done."""
         return bool(self._calls) or self._running
 
-    def put(self, posting: RevocableCall) -> None:
+    def submit(self, posting: RevocableCall) -> None:
         """Have it called at home. It must not raise.
 
         Raises:
@@ -55,12 +55,12 @@ class CallQueue:
             ShutdownStarted: the loop was closed, and nobody has closed the engine before.
         """
         try:
-            if self._end is None and self._home.alive:
+            if self._end is None and self._owner_loop.alive:
                 self._calls.append(posting)
                 self._ask_for_run()
             if self._end is not None:
                 raise again(self._end)
-            if not self._home.alive:
+            if not self._owner_loop.alive:
                 raise loop_closed()
         except RuntimeError:
             if posting.revoke():
@@ -87,7 +87,7 @@ class CallQueue:
     def _follow(self, call: Call, putting: set[object]) -> None:
         putting &= self.putting
         if putting and self._end is None:
-            self._home.call_later(_A_MOMENT, partial(self._follow, call, putting))
+            self._owner_loop.call_later(_A_MOMENT, partial(self._follow, call, putting))
         elif self._calls:
             self._calls.append(RevocableCall(call))
             self._ask_for_run()
@@ -99,7 +99,7 @@ class CallQueue:
         # noted after it, so that an interrupt in between costs a run too many, and no more.
         runs = self._runs
         if self._asked_for != runs:
-            self._home.call_soon(self._run)
+            self._owner_loop.call_soon(self._run)
             self._asked_for = runs
 
     def _run(self) -> None:

@@ -16,7 +16,7 @@ NOT_YOURS: Final = (
 )
 
 
-class Home:
+class OwnerLoop:
     """The loop in which an engine was entered, and its thread.
 
     Attributes:
