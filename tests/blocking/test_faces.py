@@ -35,7 +35,7 @@ def waits_in(engine: blocking.Engine, count: int = 1) -> None:
     """Return once so many calls wait in the engine's loop."""
     thread = engine._thread
     ends = time.monotonic() + PATIENCE
-    while thread.call(lambda: len(thread._calls)) != count + 1:  # the one that asks
+    while thread.call(lambda: len(thread._calls.running)) != count + 1:  # the one that asks
         assert time.monotonic() < ends
 
 
@@ -307,7 +307,7 @@ def test_who_waits_learns_that_the_engine_was_closed(loop_factory: LoopFactory) 
     ):
         with pytest.raises(tofu.ShutdownStarted, match="the engine was closed"):
             call()
-    with pytest.raises(tofu.ShutdownStarted, match="not running: use it in 'with Engine"):
+    with pytest.raises(tofu.ShutdownStarted, match="not running: use it inside 'with Engine"):
         blocking.Engine().create_group()
     with pytest.raises(tofu.ChannelClosed):
         group.post(tofu.Message(OpCode.SIGNAL))
@@ -348,7 +348,7 @@ def test_what_waits_for_something_outside_does_not_hold_up_closing(
 
 def test_an_engine_is_entered_once(loop_factory: LoopFactory) -> None:
     engine = blocking.Engine(loop_factory=loop_factory)
-    with engine, pytest.raises(RuntimeError, match="entered before, and can be once: make anoth"):
+    with engine, pytest.raises(RuntimeError, match="entered before, and an engine can be entered only once"):
         engine.__enter__()
     with pytest.raises(RuntimeError, match="entered before"):
         engine.__enter__()
@@ -381,7 +381,7 @@ def test_a_loop_that_fails_ends_all_that_waits(loop_factory: LoopFactory) -> Non
     group = engine.create_group()
     receiving = Beside(group.receive)
     waits_in(engine)
-    engine._thread.tell(broken)
+    engine._thread.call_soon(broken)
     with pytest.raises((tofu.ShutdownStarted, tofu.ChannelClosed), match="closed"):
         receiving.result()
     with pytest.raises(SystemExit, match="the loop's own end"):
@@ -409,9 +409,9 @@ def test_an_event_loop_is_not_stopped(engine: blocking.Engine, pair: Pair) -> No
 
     async def main() -> None:
         for call in (client.receive, client.close, engine.close, engine.create_group):
-            with pytest.raises(RuntimeError, match="use tofu_aio itself here"):
+            with pytest.raises(RuntimeError, match="use tofu_aio's async API here"):
                 call()
-        with pytest.raises(RuntimeError, match="use tofu_aio itself here"):
+        with pytest.raises(RuntimeError, match="use tofu_aio's async API here"):
             blocking.connect("tcp://127.0.0.1:1")
 
     asyncio.run(main())

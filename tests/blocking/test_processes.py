@@ -17,7 +17,7 @@ import pytest
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
 from tofu_aio import OpCode, blocking
-from tofu_aio.blocking.waiting import Moment
+from tofu_aio.blocking.waiting import OneShotEvent
 
 BEGINNING = """
 import asyncio, logging, os, signal, sys, threading, time
@@ -73,7 +73,7 @@ LEFT_OPEN = {
         channel.signal(b"sent")
         for waiting in (channel.receive, channel.request):
             threading.Thread(target=waiting, daemon=True).start()
-        while channel._thread.call(lambda: len(channel._thread._calls)) < 3:
+        while channel._thread.call(lambda: len(channel._thread._calls.running)) < 3:
             pass
     """,
     "a thread that goes on after the main one": """
@@ -200,7 +200,7 @@ def test_a_child_has_nothing_of_its_parent(listener: blocking.Listener) -> None:
                 try:
                     call()
                 except RuntimeError as error:
-                    assert "after a fork the child needs one of its own" in str(error)
+                    assert "the engine belongs to the parent of this forked process: create" in str(error)
                 else:
                     raise AssertionError
             with blocking.connect(address, body=b"child") as own:
@@ -266,7 +266,7 @@ def test_ctrl_c_ends_whatever_waits(listener: blocking.Listener, call: str) -> N
             thread = engine._thread
             before = None
             while before != (before := thread.call(
-                lambda: (len(thread._calls), channel._channel._connection.sent)
+                lambda: (len(thread._calls.running), channel._channel._connection.sent)
             )) or before[0] != 2:
                 pass
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -296,7 +296,7 @@ def test_ctrl_c_ends_a_close_that_waits_for_its_peer(listener: blocking.Listener
     channel = blocking.connect(address)
     threading.Thread(target=interrupt).start()
     try:
-        channel._closed()  # the engine, with all that it has
+        channel._on_closed()  # the engine, with all that it has
     except KeyboardInterrupt:
         print("interrupted")
     """
@@ -372,17 +372,17 @@ def test_what_an_interrupted_call_brought_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The interrupt comes after the loop has done it and before the thread has it."""
-    wait = Moment.wait
+    wait = OneShotEvent.wait
     falls = True
 
-    def interrupted(self: Moment) -> None:
+    def interrupted(self: OneShotEvent) -> None:
         nonlocal falls
         wait(self)
         if falls and threading.current_thread() is threading.main_thread():
             falls = False
             raise Interrupted
 
-    monkeypatch.setattr(Moment, "wait", interrupted)
+    monkeypatch.setattr(OneShotEvent, "wait", interrupted)
 
     def once_more(call: object) -> object:
         nonlocal falls

@@ -253,7 +253,7 @@ def test_the_log_says_once_that_channels_wait_for_a_thread(
     with group.connect(listener.address):
         waits = Beside(lambda: group.connect(listener.address))
         said = logged.get(timeout=PATIENCE).getMessage()
-        assert "all 1 threads are in use, and channels wait for one" in said
+        assert "all 1 handler threads are in use, and new channels wait" in said
         let_go.release()
         client = waits.result()
         assert isinstance(client, blocking.Channel)
@@ -325,8 +325,8 @@ def test_a_refused_client_that_stays_keeps_no_thread(
         ({"handler": None}, "^handler is None: give a function"),
         ({"handler": b"echo"}, "^handler is b'echo': give a function"),
         ({"decide": True}, "^decide is True: give a function"),
-        ({"handler": an_async_one}, "^handler is .*, an async function: give a plain one here, or"),
-        ({"decide": an_async_one}, "^decide is .*, an async function: give a plain one here, or"),
+        ({"handler": an_async_one}, "^handler is .*, an async function: give a function without 'async', or"),
+        ({"decide": an_async_one}, "^decide is .*, an async function: give a function without 'async', or"),
     ],
 )
 def test_what_could_serve_nobody_is_refused_before_it_listens(
