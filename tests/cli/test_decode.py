@@ -71,31 +71,39 @@ def test_the_frames_of_the_zig_library(tofu_run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "shown", "reason"),
     [
-        (HI.encode() * 2 + b"\0" * 3, 2, "at byte 36: the last frame ends early, after 3 bytes"),
+        (
+            HI.encode() * 2 + b"\0" * 3,
+            2,
+            "incomplete frame at byte 36: the input ends after 3 bytes of it",
+        ),
         (
             HI.encode() + HI.encode()[:-1],
             1,
-            "at byte 18: the last frame ends early, after 17 bytes",
+            "incomplete frame at byte 18: the input ends after 17 bytes of it",
         ),
-        (HI.encode() + b"\0" * 16, 1, "no frame at byte 18: REQUEST has message id 0"),
+        (HI.encode() + b"\0" * 16, 1, "invalid frame at byte 18: REQUEST has message id 0"),
         (
             HI.encode() + bytes.fromhex("0000 0d 00 0000000000000001 0000 0000"),
             1,
-            "no frame at byte 18: op code 13 may not come in state overheard",
+            "invalid frame at byte 18: op code 13 may not come in state overheard",
         ),
         (
             HI.encode() + bytes.fromhex("0000 23 00 0000000000000001 0000 0000"),
             1,
-            "no frame at byte 18: HELLO_REQUEST with more may not come in state overheard",
+            "invalid frame at byte 18: HELLO_REQUEST with more may not come in state overheard",
         ),
         (
             HI.encode() + bytes.fromhex("0000 00 00 0000000000000001 0002 0000 0d0a"),
             1,
-            "no frame at byte 18: '' is not a text header: it should read name:value",
+            "invalid frame at byte 18: '' is not a text header: it should read name:value",
         ),
-        (HI.encode().hex().encode() + b"\n0g", 1, "at byte 18: 'g' is not a hex digit"),
-        (HI.encode().hex().encode() + b"\n0", 1, "at byte 18: the second hex digit is missing"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", 0, "no frame at byte 0: WELCOME_REQUEST may not come"),
+        (HI.encode().hex().encode() + b"\n0g", 1, "at byte 18: 'g' is not a hexadecimal digit"),
+        (
+            HI.encode().hex().encode() + b"\n0",
+            1,
+            "at byte 18: the second hexadecimal digit is missing",
+        ),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", 0, "invalid frame at byte 0: WELCOME_REQUEST may not come"),
     ],
 )
 def test_at_which_offset_and_why_it_is_no_frame(
@@ -110,13 +118,13 @@ def test_at_which_offset_and_why_it_is_no_frame(
 def test_a_file_that_is_not_there(tofu_run: Run) -> None:
     ended = tofu_run("decode", "none")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint == "none: there is no such file or folder: check the path"
+    assert ended.complaint == "none: no such file or folder: check the path"
 
 
 @unix
 def test_a_folder(tofu_run: Run) -> None:
     ended = tofu_run("decode", ".")
-    assert (ended.code, ended.complaint) == (1, ".: it is a folder: name a file")
+    assert (ended.code, ended.complaint) == (1, ".: this is a folder: give the path of a file")
 
 
 def test_standard_input_is_decoded_as_it_comes(tmp_path: Path) -> None:

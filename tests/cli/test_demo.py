@@ -16,8 +16,8 @@ import pytest
 
 from tests.cli.processes import BOUND, Run, Running, Start, signals, spawn
 from tofu_aio.cli import children, demo
-from tofu_aio.cli.children import Child, early_end
-from tofu_aio.cli.demo_events import Listening, Progress, heard, tell
+from tofu_aio.cli.children import Child, premature_exit
+from tofu_aio.cli.demo_events import Listening, Progress, parse_event, report
 
 Interrupted: TypeAlias = Callable[[Callable[[list[Child]], None]], list[Child]]
 
@@ -61,14 +61,16 @@ def test_a_system_without_unix_sockets(tofu_run: Run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(demo, "HAS_UDS", False)
     ended = tofu_run("demo", *FEW)
     assert (ended.code, ended.err) == (0, "")
-    assert "Unix socket: skipped, for this Python has none on this system" in ended.out
+    assert (
+        "Unix socket: skipped, because this Python does not support it on this system" in ended.out
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        ("none", "none: there is no such file or folder: check the path"),
-        (".", ". is not a regular file: name one"),
+        ("none", "none: no such file or folder: check the path"),
+        (".", ". is not a regular file: give the path of one"),
     ],
 )
 def test_a_file_that_cannot_be_sent(tofu_run: Run, file: str, reason: str) -> None:
@@ -122,28 +124,30 @@ def test_ctrl_c(tofu_run: Run, interrupted: Interrupted) -> None:
 
 def test_a_process_that_fails_says_why() -> None:
     with Child("server", "demo-server", "tcp://name.invalid:1") as child:
-        assert child.event() is None
-        assert str(early_end(child)).startswith("the server process: 'name.invalid' has no address")
+        assert child.next_event() is None
+        assert str(premature_exit(child)).startswith(
+            "the server process failed: 'name.invalid' has no address"
+        )
 
 
 def test_who_is_only_told_to_end_is_not_to_blame() -> None:
     work = ["--messages", "1", "--window", "1", "--part-size", "1"]
     with Child("server", "demo-server", "tcp://127.0.0.1:0") as server:
-        server.event()
+        server.next_event()
         with Child("client", "demo-client", *work, "none", "tcp://127.0.0.1:1") as client:
-            assert client.event() is None
-            assert str(early_end(server, client)) == (
-                "the client process: none: there is no such file or folder: check the path"
+            assert client.next_event() is None
+            assert str(premature_exit(server, client)) == (
+                "the client process failed: none: no such file or folder: check the path"
             )
 
 
 def test_a_process_that_does_not_end_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_GRACE", 0.05)
     with Child("server", "demo-server", "tcp://127.0.0.1:0") as child:
-        assert isinstance(child.event(), Listening)
+        assert isinstance(child.next_event(), Listening)
         if sys.platform != "win32":
             child._process.send_signal(signal.SIGSTOP)
-        child.end()
+        child.stop()
     assert child._process.returncode is not None
 
 
@@ -151,7 +155,7 @@ ORPHANED = """
 import os, signal, sys
 from tofu_aio.cli.children import Child
 child = Child("server", "demo-server", sys.argv[1])
-child.event()
+child.next_event()
 print(child._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -169,7 +173,7 @@ def test_the_processes_end_with_the_demo_however_that_ends(tmp_path: Path) -> No
 
 
 def test_what_is_told_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(Progress(1, 2))
-    tell(Listening("tcp://127.0.0.1:1"))
+    report(Progress(1, 2))
+    report(Listening("tcp://127.0.0.1:1"))
     lines = capsys.readouterr().out.encode().splitlines(keepends=True)
-    assert [heard(line) for line in lines] == [Progress(1, 2), Listening("tcp://127.0.0.1:1")]
+    assert [parse_event(line) for line in lines] == [Progress(1, 2), Listening("tcp://127.0.0.1:1")]

@@ -19,13 +19,13 @@ def test_any_cut_gives_the_same_bytes(data: bytes, between: str, cut: int) -> No
 
 def test_what_stands_before_a_foreign_character_is_given() -> None:
     given = []
-    with pytest.raises(Failure, match="at byte 3: 'g' is not a hex digit"):
+    with pytest.raises(Failure, match="at byte 3: 'g' is not a hexadecimal digit"):
         given.extend(from_hex([b"00 1", b"1 22 3g 44"]))
     assert b"".join(given) == b"\x00\x11\x22"
 
 
 def test_half_a_byte() -> None:
-    with pytest.raises(Failure, match="at byte 1: the second hex digit is missing"):
+    with pytest.raises(Failure, match="at byte 1: the second hexadecimal digit is missing"):
         list(from_hex([b"00 1"]))
 
 

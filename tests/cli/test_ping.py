@@ -24,7 +24,7 @@ def test_a_line_a_round_trip_and_a_summary(start: Start, loop: str) -> None:
     ended = start("ping", "-c", "3", "-i", "0", "--loop", loop, address).finish()
     assert (ended.code, ended.err) == (0, "")
     first, *trips, blank, counts, spread = ended.out.splitlines()
-    assert (first, blank) == (f"connected to {address}: 64 bytes a request", "")
+    assert (first, blank) == (f"connected to {address}: 64 bytes per request", "")
     assert [trip.partition(" ")[0] for trip in trips] == ["seq=1", "seq=2", "seq=3"]
     assert all(map(ROUND_TRIP.fullmatch, trips))
     assert counts == f"{address}: 3 sent, 3 answered, 0% lost"
@@ -71,7 +71,7 @@ async def test_a_server_that_does_not_answer(group: tofu.ChannelGroup) -> None:
         async with client, server:
             tally = _Tally()
             plan = _Plan(count=None, interval=0, size=64, timeout=0.01)
-            assert await _round_trip(client, plan, tally) == "no answer within 0.01 s"
+            assert await _round_trip(client, plan, tally) == "no response within 0.01 s"
             assert tally.summary(listener.address) == (
                 f"\n{listener.address}: 1 sent, 0 answered, 100% lost"
             )

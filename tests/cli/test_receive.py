@@ -21,11 +21,13 @@ OFFER = {"File-Name": "file", "File-Size": "2"}
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        (".", ". is a folder: name a file in it"),
-        ("there", "there exists: choose another name, or replace it with --force"),
+        (".", ". is a folder: give the path of a file in it"),
+        ("there", "there exists: choose another name, or use --force to replace it"),
         (str(Path("none", "file")), "file does not exist: create it first"),
-        pytest.param("there/file", "a part of the path is not a folder", marks=unix),
-        pytest.param("x" * 300, "the name is too long: choose a shorter one", marks=unix),
+        pytest.param(
+            "there/file", "a part of the path is not a folder: check the path", marks=unix
+        ),
+        pytest.param("x" * 300, "the file name is too long: choose a shorter one", marks=unix),
     ],
 )
 def test_a_file_that_cannot_be_written(tofu_run: Run, output: str, reason: str) -> None:
@@ -40,7 +42,7 @@ def test_a_file_that_cannot_be_written(tofu_run: Run, output: str, reason: str) 
 def test_a_device_is_not_replaced(tofu_run: Run) -> None:
     ended = tofu_run("receive", "tcp://127.0.0.1:0", "-o", os.devnull, "--force")
     assert ended.code == 1
-    assert "is not a regular file, and is left alone" in ended.complaint
+    assert "exists and is not a regular file: choose another name" in ended.complaint
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ async def test_another_digest_leaves_nothing(start: Start, tmp_path: Path) -> No
             assert response.status is Status.PROCESSING_FAILED
     left = await ended(receive)
     assert left.code == 1
-    assert "another SHA-256 than was sent: send it again" in left.complaint
+    assert "a different SHA-256 than was sent: send it again" in left.complaint
     assert not left_in(tmp_path)
 
 
@@ -138,7 +140,7 @@ async def test_a_peer_without_a_file_does_not_end_it(start: Start, tmp_path: Pat
     async with tofu.connect(address) as channel:
         with await channel.request(b"hello?") as response:
             assert response.status is Status.PROCESSING_FAILED
-            assert response.body == b"only files are taken here: use 'tofu send'"
+            assert response.body == b"this receiver accepts only files: use 'tofu send'"
     with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
         client.sendall(os.urandom(1000))
     precious(tmp_path / "file")
@@ -187,7 +189,7 @@ async def test_one_file_is_taken_and_whoever_comes_second_hears_that(
         header = first.post(Message(OpCode.REQUEST, b"1", OFFER, more=True))
         assert await asyncio.to_thread(receive.line) == "receiving file: 2 bytes"
         with await second.request(b"12", OFFER) as response:
-            assert response.body == b"another file came first"
+            assert response.body == b"another sender was first"
         last = {"File-SHA256": "6b51d431df5d7f141cbececcf79edf3dd861c3b4069f0b11661a3eefacbba918"}
         with await first.request(b"2", last, message_id=header.message_id) as response:
             assert response.status is Status.SUCCESS
@@ -213,10 +215,13 @@ def test_who_has_it_not_is_sent_away_and_the_receiver_goes_on(start: Start, tmp_
     address = receive.listening()
     without = start("send", "file", address).finish()
     assert without.code == 1
-    assert without.complaint == "the receiver wants a secret: give its file with --secret-file"
+    assert (
+        without.complaint
+        == "the receiver requires a secret: give the file with it to --secret-file"
+    )
     wrong = start("send", "file", address, "--secret-file", "another").finish()
     assert wrong.code == 1
-    assert wrong.complaint.endswith("it wants a secret that you do not have: see --secret-file")
+    assert wrong.complaint.endswith("use --secret-file with the receiver's secret")
     assert start("send", "file", address, "--secret-file", "secret").finish().code == 0
     assert receive.finish().code == 0
 
@@ -229,13 +234,17 @@ def test_a_secret_is_not_shown_to_a_receiver_that_does_not_ask(
     receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy")
     sent = start("send", "file", receive.listening(), "--secret-file", "secret").finish()
     assert sent.code == 1
-    assert "wants no secret, so it may be another one" in sent.complaint
+    assert "does not ask for a secret, so it may be the wrong one" in sent.complaint
     assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("", "is empty: put a secret"), ("\n", "is empty"), ("x" * 5000, "is it the secret's file?")],
+    [
+        ("", "is empty: write a secret"),
+        ("\n", "is empty"),
+        ("x" * 5000, "is this the file with the secret?"),
+    ],
 )
 def test_a_file_without_a_secret(tofu_run: Run, tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "secret").write_text(content)
@@ -254,7 +263,7 @@ def test_a_file_that_is_too_large_is_not_taken(
     receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", "--max-size", limit)
     sent = start("send", "file", receive.listening()).finish()
     assert sent.code == (0 if taken else 1)
-    assert ("it may have at most" in sent.err) != taken
+    assert ("the receiver accepts at most" in sent.err) != taken
     if taken:
         assert receive.finish().code == 0
 
@@ -262,4 +271,4 @@ def test_a_file_that_is_too_large_is_not_taken(
 def test_a_limit_that_is_no_size(tofu_run: Run) -> None:
     ended = tofu_run("receive", "tcp://127.0.0.1:0", "-o", "copy", "--max-size", "much")
     assert ended.code == 2
-    assert "'much' is no size: give a number of bytes, or 200M, or 4G" in ended.err
+    assert "'much' is not a size: give a number of bytes, or for example 200M or 4G" in ended.err

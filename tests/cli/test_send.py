@@ -20,13 +20,13 @@ def file(tmp_path: Path) -> str:
 def test_no_such_file(tofu_run: Run) -> None:
     ended = tofu_run("send", "none", "tcp://127.0.0.1:1")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint == "none: there is no such file or folder: check the path"
+    assert ended.complaint == "none: no such file or folder: check the path"
 
 
 def test_a_folder(tofu_run: Run) -> None:
     ended = tofu_run("send", ".", "tcp://127.0.0.1:1")
     assert ended.code == 1
-    assert ended.complaint == ". is not a regular file: name one"
+    assert ended.complaint == ". is not a regular file: give the path of one"
 
 
 @unix
@@ -34,7 +34,7 @@ def test_a_pipe_is_not_waited_for(tofu_run: Run) -> None:
     os.mkfifo("pipe")
     ended = tofu_run("send", "pipe", "tcp://127.0.0.1:1")
     assert ended.code == 1
-    assert ended.complaint == "pipe is not a regular file: name one"
+    assert ended.complaint == "pipe is not a regular file: give the path of one"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may read everything")
