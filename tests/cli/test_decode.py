@@ -1,4 +1,4 @@
-"""Captured frames as lines, up to what is no frame."""
+"""``tofu decode``: valid frames are printed, and errors have an offset and a reason."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_nothing(tofu_run: Run) -> None:
     assert tofu_run("decode", written("empty", b"")) == (0, "", "")
 
 
-def test_all_that_a_frame_may_have_to_say(tofu_run: Run) -> None:
+def test_every_field_of_a_frame_is_shown(tofu_run: Run) -> None:
     headers = [("Job", "7"), ("Job", "8: \x1b[31m")]
     message = Message(OpCode.RESPONSE, b"~\n" * 50, headers, message_id=2, more=True)
     message.status, message.channel_number = Status.NOT_ALLOWED, 9
     frame = bytearray(message.encode())
-    frame[2] |= 0x10  # the engine made it
+    frame[2] |= 0x10  # its origin is the engine
     file = written("raw", bytes(frame))
     assert tofu_run("decode", "--body", "4", file).out == (
         "       0  RESPONSE id=2 channel=9 more origin=engine status=not_allowed "
@@ -106,7 +106,7 @@ def test_the_frames_of_the_zig_library(tofu_run: Run) -> None:
         (b"SSH-2.0-OpenSSH_9.9\r\n", 0, "invalid frame at byte 0: WELCOME_REQUEST may not come"),
     ],
 )
-def test_at_which_offset_and_why_it_is_no_frame(
+def test_an_error_gives_the_offset_and_the_reason(
     tofu_run: Run, content: bytes, shown: int, reason: str
 ) -> None:
     ended = tofu_run("decode", written("file", content))

@@ -1,4 +1,4 @@
-"""What this machine has, and that it works."""
+"""``tofu doctor``: what this machine supports, and tests of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cli.processes import Run, Start
 from tofu_aio.cli import doctor
 
 
-def test_all_is_well_here(start: Start) -> None:
+def test_all_is_good_here(start: Start) -> None:
     ended = start("doctor").finish()
     assert (ended.code, ended.err) == (0, "")
     assert "FAILED" not in ended.out

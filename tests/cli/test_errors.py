@@ -1,4 +1,4 @@
-"""Errors in words."""
+"""Error messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_error_says_what_to_do(error: Exception, words: str) -> None:
     assert describe(error) == words
 
 
-def test_a_complaint_is_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("tofu x", "a\nb\r\n\tc \x1b[31m \udcff")
     assert capsys.readouterr() == ("", "tofu x: a b c \ufffd[31m \ufffd\n")
 

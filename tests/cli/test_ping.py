@@ -1,4 +1,4 @@
-"""Round trips, their summary, and exit codes by whether anything was answered."""
+"""``tofu ping``: round trips, their summary, and exit codes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_server_that_is_killed(start: Start) -> None:
     ping.line()
     serve.stop(signal.SIGKILL)
     ended = ping.finish()
-    assert ended.code == 0  # something was answered
+    assert ended.code == 0  # there was a response
     assert "connection" in ended.complaint
 
 
@@ -77,7 +77,7 @@ async def test_a_server_that_does_not_answer(group: tofu.ChannelGroup) -> None:
             )
 
 
-async def test_a_server_that_leaves(start: Start, group: tofu.ChannelGroup) -> None:
+async def test_a_server_that_closes(start: Start, group: tofu.ChannelGroup) -> None:
     async with await group.listen("tcp://127.0.0.1:0") as listener:
         ping = start("ping", "-c", "2", str(listener.address))
         async with await listener.accept() as channel:
@@ -88,7 +88,9 @@ async def test_a_server_that_leaves(start: Start, group: tofu.ChannelGroup) -> N
     assert ended.complaint.startswith("the peer said Bye")
 
 
-async def test_a_server_that_refuses_is_there(start: Start, group: tofu.ChannelGroup) -> None:
+async def test_a_response_with_an_error_status_counts(
+    start: Start, group: tofu.ChannelGroup
+) -> None:
     async with await group.listen("tcp://127.0.0.1:0") as listener:
         ping = start("ping", "-c", "1", str(listener.address))
         async with await listener.accept() as channel:
@@ -130,7 +132,9 @@ def test_an_address_that_cannot_be_reached(tofu_run: Run, address: str, reason: 
 
 def test_nobody_listens(tofu_run: Run) -> None:
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # ours, so that nobody else may have it
+        bound.bind(
+            ("127.0.0.1", 0)
+        )  # bound by this test, so that no other program can listen on it
         ended = tofu_run("ping", f"tcp://127.0.0.1:{bound.getsockname()[1]}")
     assert (ended.code, ended.out) == (1, "")
     assert "nobody is listening there: start the listener first" in ended.complaint

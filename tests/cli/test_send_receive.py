@@ -1,4 +1,4 @@
-"""``tofu send`` and ``tofu receive`` together, as a user has them."""
+"""``tofu send`` and ``tofu receive`` together, as a user runs them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_file_over_a_unix_socket_to_a_receiver_that_comes_later(
     assert left_in(tmp_path) == ["copy", "file"]
 
 
-def test_names_that_nobody_expects(start: Start, tmp_path: Path) -> None:
+def test_unusual_file_names(start: Start, tmp_path: Path) -> None:
     name = " \u00e4\n\udcff: " if sys.platform == "linux" else "\u00e4 b"
     (tmp_path / name).write_bytes(b"tofu")
     receive = start("receive", "tcp://127.0.0.1:0", "-o", f"{name}2")
@@ -73,8 +73,8 @@ def test_an_echo_server_does_not_pass_for_a_receiver(
 
 
 @pytest.fixture
-def under_way(start: Start, tmp_path: Path) -> tuple[Running, Running]:
-    """A sender and a receiver in the middle of a file: more than fits between them is left."""
+def in_progress(start: Start, tmp_path: Path) -> tuple[Running, Running]:
+    """A sender and a receiver in the middle of a file: more is left than the kernel can buffer."""
     with (tmp_path / "file").open("wb") as file:
         file.truncate(64 * MB)
     receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", "--pause", "20")
@@ -84,8 +84,8 @@ def under_way(start: Start, tmp_path: Path) -> tuple[Running, Running]:
 
 
 @signals
-def test_the_sender_is_killed(under_way: tuple[Running, Running], tmp_path: Path) -> None:
-    send, receive = under_way
+def test_the_sender_is_killed(in_progress: tuple[Running, Running], tmp_path: Path) -> None:
+    send, receive = in_progress
     send.stop(signal.SIGKILL)
     ended = receive.finish()
     assert ended.code == 1
@@ -94,8 +94,8 @@ def test_the_sender_is_killed(under_way: tuple[Running, Running], tmp_path: Path
 
 
 @signals
-def test_the_receiver_is_killed(under_way: tuple[Running, Running]) -> None:
-    send, receive = under_way
+def test_the_receiver_is_killed(in_progress: tuple[Running, Running]) -> None:
+    send, receive = in_progress
     receive.stop(signal.SIGKILL)
     ended = send.finish()
     assert (ended.code, ended.out) == (1, "")
@@ -108,9 +108,9 @@ def test_the_receiver_is_killed(under_way: tuple[Running, Running]) -> None:
     [("SIGINT", 130, "interrupted"), ("SIGHUP", 129, "terminated by SIGHUP")],
 )
 def test_the_sender_is_stopped(
-    under_way: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
+    in_progress: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
 ) -> None:
-    send, receive = under_way
+    send, receive = in_progress
     stopped = send.stop(signal.Signals[name])
     assert (stopped.code, stopped.out, stopped.complaint) == (code, "", reason)
     ended = receive.finish()
@@ -125,9 +125,9 @@ def test_the_sender_is_stopped(
     [("SIGINT", 130, "interrupted"), ("SIGHUP", 129, "terminated by SIGHUP")],
 )
 def test_the_receiver_is_stopped(
-    under_way: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
+    in_progress: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
 ) -> None:
-    send, receive = under_way
+    send, receive = in_progress
     stopped = receive.stop(signal.Signals[name])
     assert (stopped.code, stopped.complaint) == (code, reason)
     assert left_in(tmp_path) == ["file"]
@@ -141,7 +141,7 @@ def test_the_receivers_disk_is_full(start: Start, tmp_path: Path) -> None:
     def limit() -> None:
         import resource
 
-        # The system's limit for one file fails as a full disk does: in the middle of a write.
+        # The limit for the size of a file fails like a full disk: in the middle of a write.
         resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))
 
     (tmp_path / "file").write_bytes(bytes(5 * MB))

@@ -1,4 +1,4 @@
-"""The protocol of a file transfer, each side against a peer that may get it wrong."""
+"""The protocol of a file transfer: each side against a peer that may break it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def pair(group: tofu.ChannelGroup) -> AsyncIterator[Pair]:
             yield Pair(*pair)
 
 
-def nobody(_: int) -> None:
-    """Who is told about progress."""
+def ignore(_: int) -> None:
+    """Ignore progress."""
 
 
 async def sending(
@@ -48,14 +48,14 @@ async def sending(
 ) -> str:
     part_size = int(options.pop("part_size", transfer.PART))
     return await send_file(
-        pair.sender, io.BytesIO(content), offer, nobody, part_size=part_size, **options
+        pair.sender, io.BytesIO(content), offer, ignore, part_size=part_size, **options
     )
 
 
 async def receiving(pair: Pair, **options: float) -> tuple[bytes, str]:
     first = await pair.receiver.receive()
     file = io.BytesIO()
-    sha256 = await receive_file(pair.receiver, first, file.write, nobody, **options)
+    sha256 = await receive_file(pair.receiver, first, file.write, ignore, **options)
     await confirm(pair.receiver, first, sha256)
     return file.getvalue(), sha256
 
@@ -71,7 +71,7 @@ async def test_what_is_sent_is_received(pair: Pair, size: int, part_size: int) -
     assert sent == sha256 == hashlib.sha256(content).hexdigest()
 
 
-async def test_both_sides_tell_their_progress(pair: Pair) -> None:
+async def test_both_sides_report_their_progress(pair: Pair) -> None:
     sent: list[int] = []
     received: list[int] = []
 
@@ -99,7 +99,7 @@ async def test_a_slow_receiver_is_told_from_a_dead_one(
     monkeypatch.setattr(transfer, "_REPORT_EVERY", 0.0)
     sent, _ = await asyncio.gather(sending(pair, part_size=64_000), receiving(pair, pause=0.001))
     assert sent == SHA256
-    # Four parts; what the receiver says after all but the last of them, and its response.
+    # Four parts; the receiver's signals after all but the last of them, and its response.
     assert steps == {"sender": 4, "receiver": 4 + 3 + 1}
 
 
@@ -128,13 +128,13 @@ async def test_parts_without_a_byte_are_no_progress(pair: Pair) -> None:
     sender.cancel()
 
 
-async def test_a_receiver_that_refuses_in_the_middle(pair: Pair) -> None:
+async def test_a_receiver_that_rejects_in_the_middle(pair: Pair) -> None:
     async def receive() -> None:
         with await pair.receiver.receive() as first:
             await reject_file(pair.receiver, first, "it does\nnot fit")
         await pair.receiver.aclose()
 
-    size = 100_000_000  # more than fits between the two
+    size = 100_000_000  # more than the kernel can buffer
     receiver = asyncio.create_task(receive())
     with pytest.raises(Failure, match=r"the receiver rejected file: it does\\nnot fit$"):
         await sending(pair, bytes(size), Offer("file", size))
@@ -142,7 +142,7 @@ async def test_a_receiver_that_refuses_in_the_middle(pair: Pair) -> None:
     await receiver
 
 
-async def test_a_receiver_that_leaves(pair: Pair) -> None:
+async def test_a_receiver_that_closes(pair: Pair) -> None:
     async def receive() -> None:
         (await pair.receiver.receive()).release()
         await pair.receiver.aclose()
@@ -154,7 +154,7 @@ async def test_a_receiver_that_leaves(pair: Pair) -> None:
 async def test_a_receiver_that_got_something_else(pair: Pair) -> None:
     async def receive() -> None:
         first = await pair.receiver.receive()
-        await receive_file(pair.receiver, first, len, nobody)
+        await receive_file(pair.receiver, first, len, ignore)
         await confirm(pair.receiver, first, "0" * 64)
 
     results = await asyncio.gather(sending(pair), receive(), return_exceptions=True)
@@ -172,11 +172,11 @@ async def test_a_file_that_cannot_be_read(pair: Pair) -> None:
             raise TimeoutError(110, "the disk does not answer")
 
     with pytest.raises(TimeoutError, match="the disk does not answer"):
-        await send_file(pair.sender, Broken(), OFFER, nobody)
+        await send_file(pair.sender, Broken(), OFFER, ignore)
 
 
 def part(body: bytes, *, more: bool, **changes: str) -> Message:
-    """The first part of a file of two bytes, sound unless changed."""
+    """The first part of a file of two bytes, valid unless changed."""
     headers = {"File-Name": "file", "File-Size": "2", **changes}
     return Message(OpCode.REQUEST, body, headers, message_id=99, more=more)
 
@@ -212,10 +212,10 @@ async def test_a_sender_that_breaks_the_rules(
 
 
 @pytest.mark.parametrize("goodbye", [True, False])
-async def test_a_sender_that_leaves(pair: Pair, goodbye: bool) -> None:
+async def test_a_sender_that_closes(pair: Pair, goodbye: bool) -> None:
     pair.sender.post(part(b"1", more=True))
     first = await pair.receiver.receive()
-    receive = asyncio.create_task(receive_file(pair.receiver, first, len, nobody))
+    receive = asyncio.create_task(receive_file(pair.receiver, first, len, ignore))
     if goodbye:
         await pair.sender.aclose()
     else:
@@ -237,7 +237,7 @@ async def test_a_sender_that_leaves(pair: Pair, goodbye: bool) -> None:
         Message(OpCode.SIGNAL, headers={"File-Name": "file", "File-Size": "1"}),
     ],
 )
-def test_what_offers_no_file(message: Message) -> None:
+def test_messages_that_are_not_offers(message: Message) -> None:
     assert parse_offer(message) is None
 
 

@@ -29,7 +29,7 @@ from .parameters import PATH
 from .running import loop_option
 from .transfer import PART
 
-_DEFAULT_FILE: Final = Path(__file__).parent.parent / "messaging" / "connection.py"
+_DEFAULT_FILE: Final = Path(__file__).with_name("transfer.py")
 
 _POOL: Final = 16
 """Messages in memory: so few that reading is suspended visibly often."""
