@@ -13,7 +13,7 @@ from ..protocol.lifecycle import State
 from .channel import Channel
 from .closing import Closing
 from .loop_thread import LoopThread
-from .serving import MAX_THREADS, serve
+from .serving import MAX_THREADS, HandlerThreads
 
 
 class Listener(Closing):
@@ -114,14 +114,14 @@ class Listener(Closing):
             TypeError: ``handler`` or ``decide`` is not a function, or is an async one.
             TypeError, ValueError: ``max_threads`` is not an integer, 1 or more.
         """
-        serve(
+        HandlerThreads(
             self._thread,
             self._listener,
             self._undecided,
             handler=handler,
             decide=decide,
             max_threads=max_threads,
-        )
+        ).serve()
 
     def close(self) -> None:
         """Stop listening. Accepted channels stay open; those that wait are closed."""

@@ -51,105 +51,127 @@ def check_options(handler: Handler, decide: Handler | None, max_threads: int) ->
     checked_count("max_threads", max_threads)
 
 
-def serve(
-    thread: LoopThread,
-    listener: messaging.Listener,
-    undecided: deque[Channel],
-    *,
-    handler: Handler,
-    decide: Handler | None,
-    max_threads: int,
-) -> None:
-    """Run the handler in a thread for each channel, until the listener is closed.
+class HandlerThreads:
+    """Handles each channel of a listener in a thread of its own.
 
     Args:
         thread: runs the listener's loop.
         listener: where the channels come from.
-        undecided: channels that interrupted calls have received, which come first. If this call
-            is interrupted, the channels that it has not handled go there.
+        undecided: channels that interrupted calls have received, which come first. If serving is
+            interrupted, the channels that it has not handled go there.
         handler: see ``Listener.serve``.
         decide: see ``Listener.serve``.
         max_threads: see ``Listener.serve``.
     """
-    check_options(handler, decide, max_threads)
-    free_slots: SimpleQueue[None] = SimpleQueue()  # one for each thread that may be started
-    for _ in range(max_threads):
-        free_slots.put(None)
-    received: deque[Channel] = deque()  # whoever removes a channel has to handle it
-    handler_threads: set[threading.Thread] = set()
 
-    async def receive_channel() -> None:
-        received.append(
-            undecided.popleft() if undecided else Channel(thread, await listener.receive_hello())
-        )
-
-    def return_channels() -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                undecided.appendleft(received.pop())
-
-    def run_handler() -> None:
-        try:
-            if (channel := _pop(received)) is not None:
-                demand.handled.add(channel)
-                try:
-                    _handle(handler, decide, channel)
-                finally:
-                    demand.handled.discard(channel)
-        finally:
-            free_slots.put(None)
-            handler_threads.discard(threading.current_thread())
-
-    demand = _Demand(thread, listener, max_threads)
-    try:
-        while True:
-            wait_for_item(free_slots, demand.check)
-            try:
-                thread.run(receive_channel)
-            except (ChannelClosed, ShutdownStarted):
-                free_slots.put(None)
-                break
-            handler_thread = threading.Thread(target=run_handler, name=f"tofu_aio {received[-1]!r}")
-            handler_threads.add(handler_thread)
-            start_thread(handler_thread)
-        for _ in range(max_threads):
-            wait_for_item(free_slots)
-        for handler_thread in list(handler_threads):
-            handler_thread.join()
-    except BaseException:
-        thread.call_soon(return_channels)
-        raise
-
-
-def _pop(received: deque[Channel]) -> Channel | None:
-    """The channel to handle; None if starting this thread was interrupted and it was returned."""
-    try:
-        return received.popleft()
-    except IndexError:
-        return None
-
-
-class _Demand:
-    """Compares the channels that wait for a handler thread with the threads that are in use.
-
-    Args:
-        thread: runs the listener's loop.
-        listener: where the channels wait.
-        max_threads: how many handler threads there may be.
-
-    Attributes:
-        handled: the channels that have a thread.
-    """
-
-    def __init__(self, thread: LoopThread, listener: messaging.Listener, max_threads: int) -> None:
+    def __init__(
+        self,
+        thread: LoopThread,
+        listener: messaging.Listener,
+        undecided: deque[Channel],
+        *,
+        handler: Handler,
+        decide: Handler | None,
+        max_threads: int,
+    ) -> None:
+        check_options(handler, decide, max_threads)
         self._thread = thread
         self._listener = listener
+        self._undecided = undecided
+        self._handler = handler
+        self._decide = decide
         self._max_threads = max_threads
+        self._received: deque[Channel] = deque()  # whoever removes a channel has to handle it
+        self._handled: set[Channel] = set()  # those that have a thread
+        self._running: set[threading.Thread] = set()
+        self._free_slots: SimpleQueue[None] = SimpleQueue()  # one for each thread that may start
+        for _ in range(max_threads):
+            self._free_slots.put(None)
         self._warnings = RareWarnings(logger, time.monotonic)
-        self.handled: set[Channel] = set()
 
-    def check(self) -> None:
-        """Called while all threads are in use. If channels wait, warn and close idle channels."""
+    def serve(self) -> None:
+        """Handle channels until the listener is closed, then wait for the handlers."""
+        try:
+            while True:
+                wait_for_item(self._free_slots, self._check_demand)
+                try:
+                    self._thread.run(self._receive_channel)
+                except (ChannelClosed, ShutdownStarted):
+                    self._free_slots.put(None)
+                    break
+                name = f"tofu_aio {self._received[-1]!r}"
+                handler_thread = threading.Thread(target=self._run_handler, name=name)
+                self._running.add(handler_thread)
+                start_thread(handler_thread)
+            for _ in range(self._max_threads):
+                wait_for_item(self._free_slots)
+            for handler_thread in list(self._running):
+                handler_thread.join()
+        except BaseException:
+            self._thread.call_soon(self._return_channels)
+            raise
+
+    async def _receive_channel(self) -> None:
+        if self._undecided:
+            channel = self._undecided.popleft()
+        else:
+            channel = Channel(self._thread, await self._listener.receive_hello())
+        self._received.append(channel)
+
+    def _return_channels(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._undecided.appendleft(self._received.pop())
+
+    # --- in a handler's thread ------------------------------------------------------------
+
+    def _run_handler(self) -> None:
+        try:
+            if (channel := self._pop_received()) is not None:
+                self._handled.add(channel)
+                try:
+                    self._handle(channel)
+                finally:
+                    self._handled.discard(channel)
+        finally:
+            self._free_slots.put(None)
+            self._running.discard(threading.current_thread())
+
+    def _pop_received(self) -> Channel | None:
+        """The channel to handle; None if an interrupted `serve` has returned it."""
+        try:
+            return self._received.popleft()
+        except IndexError:
+            return None
+
+    def _handle(self, channel: Channel) -> None:
+        try:
+            if self._is_accepted(channel):
+                self._handler(channel)
+        except Exception as error:
+            # An error in one handler must not end the others.
+            handler_failed(channel, error)
+        finally:
+            channel._close_after_handler()
+
+    def _is_accepted(self, channel: Channel) -> bool:
+        try:
+            if self._decide is not None:
+                self._decide(channel)
+        except Exception as error:
+            # In the loop, so that the channel's state cannot change between check and answer.
+            refuse_channel = partial(refuse, channel._channel, refusal(channel, error))
+            with contextlib.suppress(ShutdownStarted):
+                channel._thread.call(refuse_channel)
+        else:
+            if channel.state is State.HELLO_HEARD:
+                channel.accept()
+        return channel.state is not State.CLOSED
+
+    # --- while all threads are in use -----------------------------------------------------
+
+    def _check_demand(self) -> None:
+        """If channels wait for a thread, warn, and close channels that are idle."""
         if self._listener._waiting:
             self._warnings.warn(
                 "threads",
@@ -160,35 +182,9 @@ class _Demand:
 
     def _close_idle_channels(self) -> None:
         """Close one idle channel for each waiting one that gets no thread soon. In the loop."""
-        connections = [channel._channel._connection for channel in list(self.handled)]
+        connections = [channel._channel._connection for channel in list(self._handled)]
         free = self._max_threads - len(connections)
         returning = sum(connection.end is not None for connection in connections)
         wanted = self._listener._waiting - free - returning
         if wanted > 0:
             give_way(connections, wanted)
-
-
-def _handle(handler: Handler, decide: Handler | None, channel: Channel) -> None:
-    try:
-        if _is_accepted(decide, channel):
-            handler(channel)
-    except Exception as error:
-        # An error in one handler must not end the others.
-        handler_failed(channel, error)
-    finally:
-        channel._close_after_handler()
-
-
-def _is_accepted(decide: Handler | None, channel: Channel) -> bool:
-    try:
-        if decide is not None:
-            decide(channel)
-    except Exception as error:
-        # In the loop, so that the channel's state cannot change between the check and the answer.
-        refuse_channel = partial(refuse, channel._channel, refusal(channel, error))
-        with contextlib.suppress(ShutdownStarted):
-            channel._thread.call(refuse_channel)
-    else:
-        if channel.state is State.HELLO_HEARD:
-            channel.accept()
-    return channel.state is not State.CLOSED
