@@ -1,4 +1,4 @@
-"""The simulated network: what it does to bytes, connections and names."""
+"""The simulated network: bytes, connections, faults and names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_connections_overtake_each_other() -> None:
 
 
 async def connected(world: World, address: str) -> float:
-    """When a connection was there, or was not."""
+    """Connect, and return the time; raise if that fails."""
     async with tofu.Engine() as engine, engine.create_group() as group:
         try:
             await group.connect(address)
@@ -69,7 +69,7 @@ def test_names_are_those_of_the_network() -> None:
         return body
 
     assert testing.run(main(), network=network) == b"named"
-    with pytest.raises(tofu.ConnectFailed, match="knows no 'server'"):
+    with pytest.raises(tofu.ConnectFailed, match="no host 'server' in the simulated network"):
         testing.run(main())
 
 
@@ -103,7 +103,7 @@ def test_accepting_may_fail_for_a_while() -> None:
         try:
             assert world.run(asked()) == b"ping"
         except tofu.ConnectFailed:
-            failed += 1  # a connection was lost in that moment
+            failed += 1  # accepting lost the connection
         assert not world.open_sockets
     assert 0 < failed < 30
 
@@ -111,7 +111,7 @@ def test_accepting_may_fail_for_a_while() -> None:
 def test_a_link_can_be_reset_and_stalled_by_hand() -> None:
     async def main(world: World) -> None:
         async with tofu.Engine() as engine, engine.create_group() as group:
-            # With heartbeats the peer would be taken for lost in the meantime.
+            # With heartbeats the peer would be lost meanwhile.
             listener = await group.listen("tcp://127.0.0.1:0", heartbeat=None)
             serving = asyncio.create_task(listener.serve(echo))
             channel = await group.connect(listener.address, heartbeat=None)
@@ -132,7 +132,7 @@ def test_a_link_can_be_reset_and_stalled_by_hand() -> None:
 
 
 def test_a_socket_is_watched_under_its_number_and_as_an_object() -> None:
-    """By the socket, the acceptor tells the loop to accept no more before it closes its server."""
+    """The acceptor removes the reader by the socket before it closes its server."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -196,7 +196,9 @@ def test_real_sockets_are_refused() -> None:
         with one, other:
             asyncio.get_running_loop().add_reader(one, print)
 
-    with pytest.raises(OSError, match="real: in a simulated world sockets come from the loop"):
+    with pytest.raises(
+        OSError, match="belongs to a real socket: in a simulated world, create sockets"
+    ):
         testing.run(main())
 
 

@@ -1,4 +1,4 @@
-"""The simulated world itself: its time, and how it says that something is wrong."""
+"""The simulated world: its time, and how it reports failures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_who_waits_for_nothing_is_told_where() -> None:
     text = str(caught.value)
     assert text.startswith("nothing can happen any more")
     assert "main waits for the task the forgetful" in text
-    assert "the forgetful waits for a result that nobody brings" in text
+    assert "the forgetful waits for a future that nothing completes" in text
     assert "forgotten" in text
     assert __file__ in text
 
@@ -67,7 +67,7 @@ def test_a_run_that_never_ends_is_ended() -> None:
         while True:  # noqa: ASYNC110
             await asyncio.sleep(1)
 
-    with pytest.raises(Deadlock, match="it has taken 100 s of virtual time, and goes on"):
+    with pytest.raises(Deadlock, match="the run has not ended within 100 s of virtual time"):
         World(time_limit=100).run(main())
 
 
@@ -77,7 +77,7 @@ def test_a_program_that_spins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.sleep(0)
 
     monkeypatch.setattr("tofu_aio.testing.kernel._SPIN", 1000)
-    with pytest.raises(Deadlock, match="it has spun for 1000 turns"):
+    with pytest.raises(Deadlock, match="the program has spun for 1000 turns"):
         testing.run(main())
 
 
@@ -144,7 +144,7 @@ def test_a_world_runs_once() -> None:
 
     world = World()
     world.run(main())
-    with pytest.raises(RuntimeError, match="a world runs once"):
+    with pytest.raises(RuntimeError, match="a world can run only once"):
         world.run(main())
 
 
@@ -190,5 +190,5 @@ def test_a_program_that_fails_with_one_seed_is_told_with_it() -> None:
     with pytest.raises(AssertionError, match="seven is too much") as caught:
         testing.simulate(program, seeds=range(100))
     (note,) = caught.value.__notes__
-    assert note.startswith("seed 7 failed; what happened last:")
+    assert note.startswith("seed 7 failed after these events:")
     assert "program      runs" in note
