@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     begin.add_argument(
         "--drawn",
         action="store_true",
-        help="draw the first seed from the commit's hash; run those that have failed once before it",
+        help="draw the first seed from the commit's hash; run those that once failed before it",
     )
     parser.add_argument("--seed", type=int, help="run only this seed, and print its whole trace")
     options = parser.parse_args(arguments)
