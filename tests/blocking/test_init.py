@@ -1,4 +1,4 @@
-"""The names of ``tofu_aio.blocking``: all that the async API has."""
+"""The names of ``tofu_aio.blocking``: everything that the async API has."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_a_server_handles_each_channel_in_a_thread(
     group: blocking.ChannelGroup, loop_factory: LoopFactory
 ) -> None:
     def decide(channel: blocking.Channel) -> None:
-        if channel.hello.body == b"stranger":
+        if channel.hello.body == b"unknown":
             raise tofu.Rejected("who are you?")
 
     def handler(channel: blocking.Channel) -> None:
@@ -45,7 +45,7 @@ def test_a_server_handles_each_channel_in_a_thread(
         serving = Beside(server.serve_forever)
         channels = [group.connect(server.address) for _ in range(5)]
         with pytest.raises(tofu.ConnectFailed, match="who are you"):
-            group.connect(server.address, body=b"stranger")
+            group.connect(server.address, body=b"unknown")
         with (
             group.connect(server.address, body=b"broken") as broken,
             pytest.raises(tofu.PeerDisconnected),

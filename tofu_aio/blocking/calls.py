@@ -178,7 +178,7 @@ class Call(Generic[T_co]):
 
 
 def with_timeout(function: AsyncFunction[T], seconds: float) -> AsyncFunction[T]:
-    """Return a function that does the same, but raises TimeoutError after so many seconds."""
+    """Return a function that does the same, but raises TimeoutError after ``seconds``."""
 
     async def run() -> T:
         deadline = asyncio.timeout(seconds)

@@ -30,9 +30,8 @@ class Channel(Closing):
     messages, and is a context manager. Any number of threads may send and make requests at the
     same time; one at a time may receive.
 
-    Methods that wait take a ``timeout`` in seconds; None waits without limit. A call that timed
-    out, or that Ctrl-C interrupted, has no effect: it loses no received message and sends no
-    partial one.
+    Methods that wait take a ``timeout`` in seconds; None waits without limit. A call that times
+    out, or that Ctrl-C interrupts, loses no message and never sends only part of one.
     """
 
     def __init__(self, thread: LoopThread, channel: messaging.Channel) -> None:

@@ -15,7 +15,7 @@ from .channel import Channel
 from .closing import Closing
 from .listener import Listener
 from .loop_thread import LoopThread
-from .reconnecting import abort_channel, in_a_thread, successive_channels
+from .reconnection import abort_channel, in_a_thread, successive_channels
 
 
 class ChannelGroup(Closing):
