@@ -35,12 +35,26 @@ class World:
         peer = accepting.result()
         assert isinstance(peer, blocking.Channel)
         self.peer = peer
+        self._helpers: list[Beside] = []
+
+    def run_beside(self, function: Callable[[], object]) -> None:
+        """Run a function in a thread that ends at the latest when the engines close."""
+        self._helpers.append(Beside(function))
+
+    def close(self, *engines: blocking.Engine) -> None:
+        """Close the engines, and wait for the threads, which may still hold messages."""
+        for engine in engines:
+            engine.close()
+        for helper in self._helpers:
+            helper.result()
 
 
 @contextmanager
 def a_world() -> Iterator[World]:
     with one_engine() as engine, one_engine() as server:
-        yield World(engine, server)
+        world = World(engine, server)
+        yield world
+        world.close(engine, server)
 
 
 Tried: TypeAlias = tuple[Callable[[], object], Callable[[], None]]
@@ -132,7 +146,7 @@ def request(world: World) -> Tried:
                 if asked.op_code is OpCode.REQUEST:
                     world.peer.reply(asked, asked.body)
 
-    Beside(answer)
+    world.run_beside(answer)
 
     def check() -> None:
         assert world.channel.request(b"again", timeout=PATIENCE).body == b"again"
@@ -159,7 +173,7 @@ def exchange(world: World) -> Tried:
                 with suppress(tofu.TofuError), world.peer.stream(asked) as stream:
                     stream.finish(b"".join(part.body for part in stream))
 
-    Beside(answer)
+    world.run_beside(answer)
 
     def converse() -> bytes:
         with world.channel.stream() as stream:
@@ -179,7 +193,7 @@ def connect(world: World) -> Tried:
             for channel in world.listener:
                 Beside(channel.close)
 
-    Beside(serve)
+    world.run_beside(serve)
     made: list[blocking.Channel] = []
 
     def check() -> None:
@@ -226,7 +240,7 @@ def post_an_opening(world: World) -> Tried:
 
 
 def close(world: World) -> Tried:
-    Beside(world.peer.close)
+    world.run_beside(world.peer.close)
     return world.channel.close, world.channel.close
 
 
