@@ -12,7 +12,7 @@ from tofu_aio.protocol.pool import LENT
 from tofu_aio.testing import Delivery, PoolCheck, World
 
 
-def test_what_arrives_out_of_order_twice_or_never_is_found() -> None:
+def test_items_out_of_order_repeated_or_missing_are_found() -> None:
     delivery = Delivery[str]("talk")
     for item in "abc":
         with delivery.sending(item):
@@ -31,7 +31,7 @@ def test_what_arrives_out_of_order_twice_or_never_is_found() -> None:
     delivery.check_complete()
 
 
-def test_what_failed_to_be_sent_may_come_or_not() -> None:
+def test_an_item_whose_sending_failed_may_arrive_or_not() -> None:
     delivery = Delivery[int]("talk")
     for number in range(4):
         try:
@@ -46,7 +46,7 @@ def test_what_failed_to_be_sent_may_come_or_not() -> None:
     delivery.check_complete()
 
 
-def test_what_came_back_must_not_be_delivered() -> None:
+def test_an_item_that_came_back_must_not_have_arrived() -> None:
     delivery = Delivery[int]("talk")
     with delivery.sending(1):
         pass
@@ -111,7 +111,7 @@ def test_a_wait_that_is_too_long_is_found() -> None:
         held(idle)
 
 
-def test_who_is_served_out_of_turn_is_found() -> None:
+def test_serving_out_of_order_is_found() -> None:
     async def turn_round(engine: tofu.Engine) -> None:
         waiters = engine._gate.pool.waiters
         for reader in [*waiters][::-1]:
@@ -121,7 +121,7 @@ def test_who_is_served_out_of_turn_is_found() -> None:
         held(turn_round)
 
 
-def test_who_takes_a_permit_past_those_who_wait_is_found() -> None:
+def test_a_permit_taken_before_waiting_channels_is_found() -> None:
     async def overtake(engine: tofu.Engine) -> None:
         engine._gate.pool.free.append(None)
         engine._gate.pool.free.pop()
@@ -134,7 +134,7 @@ def test_who_takes_a_permit_past_those_who_wait_is_found() -> None:
 @pytest.mark.parametrize(
     ("count", "says"), [(1, "1 reserves were not given back"), (2, "1 permits were not given back")]
 )
-def test_what_never_comes_back_is_found(count: int, says: str) -> None:
+def test_permits_that_are_not_given_back_are_found(count: int, says: str) -> None:
     async def keep(world: World) -> None:
         async with tofu.Engine(4) as engine, engine.create_group() as group:
             check = PoolCheck(world, engine)

@@ -48,7 +48,7 @@ def test_every_promise_holds_in_each_of_ten_worlds(tens: int) -> None:
 
 
 @pytest.mark.parametrize("seed", FAILED_ONCE)
-def test_what_has_failed_once_does_not_fail_again(seed: int) -> None:
+def test_seeds_that_have_failed_once_pass(seed: int) -> None:
     run(seed)
 
 
@@ -91,18 +91,18 @@ def test_it_is_so_in_every_process_however_it_hashes() -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
-def test_what_breaks_the_engine_can_still_be_broken(mutation: Mutation) -> None:
+def test_each_mutation_can_be_applied(mutation: Mutation) -> None:
     """The text that it replaces occurs once, so the table of the design page can be made again."""
     assert len(places(mutation)) == 1
 
 
-def test_one_that_breaks_it_is_found() -> None:
+def test_a_mutation_is_detected() -> None:
     """Run what makes the table, for a mutation that the first seed detects."""
     (twice,) = [each for each in MUTATIONS if each.what == "a permit is given back twice"]
     assert tried(twice, seeds=1)[0] == 0
 
 
-def test_many_seeds_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_seeds_print_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "3", "--from", "7"]) == 0
     assert capsys.readouterr().out.startswith("3 seeds from 7: all passed, ")
 
@@ -114,7 +114,7 @@ def test_one_seed_shows_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seed 7: passed" in printed
 
 
-def test_a_seed_that_fails_is_told_with_the_command_to_repeat_it(
+def test_a_seed_that_fails_prints_the_command_to_repeat_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(world: World) -> None:
@@ -160,7 +160,7 @@ def test_each_commit_has_seeds_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_git_hook")
-def test_without_a_commit_the_start_is_fixed_and_that_is_said(
+def test_without_a_commit_the_first_seed_is_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert drawn(tmp_path) == (0, "because no commit is known here")
@@ -168,7 +168,7 @@ def test_without_a_commit_the_start_is_fixed_and_that_is_said(
     assert drawn() == (0, "because no commit is known here")
 
 
-def test_those_that_failed_once_run_before_what_is_drawn(
+def test_seeds_that_failed_once_run_before_drawn_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.simulated.running.drawn", lambda: (4711, "for a test"))
@@ -188,7 +188,7 @@ def test_those_that_failed_once_run_before_what_is_drawn(
     assert result.startswith(f"{len(ran)} seeds from 4711: all passed, ")
 
 
-def test_a_drawn_seed_that_fails_is_told_with_the_command_to_repeat_it(
+def test_a_drawn_seed_that_fails_prints_the_command_to_repeat_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(world: World) -> None:

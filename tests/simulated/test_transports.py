@@ -296,7 +296,7 @@ async def the_port_is_taken() -> tuple[str, object]:
 
 
 @pytest.mark.parametrize("failing", [nobody_listens, the_port_is_taken])
-def test_what_fails_fails_in_the_same_way(
+def test_errors_are_the_same_as_on_a_real_loop(
     failing: Callable[[], Awaitable[tuple[str, object]]],
 ) -> None:
     assert testing.run(failing()) == asyncio.run(failing())  # type: ignore[arg-type]
