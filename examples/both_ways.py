@@ -1,4 +1,4 @@
-"""Parts in both directions at once, under one message id: python both_ways.py."""
+"""Send parts in both directions at the same time, in one exchange: python both_ways.py."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ LINES = ("the quick brown fox", "jumps over", "the lazy dog")
 async def typist(channel: tofu.Channel) -> None:
     async for first in channel:
         async with channel.stream(first) as exchange:
-            async for part in exchange:  # answers while the request still comes
+            async for part in exchange:  # answer while the request is still arriving
                 with part:
                     for word in part.body.split():
                         await exchange.send(word.upper())
@@ -32,7 +32,7 @@ async def main() -> None:
             channel.stream() as exchange,
             asyncio.TaskGroup() as tasks,
         ):
-            # Two tasks: with one, both sides could wait for each other to receive.
+            # Two tasks: with only one, each side could wait for the other one to receive.
             tasks.create_task(dictate(exchange))
             async for part in exchange:
                 with part:

@@ -1,4 +1,4 @@
-"""A long answer in parts, and one that is broken off: python download.py."""
+"""Receive a long response in parts, and leave another one early: python download.py."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ async def numbers(channel: tofu.Channel) -> None:
                     number += 1
                 await exchange.finish()
         except tofu.ExchangeFailed:
-            print("the client wanted no more")
+            print("the client left early")
 
 
 async def main() -> None:
@@ -31,8 +31,8 @@ async def main() -> None:
                         total += int(part.body or 0)
                 print(f"the sum is {total}")
 
-            # Who leaves before the answer is complete tells the other side, which need not go on
-            # for ever; a plain peer learns it only if the question was not finished either.
+            # Leaving before the response is complete tells the server, which can stop. Another
+            # implementation of the protocol learns it only if the request was not finished either.
             async with channel.stream(headers={"Count": "1000000000"}) as exchange:
                 await exchange.send(b"")
                 async for part in exchange:

@@ -1,4 +1,4 @@
-"""Threads that post to a channel of the event loop: python from_threads.py."""
+"""Post to a channel of the event loop from other threads: python from_threads.py."""
 
 import asyncio
 from collections import Counter
@@ -11,7 +11,7 @@ MESSAGES = 250
 
 
 def measure(group: tofu.ChannelGroup, channel_number: int, name: str) -> None:
-    """Runs in a thread of its own: post never waits, and a batch wakes the loop once."""
+    """Run in a thread of its own: post never waits, and a batch wakes the loop only once."""
     for number in range(MESSAGES):
         message = Message(OpCode.SIGNAL, b"%d" % number, {"Sensor": name})
         message.channel_number = channel_number
@@ -23,7 +23,7 @@ async def collect(channel: tofu.Channel) -> None:
     async for message in channel:
         with message:
             sensor = message.headers["Sensor"]
-            assert int(message.body) == seen[sensor]  # in the order of its thread
+            assert int(message.body) == seen[sensor]  # each thread's messages keep their order
             seen[sensor] += 1
     for sensor, count in sorted(seen.items()):
         print(f"{sensor}: {count}, in order")

@@ -1,4 +1,4 @@
-"""A hundred clients of one server, on a pool of eight messages: python many_clients.py."""
+"""Serve a hundred clients with a pool of eight messages: python many_clients.py."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A whole conversation as plain messages, both ends in one group: python messages.py."""
+"""Have a whole conversation at the message level, in one group: python messages.py."""
 
 import tofu_aio as tofu
 from tofu_aio import Message, OpCode, Status
@@ -12,17 +12,17 @@ async def main() -> None:
             print(message)
             number = message.channel_number
             match message.op_code:
-                case OpCode.WELCOME_RESPONSE:  # our listener is up, and says where
+                case OpCode.WELCOME_RESPONSE:  # our listener is ready; this is its address
                     where = message.headers["~listen_on"]
                     group.post(Message(OpCode.HELLO_REQUEST, headers={"~connect_to": where}))
-                case OpCode.HELLO_REQUEST:  # a client came: accept it
+                case OpCode.HELLO_REQUEST:  # a client has connected: accept it
                     post(group, number, Message(OpCode.HELLO_RESPONSE))
-                case OpCode.HELLO_RESPONSE:  # we were accepted: ask something
+                case OpCode.HELLO_RESPONSE:  # we were accepted: make a request
                     post(group, number, Message(OpCode.REQUEST, b"ping"))
                 case OpCode.REQUEST:
                     answer = Message(OpCode.RESPONSE, b"pong", message_id=message.message_id)
                     post(group, number, answer)
-                case OpCode.RESPONSE:  # that was all
+                case OpCode.RESPONSE:  # close the channel
                     post(group, number, Message(OpCode.BYE_REQUEST))
                 case OpCode.BYE_REQUEST:
                     post(group, number, Message(OpCode.BYE_RESPONSE))

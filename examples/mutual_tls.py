@@ -1,4 +1,4 @@
-"""Both sides prove who they are: python mutual_tls.py. It needs trustme: pip install trustme."""
+"""Authenticate both sides with TLS: python mutual_tls.py. It needs trustme: pip install trustme."""
 
 import asyncio
 import ssl
@@ -12,7 +12,7 @@ def server_context(ca: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert("localhost").configure_cert(context)
     ca.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED  # this makes it mutual
+    context.verify_mode = ssl.CERT_REQUIRED  # require a certificate from the client, too
     return context
 
 
@@ -26,7 +26,7 @@ def client_context(ca: trustme.CA, name: str | None) -> ssl.SSLContext:
 
 def names(channel: tofu.Channel) -> list[str]:
     certificate = channel.peer.certificate
-    assert certificate is not None  # the context demands one
+    assert certificate is not None  # the context requires one
     return [name for _, name in certificate["subjectAltName"]]
 
 
@@ -42,7 +42,7 @@ async def greet(channel: tofu.Channel) -> None:
 
 
 async def main() -> None:
-    ca = trustme.CA()  # in earnest these are files: context.load_cert_chain, load_verify_locations
+    ca = trustme.CA()  # usually these are files: context.load_cert_chain, load_verify_locations
     async with tofu.Engine() as engine, engine.create_group() as group:
         listener = await group.listen("tcp://127.0.0.1:0", ssl=server_context(ca))
         serving = asyncio.create_task(listener.serve(greet, decide=decide))

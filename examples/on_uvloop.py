@@ -1,4 +1,4 @@
-"""The same on another loop: python on_uvloop.py [LOOP], one of reactor, asyncio, uvloop, auto."""
+"""Run on another loop: python on_uvloop.py [LOOP], one of reactor, asyncio, uvloop, auto."""
 
 import asyncio
 import sys

@@ -1,8 +1,8 @@
-"""Workers take print jobs from a spool server, and report on them: python print_server.py.
+"""Workers get print jobs from a spool server, and report on them: python print_server.py.
 
-Each worker connects and says in its Hello what it can print. The spooler gives it one job after
-the other: a request; the worker signals its progress, and responds when the job is done. When
-nothing is left the spooler says Bye, and everybody goes home.
+Each worker connects, and its Hello says what it can print. The spooler sends it one job after the
+other, as requests. The worker signals its progress, and responds when the job is done. When no job
+is left, the spooler closes the channel, and the worker stops.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ JOBS = [
 
 
 class Spooler:
-    """What is left to print, by format."""
+    """The jobs that are left, by format."""
 
     def __init__(self) -> None:
         self.waiting = {name: deque[tuple[str, int]]() for name in ("pdf", "png", "txt")}
@@ -28,20 +28,20 @@ class Spooler:
             self.waiting[kind].append((name, pages))
 
     async def serve(self, channel: tofu.Channel) -> None:
-        """Give a worker all it can print, and let it go."""
+        """Send a worker all jobs that it can print."""
         worker = channel.hello.headers["Worker"]
         kinds = channel.hello.headers["Formats"].split(",")
-        listening = asyncio.create_task(self.watch(channel, worker))
+        watching = asyncio.create_task(self.watch(channel, worker))
         for kind in kinds:
             while self.waiting[kind]:
                 name, pages = self.waiting[kind].popleft()
                 order = {"Format": kind, "Pages": str(pages)}
                 with await channel.request(name.encode(), order, timeout=30) as done:
                     print(f"{worker}: {name} {done.status.name.lower()}")
-        listening.cancel()
+        watching.cancel()
 
     async def watch(self, channel: tofu.Channel, worker: str) -> None:
-        """Show how far the worker is."""
+        """Show the worker's progress."""
         async for signal in channel:
             with signal:
                 print(f"{worker}: {signal.body.decode()} page {signal.headers['Page']}")

@@ -1,4 +1,4 @@
-"""Signals about a job that takes long, while its request is under way: python progress.py."""
+"""Report the progress of a long job while its request is in flight: python progress.py."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ async def worker(channel: tofu.Channel) -> None:
     async for job in channel:
         with job:
             for step in range(STEPS):
-                # Under the job's message id, so that the other side knows what it is about.
+                # With the job's message id, so that the client knows which job this is about.
                 await channel.signal(
                     headers={"Percent": str(100 * step // STEPS)}, message_id=job.message_id
                 )
@@ -20,7 +20,7 @@ async def worker(channel: tofu.Channel) -> None:
 
 
 async def show(channel: tofu.Channel) -> None:
-    async for signal in channel:  # responses go to their requests, all else comes here
+    async for signal in channel:  # responses go to their requests, all other messages come here
         with signal:
             print(f"job {signal.message_id}: {signal.headers['Percent']} %")
 

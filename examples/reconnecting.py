@@ -1,4 +1,4 @@
-"""One task that goes on when its server comes back: python reconnecting.py."""
+"""Connect again and continue when the server comes back: python reconnecting.py."""
 
 import asyncio
 from collections import deque
@@ -17,14 +17,14 @@ async def client(address: tofu.Address) -> None:
             while waiting:
                 with await channel.request(waiting[0], timeout=30) as response:
                     print(response.body.decode())
-                waiting.popleft()  # what was not answered is asked again
-            break  # says Bye, and ends it
-        except (tofu.TofuError, TimeoutError):  # the channel has ended, or no answer came
+                waiting.popleft()  # a request that was not answered is made again
+            break  # closes the channel, and ends the loop
+        except (tofu.TofuError, TimeoutError):  # the channel has ended, or there was no response
             print("lost")
 
 
 async def server(listener: tofu.Listener, answers: int) -> None:
-    """Answer so many requests, and go."""
+    """Answer some requests, then close everything."""
     async with await listener.accept() as channel:
         await listener.aclose()
         for _ in range(answers):
@@ -34,11 +34,11 @@ async def server(listener: tofu.Listener, answers: int) -> None:
 
 async def main() -> None:
     async with tofu.Engine() as engine, engine.create_group() as group:
-        listener = await group.listen("tcp://127.0.0.1:0")  # finds a free port
+        listener = await group.listen("tcp://127.0.0.1:0")  # on any free port
         asking = asyncio.create_task(client(listener.address))
         for answers in (1, 2):
             await server(listener, answers)
-            listener = await group.listen(listener.address)  # it is back, where it was
+            listener = await group.listen(listener.address)  # at the same address
         await server(listener, answers=2)
         await asking
 

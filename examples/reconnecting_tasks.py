@@ -1,4 +1,4 @@
-"""Many tasks over one channel that is made anew when it is lost: python reconnecting_tasks.py."""
+"""Share one channel among tasks, and connect again if it is lost: python reconnecting_tasks.py."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ QUICK = tofu.Backoff(initial=0.01, maximum=0.1)
 
 
 class Link:
-    """The channel of the moment: one task keeps it, any number make requests."""
+    """The current channel: one task connects, and any number of tasks make requests."""
 
     def __init__(self) -> None:
         self.channels = 0
         self._current: asyncio.Future[tofu.Channel] = asyncio.Future()
 
     async def keep(self, address: tofu.Address) -> None:
-        """Bring one channel after another, until cancelled."""
+        """Connect again whenever the channel ends, until cancelled."""
         async for channel in tofu.reconnecting(address, backoff=QUICK):
             self.channels += 1
             self._current.set_result(channel)
@@ -27,13 +27,13 @@ class Link:
             self._current = asyncio.Future()
 
     async def request(self, body: bytes) -> tofu.Message:
-        """Ask until there is an answer. Only for what may be done twice."""
+        """Repeat a request until there is a response. The server may handle it twice."""
         while True:
             channel = await asyncio.shield(self._current)
             try:
                 return await channel.request(body)
             except (tofu.ChannelEnded, tofu.ChannelClosed, tofu.PeerDisconnected):
-                await asyncio.sleep(0.01)  # until keep has noticed as well
+                await asyncio.sleep(0.01)  # until keep has noticed it, too
 
 
 async def worker(link: Link, number: int) -> int:
@@ -45,7 +45,7 @@ async def worker(link: Link, number: int) -> int:
 
 
 async def answer(channel: tofu.Channel, answers: int) -> None:
-    """Answer so many requests, or until the peer says Bye."""
+    """Answer ``answers`` requests, or all until the peer's Bye."""
     async for request in channel:
         with request:
             await channel.reply(request, request.body)
@@ -62,7 +62,7 @@ async def main() -> None:
         workers = asyncio.gather(*(worker(link, number) for number in range(TASKS)))
         channel = await listener.accept()
         await answer(channel, answers=10)
-        channel.abort()  # as if the server had died
+        channel.abort()  # as if the server had crashed
         serving = asyncio.create_task(answer(await listener.accept(), answers=-1))
         totals = await workers
         keeping.cancel()

@@ -1,4 +1,4 @@
-"""Requests and their responses, with a status where it did not work: python request_response.py."""
+"""Make requests, and respond to some with an error status: python request_response.py."""
 
 import asyncio
 
@@ -34,7 +34,7 @@ async def main() -> None:
         listener = await group.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(listener.serve(calculator))
         async with tofu.connect(listener.address) as channel:
-            # All three are under way at once, on one channel.
+            # All three requests are in flight at the same time, on one channel.
             questions = ("6 * 7", "1 + 2.5", "1 / 0")
             for answer in await asyncio.gather(*(ask(channel, text) for text in questions)):
                 print(answer)

@@ -1,4 +1,4 @@
-"""One service at several addresses, over TCP and Unix sockets: python several_listeners.py."""
+"""Serve on several addresses, over TCP and Unix sockets: python several_listeners.py."""
 
 import asyncio
 import tempfile

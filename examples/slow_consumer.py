@@ -1,7 +1,7 @@
-"""A sender that is faster than its receiver, and has to wait: python slow_consumer.py.
+"""Send faster than the receiver can handle: python slow_consumer.py.
 
-Nothing is dropped and nothing piles up: while the receiver's pool is empty its socket is not read,
-the kernel's buffers fill, and `send` waits for room.
+Nothing is dropped, and memory does not grow. While the receiver's pool is empty, its socket is not
+read, the kernel's buffers fill, and `send` waits for room.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""An anyio task group whose timeout cancels requests that take too long: python task_group.py."""
+"""Cancel requests that take too long, in an anyio task group: python task_group.py."""
 
 import anyio
 

@@ -1,4 +1,4 @@
-"""A long body in parts: one request, one response: python upload.py."""
+"""Send a long request in parts: python upload.py."""
 
 import asyncio
 import hashlib
@@ -9,22 +9,22 @@ import tofu_aio as tofu
 
 async def storage(channel: tofu.Channel) -> None:
     async with asyncio.TaskGroup() as uploads:
-        async for first in channel:  # other messages may come between the parts
+        async for first in channel:  # other messages may arrive between the parts
             uploads.create_task(storing(channel.stream(first), first.headers["Name"]))
 
 
 async def storing(exchange: tofu.Exchange, name: str) -> None:
     try:
         await store(exchange, name)
-    except tofu.ExchangeFailed:  # the client broke it off: the other uploads go on
-        print(f"{name} was broken off")
+    except tofu.ExchangeFailed:  # the client left early: the other uploads continue
+        print(f"{name} was cancelled")
 
 
 async def store(exchange: tofu.Exchange, name: str) -> None:
     digest = hashlib.sha256()
     async with exchange:
         async for part in exchange:
-            with part:  # each holds a permit: who is slow here is slow for the sender
+            with part:  # each part holds a permit, so a slow reader slows the sender down
                 digest.update(part.body)
             if name == "forbidden":
                 await exchange.finish(b"no room for it", status=tofu.Status.NOT_ALLOWED)
@@ -34,7 +34,7 @@ async def store(exchange: tofu.Exchange, name: str) -> None:
 
 async def chunks() -> AsyncIterator[bytes]:
     for _ in range(30):
-        yield bytes(100_000)  # longer than a part may be: send() makes two of it
+        yield bytes(100_000)  # longer than a part may be, so send() makes two
 
 
 async def upload(channel: tofu.Channel, name: str) -> str:
@@ -44,9 +44,9 @@ async def upload(channel: tofu.Channel, name: str) -> str:
                 await exchange.send(chunk)
             await exchange.finish()
             with await exchange.receive() as response:
-                return f"{name} is there: {response.body.decode()[:8]}"
-    except tofu.ExchangeFailed as error:  # from send(), as soon as the answer is here
-        return f"{name} is not: {error}"
+                return f"{name} was stored: {response.body.decode()[:8]}"
+    except tofu.ExchangeFailed as error:  # raised by send() as soon as the response has arrived
+        return f"{name} was not: {error}"
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""A receiver that is woken when another thread has something for it: python wake_up.py."""
+"""Wake up a receiver from another thread: python wake_up.py."""
 
 import asyncio
 from queue import SimpleQueue
@@ -8,11 +8,11 @@ from tofu_aio import Message, OpCode, Status
 
 
 def produce(group: tofu.ChannelGroup, orders: SimpleQueue[str]) -> None:
-    """Runs in a thread of its own."""
+    """Run in a thread of its own."""
     for order in ("tea", "coffee"):
         orders.put(order)
-        group.update_receiver()  # no message travels: receive() returns a wake-up
-    # A message of one's own is received as it is, with whatever it carries.
+        group.update_receiver()  # nothing is sent: receive() returns a wake-up
+    # A message is received as it is, and can carry anything.
     group.update_receiver(Message(OpCode.SIGNAL, b"that was all"))
 
 

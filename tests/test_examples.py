@@ -1,4 +1,4 @@
-"""The examples, run as a user runs them: two files, two terminals."""
+"""The examples, run as a user runs them, in processes of their own."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ plotter: map.png success
 plotter: no more jobs
 """
 
-# What each prints; the lines come in any order where several tasks print.
+# What each prints. If several tasks print, the lines may be in any order.
 RECIPES: dict[str, tuple[str, str]] = {
-    "blocking_face.py": ("PLAIN\nCALLS\nONLY\n", "in order"),
+    "blocking_api.py": ("PLAIN\nCALLS\nONLY\n", "in order"),
     "both_ways.py": (
         "THE\nQUICK\nBROWN\nFOX\nJUMPS\nOVER\nTHE\nLAZY\nDOG\n(end)\n",
         "in order",
     ),
-    "download.py": ("the sum is 499500\nthe client wanted no more\n", "in order"),
+    "download.py": ("the sum is 499500\nthe client left early\n", "in order"),
     "from_threads.py": (
         "".join(f"sensor {number}: 250, in order\n" for number in range(4)),
         "in order",
@@ -119,8 +119,8 @@ no handshake without a certificate
     "reject.py": (
         """\
 hello, alice
-not_allowed: no such user, or another token
-invalid_message: the Hello names no user
+not_allowed: unknown user, or wrong token
+invalid_message: the Hello has no User header
 """,
         "in order",
     ),
@@ -146,9 +146,9 @@ reading was suspended: yes
     ),
     "upload.py": (
         """\
-zeros is there: 35bce4ea
-forbidden is not: not_allowed: no room for it
-more zeros is there: 35bce4ea
+zeros was stored: 35bce4ea
+forbidden was not: not_allowed: no room for it
+more zeros was stored: 35bce4ea
 """,
         "in order",
     ),
@@ -179,7 +179,7 @@ def test_the_same_on_every_loop(loop: str, tmp_path: Path) -> None:
     assert (code, out, err) == (0, f"hello from {module}\n", "")
 
 
-def test_none_is_forgotten() -> None:
+def test_every_example_is_tested() -> None:
     tested = {"echo_client.py", "echo_server.py", "messages.py", "on_uvloop.py", *RECIPES}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 

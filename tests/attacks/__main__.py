@@ -1,9 +1,9 @@
 """What hostile peers cost: ``python -m tests.attacks [NAME ...] [--loop NAME] [--seconds N]``.
 
-For each attack and loop there is a server in a process of its own, an attacker in another, and an
-honest client here, which goes on asking. It prints what the attack took, what it cost, and whether
-that is bad: memory beyond the bound, an honest client that is not served, or a log that tells of
-errors or has lines that others wrote. Then the exit status is 1.
+For each attack and loop there are a server and an attacker, each in a process of its own, and an
+honest client here, which makes requests all the time. It prints what the attacker has spent and
+what the attack has cost the server. The verdict is bad, and the exit status 1, if memory exceeds
+the bound, if the honest client is not served, or if the log has errors or lines that a peer wrote.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from tests.benchmarks.processes import MIB
 LOOPS = ("reactor", "asyncio", "uvloop")
 
 PATIENCE = 60.0
-"""Seconds for an attack to be under way."""
+"""Seconds until an attack must have started."""
 
 GOOD_LINE = re.compile(r"(DEBUG|INFO|WARNING) [\w.]+: .{1,1000}")
-"""Of the server's log."""
+"""The lines that the server's log may have."""
 
 start = partial(processes.start, package="tests.attacks")
 
 
 @dataclass
 class Outcome:
-    """What became of an attack.
+    """The results of an attack.
 
     Attributes:
-        connections, sent: of the attacker; the latter in bytes.
-        grown: bytes by which the server's memory has grown at its peak.
-        honest: how the honest client fared.
-        bad: what should not be.
+        connections: how many the attacker has made.
+        sent: bytes that the attacker has sent.
+        grown: bytes by which the peak of the server's memory has grown.
+        honest: the honest client, with its results.
+        bad: violations that were found.
     """
 
     connections: int
@@ -54,15 +55,15 @@ class Outcome:
 
 
 def faults_of(log: str, wanted: str) -> list[str]:
-    """What is wrong with a log."""
+    """Return the faults of a log: wrong lines, or that ``wanted`` is missing."""
     lines = log.split("\n")[:-1]
     bad = [line for line in lines if not (GOOD_LINE.fullmatch(line) and line.isprintable())]
     found = [f"{len(bad)} bad lines in the log, the first: {bad[0]!r:.300}"] if bad else []
-    return found if wanted in log else [*found, f"the log does not have {wanted!r}"]
+    return found if wanted in log else [*found, f"the log does not contain {wanted!r}"]
 
 
 async def measure(attack: Attack, loop: str, seconds: float, limits: list[str]) -> Outcome:
-    """Attack for so long, or until an honest client has been served a few times."""
+    """Attack for some seconds, and until the honest client has been served a few times."""
     running: list[subprocess.Popen[str]] = []
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape") as log:
         try:
@@ -71,7 +72,7 @@ async def measure(attack: Attack, loop: str, seconds: float, limits: list[str]) 
             running.append(server)
             address, target = processes.next_line(server).split()
             honest = Honest(address, tls=attack.tls)
-            async with honest.here():
+            async with honest.connected():
                 before = processes.peak(server)
                 attacker = start("attacker", attack.name, target)
                 running.append(attacker)
@@ -79,22 +80,22 @@ async def measure(attack: Attack, loop: str, seconds: float, limits: list[str]) 
                     await asyncio.to_thread(processes.next_line, attacker)
                 stop = asyncio.Event()
                 asyncio.get_running_loop().call_later(seconds, stop.set)
-                await honest.run_wake_ups(stop)
+                await honest.run(stop)
                 grown = (processes.peak(server) - before) * MIB
-                told = json.loads(await asyncio.to_thread(processes.rest, attacker) or "null")
-                if told is None:
+                report = json.loads(await asyncio.to_thread(processes.rest, attacker) or "null")
+                if report is None:
                     raise RuntimeError(f"the attacker of {attack.name} failed: see its stderr")
         finally:
             processes.end(running)
         log.seek(0)
-        bad = [*honest.failed[:1], *told["found"], *faults_of(log.read(), attack.logs)]
+        bad = [*honest.failed[:1], *report["found"], *faults_of(log.read(), attack.logs)]
     if grown > attack.bound:
         bad.append(f"memory beyond the bound by {(grown - attack.bound) / MIB:.1f} MiB")
-    return Outcome(told["connections"], told["sent"], grown, honest, bad)
+    return Outcome(report["connections"], report["sent"], grown, honest, bad)
 
 
 def row(attack: Attack, loop: str, outcome: Outcome) -> list[object]:
-    """Of the table."""
+    """A row of the table."""
     return [
         attack.name,
         loop,
@@ -126,12 +127,14 @@ COLUMNS = [
 
 
 def main() -> int:
-    """Run them, and print the table."""
+    """Run the attacks, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ATTACKS))
-    parser.add_argument("--loop", choices=LOOPS, help="by default all that are installed")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each attack")
-    parser.add_argument("--limits", nargs="+", default=[], metavar="LIMIT=VALUE", help="see server")
+    parser.add_argument("--loop", choices=LOOPS, help="one loop (default: all that are installed)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each attack")
+    parser.add_argument(
+        "--limits", nargs="+", default=[], metavar="LIMIT=VALUE", help="see server.py"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(ATTACKS):
         parser.error(f"no such attack: {', '.join(unknown)}; there are {', '.join(ATTACKS)}")

@@ -1,4 +1,4 @@
-"""Attacks on the places of others: by those that come, stay, say nothing, or leave."""
+"""Attacks on resources that are limited in number: connections, channels, threads."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tofu_aio.messaging.limits import (
 from tofu_aio.protocol.binary_header import MAX_PART
 
 CROWD = 24
-"""Three for each of the places that the servers have, against whom this is used."""
+"""Three connections for each channel or thread that the attacked server may have."""
 
 
 async def silent_connections(attacker: Attacker) -> None:
-    """More than may wait, which say nothing."""
+    """More silent connections than may wait."""
     await attacker.crowd(WAITING_CONNECTIONS + 76, Peer.hold)
 
 
-async def strangers(attacker: Attacker) -> None:
-    """A byte of a Hello and no more, from one address that may have few connections."""
+async def partial_hellos(attacker: Attacker) -> None:
+    """One byte of a Hello, on many connections from an address that may have only a few."""
 
     async def act(peer: Peer) -> None:
         await peer.send(b"\0")
@@ -36,7 +36,7 @@ async def strangers(attacker: Attacker) -> None:
 
 
 async def rejected_peers(attacker: Attacker) -> None:
-    """Who is refused does not leave."""
+    """Peers that do not close their connections after they were rejected."""
 
     async def act(peer: Peer) -> None:
         await peer.send(frame(OpCode.HELLO_REQUEST, headers=b"Token:%s\r\n" % WRONG.encode()))
@@ -49,7 +49,7 @@ async def rejected_peers(attacker: Attacker) -> None:
 
 
 async def idle_clients(attacker: Attacker) -> None:
-    """A Hello, and nothing more for good, by more clients than there are places."""
+    """A Hello and nothing more, by more clients than there may be channels."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()
@@ -59,12 +59,12 @@ async def idle_clients(attacker: Attacker) -> None:
 
 
 async def idle_threads(attacker: Attacker) -> None:
-    """A Hello, and nothing more for good, where each client takes one of eight threads."""
+    """A Hello and nothing more, where each client occupies one of eight threads."""
     await idle_clients(attacker)
 
 
 async def large_hellos(attacker: Attacker) -> None:
-    """The largest Hellos, whose senders have left before the application looks."""
+    """The largest Hellos, whose senders have closed before the application looks at them."""
     large = frame(OpCode.HELLO_REQUEST, bytes(MAX_PART), b"a:" + bytes(MAX_PART - 4) + b"\r\n")
 
     async def act(peer: Peer) -> None:
@@ -76,7 +76,7 @@ async def large_hellos(attacker: Attacker) -> None:
 
 
 async def half_closed_byes(attacker: Attacker) -> None:
-    """A Bye, and then neither a word nor an end; of one in two not even the other direction's."""
+    """A Bye, after which every second peer half-closes, and the others do nothing."""
     bye = frame(OpCode.BYE_REQUEST, message_id=2)
 
     async def act(peer: Peer) -> None:
@@ -90,19 +90,19 @@ async def half_closed_byes(attacker: Attacker) -> None:
 
 
 async def frequent_heartbeats(attacker: Attacker) -> None:
-    """Clients that want heartbeats every 10 ms, and count what they get."""
+    """Clients that ask for heartbeats every 10 ms, and count those that arrive."""
     beat = frame(OpCode.SIGNAL, message_id=0)
     loop = asyncio.get_running_loop()
 
     async def act(peer: Peer) -> None:
         await peer.introduce(b"~heartbeat:10\r\n")
-        begun, heard = loop.time(), 0
+        begun, received = loop.time(), 0
         while not attacker.found:
             await peer.send(beat)
-            heard += (await peer.message()).message_id == 0
+            received += (await peer.message()).message_id == 0
             most = 2 + 2 * (loop.time() - begun) / CLIENT_HEARTBEAT_MIN
-            if heard > most:
-                attacker.found.append(f"{heard} heartbeats where {most:.0f} are due")
+            if received > most:
+                attacker.found.append(f"{received} heartbeats, where {most:.0f} are due")
         await peer.hold()
 
     await attacker.crowd(50, act)

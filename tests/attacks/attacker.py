@@ -1,6 +1,6 @@
 """The process of an attack, on raw sockets: ``attacker NAME ADDRESS``.
 
-It says a line when it is under way, attacks until its stdin ends, and then tells what it took.
+It prints a line when the attack has started, attacks until its stdin ends, and then reports.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from tests.messaging.peers import RawPeer, frame, hello
 from tofu_aio import OpCode
 
 PIECE = 64 * 1024
-"""Bytes that are sent at a time, and counted when they have left."""
+"""Bytes that are sent at a time, and counted once they were sent."""
 
 PAUSE = 0.02
-"""Seconds until who was thrown out comes again."""
+"""Seconds until a new connection replaces a closed one."""
 
 NOW_AND_THEN = 0.1
-"""Seconds between the bytes of a peer that only means to stay: the attack is that it is slow."""
+"""Seconds between the bytes of a slow peer, which sends only to stay connected."""
 
 
 class Peer(RawPeer):
-    """A connection of the attacker's, who has patience. Hung up on, it raises ConnectionError."""
+    """A connection of the attacker. It has no timeout; it raises ConnectionError once closed."""
 
     connections = 0
-    """All there were."""
+    """How many there were in total."""
     sent = 0
-    """Bytes, over all of them."""
+    """Bytes sent over all of them."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -46,22 +46,24 @@ class Peer(RawPeer):
             piece = data[begin : begin + PIECE]
             await self._loop.sock_sendall(self.sock, piece)
             Peer.sent += len(piece)
-            await asyncio.sleep(0)  # while there is room nothing here waits: let others run
+            await asyncio.sleep(
+                0
+            )  # sock_sendall does not wait while there is room: let other tasks run
 
     async def _receive(self) -> bytes:
         data = await self._loop.sock_recv(self.sock, PIECE)
         if not data:
-            raise ConnectionResetError("the server hung up")
+            raise ConnectionResetError("the server has closed the connection")
         return data
 
     def half_close(self) -> None:
         try:
             super().half_close()
-        except OSError as error:  # another one where the server was first
-            raise ConnectionResetError("the server hung up") from error
+        except OSError as error:  # the server has closed the connection already
+            raise ConnectionResetError("the server has closed the connection") from error
 
     async def introduce(self, headers: bytes = b"") -> None:
-        """Say a Hello, with more headers maybe, and hear the answer."""
+        """Send a Hello, perhaps with headers, and receive the answer."""
         if headers:
             await self.send(frame(OpCode.HELLO_REQUEST, headers=headers))
         else:
@@ -69,21 +71,21 @@ class Peer(RawPeer):
         await self.message()
 
     async def hold(self) -> None:
-        """Stay, and read what comes, until the server hangs up."""
+        """Stay connected, and read everything, until the server closes the connection."""
         while True:
             await self._receive()
 
 
 Act = Callable[[Peer], Awaitable[object]]
-"""What one connection does. When it returns, or was thrown out, another one takes its place."""
+"""What one connection does. When it returns, or is closed, a new connection replaces it."""
 
 
 class Attacker:
-    """What an attack is made with.
+    """Makes the connections of an attack.
 
     Attributes:
-        address: of the server.
-        found: what the attack itself has seen that should not be.
+        address: the server's address.
+        found: violations that the attack itself has found.
     """
 
     def __init__(self, address: tofu.TcpAddress) -> None:
@@ -91,15 +93,15 @@ class Attacker:
         self.found: list[str] = []
 
     async def crowd(self, count: int, act: Act, source: str = "127.0.0.1") -> None:
-        """So many connections at a time, from some address of this machine, for ever."""
+        """Keep ``count`` connections from an address of this machine open, without end."""
         begun = asyncio.Barrier(count + 1)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(count):
-                tasks.create_task(self._come_again(act, source, begun))
+                tasks.create_task(self._reconnect(act, source, begun))
             await begun.wait()
-            print("under way", flush=True)
+            print("started", flush=True)
 
-    async def _come_again(self, act: Act, source: str, begun: asyncio.Barrier) -> None:
+    async def _reconnect(self, act: Act, source: str, begun: asyncio.Barrier) -> None:
         first = True
         while True:
             with contextlib.suppress(ConnectionError), await self._connect(source) as peer:
@@ -113,7 +115,7 @@ class Attacker:
         sock = socket.socket()
         peer = Peer(sock)
         try:
-            # What is not read should be the server's affair, and not the kernel's.
+            # A small buffer, so that unread data piles up at the server and not in this kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.bind((source, 0))
             await peer._loop.sock_connect(sock, (self.address.host, self.address.port))
@@ -122,14 +124,14 @@ class Attacker:
             raise
         return peer
 
-    async def be_called(self, act: Act, **options: Any) -> None:
-        """Have the server call here as a client, again and again, and do that to it each time."""
+    async def be_connected_to(self, act: Act, **options: Any) -> None:
+        """Make the server connect to this attacker again and again, and act on each connection."""
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         async with tofu.connect(self.address, **options) as channel, asyncio.TaskGroup() as tasks:
             here = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
             (await channel.request(headers={"Call": here})).release()
-            print("under way", flush=True)
+            print("started", flush=True)
             while True:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(sock)
                 tasks.create_task(self._be_a_server(act, Peer(accepted)))
@@ -152,11 +154,11 @@ async def run(name: str, address: str) -> None:
     assert isinstance(where, tofu.TcpAddress)
     attacker = Attacker(where)
     attacking = asyncio.ensure_future(ATTACKS[name].by(attacker))
-    told = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
-    await asyncio.wait([attacking, told], return_when=asyncio.FIRST_COMPLETED)
-    if not told.done():
+    stopped = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+    await asyncio.wait([attacking, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not stopped.done():
         attacking.result()
-        raise RuntimeError(f"the attack {name} ended by itself: it should go on until it is told")
+        raise RuntimeError(f"the attack {name} ended by itself: it must run until it is cancelled")
     connections, sent = Peer.connections, Peer.sent
     attacking.cancel()
     await asyncio.wait([attacking])

@@ -1,4 +1,4 @@
-"""Attacks on memory by what a channel carries: promised, withheld, kept, or never read."""
+"""Attacks on memory, by data that is announced, withheld, kept, or not read."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tofu_aio.protocol.binary_header import MAX_PART
 from tofu_aio.protocol.op_code import MORE_BIT
 
 MANY = 64
-"""Connections, of which each promises as much as a message may have; they would fill the pool."""
+"""Connections that each announce the longest message, which together would fill the pool."""
 
 SOME = 16
-"""Connections that flood."""
+"""Connections that send as fast as they can."""
 
 FIRST_PART = OpCode.REQUEST | MORE_BIT
 PROMISE = frame(headers_len=MAX_PART, body_len=MAX_PART, message_id=2)
 
 
 def flood(make: Callable[[int], bytes], together: int = 1) -> Iterator[bytes]:
-    """The frames of all ids, so many at a time."""
+    """Yield frames with increasing message ids, ``together`` at a time."""
     ids = itertools.count(2)
     while True:
         yield b"".join(make(next(ids)) for _ in range(together))
 
 
 async def promised_bytes(attacker: Attacker) -> None:
-    """A header claims the longest message, and nothing follows it."""
+    """A header announces the longest message, and nothing follows it."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()
@@ -42,7 +42,7 @@ async def promised_bytes(attacker: Attacker) -> None:
 
 
 async def slow_bodies(attacker: Attacker) -> None:
-    """A header claims the longest message, of which a byte comes now and then."""
+    """A header announces the longest message, of which one byte arrives every 0.1 s."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()
@@ -55,7 +55,7 @@ async def slow_bodies(attacker: Attacker) -> None:
 
 
 async def unfinished_uploads(attacker: Attacker) -> None:
-    """Long requests, which the server joins, without their ends."""
+    """Long requests, which the server assembles, without their last parts."""
     enough = (MAX_BODY - 1) // MAX_PART
     first = frame(FIRST_PART, bytes(MAX_PART), b"~whole:%d\r\n" % MAX_BODY, message_id=2)
 
@@ -70,13 +70,13 @@ async def unfinished_uploads(attacker: Attacker) -> None:
 
 
 def lines(number: int) -> bytes:
-    """As many headers as fit, other ones for each number."""
+    """As many header lines as fit, different for each number."""
     begin = 100_000 * number
     return b"".join(b"%x:\r\n" % n for n in range(begin, begin + 7_000))
 
 
 async def kept_headers(attacker: Attacker) -> None:
-    """Hellos and signals full of short headers, at which the server looks, and which it keeps."""
+    """Hellos and signals full of short headers, which the server reads and keeps."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce(lines(0))
@@ -87,7 +87,7 @@ async def kept_headers(attacker: Attacker) -> None:
 
 
 async def open_exchanges(attacker: Attacker) -> None:
-    """First parts of requests that do not go on, and of which no refusal is read."""
+    """First parts of requests that do not continue, and whose refusals are not read."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()
@@ -98,7 +98,7 @@ async def open_exchanges(attacker: Attacker) -> None:
 
 
 async def unread_refusals(attacker: Attacker) -> None:
-    """Announcements of bodies that are too long, whose refusals nobody reads."""
+    """Announcements of bodies that are too long, whose refusals are not read."""
     headers = b"~whole:%d\r\n" % (MAX_BODY + 1)
 
     async def act(peer: Peer) -> None:
@@ -109,8 +109,8 @@ async def unread_refusals(attacker: Attacker) -> None:
     await attacker.crowd(1, act)
 
 
-async def deaf_reader(attacker: Attacker) -> None:
-    """Requests as long as they may be, of which no response is read."""
+async def unread_responses(attacker: Attacker) -> None:
+    """Requests of the largest size, whose responses are not read."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()
@@ -121,7 +121,7 @@ async def deaf_reader(attacker: Attacker) -> None:
 
 
 async def unawaited_responses(attacker: Attacker) -> None:
-    """Responses to requests that never were."""
+    """Responses to requests that were never made."""
 
     async def act(peer: Peer) -> None:
         await peer.introduce()

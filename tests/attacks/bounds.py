@@ -1,7 +1,7 @@
-"""What an attack may make of a server's memory: the terms of the documentation's formula.
+"""The memory that an attack may take: the terms of the formula in docs/howto/backpressure.md.
 
-They are those of docs/howto/backpressure.md, as far as an attack can reach them, and what is
-allowed for what the formula leaves out: the objects around the bytes.
+These are the terms that an attack can reach, and allowances for what the formula leaves out: the
+objects around the bytes.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ EXCHANGES: Final = EXCHANGES_SERVED * 3 * 1024
 """Bytes for each channel."""
 
 PARSED: Final = 4 * 1_400_000
-"""Bytes of the headers that are remembered as names and values, over all channels."""
+"""Bytes of all headers that are cached as names and values."""
 
 CONNECTION: Final = 16 * 1024
 """Bytes allowed for the objects of a connection: the transport, the channel, its task."""
 
 TLS: Final = 128 * 1024
-"""Bytes allowed for what OpenSSL has of a connection."""
+"""Bytes allowed for the objects that OpenSSL has for a connection."""
 
 SLACK: Final = 4 * 1024 * 1024
-"""Bytes allowed for what allocators keep, and for modules that are loaded late."""
+"""Bytes allowed for memory that allocators keep, and for modules that are imported late."""
 
 TLS_SLACK: Final = 4 * 1024 * 1024
-"""Bytes allowed beside that where TLS connections come and go by the thousand: what OpenSSL
-gives back leaves holes in the C library's heap."""
+"""Bytes allowed in addition if there are thousands of short TLS connections: memory that OpenSSL
+frees leaves holes in the C library's heap."""

@@ -1,4 +1,4 @@
-"""The attacks, each with the server that it is about and the memory that it may take."""
+"""The attacks, each with the server that it attacks and the memory that it may take."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ HONEST = 2
 
 @dataclass(frozen=True)
 class Attack:
-    """One of them.
+    """One attack.
 
     Attributes:
-        by: what the attacker does.
-        at_once: connections that the server may have of it at a time, those that leave included.
+        by: the function that attacks.
+        at_once: connections that the server may have at the same time, including closing ones.
         each: bytes that each of them may take by the formula.
         shared: bytes that they may take together.
-        kind: of the server: ``streams``, ``messages`` or ``threads``.
-        options: of its listener.
-        logs: words that have to stand in its log, which tell that the attack came through.
+        kind: the kind of the server: ``streams``, ``messages`` or ``threads``.
+        options: the options of its listener.
+        logs: text that the server's log must contain, which proves that the attack reached it.
     """
 
     by: Callable[[Attacker], Awaitable[None]]
@@ -58,17 +58,17 @@ class Attack:
 
     @property
     def name(self) -> str:
-        """For the command line and the table."""
+        """The name for the command line and the table."""
         return self.by.__name__.replace("_", "-")
 
     @property
     def what(self) -> str:
-        """In words."""
+        """A description, from the docstring of the function."""
         return (self.by.__doc__ or "").partition("\n")[0]
 
     @property
     def tls(self) -> bool:
-        """Whether the server speaks it."""
+        """Whether the server uses TLS."""
         return "tls" in self.options
 
     @property
@@ -79,8 +79,8 @@ class Attack:
         return self.shared + channels * (self.each + objects) + SLACK + TLS_SLACK * self.tls
 
 
-PLACES = {"max_channels": 8, "heartbeat": 0.1}
-"""A listener with few places, that looks often whether somebody is there."""
+FEW_CHANNELS = {"max_channels": 8, "heartbeat": 0.1}
+"""A listener that allows few channels, and checks often whether peers are still there."""
 
 TLS_ON = {"tls": True}
 
@@ -91,12 +91,12 @@ _ALL = (
     Attack(bodies.kept_headers, bodies.SOME, RESERVE + LENT + CHUNKS + HELLO, POOL_BYTES + PARSED),
     Attack(bodies.open_exchanges, 4, EXCHANGES + ANSWERS + CHUNKS, POOL_BYTES),
     Attack(bodies.unread_refusals, 1, ANSWERS + CHUNKS + UNSENT),
-    Attack(bodies.deaf_reader, bodies.SOME, RESERVE + CHUNKS + UNSENT, POOL_BYTES),
+    Attack(bodies.unread_responses, bodies.SOME, RESERVE + CHUNKS + UNSENT, POOL_BYTES),
     Attack(bodies.unawaited_responses, 4, CHUNKS),
     Attack(arriving.silent_connections, WAITING_CONNECTIONS, EARLY_BYTES),
-    Attack(arriving.strangers, 16, EARLY_BYTES, options={"max_connections_per_address": 16}),
+    Attack(arriving.partial_hellos, 16, EARLY_BYTES, options={"max_connections_per_address": 16}),
     Attack(arriving.rejected_peers, PENDING_CHANNELS + LEAVING_CHANNELS + WAITING_CONNECTIONS),
-    Attack(arriving.idle_clients, arriving.CROWD + LEAVING_CHANNELS, options=PLACES),
+    Attack(arriving.idle_clients, arriving.CROWD + LEAVING_CHANNELS, options=FEW_CHANNELS),
     Attack(
         arriving.idle_threads,
         arriving.CROWD + LEAVING_CHANNELS,
@@ -104,7 +104,7 @@ _ALL = (
         options={"max_threads": 8, "heartbeat": 0.1},
     ),
     Attack(arriving.large_hellos, PENDING_CHANNELS + LEAVING_CHANNELS, HELLO, kind="messages"),
-    Attack(arriving.half_closed_byes, arriving.CROWD + LEAVING_CHANNELS, options=PLACES),
+    Attack(arriving.half_closed_byes, arriving.CROWD + LEAVING_CHANNELS, options=FEW_CHANNELS),
     Attack(arriving.frequent_heartbeats, 50),
     Attack(sealed.key_updates, 2, ANSWERS + CHUNKS, options=TLS_ON),
     Attack(sealed.garbage_to_a_server, 8, HELLO, options=TLS_ON),

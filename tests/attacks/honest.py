@@ -1,4 +1,4 @@
-"""The honest client, which wants to be served whatever others do."""
+"""The honest client, which must be served during an attack."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import tofu_aio as tofu
 from tests.attacks.attacker import trusting
 
 PATIENCE = 10.0
-"""Seconds for an answer, or to get in, which ``connect`` takes unless it is told otherwise."""
+"""Seconds for a response, or to connect: the default of ``connect``."""
 
 PAUSE = 0.02
 """Seconds between its requests."""
 
 FEW = 3
-"""Requests, and visits, that have to end well while the attack goes on."""
+"""Requests, and visits, that must succeed during the attack."""
 
 
 class Honest:
-    """One channel that stays, and visits that come and go.
+    """Makes requests on one channel that stays open, and visits: short connections with a request.
 
     Args:
-        address: of the server.
-        tls: whether to speak it.
+        address: the server's address.
+        tls: whether to use TLS.
 
     Attributes:
-        requests: that were answered on the channel that stays.
-        visits: that were let in and had their request answered.
-        failed: why others were not.
+        requests: how many were answered on the channel that stays open.
+        visits: how many were accepted and answered.
+        failed: the errors of the others.
         slowest: seconds that the slowest of them took.
     """
 
@@ -43,27 +43,27 @@ class Honest:
         self.failed: list[str] = []
 
     @contextlib.asynccontextmanager
-    async def here(self) -> AsyncIterator[None]:
-        """Connected, with a counted behind it: what is loaded with the first of them is loaded."""
+    async def connected(self) -> AsyncIterator[None]:
+        """Make one visit, so that the server has imported everything, then stay connected."""
         await self._visit()
         async with tofu.connect(self._address, **self._options) as self._channel:
             await self._ask(self._channel)
             yield
 
-    async def run_wake_ups(self, stop: asyncio.Event) -> None:
-        """Ask and counted until that, and until there was enough of it, or something failed."""
-        await asyncio.gather(self._stay(stop), self._come(stop))
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make requests and visits until ``stop``, and until a few succeeded or one failed."""
+        await asyncio.gather(self._make_requests(stop), self._make_visits(stop))
 
-    async def _stay(self, stop: asyncio.Event) -> None:
+    async def _make_requests(self, stop: asyncio.Event) -> None:
         while not self._is_over(stop, self.requests):
             with self._counting_failures("request"):
                 await self._ask(self._channel)
                 self.requests += 1
             await asyncio.sleep(PAUSE)
 
-    async def _come(self, stop: asyncio.Event) -> None:
+    async def _make_visits(self, stop: asyncio.Event) -> None:
         while not self._is_over(stop, self.visits):
-            with self._counting_failures("counted"):
+            with self._counting_failures("visit"):
                 await self._visit()
                 self.visits += 1
             await asyncio.sleep(PAUSE)
@@ -88,4 +88,4 @@ class Honest:
         body = b"honest" * 100
         with await channel.request(body, timeout=PATIENCE) as response:
             if response.body != body:
-                self.failed.append(f"the answer was {bytes(response.body)[:50]!r}")
+                self.failed.append(f"the response was {bytes(response.body)[:50]!r}")

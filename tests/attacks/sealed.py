@@ -1,4 +1,4 @@
-"""Attacks in TLS itself, by either side."""
+"""Attacks with TLS, by a client or a server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tofu_aio import OpCode
 from tofu_aio.protocol.binary_header import HEADER
 
 GARBAGE = b"\x17\x03\x03\x00\x20" + b"g" * 32
-"""What looks like a record, and was sealed under no key."""
+"""Bytes that look like a TLS record, but were not encrypted with any key."""
 
 
 async def key_updates(attacker: Attacker) -> None:
-    """KeyUpdates, whose answers are not read."""
+    """TLS KeyUpdates, whose answers are not read."""
 
     async def act(peer: Peer) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ async def key_updates(attacker: Attacker) -> None:
 
 
 async def garbage_to_a_server(attacker: Attacker) -> None:
-    """A good Hello, and in the same piece what no key has sealed."""
+    """A valid Hello, and in the same segment a TLS record that no key has encrypted."""
 
     async def act(peer: Peer) -> None:
         tls = RawTls(peer, trusting())
@@ -46,7 +46,7 @@ async def garbage_to_a_server(attacker: Attacker) -> None:
 
 
 async def garbage_to_a_client(attacker: Attacker) -> None:
-    """A good answer to a Hello, and in the same piece what no key has sealed, by a server."""
+    """The same from a server: a valid answer to a Hello, and a record that no key has encrypted."""
 
     async def act(peer: Peer) -> None:
         tls = RawTls(peer, server_context(), server_side=True)
@@ -56,4 +56,4 @@ async def garbage_to_a_client(attacker: Attacker) -> None:
         await peer.send(tls.sealed(answer) + GARBAGE)
         await peer.hold()
 
-    await attacker.be_called(act, ssl=trusting())
+    await attacker.be_connected_to(act, ssl=trusting())

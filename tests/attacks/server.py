@@ -1,8 +1,8 @@
 """The server that is attacked, an ordinary program: ``server LOOP KIND OPTIONS [LIMIT=VALUE ...]``.
 
-It says where honest clients find it, and where the attacker does. ``OPTIONS`` are those of
-``listen``, in JSON; with ``max_threads``, or ``tls``. A ``LIMIT`` is a constant of the library,
-``messaging.connection.UNTAKEN_ANSWERS`` say, which is set to see what becomes of a verdict.
+It prints two addresses, for honest clients and for the attacker. ``OPTIONS`` are those of
+``listen``, in JSON, with ``max_threads`` or ``tls``. ``LIMIT`` is a constant of the library, such
+as ``messaging.connection.UNTAKEN_ANSWERS``, to see the verdict if that limit had another value.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tofu_aio import blocking
 HERE = "tcp://127.0.0.1:0"
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 WRONG = "wrong"
-"""The token of those who are refused."""
+"""The token of clients that are rejected."""
 
 
 async def decide(channel: tofu.Channel) -> None:
-    """Who has the wrong token stays outside."""
+    """Reject clients with the wrong token."""
     if channel.hello.headers.get("Token") == WRONG:
         raise tofu.Rejected("this is the wrong token")
 
 
 async def answer(exchange: tofu.Exchange) -> None:
-    """Each part of a request by one of the same."""
+    """Answer each part of a request with one that has the same body."""
     async with exchange:
         async for part in exchange:
             with part:
@@ -46,13 +46,13 @@ async def call(group: tofu.ChannelGroup, address: str, *, tls: bool) -> None:
     """Stay connected to another server."""
     ssl = client_context(trusting=True) if tls else None
     async for channel in group.reconnecting(address, ssl=ssl, backoff=tofu.Backoff(0.01, 0.05)):
-        with contextlib.suppress(tofu.TofuError):  # then there is another one
+        with contextlib.suppress(tofu.TofuError):  # the next iteration connects again
             async for message in channel:
                 message.release()
 
 
 async def serve(group: tofu.ChannelGroup, listener: tofu.Listener, *, tls: bool = False) -> None:
-    """Echo requests, answer exchanges, call whom a client names, and keep all signals."""
+    """Echo requests, answer exchanges, connect where a client says, and keep all signals."""
 
     async def handle(channel: tofu.Channel) -> None:
         kept = []
@@ -73,7 +73,7 @@ async def serve(group: tofu.ChannelGroup, listener: tofu.Listener, *, tls: bool 
 
 
 async def streams(options: dict[str, Any]) -> None:
-    """At the altitude of streams."""
+    """Serve at the stream level."""
     async with tofu.Engine() as engine, engine.create_group() as group:
         listener = await group.listen(HERE, **options)
         print(listener.address, listener.address, flush=True)
@@ -81,7 +81,7 @@ async def streams(options: dict[str, Any]) -> None:
 
 
 async def messages(_: dict[str, Any]) -> None:
-    """At that of messages too, where the application is busy, and receives nothing."""
+    """Serve at the stream level, and listen at the message level without ever receiving."""
     async with tofu.Engine() as engine, engine.create_group() as group:
         busy = engine.create_group()
         welcome = {"~listen_on": "tcp|127.0.0.1|0"}
@@ -93,7 +93,7 @@ async def messages(_: dict[str, Any]) -> None:
 
 
 def threads(loop: str, options: dict[str, Any]) -> None:
-    """A thread for each channel."""
+    """Serve each channel in a thread."""
 
     def handle(channel: blocking.Channel) -> None:
         for request in channel:
@@ -113,7 +113,7 @@ def threads(loop: str, options: dict[str, Any]) -> None:
 
 
 def set_limit(text: str) -> None:
-    """Have the library go by another limit."""
+    """Change a limit of the library."""
     name, _, value = text.partition("=")
     module, _, constant = name.rpartition(".")
     place = importlib.import_module(f"tofu_aio.{module}")
@@ -122,13 +122,13 @@ def set_limit(text: str) -> None:
 
 def main() -> None:
     """Serve until killed."""
-    loop, kind, told, *limits = sys.argv[1:]
+    loop, kind, json_options, *limits = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     logging.captureWarnings(True)
     processes.allow_descriptors()
     for limit in limits:
         set_limit(limit)
-    options = json.loads(told)
+    options = json.loads(json_options)
     if options.pop("tls", False):
         options["ssl"] = server_context()
     if kind == "threads":

@@ -1,4 +1,4 @@
-"""Each attack for a second, and whether a verdict would be bad. Real processes, on one loop."""
+"""Each attack for a second, and attacks whose verdict must be bad. Real processes, on one loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.attacks.catalogue import ATTACKS
 from tests.benchmarks.processes import ROOT
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc, and comes from 127.0.0.2"),
+    pytest.mark.skipif(sys.platform != "linux", reason="uses /proc, and connects from 127.0.0.2"),
     pytest.mark.timeout(180),
 ]
 
 
 def attack(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """As a user starts it."""
+    """Run attacks as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "tests.attacks", "--loop", "reactor", *arguments],
         cwd=ROOT,
@@ -30,7 +30,7 @@ def attack(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def with_tls(request: pytest.FixtureRequest) -> None:
-    """What the processes would miss."""
+    """Skip the tests if certificates cannot be made."""
     pytest.importorskip("trustme", reason="it makes certificates", exc_type=ImportError)
 
 
@@ -63,11 +63,11 @@ def test_the_verdict_is_bad_where_a_limit_does_not_hold(
     "line",
     ["ERROR tofu_aio: it broke", "Traceback (most recent call last):", "INFO a: \x1b[2J", "", " x"],
 )
-def test_a_line_that_no_log_should_have_is_found(line: str) -> None:
+def test_a_line_that_the_log_must_not_have_is_found(line: str) -> None:
     good = "WARNING tofu_aio.messaging: as it should be\n"
     assert not faults_of(good, "as it should be")
     assert faults_of(f"{good}{line}\n{good}", "as it should be")
 
 
-def test_a_log_that_does_not_tell_of_the_attack_is_no_proof() -> None:
+def test_a_log_without_the_attack_s_text_is_a_fault() -> None:
     assert faults_of("INFO tofu_aio: nothing\n", "all is lost")

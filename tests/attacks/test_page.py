@@ -1,4 +1,4 @@
-"""The page about hostile peers has the limits as they are, and all attacks."""
+"""The page about hostile peers has the actual limits, and all attacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONS = {
     field.name: getattr(given, field.name)
     for given in (Limits(), NO_BOUNDS)
     for field in fields(given)
-    if field.name != "heartbeat"  # which depends on the address, and stands there as HEARTBEAT
+    if field.name != "heartbeat"  # which depends on the address, and is listed as HEARTBEAT
 }
 
 

@@ -1,4 +1,4 @@
-"""Attacks by words: on who reads the log, and on whoever parses bytes."""
+"""Attacks by text and bytes: on readers of the log, and on the parser."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tofu_aio import OpCode, Status
 from tofu_aio.protocol.binary_header import MAX_PART
 
 FORGED = b"no\r\nERROR root: all is lost\x1b[2J\x1b]0;owned\x07\xe2\x80\xae" + b"A" * 60_000
-"""A line of the log's own, commands for a terminal, and more than anybody reads."""
+"""A forged log line, terminal commands, and more text than anybody would read."""
 
 
 async def forged_reasons(attacker: Attacker) -> None:
-    """A server refuses with 60 KB of forged lines and commands for a terminal."""
+    """A server rejects with a reason of 60 KB: forged log lines and terminal commands."""
 
     async def act(peer: Peer) -> None:
         asked = await peer.message()
@@ -24,11 +24,11 @@ async def forged_reasons(attacker: Attacker) -> None:
         await peer.send(refused)
         await peer.hold()
 
-    await attacker.be_called(act)
+    await attacker.be_connected_to(act)
 
 
 async def forged_endings(attacker: Attacker) -> None:
-    """A client breaks its requests off with 60 KB of forged lines."""
+    """A client breaks off its requests with 60 KB of forged log lines."""
     failed = frame(body=FORGED, message_id=2, status=Status.PROCESSING_FAILED)
 
     async def act(peer: Peer) -> None:
@@ -40,7 +40,7 @@ async def forged_endings(attacker: Attacker) -> None:
 
 
 async def random_bytes(attacker: Attacker) -> None:
-    """Before and after a Hello, alone and within frames, cut anywhere."""
+    """Random bytes before and after a Hello, alone and within frames, split anywhere."""
     luck = random.Random("attack")
 
     def nonsense() -> bytes:

@@ -1,4 +1,4 @@
-"""What the tests of the blocking face share: engines on every loop, and nothing left behind."""
+"""Fixtures for the blocking API: engines on every loop, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PATIENCE = 20.0
 
 @pytest.fixture(params=_LOOPS)
 def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    """Each loop that is installed."""
+    """The factory of each loop that is installed."""
     return tofu.loop_factory(request.param)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """After each test: no thread and no descriptor more than before it."""
+    """Check after each test that there are no more threads and descriptors than before it."""
     gc.collect()
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
-    # Those for looking up names and whatever else blocks end in their own time.
+    # Threads that look up names, or call functions that may block, end some time later.
     own = ("tofu_aio name look-up", "tofu_aio reconnecting")
     left = {t for t in set(threading.enumerate()) - threads if not t.name.startswith(own)}
     assert not left, f"threads left behind: {left}"
@@ -40,7 +40,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def engine(loop_factory: LoopFactory) -> Iterator[blocking.Engine]:
-    """An engine with a small pool; at its end no permit, channel or waiter may be left."""
+    """An engine with a small pool. When it closes, no permit, channel or waiting call is left."""
     with blocking.Engine(POOL, loop_factory=loop_factory) as engine:
         yield engine
     gc.collect()
@@ -52,7 +52,7 @@ def engine(loop_factory: LoopFactory) -> Iterator[blocking.Engine]:
 
 @pytest.fixture
 def group(engine: blocking.Engine) -> Iterator[blocking.ChannelGroup]:
-    """A channel group of that engine."""
+    """A group of that engine."""
     with engine.create_group() as group:
         yield group
 
@@ -65,7 +65,7 @@ def listener(group: blocking.ChannelGroup) -> Iterator[blocking.Listener]:
 
 
 class Beside:
-    """A function in a thread beside the test, and what it returned or raised."""
+    """Runs a function in a thread beside the test, and keeps what it returned or raised."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
@@ -81,9 +81,9 @@ class Beside:
             self._error = error
 
     def result(self) -> object:
-        """Wait for it."""
+        """Wait for the function, and return or raise what it did."""
         self._thread.join(PATIENCE)
-        assert not self._thread.is_alive(), "it waits in vain"
+        assert not self._thread.is_alive(), "the thread is still waiting"
         try:
             if self._error is not None:
                 raise self._error
@@ -102,6 +102,6 @@ def pair(
     server = accepting.result()
     assert isinstance(server, blocking.Channel)
     yield client, server
-    closing = Beside(client.close)  # one alone waits for the other to receive what it was sent
+    closing = Beside(client.close)  # it waits until the server closes, too
     server.close()
     closing.result()

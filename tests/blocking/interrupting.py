@@ -1,4 +1,4 @@
-"""Interrupting a call at its n-th instruction, as a signal's handler would."""
+"""Interrupt a call at its n-th instruction, as a signal handler would."""
 
 from __future__ import annotations
 
@@ -13,36 +13,39 @@ from typing import Any, Final
 PACKAGE: Final = "tofu_aio"
 
 _CHECKS: Final = ("CALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
-"""After which instructions CPython looks for signals, besides a function's beginning, RESUME: its
-ceval.c and bytecodes.c say CHECK_EVAL_BREAKER or _CHECK_PERIODIC there. Intrinsics are no calls."""
+"""The instructions after which CPython checks for signals, besides RESUME, which begins a function:
+those with CHECK_EVAL_BREAKER or _CHECK_PERIODIC in its ceval.c and bytecodes.c. Calls of intrinsics
+do not count."""
 
 _UNCHECKED: Final = ("RETURN", "PUSH_EXC_INFO", "CLEANUP_THROW")
-"""Before which it does not, even after a call: that one raised, or its result is passed on."""
+"""The instructions before which it does not check, even after a call: the call raised, or its
+result is passed on."""
 
 
 class Interrupted(BaseException):
-    """What a signal's handler raises."""
+    """What the signal handler raises."""
 
 
 def interrupt() -> None:
-    """The handler that raises it."""
+    """A signal handler that raises ``Interrupted``."""
     raise Interrupted
 
 
 class Interruption:
-    """Runs a handler at the n-th point of a call, in the thread that makes it.
+    """Runs a handler at the n-th point of a call, in the thread that makes the call.
 
-    A point is an instruction of the package before which CPython may run a signal's handler;
-    nowhere else, for what cleans up after an exception cannot itself be interrupted. A call
-    counts whether a Python function was called, whose return is no point today, or a built-in one.
-    What finalizers do is none: what is raised there Python prints, and goes on.
+    A point is an instruction of the package before which CPython may run a signal handler. Code
+    that cleans up after an exception has none, because it cannot be interrupted. The instruction
+    after a call counts as a point for Python functions, too, although CPython checks for signals
+    only after built-in ones. Finalizers have no points: Python prints what they raise, and
+    continues.
 
     Args:
-        at: which one; 0 for none.
+        at: the number of the point; 0 for none.
         handler: by default it raises ``Interrupted``.
 
     Attributes:
-        points: how many have been passed.
+        points: how many points have been passed.
     """
 
     def __init__(self, at: int, handler: Callable[[], object] = interrupt) -> None:
@@ -54,7 +57,7 @@ class Interruption:
         self._names: dict[CodeType, dict[int, str]] = {}
 
     def during(self, call: Callable[[], object]) -> None:
-        """Make the call; raises what it and the handler do."""
+        """Make the call; raises what the call or the handler raises."""
         watching = self._monitored() if sys.version_info >= (3, 12) else self._traced()
         with watching:
             call()

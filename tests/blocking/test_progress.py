@@ -1,4 +1,4 @@
-"""Programs of threads that anybody would write, and that must finish whatever the pool."""
+"""Ordinary programs with threads, which must finish whatever the pool's size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = bytes(range(256)) * 4096
 
 
 class World:
-    """Programs with an engine each; all of it is gone at the end, and given back."""
+    """Several programs, each with its own engine."""
 
     def __init__(self, stack: ExitStack, loop_factory: LoopFactory, pool: int | None) -> None:
         self.engines: list[blocking.Engine] = []
@@ -32,7 +32,7 @@ class World:
         self._pool = pool
 
     def group(self) -> blocking.ChannelGroup:
-        """What a program has."""
+        """The group of a new program."""
         limits = {} if self._pool is None else {"pool_messages": self._pool}
         engine = blocking.Engine(**limits, loop_factory=self._loop_factory)
         self._stack.enter_context(engine)
@@ -50,7 +50,7 @@ class World:
         return listener.address
 
     def connect(self, address: tofu.Address, group: blocking.ChannelGroup) -> blocking.Channel:
-        """A channel. It is aborted at the end."""
+        """Connect; the channel is aborted at the end."""
         channel = group.connect(address)
         self._stack.callback(channel.abort)
         return channel
@@ -58,7 +58,7 @@ class World:
 
 @contextlib.contextmanager
 def world_of(loop_factory: LoopFactory, pool: int | None) -> Iterator[World]:
-    """Programs that must finish, and then have nothing left of any engine's."""
+    """Run programs, which must finish, and check that their engines have nothing left."""
     with ExitStack() as stack:
         world = World(stack, loop_factory, pool)
         engines = world.engines
@@ -80,7 +80,7 @@ def echo(channel: blocking.Channel) -> None:
 
 
 def ask_all(channel: blocking.Channel, count: int, threads: int = 8) -> None:
-    """Ask so often, from several threads."""
+    """Make ``count`` requests from several threads."""
     with ThreadPoolExecutor(threads) as executor:
         asked = [b"%d" % n for n in range(count)]
         answers = executor.map(lambda body: channel.request(body, timeout=PATIENCE).body, asked)
@@ -134,7 +134,7 @@ def test_long_bodies_go_there_and_back(loop_factory: LoopFactory, pool: int | No
             assert client.request(body, timeout=PATIENCE).body == LONG
 
 
-def test_a_request_that_was_taken_back_is_known_to_be(loop_factory: LoopFactory) -> None:
+def test_a_cancelled_request_is_known_to_be(loop_factory: LoopFactory) -> None:
     with world_of(loop_factory, 4) as world:
         listener = world.group().listen("tcp://127.0.0.1:0")
         accepting = Beside(listener.accept)

@@ -1,4 +1,4 @@
-"""Ways to run the ``tofu`` command: as a process, or in this one."""
+"""Fixtures that run the ``tofu`` command, as a process or in this one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tofu_aio.cli.app import run
 
 
 @pytest.fixture(autouse=True)
-def hung_up() -> Iterator[None]:
-    """SIGHUP ends: a run of the tests under nohup(1) ignores it, and so would what they start."""
+def default_sighup() -> Iterator[None]:
+    """Give SIGHUP its default action: under nohup(1) it is ignored, also by child processes."""
     if sys.platform == "win32":
         yield
         return
@@ -29,7 +29,7 @@ def hung_up() -> Iterator[None]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start commands as processes, in ``tmp_path``. Those still running at the end are killed."""
+    """Start commands as processes in ``tmp_path``; kill those that still run at the end."""
     started: list[Running] = []
 
     def start(
@@ -49,9 +49,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def tofu_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
-    """Run commands in this process, in ``tmp_path``, where a process of their own adds nothing."""
+    """Run commands in this process, in ``tmp_path``, where that is as good as another process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", python_path())  # for the processes that it starts
+    monkeypatch.setenv("PYTHONPATH", python_path())  # for the processes that the command starts
 
     def tofu_run(*arguments: str | os.PathLike[str]) -> Ended:
         code = run([os.fspath(argument) for argument in arguments])
@@ -67,7 +67,7 @@ class _Quiet(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def http_server() -> Iterator[str]:
-    """The address of a server that is not tofu."""
+    """The address of a server with another protocol."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Quiet) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"tcp://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""The ``tofu`` command and other programs as real processes, and what they leave."""
+"""Running the ``tofu`` command and other programs as processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ import pytest
 import tofu_aio as tofu
 
 BOUND = 50.0
-"""Seconds after which a process that has not ended is a failure. Nothing is timed by it."""
+"""Seconds that a process may take; longer is a failure. No test depends on the exact value."""
 
-signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-unix = pytest.mark.skipif(sys.platform == "win32", reason="this Python has no Unix sockets there")
+signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not have these signals")
+unix = pytest.mark.skipif(
+    sys.platform == "win32", reason="Python does not support Unix sockets on Windows"
+)
 
 
 class Ended(NamedTuple):
-    """What a process left."""
+    """The exit code and the output of a process."""
 
     code: int
     out: str
@@ -37,37 +39,37 @@ class Ended(NamedTuple):
 
 
 class Running:
-    """A process under way. What was read as lines is not in the ``out`` that it ends with."""
+    """A running process. Lines that were read with ``line`` are not in the final ``out``."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
     def line(self) -> str:
-        """The next line of its output. Waiting for one is how tests know how far it is."""
+        """Wait for the next line of its output, by which tests know how far it is."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.endswith("\n"), f"it ended early: {self.finish()}"
         return line.removesuffix("\n")
 
     def listening(self) -> str:
-        """The address in its line that says so."""
+        """Wait for the line with the address that it listens on."""
         words, _, address = self.line().rpartition(" ")
         assert words == "listening on"
         return address
 
     def stop(self, number: int = signal.SIGINT) -> Ended:
-        """Send it a signal, that of Ctrl-C by default, and wait for its end."""
+        """Send it a signal, by default that of Ctrl-C, and wait until it has exited."""
         self.process.send_signal(number)
         return self.finish()
 
     def finish(self) -> Ended:
-        """Wait for its end."""
+        """Wait until it has exited."""
         out, err = self.process.communicate(timeout=BOUND)
         return Ended(self.process.returncode, out, err)
 
 
 class Start(Protocol):
-    """Starts ``tofu`` with these arguments, in a folder of the test's own."""
+    """Starts ``tofu`` with these arguments in the test's folder."""
 
     def __call__(
         self, *arguments: str | os.PathLike[str], before: Callable[[], None] | None = None
@@ -75,13 +77,13 @@ class Start(Protocol):
 
 
 class Run(Protocol):
-    """Runs ``tofu`` with these arguments, to its end."""
+    """Runs ``tofu`` with these arguments until it exits."""
 
     def __call__(self, *arguments: str | os.PathLike[str]) -> Ended: ...
 
 
 def python_path() -> str:
-    """What lets a process in any folder find this very package."""
+    """The PYTHONPATH with which a process in any folder imports this package."""
     paths = (str(Path(tofu.__file__).parents[1]), os.environ.get("PYTHONPATH"))
     return os.pathsep.join(filter(None, paths))
 
@@ -94,7 +96,7 @@ def spawn(
 ) -> Running:
     """Start Python with this command line."""
     process = subprocess.Popen(
-        # What is left open shows on stderr, which tests look at.
+        # Resources left open show on stderr, which the tests check.
         [sys.executable, "-W", "default::ResourceWarning", *command],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": python_path(), "PYTHONUTF8": "1"},
@@ -103,6 +105,6 @@ def spawn(
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        preexec_fn=before,  # noqa: PLW1509 - no thread of the tests holds a lock it needs
+        preexec_fn=before,  # noqa: PLW1509 - the tests have no threads that hold locks
     )
     return Running(process)

@@ -1,4 +1,4 @@
-"""What holds for all commands: help, exit codes, one line for each error, the optional extra."""
+"""All commands: help, exit codes, one line for each error, and the optional extra."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def test_a_loop_that_is_not_installed(tofu_run: Run, monkeypatch: pytest.MonkeyP
     assert 'pip install "tofu-aio[fast]"' in ended.complaint
 
 
-def test_what_a_peer_or_a_path_says_cannot_control_the_terminal(tofu_run: Run) -> None:
+def test_text_from_a_peer_or_a_path_cannot_control_the_terminal(tofu_run: Run) -> None:
     ended = tofu_run("decode", "no\x1b[31m such\nfile")
     assert ended.code == 1
     assert ended.complaint.isprintable()
 
 
-def test_the_library_needs_none_of_it(tmp_path: Path) -> None:
+def test_the_library_does_not_import_the_extra(tmp_path: Path) -> None:
     code = "import sys, tofu_aio; print(*{'click', 'rich'} & set(sys.modules))"
     assert spawn("-c", code, folder=tmp_path).finish() == (0, "\n", "")
 

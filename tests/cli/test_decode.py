@@ -1,4 +1,4 @@
-"""Captured frames as lines, up to what is no frame."""
+"""``tofu decode``: valid frames are printed, and errors have an offset and a reason."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_nothing(tofu_run: Run) -> None:
     assert tofu_run("decode", written("empty", b"")) == (0, "", "")
 
 
-def test_all_that_a_frame_may_have_to_say(tofu_run: Run) -> None:
+def test_every_field_of_a_frame_is_shown(tofu_run: Run) -> None:
     headers = [("Job", "7"), ("Job", "8: \x1b[31m")]
     message = Message(OpCode.RESPONSE, b"~\n" * 50, headers, message_id=2, more=True)
     message.status, message.channel_number = Status.NOT_ALLOWED, 9
     frame = bytearray(message.encode())
-    frame[2] |= 0x10  # the engine made it
+    frame[2] |= 0x10  # its origin is the engine
     file = written("raw", bytes(frame))
     assert tofu_run("decode", "--body", "4", file).out == (
         "       0  RESPONSE id=2 channel=9 more origin=engine status=not_allowed "
@@ -71,42 +71,50 @@ def test_the_frames_of_the_zig_library(tofu_run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "shown", "reason"),
     [
-        (HI.encode() * 2 + b"\0" * 3, 2, "at byte 36: the last frame ends early, after 3 bytes"),
+        (
+            HI.encode() * 2 + b"\0" * 3,
+            2,
+            "incomplete frame at byte 36: the input ends after 3 bytes of it",
+        ),
         (
             HI.encode() + HI.encode()[:-1],
             1,
-            "at byte 18: the last frame ends early, after 17 bytes",
+            "incomplete frame at byte 18: the input ends after 17 bytes of it",
         ),
         (
             HI.encode() + b"\0" * 16,
             1,
-            "no frame at byte 18: REQUEST has the message id 0, reserved for heartbeats",
+            "invalid frame at byte 18: REQUEST has the message id 0, reserved for heartbeats",
         ),
         (
             HI.encode() + bytes.fromhex("0000 0d 00 0000000000000001 0000 0000"),
             1,
-            "no frame at byte 18: op code 13 is unknown; the known ones are 0 to 9",
+            "invalid frame at byte 18: op code 13 is unknown; the known ones are 0 to 9",
         ),
         (
             HI.encode() + bytes.fromhex("0000 23 00 0000000000000001 0000 0000"),
             1,
-            "no frame at byte 18: HELLO_REQUEST has the more bit, which only REQUEST",
+            "invalid frame at byte 18: HELLO_REQUEST has the more bit, which only REQUEST",
         ),
         (
             HI.encode() + bytes.fromhex("0000 00 00 0000000000000001 0002 0000 0d0a"),
             1,
-            "no frame at byte 18: '' is not a text header: it must have the form name:value",
+            "invalid frame at byte 18: '' is not a text header: it must have the form name:value",
         ),
-        (HI.encode().hex().encode() + b"\n0g", 1, "at byte 18: 'g' is not a hex digit"),
-        (HI.encode().hex().encode() + b"\n0", 1, "at byte 18: the second hex digit is missing"),
+        (HI.encode().hex().encode() + b"\n0g", 1, "at byte 18: 'g' is not a hexadecimal digit"),
+        (
+            HI.encode().hex().encode() + b"\n0",
+            1,
+            "at byte 18: the second hexadecimal digit is missing",
+        ),
         (
             b"SSH-2.0-OpenSSH_9.9\r\n",
             0,
-            "no frame at byte 0: WELCOME_REQUEST is never sent to a peer",
+            "invalid frame at byte 0: WELCOME_REQUEST is never sent to a peer",
         ),
     ],
 )
-def test_at_which_offset_and_why_it_is_no_frame(
+def test_an_error_gives_the_offset_and_the_reason(
     tofu_run: Run, content: bytes, shown: int, reason: str
 ) -> None:
     ended = tofu_run("decode", written("file", content))
@@ -118,13 +126,13 @@ def test_at_which_offset_and_why_it_is_no_frame(
 def test_a_file_that_is_not_there(tofu_run: Run) -> None:
     ended = tofu_run("decode", "none")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint == "none: there is no such file or folder: check the path"
+    assert ended.complaint == "none: no such file or folder: check the path"
 
 
 @unix
 def test_a_folder(tofu_run: Run) -> None:
     ended = tofu_run("decode", ".")
-    assert (ended.code, ended.complaint) == (1, ".: it is a folder: name a file")
+    assert (ended.code, ended.complaint) == (1, ".: this is a folder: give the path of a file")
 
 
 def test_standard_input_is_decoded_as_it_comes(tmp_path: Path) -> None:

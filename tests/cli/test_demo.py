@@ -1,12 +1,10 @@
-"""Two processes that the demo starts, and that do not outlive it."""
+"""``tofu demo``: two processes, and the table of results."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import select
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +12,19 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.cli.processes import BOUND, Run, Running, Start, signals, spawn
-from tofu_aio.cli import children, demo
-from tofu_aio.cli.children import Child, early_end
-from tofu_aio.cli.demo_events import Listening, Progress, heard, tell
+from tests.cli.processes import Run, Start, signals
+from tofu_aio.cli import demo
+from tofu_aio.cli.children import Child
+from tofu_aio.cli.demo_events import Progress
 
 Interrupted: TypeAlias = Callable[[Callable[[list[Child]], None]], list[Child]]
+
 
 FEW = ["--messages", "100", "--window", "10"]
 
 
 def rows(out: str) -> dict[str, list[str]]:
-    """The table by its first column."""
+    """The cells of the table by the first cell of each row."""
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
     return {row[0]: row[1:] for row in cells if row}
 
@@ -61,14 +60,16 @@ def test_a_system_without_unix_sockets(tofu_run: Run, monkeypatch: pytest.Monkey
     monkeypatch.setattr(demo, "HAS_UDS", False)
     ended = tofu_run("demo", *FEW)
     assert (ended.code, ended.err) == (0, "")
-    assert "Unix socket: skipped, for this Python has none on this system" in ended.out
+    assert (
+        "Unix socket: skipped, because this Python does not support it on this system" in ended.out
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        ("none", "none: there is no such file or folder: check the path"),
-        (".", ". is not a regular file: name one"),
+        ("none", "none: no such file or folder: check the path"),
+        (".", ". is not a regular file: give the path of one"),
     ],
 )
 def test_a_file_that_cannot_be_sent(tofu_run: Run, file: str, reason: str) -> None:
@@ -78,7 +79,7 @@ def test_a_file_that_cannot_be_sent(tofu_run: Run, file: str, reason: str) -> No
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
-    """Has something done to the demo's processes in the middle of their work."""
+    """Calls a function with the demo's processes while they work."""
     started: list[Child] = []
 
     def child(*arguments: str) -> Child:
@@ -118,58 +119,3 @@ def test_ctrl_c(tofu_run: Run, interrupted: Interrupted) -> None:
     assert (ended.code, ended.out, ended.complaint) == (130, "", "interrupted")
     assert len(started) == 2
     assert all(child._process.returncode is not None for child in started)
-
-
-def test_a_process_that_fails_says_why() -> None:
-    with Child("server", "demo-server", "tcp://name.invalid:1") as child:
-        assert child.event() is None
-        assert str(early_end(child)).startswith("the server process: 'name.invalid' has no address")
-
-
-def test_who_is_only_told_to_end_is_not_to_blame() -> None:
-    work = ["--messages", "1", "--window", "1", "--part-size", "1"]
-    with Child("server", "demo-server", "tcp://127.0.0.1:0") as server:
-        server.event()
-        with Child("client", "demo-client", *work, "none", "tcp://127.0.0.1:1") as client:
-            assert client.event() is None
-            assert str(early_end(server, client)) == (
-                "the client process: none: there is no such file or folder: check the path"
-            )
-
-
-def test_a_process_that_does_not_end_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_GRACE", 0.05)
-    with Child("server", "demo-server", "tcp://127.0.0.1:0") as child:
-        assert isinstance(child.event(), Listening)
-        if sys.platform != "win32":
-            child._process.send_signal(signal.SIGSTOP)
-        child.end()
-    assert child._process.returncode is not None
-
-
-ORPHANED = """
-import os, signal, sys
-from tofu_aio.cli.children import Child
-child = Child("server", "demo-server", sys.argv[1])
-child.event()
-print(child._process.pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has pidfds")
-def test_the_processes_end_with_the_demo_however_that_ends(tmp_path: Path) -> None:
-    with spawn("-c", ORPHANED, f"uds://{tmp_path}/s", folder=tmp_path).process as process:
-        demo = Running(process)
-        orphan = os.pidfd_open(int(demo.line()))
-        assert demo.finish().code == -signal.SIGKILL
-    assert select.select([orphan], [], [], BOUND)[0]
-    os.close(orphan)
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_is_told_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(Progress(1, 2))
-    tell(Listening("tcp://127.0.0.1:1"))
-    lines = capsys.readouterr().out.encode().splitlines(keepends=True)
-    assert [heard(line) for line in lines] == [Progress(1, 2), Listening("tcp://127.0.0.1:1")]

@@ -1,4 +1,4 @@
-"""What this machine has, and that it works."""
+"""``tofu doctor``: what this machine supports, and tests of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cli.processes import Run, Start
 from tofu_aio.cli import doctor
 
 
-def test_all_is_well_here(start: Start) -> None:
+def test_all_is_good_here(start: Start) -> None:
     ended = start("doctor").finish()
     assert (ended.code, ended.err) == (0, "")
     assert "FAILED" not in ended.out
@@ -36,7 +36,10 @@ def test_a_loop_that_is_not_installed(tofu_run: Run, monkeypatch: pytest.MonkeyP
     here, elsewhere = ("winloop", "uvloop") if sys.platform == "win32" else ("uvloop", "winloop")
     lines = ended.out.splitlines()
     assert any(line.startswith(f"loop {here}") and cure in line for line in lines)
-    assert any(line.startswith(f"loop {elsewhere}") and "not for this" in line for line in lines)
+    assert any(
+        line.startswith(f"loop {elsewhere}") and "not available for this system" in line
+        for line in lines
+    )
 
 
 def test_a_system_without_a_poller(tofu_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_what_comes_meanwhile_is_replaced_only_by_force(tmp_path: Path) -> None:
+def test_a_file_that_appears_meanwhile_is_replaced_only_with_force(tmp_path: Path) -> None:
     target = tmp_path / "file"
     with pytest.raises(Failure, match="exists"), whole_file(target, force=False):
         target.write_bytes(b"precious")
@@ -48,7 +48,7 @@ def test_what_comes_meanwhile_is_replaced_only_by_force(tmp_path: Path) -> None:
 
 
 @unix
-def test_its_rights_are_those_of_any_new_file(tmp_path: Path) -> None:
+def test_its_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     with whole_file(tmp_path / "file", force=False):
         pass
@@ -69,15 +69,17 @@ def test_a_link_stays_one_and_its_file_is_replaced(tmp_path: Path) -> None:
 
 @unix
 @pytest.mark.parametrize("force", [False, True])
-def test_a_link_to_nothing_does_not_say_where_the_file_goes(tmp_path: Path, force: bool) -> None:
+def test_a_link_to_a_missing_file_is_refused(tmp_path: Path, force: bool) -> None:
     (tmp_path / "link").symlink_to("elsewhere")
-    with pytest.raises(Failure, match="link is a link to nothing: choose another name"):
+    with pytest.raises(
+        Failure, match="link is a symbolic link to a missing file: choose another name"
+    ):
         checked_target(tmp_path / "link", force=force)
 
 
 @unix
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o660])
-def test_what_is_replaced_leaves_its_rights_and_nobody_else_reads_before(
+def test_the_permissions_of_a_replaced_file_are_kept_and_are_never_wider(
     tmp_path: Path, mode: int
 ) -> None:
     target = tmp_path / "file"
@@ -92,9 +94,9 @@ def test_what_is_replaced_leaves_its_rights_and_nobody_else_reads_before(
 
 
 @pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() != 0, reason="only root may give a file away"
+    sys.platform == "win32" or os.geteuid() != 0, reason="only root can change the owner of a file"
 )
-def test_what_is_replaced_leaves_its_owner(tmp_path: Path) -> None:
+def test_the_owner_of_a_replaced_file_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(b"old")
     os.chown(target, 1234, 5678)
@@ -104,9 +106,9 @@ def test_what_is_replaced_leaves_its_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    sys.platform == "win32" or os.geteuid() == 0, reason="may write everywhere, or cannot tell"
+    sys.platform == "win32" or os.geteuid() == 0, reason="root can write everywhere"
 )
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(Failure, match="nothing may be written"):
+    with pytest.raises(Failure, match="is not writable: choose another one"):
         checked_target(tmp_path / "file", force=False)

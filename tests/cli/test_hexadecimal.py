@@ -1,4 +1,4 @@
-"""Hexadecimal text, however it is cut."""
+"""Hexadecimal text, in pieces of any size."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def test_any_cut_gives_the_same_bytes(data: bytes, between: str, cut: int) -> No
     assert b"".join(from_hex(pieces)) == data
 
 
-def test_what_stands_before_a_foreign_character_is_given() -> None:
+def test_the_bytes_before_a_wrong_character_are_yielded() -> None:
     given = []
-    with pytest.raises(Failure, match="at byte 3: 'g' is not a hex digit"):
+    with pytest.raises(Failure, match="at byte 3: 'g' is not a hexadecimal digit"):
         given.extend(from_hex([b"00 1", b"1 22 3g 44"]))
     assert b"".join(given) == b"\x00\x11\x22"
 
 
 def test_half_a_byte() -> None:
-    with pytest.raises(Failure, match="at byte 1: the second hex digit is missing"):
+    with pytest.raises(Failure, match="at byte 1: the second hexadecimal digit is missing"):
         list(from_hex([b"00 1"]))
 
 
@@ -39,5 +39,5 @@ def test_half_a_byte() -> None:
         (b"GET / HTTP/1.1\r\n", False),
     ],
 )
-def test_which_of_the_two_it_is(start: bytes, hexadecimal: bool) -> None:
+def test_hexadecimal_text_is_detected(start: bytes, hexadecimal: bool) -> None:
     assert looks_like_hex(start) is hexadecimal

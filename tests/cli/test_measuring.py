@@ -1,4 +1,4 @@
-"""Percentiles, and the memory that a process has had."""
+"""Percentiles, and the peak memory of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Round trips, their summary, and exit codes by whether anything was answered."""
+"""``tofu ping``: round trips, their summary, and exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_line_a_round_trip_and_a_summary(start: Start, loop: str) -> None:
     ended = start("ping", "-c", "3", "-i", "0", "--loop", loop, address).finish()
     assert (ended.code, ended.err) == (0, "")
     first, *trips, blank, counts, spread = ended.out.splitlines()
-    assert (first, blank) == (f"connected to {address}: 64 bytes a request", "")
+    assert (first, blank) == (f"connected to {address}: 64 bytes per request", "")
     assert [trip.partition(" ")[0] for trip in trips] == ["seq=1", "seq=2", "seq=3"]
     assert all(map(ROUND_TRIP.fullmatch, trips))
     assert counts == f"{address}: 3 sent, 3 answered, 0% lost"
@@ -61,7 +61,7 @@ def test_a_server_that_is_killed(start: Start) -> None:
     ping.line()
     serve.stop(signal.SIGKILL)
     ended = ping.finish()
-    assert ended.code == 0  # something was answered
+    assert ended.code == 0  # there was a response
     assert "connection" in ended.complaint
 
 
@@ -71,13 +71,13 @@ async def test_a_server_that_does_not_answer(group: tofu.ChannelGroup) -> None:
         async with client, server:
             tally = _Tally()
             plan = _Plan(count=None, interval=0, size=64, timeout=0.01)
-            assert await _round_trip(client, plan, tally) == "no answer within 0.01 s"
+            assert await _round_trip(client, plan, tally) == "no response within 0.01 s"
             assert tally.summary(listener.address) == (
                 f"\n{listener.address}: 1 sent, 0 answered, 100% lost"
             )
 
 
-async def test_a_server_that_leaves(start: Start, group: tofu.ChannelGroup) -> None:
+async def test_a_server_that_closes(start: Start, group: tofu.ChannelGroup) -> None:
     async with await group.listen("tcp://127.0.0.1:0") as listener:
         ping = start("ping", "-c", "2", str(listener.address))
         async with await listener.accept() as channel:
@@ -88,7 +88,9 @@ async def test_a_server_that_leaves(start: Start, group: tofu.ChannelGroup) -> N
     assert ended.complaint.startswith("the peer said Bye")
 
 
-async def test_a_server_that_refuses_is_there(start: Start, group: tofu.ChannelGroup) -> None:
+async def test_a_response_with_an_error_status_counts(
+    start: Start, group: tofu.ChannelGroup
+) -> None:
     async with await group.listen("tcp://127.0.0.1:0") as listener:
         ping = start("ping", "-c", "1", str(listener.address))
         async with await listener.accept() as channel:
@@ -130,7 +132,9 @@ def test_an_address_that_cannot_be_reached(tofu_run: Run, address: str, reason: 
 
 def test_nobody_listens(tofu_run: Run) -> None:
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # ours, so that nobody else may have it
+        bound.bind(
+            ("127.0.0.1", 0)
+        )  # bound by this test, so that no other program can listen on it
         ended = tofu_run("ping", f"tcp://127.0.0.1:{bound.getsockname()[1]}")
     assert (ended.code, ended.out) == (1, "")
     assert "nobody is listening there: start the listener first" in ended.complaint

@@ -1,4 +1,4 @@
-"""Running a coroutine until it is done or told to stop."""
+"""Running a coroutine until it is done or a signal stops it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if sys.platform != "win32":
     LOOPS.append("uvloop")
 
 
-async def told(number: int) -> None:
-    """Be told to stop, and take a turn to clean up."""
+async def raises_signal(number: int) -> None:
+    """Raise the signal, and take a turn of the loop to clean up."""
     signal.raise_signal(number)
     try:
         await asyncio.sleep(60)
@@ -46,16 +46,16 @@ def test_the_result_comes_back(loop: str) -> None:
 @signals
 def test_ctrl_c(loop: str) -> None:
     with pytest.raises(KeyboardInterrupt) as raised:
-        run(told(signal.SIGINT), loop)
+        run(raises_signal(signal.SIGINT), loop)
     assert raised.type is KeyboardInterrupt
 
 
 @signals
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_other_signals_that_end_a_process(loop: str, name: str) -> None:
+def test_other_signals_that_stop_a_process(loop: str, name: str) -> None:
     number = signal.Signals[name]
     with pytest.raises(Terminated) as raised:
-        run(told(number), loop)
+        run(raises_signal(number), loop)
     assert raised.value.args == (number,)
     assert signal.getsignal(number) is signal.SIG_DFL
 
@@ -82,7 +82,7 @@ def test_a_loop_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def interrupts_the_runner(test: Callable[..., None]) -> Callable[..., None]:
-    """It may end the runner's own end, which then leaves a coroutine that it has not begun."""
+    """Ignore the coroutine that the runner does not begin if its own clean-up is interrupted."""
     for ignored in ("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine"):
         test = pytest.mark.filterwarnings(ignored)(test)
     return test
@@ -112,7 +112,7 @@ class SecondSignal:
 @signals
 @interrupts_the_runner
 def test_a_second_ctrl_c_ends_it_wherever_it_comes(loop: str) -> None:
-    """Between a callback's leaving the queue and its call, say: then nobody would wake its task."""
+    """For example between removing a callback from the queue and calling it."""
 
     async def interrupted(second: SecondSignal) -> None:
         asyncio.get_running_loop().call_soon(begin, second)
@@ -126,7 +126,7 @@ def test_a_second_ctrl_c_ends_it_wherever_it_comes(loop: str) -> None:
         try:
             run(interrupted(second), loop)
         finally:
-            sys.setprofile(None)  # or a second one that comes late would end the tests
+            sys.setprofile(None)  # a second signal that comes late would end the test run
 
     def twice(at: int) -> int:
         second = SecondSignal(at)
@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_ends_it_wherever_it_comes(loop: str) -> None:
 
 @signals
 @interrupts_the_runner
-def test_a_third_ctrl_c_ends_what_does_not_let_the_loop_turn() -> None:
+def test_a_third_ctrl_c_ends_a_program_that_blocks_the_loop() -> None:
     async def stuck() -> None:
         for _ in iter(int, 1):
             signal.raise_signal(signal.SIGINT)

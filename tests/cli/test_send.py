@@ -1,4 +1,4 @@
-"""What a sender meets before it can send."""
+"""``tofu send``: errors before anything is sent."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def file(tmp_path: Path) -> str:
 def test_no_such_file(tofu_run: Run) -> None:
     ended = tofu_run("send", "none", "tcp://127.0.0.1:1")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint == "none: there is no such file or folder: check the path"
+    assert ended.complaint == "none: no such file or folder: check the path"
 
 
 def test_a_folder(tofu_run: Run) -> None:
     ended = tofu_run("send", ".", "tcp://127.0.0.1:1")
     assert ended.code == 1
-    assert ended.complaint == ". is not a regular file: name one"
+    assert ended.complaint == ". is not a regular file: give the path of one"
 
 
 @unix
@@ -34,10 +34,12 @@ def test_a_pipe_is_not_waited_for(tofu_run: Run) -> None:
     os.mkfifo("pipe")
     ended = tofu_run("send", "pipe", "tcp://127.0.0.1:1")
     assert ended.code == 1
-    assert ended.complaint == "pipe is not a regular file: name one"
+    assert ended.complaint == "pipe is not a regular file: give the path of one"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may read everything")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root can read every file"
+)
 def test_a_file_that_may_not_be_read(tofu_run: Run, file: str) -> None:
     Path(file).chmod(0)
     ended = tofu_run("send", file, "tcp://127.0.0.1:1")
@@ -64,7 +66,9 @@ def test_an_address_that_cannot_be_reached(
 
 def test_nobody_listens(tofu_run: Run, file: str) -> None:
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # ours, so that nobody else may have it
+        bound.bind(
+            ("127.0.0.1", 0)
+        )  # bound by this test, so that no other program can listen on it
         address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
         ended = tofu_run("send", file, address, "--wait", "0.2")
     assert (ended.code, ended.out) == (1, "")

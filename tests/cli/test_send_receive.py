@@ -1,4 +1,4 @@
-"""``tofu send`` and ``tofu receive`` together, as a user has them."""
+"""``tofu send`` and ``tofu receive`` together, as a user runs them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_file_over_a_unix_socket_to_a_receiver_that_comes_later(
     assert left_in(tmp_path) == ["copy", "file"]
 
 
-def test_names_that_nobody_expects(start: Start, tmp_path: Path) -> None:
+def test_unusual_file_names(start: Start, tmp_path: Path) -> None:
     name = " \u00e4\n\udcff: " if sys.platform == "linux" else "\u00e4 b"
     (tmp_path / name).write_bytes(b"tofu")
     receive = start("receive", "tcp://127.0.0.1:0", "-o", f"{name}2")
@@ -67,12 +67,14 @@ def test_an_echo_server_does_not_pass_for_a_receiver(
     (tmp_path / "file").write_bytes(bytes(size))
     ended = start("send", "file", start("serve", "tcp://127.0.0.1:0").listening()).finish()
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint == "who listens there does not take files: start 'tofu receive'"
+    assert (
+        ended.complaint == "the peer does not receive files: start 'tofu receive' at that address"
+    )
 
 
 @pytest.fixture
-def under_way(start: Start, tmp_path: Path) -> tuple[Running, Running]:
-    """A sender and a receiver in the middle of a file: more than fits between them is left."""
+def in_progress(start: Start, tmp_path: Path) -> tuple[Running, Running]:
+    """A sender and a receiver in the middle of a file: more is left than the kernel can buffer."""
     with (tmp_path / "file").open("wb") as file:
         file.truncate(64 * MB)
     receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", "--pause", "20")
@@ -82,54 +84,56 @@ def under_way(start: Start, tmp_path: Path) -> tuple[Running, Running]:
 
 
 @signals
-def test_the_sender_is_killed(under_way: tuple[Running, Running], tmp_path: Path) -> None:
-    send, receive = under_way
+def test_the_sender_is_killed(in_progress: tuple[Running, Running], tmp_path: Path) -> None:
+    send, receive = in_progress
     send.stop(signal.SIGKILL)
     ended = receive.finish()
     assert ended.code == 1
-    assert ended.complaint.startswith("the sender was lost after ")
+    assert ended.complaint.startswith("lost the sender after ")
     assert left_in(tmp_path) == ["file"]
 
 
 @signals
-def test_the_receiver_is_killed(under_way: tuple[Running, Running]) -> None:
-    send, receive = under_way
+def test_the_receiver_is_killed(in_progress: tuple[Running, Running]) -> None:
+    send, receive = in_progress
     receive.stop(signal.SIGKILL)
     ended = send.finish()
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint.startswith("the receiver was lost, send file again: ")
+    assert ended.complaint.startswith("lost the receiver (")
 
 
 @signals
 @pytest.mark.parametrize(
-    ("name", "code", "reason"), [("SIGINT", 130, "interrupted"), ("SIGHUP", 129, "told to stop")]
+    ("name", "code", "reason"),
+    [("SIGINT", 130, "interrupted"), ("SIGHUP", 129, "terminated by SIGHUP")],
 )
 def test_the_sender_is_stopped(
-    under_way: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
+    in_progress: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
 ) -> None:
-    send, receive = under_way
+    send, receive = in_progress
     stopped = send.stop(signal.Signals[name])
     assert (stopped.code, stopped.out, stopped.complaint) == (code, "", reason)
     ended = receive.finish()
     assert ended.code == 1
-    assert ended.complaint.startswith("the sender was lost after ")
+    assert ended.complaint.startswith("lost the sender after ")
     assert left_in(tmp_path) == ["file"]
 
 
 @signals
 @pytest.mark.parametrize(
-    ("name", "code", "reason"), [("SIGINT", 130, "interrupted"), ("SIGHUP", 129, "told to stop")]
+    ("name", "code", "reason"),
+    [("SIGINT", 130, "interrupted"), ("SIGHUP", 129, "terminated by SIGHUP")],
 )
 def test_the_receiver_is_stopped(
-    under_way: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
+    in_progress: tuple[Running, Running], tmp_path: Path, name: str, code: int, reason: str
 ) -> None:
-    send, receive = under_way
+    send, receive = in_progress
     stopped = receive.stop(signal.Signals[name])
     assert (stopped.code, stopped.complaint) == (code, reason)
     assert left_in(tmp_path) == ["file"]
     ended = send.finish()
     assert (ended.code, ended.out) == (1, "")
-    assert ended.complaint.startswith("the receiver was lost, send file again: ")
+    assert ended.complaint.startswith("lost the receiver (")
 
 
 @signals
@@ -137,16 +141,16 @@ def test_the_receivers_disk_is_full(start: Start, tmp_path: Path) -> None:
     def limit() -> None:
         import resource
 
-        # The system's limit for one file fails as a full disk does: in the middle of a write.
+        # The limit for the size of a file fails like a full disk: in the middle of a write.
         resource.setrlimit(resource.RLIMIT_FSIZE, (MB, MB))
 
     (tmp_path / "file").write_bytes(bytes(5 * MB))
     receive = start("receive", "tcp://127.0.0.1:0", "-o", "copy", before=limit)
     sent = start("send", "file", receive.listening()).finish()
     received = receive.finish()
-    reason = "the file would be larger than is allowed here: see `ulimit -f`"
+    reason = "the file would exceed the file size limit: see `ulimit -f`"
     assert (received.code, received.complaint) == (1, reason)
-    assert (sent.code, sent.complaint) == (1, f"the receiver did not take file: {reason}")
+    assert (sent.code, sent.complaint) == (1, f"the receiver rejected file: {reason}")
     assert left_in(tmp_path) == ["file"]
 
 

@@ -1,4 +1,4 @@
-"""An echo server that nothing but its user can end."""
+"""``tofu serve``: an echo server that only its user can stop."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tofu_aio.protocol.op_code import OpCode
     ("loop", "name"),
     [("reactor", "SIGINT"), ("reactor", "SIGTERM"), ("asyncio", "SIGHUP"), ("auto", "SIGINT")],
 )
-def test_it_ends_well_when_told_to(start: Start, tmp_path: Path, loop: str, name: str) -> None:
+def test_it_exits_cleanly_on_a_signal(start: Start, tmp_path: Path, loop: str, name: str) -> None:
     serve = start("serve", "--loop", loop, f"uds://{tmp_path}/s")
     assert serve.listening() == f"uds://{tmp_path}/s"
     assert serve.stop(signal.Signals[name]) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
 
-async def test_requests_come_back_and_nothing_else_does(start: Start) -> None:
+async def test_only_requests_are_answered(start: Start) -> None:
     serve = start("serve", "tcp://127.0.0.1:0")
     async with tofu.connect(serve.listening()) as channel:
         await channel.signal(b"no answer")
@@ -59,14 +59,14 @@ def frame(proto: int, message_id: int = 1, headers: bytes = b"", body_len: int =
     ],
     ids=["random", "half a header", "a promise", "op code 13", "not Hello", "HTTP", "nothing"],
 )
-def test_a_client_that_is_not_tofu_disturbs_nobody(start: Start, nonsense: bytes) -> None:
+def test_a_client_that_is_not_tofu_does_not_disturb_others(start: Start, nonsense: bytes) -> None:
     serve = start("serve", "tcp://127.0.0.1:0")
     address = serve.listening()
     with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
         client.sendall(nonsense)
         client.shutdown(socket.SHUT_WR)
         client.settimeout(20)
-        with contextlib.suppress(ConnectionResetError):  # for what it did not want to read
+        with contextlib.suppress(ConnectionResetError):  # the server had not read everything
             assert not client.recv(1)
         assert start("ping", "--count", "1", address).finish().code == 0
     if os.name == "posix":
@@ -119,10 +119,3 @@ def test_an_address_that_cannot_be_listened_on(start: Start, address: str, reaso
     ended = start("serve", address).finish()
     assert (ended.code, ended.out) == (1, "")
     assert reason in ended.complaint
-
-
-@pytest.mark.parametrize("pool", [0, 524_345])
-def test_a_pool_that_cannot_be_is_told_with_its_limits(start: Start, pool: int) -> None:
-    code, out, said = start("serve", "--pool", str(pool), "tcp://127.0.0.1:0").finish()
-    assert (code, out) == (2, "")
-    assert f"{pool} is not in the range 1<=x<=524344" in said

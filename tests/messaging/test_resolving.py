@@ -307,7 +307,7 @@ async def test_a_start_that_is_interrupted_keeps_no_place() -> None:
 
 FORKING = """
 import asyncio, os, threading, warnings
-from tofu_aio.messaging.threads import Threads
+from tofu_aio.worker_threads import Threads
 
 warnings.simplefilter("ignore")  # of forks beside threads
 threads, go, running = Threads("test", 1), threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import Pair, connection_of, frame, turns
 from tofu_aio import OpCode
-from tofu_aio.messaging.delivery.wake_up import WakeUps, answer, run_wake_ups
+from tofu_aio.messaging.delivery.wake_up import WakeUps, complete, run_wake_ups
 
 
 async def called(call: Callable[[], object]) -> None:
@@ -53,12 +53,12 @@ async def test_who_waits_goes_on_at_once_and_in_order() -> None:
 
     def tell() -> None:
         wake_ups: WakeUps = []
-        answer(second, "second", answered)
-        answer(first, "first", answered)
+        complete(second, "second", wake_ups)
+        complete(first, "first", wake_ups)
         assert heard == []
-        run_wake_ups(answered)
+        run_wake_ups(wake_ups)
         assert heard == ["second", "first"]
-        assert answered == []
+        assert wake_ups == []
 
     await called(tell)
     await asyncio.gather(*tasks)
@@ -68,8 +68,8 @@ async def test_within_another_task_it_goes_on_soon() -> None:
     (future,) = futures(1)
     heard, tasks = await start(future)
     wake_ups: WakeUps = []
-    answer(future, "soon", answered)
-    run_wake_ups(answered)
+    complete(future, "soon", wake_ups)
+    run_wake_ups(wake_ups)
     assert heard == []
     await asyncio.gather(*tasks)
     assert heard == ["soon"]
@@ -87,11 +87,11 @@ async def test_whatever_one_raises_the_others_go_on() -> None:
 
     def tell() -> None:
         wake_ups: WakeUps = []
-        answer(one, "one", answered)
-        answered.append((copy_context(), fail, None))
-        answer(three, "three", answered)
+        complete(one, "one", wake_ups)
+        wake_ups.append((copy_context(), fail, None))
+        complete(three, "three", wake_ups)
         with pytest.raises(Over):
-            run_wake_ups(answered)
+            run_wake_ups(wake_ups)
         assert heard == ["one"]
 
     await called(tell)
@@ -110,8 +110,8 @@ async def test_a_future_that_shows_no_callbacks_wakes_its_task_itself() -> None:
 
     def tell() -> None:
         wake_ups: WakeUps = []
-        answer(future, "later", answered)
-        run_wake_ups(answered)
+        complete(future, "later", wake_ups)
+        run_wake_ups(wake_ups)
         assert heard == []
 
     await called(tell)
@@ -125,9 +125,9 @@ async def test_a_task_that_is_cancelled_before_it_goes_on_is_cancelled() -> None
 
     def tell() -> None:
         wake_ups: WakeUps = []
-        answer(future, "in vain", answered)
+        complete(future, "in vain", wake_ups)
         task.cancel()
-        run_wake_ups(answered)
+        run_wake_ups(wake_ups)
 
     await called(tell)
     with pytest.raises(asyncio.CancelledError):
@@ -150,8 +150,8 @@ async def test_it_goes_on_in_its_own_context() -> None:
     def tell() -> None:
         name.set("another's")
         wake_ups: WakeUps = []
-        answer(future, "", answered)
-        run_wake_ups(answered)
+        complete(future, "", wake_ups)
+        run_wake_ups(wake_ups)
 
     await called(tell)
     assert await task == "mine"

@@ -1,4 +1,4 @@
-"""``python -m tests.simulated --drawn``, or ``--from 0 --seeds 2000``, or one: ``--seed 7``."""
+"""``python -m tests.simulated --drawn``, or ``--from 0 --seeds 2000``, or ``--seed 7`` for one."""
 
 import sys
 

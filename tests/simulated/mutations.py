@@ -1,7 +1,7 @@
-"""Break the engine in one way after another, and see which check finds it, and at which seed.
+"""Break the engine in one way after another, and see which check detects it, and at which seed.
 
 ``python -m tests.simulated.mutations`` prints the table of ``docs/design/simulation.md``. Each
-change is made in a copy of the package: nothing here is touched.
+change is made in a copy of the package; this one is not changed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _ERROR = re.compile(r"^[| ]*(?:\w+\.)*((?!ExceptionGroup)[A-Z]\w+: .*)$", re.MUL
 
 MUTATIONS = [
     Mutation(
-        "who waits shortest is served first",
+        "the channel that has waited shortest is served first",
         "reader = pool.waiters.first\n",
         "reader = next(reversed(pool.waiters))\n",
     ),
     Mutation(
-        "a chunk of new data takes permits past those who wait",
+        "new data takes permits although channels wait",
         "        if pool.waiters:\n            return 0\n        free, held",
         "        free, held",
     ),
     Mutation(
-        "the permit of a message that never became whole is not given back",
+        "the permit of an incomplete message is not given back",
         "            self.arriving.message.release()",
         "            self.arriving.message._permit = None",
     ),
@@ -53,7 +53,7 @@ MUTATIONS = [
         "return 1",
     ),
     Mutation(
-        "who has its share is not looked at again",
+        "a channel that has its share is not looked at again",
         "range(min(len(parked), _FEW))",
         "range(0)",
     ),
@@ -68,53 +68,53 @@ MUTATIONS = [
         "                pass\n        if self.suspended",
     ),
     Mutation(
-        "what comes while a channel waits is dropped",
+        "data that arrives while a channel waits is dropped",
         "self.waiting = self.waiting[self._at :] + bytes(data)",
         "self.waiting = self.waiting[self._at :]",
     ),
     Mutation(
-        "what waits for a permit is forgotten when the channel begins to wait",
+        "data that needs a permit is dropped when the channel begins to wait",
         "self.waiting, self._at = data, at",
         'self.waiting, self._at = b"", 0',
     ),
     Mutation(
-        "who waits is not told that a permit came back",
-        "It is written out here to save a call per message.\n"
+        "waiting channels are not told that a permit came back",
+        "written out here to save a call per message.\n"
         "            if pool.suspended:\n                pool._on_release()",
         "no call.",
     ),
     Mutation(
-        "a full transport does not stop who sends",
+        "a full transport does not stop senders",
         "        self.queue.pause()\n",
         "        pass\n",
     ),
     Mutation(
-        "who waits for room is not told that there is some",
+        "senders are not told that there is room again",
         "        self.queue.flush()\n        self.queue.admit()",
         "        self.queue.flush()",
     ),
     Mutation(
-        "a cancelled sender does not let the next one pass",
+        "a cancelled sender does not let the next one send",
         "                queue.admit_soon()",
         "                pass",
     ),
     Mutation(
-        "the close is told twice",
+        "the close is reported twice",
         "                connection.sink.closed()\n",
         "                connection.sink.closed()\n" * 2,
     ),
     Mutation(
-        "the end is told again for each thing that settles",
+        "the end is reported several times",
         "            self.reported = True\n",
         "",
     ),
     Mutation(
-        "the end is told before what waits for a permit",
+        "the end is reported before messages that wait for a permit",
         "if connection.end is None or not connection.idle or self.unread is not None:",
         "if connection.end is None:",
     ),
     Mutation(
-        "what a lost connection's socket still holds is not read",
+        "unread data of a lost connection is not read",
         "closing.unread = Unread.of(transport)",
         "closing.unread = None",
     ),
@@ -124,7 +124,7 @@ MUTATIONS = [
         "[notification(Status.CHANNEL_CLOSED, number, self._hello_id) for _ in 'ab']",
     ),
     Mutation(
-        "what comes back may have the status channel_closed",
+        "a message that comes back may have the status channel_closed",
         "Status.SEND_FAILED if closed else error.status",
         "error.status",
     ),
@@ -132,30 +132,30 @@ MUTATIONS = [
         "a Hello that was given up comes back again when connecting fails",
         "            channel.give_up(error)\n",
         "            channel.give_up(error)\n"
-        "            self._mailbox.deliver([returned(hello, error.status, connection.number)])\n",
+        "            self._mailbox.put([returned(hello, error.status, connection.number)])\n",
     ),
     Mutation(
-        "channel_closed does not wait for what other threads have posted",
+        "channel_closed does not wait for messages that other threads have posted",
         "what it waits for\n        self._follow(self._say_last)",
         "what it waits for\n        self._say_last()",
     ),
     Mutation(
-        "another thread may post behind channel_closed",
+        "another thread may post after channel_closed",
         "        if self._over:\n",
         "        if False:\n",
     ),
     Mutation(
-        "a Bye that nobody answers is waited for without end",
+        "an answer to a Bye is waited for without end",
         "await asyncio.wait([self.done], timeout=BYE_TIMEOUT)",
         "await asyncio.wait([self.done])",
     ),
     Mutation(
-        "heartbeats go on when the socket is gone",
+        "heartbeats go on after the socket was closed",
         "            self.gate.heartbeats.leave(self, self.heartbeat)",
         "            pass",
     ),
     Mutation(
-        "the response goes to whoever asked last",
+        "a response goes to the last request",
         "response = requests.pop(message_id, None)\n            if response is not None:",
         "response = requests.popitem()[1] if requests else None\n"
         "            if response is not None:",
@@ -164,7 +164,7 @@ MUTATIONS = [
 
 
 def main() -> int:
-    """Try each; the exit code is 1 if one was not found."""
+    """Try each; the exit code is 1 if one was not detected."""
     chosen = [m for m in MUTATIONS if not sys.argv[1:] or any(a in m.what for a in sys.argv[1:])]
     found_all = True
     print("| what is broken | seed | what is said |\n| --- | --- | --- |", flush=True)
@@ -176,7 +176,7 @@ def main() -> int:
 
 
 def tried(mutation: Mutation, seeds: int = SEEDS) -> tuple[int | None, str]:
-    """The first seed that finds it, and the last line of what is said."""
+    """Return the first seed that detects it, and the error's text."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         broken_copy(mutation, copy, "tofu_aio", "tests/simulated", "tests/breaking.py")

@@ -1,4 +1,4 @@
-"""Conversations at the altitude of messages: everything comes through the group's mailbox."""
+"""Conversations at the message level, in which all messages arrive in the group's mailbox."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NOBODY = "tcp|127.0.0.1|9"
 
 
 class Correspondent:
-    """A group that is used by messages alone, as a listener or as a client of several channels.
+    """A group that is used only at the message level, as a listener or a client of channels.
 
-    Some post as another thread would: checked at once, and done in a later turn. Some of what they
-    connect to is not there, and some channels are given up in the middle of connecting.
+    Some post as other threads do: a message is checked at once and sent in a later turn. Some
+    connect to addresses where nobody listens, and some give up while they connect.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Correspondent:
         conversations: dict[str, Conversation],
     ) -> None:
         self._world = world
-        # Of its own, so that it draws nothing that others would have drawn.
+        # A generator of its own, so that the draws of others do not change.
         self._random = Random(f"{world.seed} {name}")
         self._group = group
         elsewhere = self._random.random() < 0.25
@@ -39,8 +39,10 @@ class Correspondent:
         self._talks: dict[int, tuple[Conversation, int]] = {}
         self._open: set[int] = set()
         self._closed: set[int] = set()
-        self._sent: dict[int, int] = {}  # message id to number of what may come back
-        self._accepted: set[tuple[int, tofu.OpCode, int]] = set()  # all that was posted, likewise
+        self._sent: dict[int, int] = {}  # message id to number, for messages that may come back
+        self._accepted: set[tuple[int, tofu.OpCode, int]] = (
+            set()
+        )  # everything that was posted and may come back
         self._tasks: list[asyncio.Task[None]] = []
         self.address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.idle = asyncio.Event()
@@ -63,7 +65,7 @@ class Correspondent:
         await asyncio.sleep(self._random.choice([0, 0, 0.0003, 0.001, 0.01]))
         self._talks[number][0].disturbed = True
         with contextlib.suppress(tofu.InvalidChannelNumber, tofu.ChannelClosed):
-            # Maybe by several threads, the loop's among them, before it turns.
+            # As if by several threads, including the loop's, within one turn.
             for _ in range(self._random.choice([1, 1, 3])):
                 post = self._random.choice([self._group.post, self._group._post_from_elsewhere])
                 post(_to(number, tofu.Message(tofu.OpCode.BYE_SIGNAL)))
@@ -80,12 +82,12 @@ class Correspondent:
         self.idle.clear()
 
     async def run(self) -> None:
-        """Handle all that comes until the group is closed."""
+        """Handle all messages until the group is closed."""
         with contextlib.suppress(tofu.ChannelClosed):
             while True:
                 message = await self._group.receive()
                 number = message.channel_number
-                assert number not in self._closed, f"{message} came after channel_closed"
+                assert number not in self._closed, f"{message} arrived after channel_closed"
                 if message.origin is tofu.Origin.ENGINE:
                     self._engine_says(message)
                 else:
@@ -101,23 +103,23 @@ class Correspondent:
             assert status is tofu.Status.SUCCESS, message.body
             self.address.set_result(message.headers[tofu.LISTEN_ON])
         elif status is tofu.Status.CHANNEL_CLOSED:
-            # Whoever looks at nothing but the status must find just this one.
+            # For code that looks only at the status, no other message may have it.
             own = (number, op_code, message.message_id) in self._accepted
-            assert op_code is tofu.OpCode.SIGNAL, f"{message} passes for channel_closed"
-            assert not own, f"{message} passes for channel_closed"
+            assert op_code is tofu.OpCode.SIGNAL, f"{message} could be mistaken for channel_closed"
+            assert not own, f"{message} could be mistaken for channel_closed"
             self._world.note(number, "is closed")
             self._closed.add(number)
             self._finished(number)
         elif op_code is tofu.OpCode.SIGNAL and not message.message_id:
-            pass  # that the pool is empty, or why a channel ends
+            pass  # the pool is empty, or a channel ends
         else:
             self._came_back(message)
 
     def _came_back(self, message: tofu.Message) -> None:
-        """What was posted, once."""
+        """A posted message came back, which may happen once."""
         key = message.channel_number, message.op_code, message.message_id
         assert key in self._accepted, (
-            f"{message} came back, and was not posted, or came back before"
+            f"{message} came back, but was not posted, or came back before"
         )
         self._accepted.remove(key)
         self._world.note(message.channel_number, f"{key[1].name} came back", message.status.name)
@@ -154,7 +156,7 @@ class Correspondent:
 
     def _answer(self, message: tofu.Message, op_code: tofu.OpCode) -> None:
         answer = tofu.Message(op_code, message_id=message.message_id)
-        with contextlib.suppress(tofu.TofuError):  # it has gone meanwhile
+        with contextlib.suppress(tofu.TofuError):  # the channel has closed meanwhile
             self._post(_to(message.channel_number, answer))
 
     def _begin(self, number: int) -> None:
@@ -171,7 +173,7 @@ class Correspondent:
             bye = random.choice([tofu.OpCode.BYE_REQUEST] * 4 + [tofu.OpCode.BYE_SIGNAL])
             self._post(_to(number, tofu.Message(bye)))
         except (tofu.ChannelClosed, tofu.PeerDisconnected, tofu.NotAllowed):
-            pass  # the other side was faster
+            pass  # the peer has closed first
         except tofu.InvalidChannelNumber:
             pass
 

@@ -1,8 +1,8 @@
-"""Programs that anybody would write, and that must end whatever others keep.
+"""Ordinary programs, which must end no matter how many messages others keep.
 
-Each runs in the engines of a scenario, whose pools are small and shared with all else that goes on
-there. What breaks a connection may end one early. Nothing may leave one waiting for ever: then the
-world reports a deadlock, and says who waits for what.
+Each runs in the engines of a scenario, whose pools are small and shared with everything else in the
+scenario. A broken connection may end a program early. Nothing may make one wait without end: then
+the world reports a deadlock, with what each task waits for.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _BROKEN = (
     tofu.ProtocolViolation,
     tofu.ExchangeFailed,
 )
-"""What a network that breaks connections makes of a program."""
+"""Errors that a program may end with on a network that breaks connections."""
 
 _LONGEST_BODY = 300_000
 Handler = Callable[[tofu.Channel], Awaitable[object]]
 
 
 async def echo(channel: tofu.Channel) -> None:
-    """As the README has it: the loop's variable keeps the last message until the next has come."""
+    """The echo of the README: the loop variable keeps each message until the next one arrives."""
     async for request in channel:
         await channel.reply(request, request.body)
 
 
 class Programs:
-    """Draws one and runs it.
+    """Chooses one of the programs and runs it.
 
     Args:
-        world: where.
-        random: what it is drawn from.
-        engines: the server's and the client's.
+        world: the world that it runs in.
+        random: the source of its random decisions.
+        engines: the server's and the client's engine.
     """
 
     def __init__(self, world: World, random: Random, engines: list[tofu.Engine]) -> None:
@@ -50,7 +50,7 @@ class Programs:
         self._kept: list[tofu.Message] = []
 
     async def run(self) -> None:
-        """One of them, beside an application that keeps what it receives, or not."""
+        """Run a program, perhaps beside an application that keeps the messages it receives."""
         program = self._random.choice(
             [
                 self._gather,
@@ -78,12 +78,12 @@ class Programs:
     # --- the programs ---------------------------------------------------------------------
 
     async def _gather(self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup) -> None:
-        """More requests at once than there are permits."""
+        """More simultaneous requests than there are permits."""
         async with self._serving(host, echo) as address, self._channel(guest, address) as channel:
             await self._ask(channel, self._random.randint(2, 40))
 
     async def _gateways(self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup) -> None:
-        """A chain, in which each handler keeps its request until the next one has answered."""
+        """A chain of gateways; each handler keeps its request until the next one has answered."""
         async with contextlib.AsyncExitStack() as stack:
             address = await stack.enter_async_context(self._serving(host, echo))
             for _ in range(self._random.randint(1, 3)):
@@ -94,7 +94,7 @@ class Programs:
             await self._ask(channel, self._random.randint(2, 25))
 
     async def _loop_variables(self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup) -> None:
-        """More clients than permits, each of which asks and stays."""
+        """More clients than permits; each makes requests and stays connected."""
         async with (
             self._serving(host, echo) as address,
             contextlib.AsyncExitStack() as stack,
@@ -126,7 +126,7 @@ class Programs:
             happened.set()
 
     async def _long(self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup) -> None:
-        """Bodies of several messages each, some of them too long."""
+        """Bodies that take several messages each; some are too long."""
         async with (
             self._serving(host, echo) as address,
             self._channel(guest, address) as channel,
@@ -136,7 +136,7 @@ class Programs:
                 tasks.create_task(self._ask_at_length(channel))
 
     async def _quit(self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup) -> None:
-        """Callers that give up, and handlers that stop then."""
+        """Requests that time out, whose handlers then stop."""
 
         async def answer(channel: tofu.Channel, request: tofu.Message) -> None:
             with channel.cancel_scope(request):
@@ -181,7 +181,7 @@ class Programs:
     async def _holders(
         self, host: tofu.ChannelGroup, guest: tofu.ChannelGroup
     ) -> AsyncIterator[None]:
-        """Channels whose messages the application keeps until all is over."""
+        """Channels whose messages the application keeps until the end."""
 
         keeping = True
 
@@ -200,7 +200,7 @@ class Programs:
                 await asyncio.sleep(self._random.choice([0.0, 0.5]))
                 yield
             finally:
-                keeping = False  # so that their Byes are heard
+                keeping = False  # so that their Byes are received
                 self._kept.clear()
 
     def _gateway(self, upstream: tofu.Channel) -> Handler:
@@ -225,7 +225,7 @@ class Programs:
         responses = await asyncio.gather(*map(channel.request, bodies))
         for body, response in zip(bodies, responses, strict=True):
             failed = response.status is tofu.Status.COMMUNICATION_FAILED
-            assert failed or response.body == body, "an answer is another's"
+            assert failed or response.body == body, "a response has the body of another one"
 
     async def _ask_at_length(self, channel: tofu.Channel) -> None:
         body = self._random.randbytes(4) + bytes(self._random.randint(0, _LONGEST_BODY))
@@ -235,7 +235,7 @@ class Programs:
             self._world.note("program", "response refused", type(error).__name__)
             return
         if response.status is tofu.Status.SUCCESS:
-            assert response.body == body, "the answer is another's"
+            assert response.body == body, "the response has the body of another one"
         else:
             refused = {tofu.Status.ALLOCATION_FAILED, tofu.Status.INVALID_BODY_LEN}
             assert response.status in refused, response
@@ -244,4 +244,4 @@ class Programs:
     async def _ask_for_a_while(self, channel: tofu.Channel, body: bytes) -> None:
         with contextlib.suppress(TimeoutError):
             response = await channel.request(body, timeout=self._random.choice([0.0, 0.01, 0.5]))
-            assert response.body == body, "the answer is another's"
+            assert response.body == body, "the response has the body of another one"

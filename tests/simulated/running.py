@@ -1,4 +1,4 @@
-"""Many seeds, each a run, in as many processes as there are processors."""
+"""Runs the scenario of each of many seeds, in as many processes as there are processors."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from tests.simulated.scenario import network_of, scenario
 from tofu_aio.testing import World
 
 _CHUNK = 20
-"""Seeds that a process is given at a time."""
+"""Seeds that a process gets at a time."""
 
 _ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run them; the exit code is 1 if one has failed."""
+    """Run the seeds; the exit code is 1 if one has failed."""
     parser = argparse.ArgumentParser(prog="nox -s simulate --", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2000, help="how many, 2000 if not given")
+    parser.add_argument("--seeds", type=int, default=2000, help="number of seeds (default: 2000)")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--from", type=int, default=0, dest="first", help="the first of them")
+    begin.add_argument(
+        "--from", type=int, default=0, dest="first", help="the first seed (default: 0)"
+    )
     begin.add_argument(
         "--drawn",
         action="store_true",
-        help="the first is drawn from the commit's hash; those that have failed once run before it",
+        help="draw the first seed from the commit's hash; run those that once failed before it",
     )
-    parser.add_argument("--seed", type=int, help="this one alone, with its whole trace")
+    parser.add_argument("--seed", type=int, help="run only this seed, and print its whole trace")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _show(options.seed, whole=True)
@@ -49,26 +51,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def drawn(root: Path = _ROOT) -> tuple[int, str]:
-    """The first seed that the commit stands for, and where it is from."""
+    """Return the first seed, drawn from the commit's hash, and a text that says so."""
     try:
         asked = ["git", "rev-parse", "HEAD"]
         git = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return 0, "for no commit is known here"
+        return 0, "because no commit is known here"
     commit = git.stdout.strip()
     return int(commit[:8], 16), f"drawn from the commit {commit}"
 
 
 def _run_all(seeds: Sequence[int], first: int) -> int:
-    began, lived, ran = time.perf_counter(), 0.0, 0
+    began, virtual_time, ran = time.perf_counter(), 0.0, 0
     for count, virtual, failed in _runs(seeds):
         if failed is not None:
             return _show(failed, whole=False)
-        lived += virtual
+        virtual_time += virtual
         ran += count
     spent = time.perf_counter() - began
     print(
-        f"{ran} seeds from {first}: all well, {lived:.0f} s of virtual time "
+        f"{ran} seeds from {first}: all passed, {virtual_time:.0f} s of virtual time "
         f"in {spent:.1f} s, {ran * 60 / spent:.0f} runs a minute"
     )
     return 0
@@ -87,26 +89,26 @@ def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, float, int | None]]:
 
 
 def _prepare() -> None:
-    logging.disable()  # lost peers and refused strangers by the thousand
+    logging.disable()  # it would have thousands of lost peers and refused connections
     gc.collect()
-    gc.freeze()  # what is alive now is not looked through in each run
+    gc.freeze()  # the runs do not look at the objects that are alive now
 
 
 def _run_chunk(seeds: Sequence[int]) -> tuple[int, float, int | None]:
-    """How many these are, their virtual seconds, and the seed of the first that has failed."""
-    lived = 0.0
+    """Return the number of seeds, their virtual time, and the first seed that failed."""
+    virtual_time = 0.0
     for seed in seeds:
         world = World(seed, network_of)
         try:
             world.run(scenario(world))
         except Exception:
-            return len(seeds), lived, seed
-        lived += world.time
-    return len(seeds), lived, None
+            return len(seeds), virtual_time, seed
+        virtual_time += world.time
+    return len(seeds), virtual_time, None
 
 
 def _show(seed: int, *, whole: bool) -> int:
-    """Run one and show its trace, with what has failed and how to repeat it."""
+    """Run one seed, and print its trace, its error, and the command that repeats it."""
     world = World(seed, network_of)
     failure = None
     try:
@@ -116,9 +118,9 @@ def _show(seed: int, *, whole: bool) -> int:
     print(world.trace if whole else world.trace.last())
     print(f"\nthe network: {world.network}\n")
     if failure is None:
-        print(f"seed {seed}: all well")
+        print(f"seed {seed}: passed")
         return 0
     traceback.print_exception(failure, file=sys.stdout)
-    print(f"\nseed {seed} failed; again, with the whole trace:")
+    print(f"\nseed {seed} failed; to repeat it, with the whole trace:")
     print(f"    nox -s simulate -- --seed {seed}")
     return 1

@@ -1,4 +1,4 @@
-"""A program drawn from a seed: engines with small pools, all kinds of channels, and trouble."""
+"""A program drawn from a seed: engines with small pools, channels of all kinds, and faults."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tofu_aio.messaging.limits import LARGEST_MESSAGE, POOL_BYTES
 from tofu_aio.testing import Network, PoolCheck, World
 
 LONGEST_WAIT = 1500.0
-"""Seconds of virtual time. While a program runs another may keep what it has received, and its
-channel waits; and the slowest network takes 300 s for the longest program: 3 MB in 64 bytes each,
-every hundredth of which is held up for a second."""
+"""Seconds of virtual time. A channel waits while another program keeps its messages, and on the
+slowest network the longest program takes 300 s: 3 MB in segments of 64 bytes, every hundredth of
+which is delayed by a second."""
 
 _ADDRESSES = ["tcp://127.0.0.1:0", "tcp://[::1]:0"]
 _ADDRESSES += ["uds://@sim"] if sys.platform == "linux" else []
@@ -27,17 +27,17 @@ _FAILURES = (tofu.ConnectFailed, tofu.ChannelClosed, tofu.PeerDisconnected)
 
 
 def network_of(random: Random) -> Network:
-    """Every second one loses nothing: there all must arrive."""
+    """Draw a network. Half of them have no faults, so that everything must arrive."""
     return Network.drawn(random, faults=random.random() < 0.5)
 
 
 async def scenario(world: World) -> None:
-    """One run."""
+    """Run the scenario of a world."""
     await Scenario(world).run()
 
 
 class Scenario:
-    """The engines of one run, and all that goes on among them."""
+    """The engines of one run, and everything that happens between them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -53,7 +53,7 @@ class Scenario:
             )
             for _ in range(2)
         ]
-        if self._random.random() < 0.3:  # one that talks to itself
+        if self._random.random() < 0.3:  # one engine that talks to itself
             self._engines[1] = self._engines[0]
 
     async def run(self) -> None:
@@ -66,19 +66,21 @@ class Scenario:
             for engine in engines:
                 await stack.enter_async_context(engine)
             await self._talk()
-        await asyncio.sleep(0.1)  # what readers keep is let go, and transports close sockets
+        await asyncio.sleep(0.1)  # readers release messages, and transports close their sockets
         for pool in pools:
             pool.check_end()
         invariants.check_end()
         ends = [talk.ended_well for talk in self._conversations.values()]
-        world.note("run", f"ends: {sum(ends)} of {2 * len(ends)} well", f"waits {pools[0].waiting}")
+        world.note(
+            "run", f"orderly ends: {sum(ends)} of {2 * len(ends)}", f"waiting: {pools[0].waiting}"
+        )
 
     async def _talk(self) -> None:
         server, client = self._engines
         async with server.create_group() as host, client.create_group() as guest:
             address = self._random.choice(_ADDRESSES)
-            places = self._random.choice([None, None, None, 2])
-            listener = await host.listen(address, heartbeat=self._heartbeat(), max_channels=places)
+            limit = self._random.choice([None, None, None, 2])
+            listener = await host.listen(address, heartbeat=self._heartbeat(), max_channels=limit)
             serving = asyncio.create_task(listener.serve(self._serve))
             trouble = asyncio.create_task(self._make_trouble())
             async with asyncio.TaskGroup() as talks:
@@ -134,7 +136,7 @@ class Scenario:
             await Side(talk, self._engines[1], channel, 0).run()
 
     async def _again(self, engine: tofu.Engine, address: tofu.Address, name: str) -> None:
-        """A few channels, one after the other, whatever happens to each."""
+        """Connect again and again, whatever happens to each channel."""
         turns = 0
         headers = {CONVERSATION: name}
         async with (
@@ -176,10 +178,10 @@ class Scenario:
                 idle.cancel()
         await asyncio.gather(*running, *closing)
 
-    # --- trouble --------------------------------------------------------------------------
+    # --- faults ---------------------------------------------------------------------------
 
     async def _make_trouble(self) -> None:
-        """Break, stall and abort, in half of the runs; the network has troubles of its own."""
+        """Reset, stall, abort and close, in half of the runs, besides the network's faults."""
         if self._random.random() < 0.5:
             return
         for _ in range(self._random.randint(1, 4)):

@@ -14,7 +14,7 @@ async def echo(channel: tofu.Channel) -> None:
 
 
 async def asked(address: str = "tcp://127.0.0.1:0", **options: object) -> bytes:
-    """One request to an echo service, all in one program."""
+    """Make one request to an echo service in the same program."""
     async with tofu.Engine() as engine, engine.create_group() as group:
         listener = await group.listen(address)
         serving = asyncio.create_task(listener.serve(echo))

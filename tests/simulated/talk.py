@@ -1,4 +1,4 @@
-"""Conversations whose both directions are held to order and completeness."""
+"""Conversations at the stream level, with checks of order and completeness in both directions."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from tofu_aio.testing import Delivery, Link, World
 T = TypeVar("T")
 
 CONVERSATION = "Conversation"
-"""The header of a Hello that tells which one it begins."""
+"""The header of a Hello with the name of its conversation."""
 
 _HERE = tofu.ChannelClosed
-"""Why a channel has ended that this side has closed, and thrown away what still came."""
+"""The end of a channel that this side has closed, and whose further messages it dropped."""
 
 _GONE = (tofu.PeerDisconnected, tofu.ChannelClosed, tofu.ProtocolViolation, tofu.NotAllowed)
 
 CLOSING_PERIODS = 10
-"""Periods of closing in which a peer can take something of what was queued, before it has all."""
+"""Periods of closing in which a peer can receive some of what was queued, until it has all."""
 
 
 def body_of(number: int, random: Random, largest: int) -> bytes:
-    """A body that says which it is: mostly short, now and then as long as a message may be."""
+    """A body that begins with its number; mostly short, sometimes as long as allowed."""
     size = random.choice([0, 10, 100, 100, 1000, random.randint(0, largest)])
     return number.to_bytes(4, "big") + bytes(min(size, largest))
 
 
 async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Wait for them, and raise what any has raised; that one was cancelled is nothing wrong."""
+    """Wait for the tasks, and raise the first exception, except cancellation."""
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
 
 
 class Conversation:
-    """What both sides of one channel know of it.
+    """What both sides of one channel share.
 
     Attributes:
-        name: of the conversation, in the Hello and in the trace.
-        deliveries: from the client, and from the server.
-        channels: the ends, as far as they were made.
+        name: the name of the conversation in the Hello and in the trace.
+        deliveries: the checks of what the client sends, and of what the server sends.
+        channels: the ends of the channel that exist so far.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -55,15 +55,13 @@ class Conversation:
         self.deliveries = tuple(Delivery[int](f"{name} from the {s}") for s in ("client", "server"))
         self.channels: list[tofu.Channel] = []
         self.ended_well = 0
-        self.disturbed = False  # by who makes trouble
-        self.arrived = [
-            False,
-            False,
-        ]  # all that this side has sent, and will, is in the peer's hands
+        self.disturbed = False  # by a fault that the scenario caused
+        # Whether everything that a side has sent, and will send, has arrived at its peer.
+        self.arrived = [False, False]
 
     @property
     def unbroken(self) -> bool:
-        """Whether the connection has surely not been broken: what has left it has arrived."""
+        """Whether the connection was certainly not broken, so that everything sent arrives."""
         network = self.world.network
         return not (network.resets or network.half_closes or self.disturbed)
 
@@ -72,7 +70,7 @@ class Conversation:
 
 
 class Side:
-    """One side of a conversation of streams: a script that sends, and a reader who always reads."""
+    """One side of a conversation: a script that sends, and a reader that always reads."""
 
     def __init__(
         self, conversation: Conversation, engine: tofu.Engine, channel: tofu.Channel, who: int
@@ -92,17 +90,17 @@ class Side:
         conversation.channels.append(channel)
 
     async def run(self) -> None:
-        """Read until the end, and meanwhile follow the script."""
+        """Read until the end, and run the script meanwhile."""
         script = asyncio.create_task(self._follow(self._script))
         self._tasks.append(script)
         try:
             await self._read()
         finally:
-            # Who closes is heard to the end; what else still goes on is given up.
+            # A script that closes runs to its end; the other tasks are cancelled.
             for task in self._tasks[self._leaving :]:
                 task.cancel()
             await ended(self._tasks)
-            # A task that was cancelled before it began still knows its message, and so would we.
+            # A task that was cancelled before it began keeps its message alive.
             self._tasks.clear()
 
     # --- reading --------------------------------------------------------------------------
@@ -110,7 +108,7 @@ class Side:
     async def _read(self) -> None:
         try:
             async for message in self._channel:
-                self._take(message)
+                self._handle(message)
                 del message
         except tofu.ChannelClosed:
             self._talk.note(f"{self._who} closed")
@@ -119,12 +117,12 @@ class Side:
             if self._talk.arrived[1 - self._who] and not isinstance(self._channel.end, _HERE):
                 self._theirs.check_complete()
         else:
-            self._talk.note(f"{self._who} heard the end after", self._theirs.count)
+            self._talk.note(f"{self._who} received the end after", self._theirs.count)
             if not isinstance(self._channel.end, _HERE):
                 self._theirs.check_complete()
                 self._talk.ended_well += 1
 
-    def _take(self, message: tofu.Message) -> None:
+    def _handle(self, message: tofu.Message) -> None:
         number = int.from_bytes(message.body[:4], "big")
         self._theirs.received(number)
         if message.op_code is tofu.OpCode.REQUEST:
@@ -133,7 +131,7 @@ class Side:
                 return
             self._begin(self._answer, message)
         elif self._hold:
-            # Kept, and let go by a timer: many at once, whatever else comes.
+            # Released by a timer, so that many are kept at the same time.
             asyncio.get_running_loop().call_later(self._hold, message.release)
         else:
             message.release()
@@ -161,12 +159,12 @@ class Side:
     async def _follow(
         self, work: Callable[..., Coroutine[object, object, None]], *items: object
     ) -> None:
-        """What a task of this side does; that its channel is gone is no surprise to it."""
+        """Run a task of this side, which may end because its channel was lost or closed."""
         with contextlib.suppress(*_GONE):
             try:
                 await work(*items)
             except AssertionError:
-                self._channel.abort()  # nobody need wait for what is wrong already
+                self._channel.abort()  # so that the peer does not wait after a failed check
                 raise
 
     # --- sending --------------------------------------------------------------------------
@@ -207,7 +205,7 @@ class Side:
                 self._channel.post(tofu.Message(tofu.OpCode.SIGNAL, body[:1004]))
 
     async def _counted_burst(self) -> None:
-        """Of messages that hold permits of the own pool until they are sent."""
+        """Post messages that hold permits of the pool until they are sent."""
         for _ in range(self._random.randint(1, 5)):
             message = self._engine.get(tofu.Allocation.POOL_ONLY, tofu.OpCode.SIGNAL)
             if message is None:
@@ -222,7 +220,9 @@ class Side:
         with self._mine.sending(number):
             response = await self._channel.request(body)
         with response:
-            assert response.body == body, f"{self._talk.name}: the answer to {number} is another's"
+            assert response.body == body, (
+                f"{self._talk.name}: the response to {number} has the body of another one"
+            )
 
     async def _impatient_request(self) -> None:
         number, body = self._next()
@@ -248,7 +248,7 @@ class Side:
             assert answer == [str(parts * len(body)).encode()]
 
     async def _leave(self) -> None:
-        """The end of the script: who comes to it closes, in one way or another."""
+        """End the script by closing the channel, in one of several ways."""
         channel = self._channel
         self._leaving = True
         match self._random.randint(0, 8):
@@ -259,8 +259,8 @@ class Side:
                 self._talk.note(f"{self._who} half-closes")
                 await channel.send_eof()
             case 3 if await self._all_has_arrived():
-                # What the peer's system has, its application gets, even if that is slow.
-                self._talk.note(f"{self._who} aborts, and all has arrived")
+                # What has arrived at the peer's system is delivered, even if that is slow.
+                self._talk.note(f"{self._who} aborts after everything arrived")
                 self._talk.arrived[self._who] = True
                 channel.abort()
             case 4:
@@ -270,28 +270,30 @@ class Side:
             case _:
                 link = self._link()
                 if link is not None and self._random.random() < 0.05:
-                    link.stall(20.0)  # nobody will answer in time
+                    link.stall(20.0)  # so that the answer comes too late
                 self._talk.note(f"{self._who} says Bye")
                 began, queued = self._talk.world.time, channel.statistics().queued_bytes
                 await channel.aclose()
                 spent = self._talk.world.time - began
-                # As long as the peer takes what was sent before, and then no longer than this.
+                # Longer while the peer receives what was sent before, and then this at most.
                 most = BYE_TIMEOUT * (CLOSING_PERIODS if queued else 1) + 0.1
-                assert spent <= most, f"closing has taken {spent:g} s"
+                assert spent <= most, f"closing took {spent:g} s"
 
     def _link(self) -> Link | None:
-        """The connection under the channel; None if it is gone, or has no name of its own."""
+        """The connection of the channel; None if it is gone, or has no unique name."""
         names = {self._channel._connection.extra_info(name) for name in ("sockname", "peername")}
         links = self._talk.world.links
         return next((link for link in links if names == {link.client, link.server}), None)
 
     async def _all_has_arrived(self) -> bool:
-        """Wait until nothing is under way; False where that cannot be known."""
+        """Wait until nothing is in flight; return False if that cannot be known."""
         link = self._link()
         for task in self._tasks[1:]:
-            task.cancel()  # answers that would be under way later
+            task.cancel()  # responses that it would send later
         for attempt in range(20):
-            await asyncio.sleep(0.0005 * 2**attempt)  # soon: what the peer has not read counts
+            await asyncio.sleep(
+                0.0005 * 2**attempt
+            )  # short at first: what the peer has not read counts
             if link is None or self._channel.state is not tofu.State.OPEN:
                 return False
             if not link.under_way and not self._channel.statistics().queued_bytes:

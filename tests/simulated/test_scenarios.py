@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def nothing_old_is_looked_through() -> Iterator[None]:
-    """Each run looks at all objects that are alive: those of other tests need not be among them."""
+    """Each run looks at all objects that are alive: exclude those of other tests."""
     gc.collect()
     gc.freeze()
     yield
@@ -48,7 +48,7 @@ def test_every_promise_holds_in_each_of_ten_worlds(tens: int) -> None:
 
 
 @pytest.mark.parametrize("seed", FAILED_ONCE)
-def test_what_has_failed_once_does_not_fail_again(seed: int) -> None:
+def test_seeds_that_have_failed_once_pass(seed: int) -> None:
     run(seed)
 
 
@@ -73,7 +73,7 @@ for seed in range(20):
 
 
 def test_it_is_so_in_every_process_however_it_hashes() -> None:
-    """To the byte: the checksum is that of all that has travelled, the ids of messages in it."""
+    """To the byte: the checksum includes all bytes, also the ids of messages."""
     printed = set()
     for hash_seed in ("0", "1", "4711"):
         process = subprocess.run(
@@ -91,30 +91,30 @@ def test_it_is_so_in_every_process_however_it_hashes() -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
-def test_what_breaks_the_engine_can_still_be_broken(mutation: Mutation) -> None:
-    """The text that it replaces is there, once: the table of the design page can be made anew."""
+def test_each_mutation_can_be_applied(mutation: Mutation) -> None:
+    """The text that it replaces occurs once, so the table of the design page can be made again."""
     assert len(places(mutation)) == 1
 
 
-def test_one_that_breaks_it_is_found() -> None:
-    """What the whole table is made by, of one that the first seed finds."""
+def test_a_mutation_is_detected() -> None:
+    """Run what makes the table, for a mutation that the first seed detects."""
     (twice,) = [each for each in MUTATIONS if each.what == "a permit is given back twice"]
     assert tried(twice, seeds=1)[0] == 0
 
 
-def test_many_seeds_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_seeds_print_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "3", "--from", "7"]) == 0
-    assert capsys.readouterr().out.startswith("3 seeds from 7: all well, ")
+    assert capsys.readouterr().out.startswith("3 seeds from 7: all passed, ")
 
 
 def test_one_seed_shows_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seed", "7"]) == 0
     printed = capsys.readouterr().out
     assert "accepted as" in printed
-    assert "seed 7: all well" in printed
+    assert "seed 7: passed" in printed
 
 
-def test_a_seed_that_fails_is_told_with_the_command_to_repeat_it(
+def test_a_seed_that_fails_prints_the_command_to_repeat_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(world: World) -> None:
@@ -131,13 +131,13 @@ def test_a_seed_that_fails_is_told_with_the_command_to_repeat_it(
 
 @pytest.fixture
 def no_git_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within one, git would look at that repository from wherever it is called."""
+    """Within a hook, git uses the hook's repository wherever it is called."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
 
 
 def repository(path: Path, *, commit: str) -> int:
-    """Make one with a commit, and return the seed that is drawn from it."""
+    """Create a repository with a commit, and return the seed that is drawn from it."""
 
     def git(*arguments: str) -> None:
         who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
@@ -160,18 +160,18 @@ def test_each_commit_has_seeds_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_git_hook")
-def test_without_a_commit_the_start_is_fixed_and_that_is_said(
+def test_without_a_commit_the_first_seed_is_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert drawn(tmp_path) == (0, "for no commit is known here")
+    assert drawn(tmp_path) == (0, "because no commit is known here")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert drawn() == (0, "for no commit is known here")
+    assert drawn() == (0, "because no commit is known here")
 
 
-def test_those_that_failed_once_run_before_what_is_drawn(
+def test_seeds_that_failed_once_run_before_drawn_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.simulated.running.drawn", lambda: (4711, "by lot"))
+    monkeypatch.setattr("tests.simulated.running.drawn", lambda: (4711, "for a test"))
     ran: list[int] = []
 
     async def noted(world: World) -> None:
@@ -180,12 +180,15 @@ def test_those_that_failed_once_run_before_what_is_drawn(
     monkeypatch.setattr("tests.simulated.running.scenario", noted)
     assert main(["--drawn", "--seeds", "2"]) == 0
     assert ran == [*FAILED_ONCE, 4711, 4712]
-    told, result = capsys.readouterr().out.splitlines()
-    assert told == f"2 seeds from 4711, by lot, after {len(FAILED_ONCE)} that have failed once"
-    assert result.startswith(f"{len(ran)} seeds from 4711: all well, ")
+    first_line, result = capsys.readouterr().out.splitlines()
+    assert (
+        first_line
+        == f"2 seeds from 4711, for a test, after {len(FAILED_ONCE)} that have failed once"
+    )
+    assert result.startswith(f"{len(ran)} seeds from 4711: all passed, ")
 
 
-def test_a_drawn_seed_that_fails_is_told_with_the_command_to_repeat_it(
+def test_a_drawn_seed_that_fails_prints_the_command_to_repeat_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The simulated system is as truthful as its sockets: protocols see what they see on a real one."""
+"""Protocols see the same callbacks over simulated sockets as over real ones."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from tofu_aio import testing
 from tofu_aio.testing.ends import End
 from tofu_aio.testing.sockets import SimulatedSocket
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it compares with Linux' sockets")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="it compares with the sockets of Linux"
+)
 
 PATIENCE: Final = 20.0
 MUCH: Final = bytes(16 << 20)
-"""More than the kernel's buffers of both ends hold."""
+"""More than the kernel's buffers at both ends can hold."""
 
 RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Recorder(asyncio.Protocol):
-    """Notes each callback; consecutive pieces of data as one."""
+    """Records each callback; consecutive pieces of data count as one."""
 
     def __init__(self, *, keeps_open: bool = False) -> None:
         self.seen: list[object] = []
@@ -68,7 +70,7 @@ class Recorder(asyncio.Protocol):
         self.seen.append(words)
 
     def reset(self) -> None:
-        """Go away with an RST."""
+        """Close with an RST."""
         sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
@@ -78,12 +80,12 @@ async def until(predicate: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + PATIENCE
     while not predicate():
-        assert loop.time() < end, "waited in vain"
+        assert loop.time() < end, "it did not happen in time"
         await asyncio.sleep(0.001)
 
 
 def readable(recorder: Recorder) -> bool:
-    """Whether something has arrived that nobody has read."""
+    """Whether unread data has arrived."""
     sock = recorder.transport.get_extra_info("socket")._sock
     if isinstance(sock, SimulatedSocket):
         return bool(sock.readiness() & selectors.EVENT_READ)
@@ -91,10 +93,10 @@ def readable(recorder: Recorder) -> bool:
 
 
 def is_lost(recorder: Recorder) -> bool:
-    """Whether a reset has arrived that nobody has noticed."""
+    """Whether a reset has arrived that the loop has not noticed."""
     sock = recorder.transport.get_extra_info("socket")._sock
     if isinstance(sock, SimulatedSocket):
-        return isinstance(sock._what, End) and sock._what.lost
+        return isinstance(sock._target, End) and sock._target.lost
     poll = select.poll()
     poll.register(sock, 0)
     return bool(poll.poll(0))
@@ -156,7 +158,7 @@ async def is_reset(client: Recorder, server: Recorder) -> None:
     await until(lambda: client.lost and server.lost)
 
 
-async def is_reset_after_data_nobody_read(client: Recorder, server: Recorder) -> None:
+async def is_reset_with_data_unread(client: Recorder, server: Recorder) -> None:
     server.transport.pause_reading()
     client.transport.write(b"last words")
     await until(lambda: readable(server))
@@ -176,7 +178,7 @@ async def closes_with_data_unread(client: Recorder, server: Recorder) -> None:
     await until(lambda: client.lost and server.lost)
 
 
-async def writes_to_a_peer_who_has_reset(client: Recorder, server: Recorder) -> None:
+async def writes_to_a_peer_that_has_reset(client: Recorder, server: Recorder) -> None:
     server.transport.pause_reading()
     client.reset()
     await until(lambda: is_lost(server))
@@ -185,7 +187,7 @@ async def writes_to_a_peer_who_has_reset(client: Recorder, server: Recorder) -> 
     await until(lambda: server.lost)
 
 
-async def writes_to_a_peer_who_has_closed(client: Recorder, server: Recorder) -> None:
+async def writes_to_a_peer_that_has_closed(client: Recorder, server: Recorder) -> None:
     client.transport.close()
     await until(lambda: "eof" in server.seen)
     server.transport.write(b"one")  # is answered with a reset
@@ -219,10 +221,10 @@ SCRIPTS: Final = [
     writing_pauses_and_resumes,
     reading_pauses,
     is_reset,
-    is_reset_after_data_nobody_read,
+    is_reset_with_data_unread,
     closes_with_data_unread,
-    writes_to_a_peer_who_has_reset,
-    writes_to_a_peer_who_has_closed,
+    writes_to_a_peer_that_has_reset,
+    writes_to_a_peer_that_has_closed,
     aborts_with_much_unsent,
     both_close_at_once,
 ]
@@ -230,17 +232,17 @@ Script = Callable[[Recorder, Recorder], Awaitable[None]]
 
 
 async def both_sides(script: Script) -> tuple[list[object], list[object]]:
-    """What client and server have seen of it."""
+    """Run the script, and return what client and server have seen."""
     loop = asyncio.get_running_loop()
     made: asyncio.Queue[Recorder] = asyncio.Queue()
-    keeps_open = script in (half_closes, writes_to_a_peer_who_has_closed)
+    keeps_open = script in (half_closes, writes_to_a_peer_that_has_closed)
 
-    def welcome() -> Recorder:
+    def create_server_protocol() -> Recorder:
         server = Recorder(keeps_open=keeps_open)
         made.put_nowait(server)
         return server
 
-    listening = await loop.create_server(welcome, "127.0.0.1", 0)
+    listening = await loop.create_server(create_server_protocol, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     _, client = await loop.create_connection(Recorder, "127.0.0.1", port)
     server = await made.get()
@@ -294,7 +296,7 @@ async def the_port_is_taken() -> tuple[str, object]:
 
 
 @pytest.mark.parametrize("failing", [nobody_listens, the_port_is_taken])
-def test_what_fails_fails_in_the_same_way(
+def test_errors_are_the_same_as_on_a_real_loop(
     failing: Callable[[], Awaitable[tuple[str, object]]],
 ) -> None:
     assert testing.run(failing()) == asyncio.run(failing())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Forked processes begin slowly, as on a busy machine. Import it before ``tofu_aio``."""
+"""Delays forked processes, as a busy machine does. Import it before ``tofu_aio``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies that tell their number, and what is wrong with those that came."""
+"""Bodies that contain their number, and checks of those that arrive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Body: TypeAlias = bytes | bytearray | memoryview
 
 
 class Broken(Exception):
-    """A promise of the library was not kept.
+    """The library broke a promise.
 
     Attributes:
-        check: which of the checks says so, in a word.
+        check: the name of the check that found it.
     """
 
     def __init__(self, check: str, text: str) -> None:
@@ -21,59 +21,59 @@ class Broken(Exception):
 
 
 def numbered(number: int, size: int) -> bytes:
-    """A body of so many bytes, at least 8, each of which is due to the number."""
+    """A body of ``size`` bytes, at least 8, all of which depend on the number."""
     return number.to_bytes(8) + bytes([number % 251]) * (size - 8)
 
 
 def order(count: int, size: int) -> bytes:
-    """A body that asks for so many of such a size."""
+    """A body that asks for ``count`` bodies of ``size`` bytes."""
     return count.to_bytes(8) + size.to_bytes(8)
 
 
 def ordered(body: Body) -> Iterator[bytes]:
-    """What such a body asks for."""
+    """The bodies that such a body asks for."""
     count, size = int.from_bytes(body[:8]), int.from_bytes(body[8:])
     return (numbered(number, size) for number in range(1, count + 1))
 
 
 def number_of(body: Body) -> int:
-    """Its number.
+    """Return the number of a body.
 
     Raises:
-        Broken: it is not as it was made.
+        Broken: the body is not as it was made.
     """
     number = int.from_bytes(body[:8])
     if bytes(body) != numbered(number, max(8, len(body))):
-        raise Broken("content", f"a body of {len(body)} bytes is not as it was sent")
+        raise Broken("content", f"a body of {len(body)} bytes was changed")
     return number
 
 
 class Sequence:
-    """What one side of a channel has received.
+    """Checks the bodies that one side of a channel receives.
 
     Attributes:
-        count: how many bodies came, each with the number that was due.
+        count: how many bodies arrived in order.
     """
 
     def __init__(self) -> None:
         self.count = 0
 
-    def take(self, body: Body) -> None:
-        """One more.
+    def add(self, body: Body) -> None:
+        """Check the next body.
 
         Raises:
-            Broken: it is not the one that was due.
+            Broken: another one was due.
         """
         number = number_of(body)
         if number != self.count + 1:
-            raise Broken("order", f"number {number} came when {self.count + 1} was due")
+            raise Broken("order", f"number {number} arrived, but {self.count + 1} was due")
         self.count = number
 
     def check(self, total: int) -> None:
-        """The sender says that these were all.
+        """Check that all bodies have arrived.
 
         Raises:
-            Broken: they are not.
+            Broken: the sender has sent another number of them.
         """
         if self.count != total:
-            raise Broken("completeness", f"{self.count} came of {total}")
+            raise Broken("completeness", f"{self.count} of {total} arrived")

@@ -1,8 +1,8 @@
 """A client of a soak: ``client LOOP SEED SABOTAGE ADDRESS...``.
 
-Each ``round SEED`` on stdin starts a number of tasks, which connect again and again and play scenes
-with the server; ``fork`` one that forks processes beside them; ``calm`` lets them finish, and
-checks what is left.
+Each line ``round SEED`` on stdin starts some tasks, which connect again and again and run scenes
+with the server. ``fork`` starts a task that forks processes meanwhile. ``calm`` lets the tasks
+finish, and checks that nothing is left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 import tofu_aio as tofu
 from tests.soak import sabotage
 from tests.soak.bodies import Broken, Sequence, number_of, numbered, order
-from tests.soak.watching import LOSSES, PATIENCE, Watch, judged, say, watched
+from tests.soak.watching import LOSSES, PATIENCE, Watch, report, reporting, watched
 
 POOLS = (1, 2, 8, 64)
 TASKS = 6
@@ -31,21 +31,21 @@ Scene = Callable[[tofu.Channel, random.Random], Awaitable[None]]
 
 
 async def ask_in_turn(channel: tofu.Channel, luck: random.Random) -> None:
-    """One request after another."""
+    """Make one request after another."""
     for _ in range(luck.randint(1, 20)):
         await ask(channel, luck.getrandbits(60), luck.choice(SIZES))
 
 
 async def ask(channel: tofu.Channel, number: int, size: int, timeout: float | None = None) -> None:
-    """A request whose response must be its own."""
+    """Make a request, and check that the response belongs to it."""
     body = numbered(number, size)
     with await channel.request(body, {"do": "echo"}, timeout=timeout) as response:
         if number_of(response.body) != number:
-            raise Broken("order", "a request got the response of another")
+            raise Broken("order", "a request got the response to another one")
 
 
 async def ask_at_once(channel: tofu.Channel, luck: random.Random) -> None:
-    """Many requests, some of which are cancelled or have too little time."""
+    """Make many requests, some of which are cancelled or time out."""
     asking = [
         asyncio.create_task(
             ask(
@@ -71,7 +71,7 @@ async def ask_at_once(channel: tofu.Channel, luck: random.Random) -> None:
 
 
 async def flood(channel: tofu.Channel, luck: random.Random) -> None:
-    """As many signals as fit, then whether all have come. Once a channel: the server counts on."""
+    """Send many signals, and let the server check them. Once per channel, as it counts them all."""
     size = luck.choice(SIZES)
     count = luck.randint(1, 400 if size < 1000 else 60)
     posted = luck.random() < 0.3
@@ -85,7 +85,7 @@ async def flood(channel: tofu.Channel, luck: random.Random) -> None:
 
 
 async def read_slowly(channel: tofu.Channel, luck: random.Random) -> None:
-    """Be poured over, take one's time, and see that it was all; or leave in the middle."""
+    """Receive many signals, sometimes slowly, and check them; or abort in the middle."""
     size = luck.choice(SIZES)
     count = luck.randint(1, 200 if size < 1000 else 60)
     await channel.send(tofu.Message(tofu.OpCode.REQUEST, order(count, size), {"do": "pour"}))
@@ -94,7 +94,7 @@ async def read_slowly(channel: tofu.Channel, luck: random.Random) -> None:
         with message:
             if message.op_code is tofu.OpCode.RESPONSE:
                 return signals.check(count)
-            signals.take(message.body)
+            signals.add(message.body)
             if slow and luck.random() < 0.1:
                 await asyncio.sleep(0.01)
             if luck.random() < 0.001:
@@ -103,7 +103,7 @@ async def read_slowly(channel: tofu.Channel, luck: random.Random) -> None:
 
 
 async def take_parts(channel: tofu.Channel, luck: random.Random) -> None:
-    """A request in two parts and its answer in many; sometimes broken off."""
+    """Make a request in two parts, whose response has many; sometimes leave early."""
     size, count = luck.choice(SIZES), luck.randint(0, 40)
     enough = luck.randint(0, 40) if luck.random() < 0.3 else count + 1
     parts = Sequence()
@@ -113,14 +113,14 @@ async def take_parts(channel: tofu.Channel, luck: random.Random) -> None:
         async for part in exchange:
             with part:
                 if part.body:
-                    parts.take(part.body)
+                    parts.add(part.body)
             if parts.count == enough:
                 return
     parts.check(count)
 
 
 async def give_up_receiving(channel: tofu.Channel, luck: random.Random) -> None:
-    """Cancel what receives, again and again, while one's own requests are answered."""
+    """Cancel receiving again and again, and check that no signal is lost."""
     for _ in range(luck.randint(1, 5)):
         count = luck.randint(1, 20)
         pour = tofu.Message(tofu.OpCode.REQUEST, order(count, 8), {"do": "pour"})
@@ -135,7 +135,7 @@ async def give_up_receiving(channel: tofu.Channel, luck: random.Random) -> None:
             with message:
                 if message.op_code is tofu.OpCode.RESPONSE:
                     break
-                signals.take(message.body)
+                signals.add(message.body)
         signals.check(count)
 
 
@@ -149,7 +149,7 @@ SCENES: tuple[Scene, ...] = (
 
 
 class Client:
-    """The tasks of a round."""
+    """Runs the tasks of a round."""
 
     def __init__(self, group: tofu.ChannelGroup, watch: Watch) -> None:
         self._group = group
@@ -158,7 +158,7 @@ class Client:
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, seed: str, addresses: list[str]) -> None:
-        """Start them all."""
+        """Start the tasks."""
         self._calm.clear()
         for number in range(TASKS):
             luck = random.Random(f"{seed}/{number}")
@@ -166,29 +166,29 @@ class Client:
             self._tasks.append(asyncio.create_task(self._live(address, luck), name="live"))
 
     def fork(self) -> None:
-        """Fork processes meanwhile."""
+        """Start a task that forks processes."""
         self._tasks.append(asyncio.create_task(self._compute(), name="compute"))
 
     async def end(self) -> None:
-        """Let them finish what they are at."""
+        """Let the tasks finish their scenes, and wait for them."""
         self._calm.set()
         await asyncio.gather(*self._tasks)
         self._tasks.clear()
 
     async def _compute(self) -> None:
-        """Fork one process after another, each of which has copies of all there is."""
+        """Fork one process after another; each has copies of all objects."""
         loop = asyncio.get_running_loop()
-        with judged("a process pool"):
+        with reporting("a process pool"):
             while not self._calm.is_set():
                 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
                 async with asyncio.timeout(PATIENCE):
                     if await loop.run_in_executor(pool, abs, -1) != 1:
-                        raise Broken("processes", "a process has computed something else")
+                        raise Broken("processes", "a process returned a wrong result")
                 await asyncio.to_thread(pool.shutdown)
 
     async def _live(self, address: str, luck: random.Random) -> None:
         channels = self._group.reconnecting(address, backoff=BACKOFF)
-        with judged(f"connecting to {address}"):
+        with reporting(f"connecting to {address}"):
             async with contextlib.aclosing(channels):
                 async for channel in channels:
                     await self._converse(channel, luck)
@@ -196,11 +196,11 @@ class Client:
                         return
 
     async def _converse(self, channel: tofu.Channel, luck: random.Random) -> None:
-        """Some scenes, then one way or another to end."""
+        """Run some scenes, then end the channel in one of several ways."""
         scenes: list[Scene] = luck.choices(SCENES, k=luck.randint(0, 4))
         scenes.insert(luck.randint(0, len(scenes)), flood)
         for scene in scenes:
-            with judged(f"{scene.__name__} on {channel}"):
+            with reporting(f"{scene.__name__} on {channel}"):
                 try:
                     async with asyncio.timeout(PATIENCE):
                         await scene(channel, luck)
@@ -224,7 +224,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def orders() -> AsyncIterator[asyncio.StreamReader]:
-    """What the conductor says. A thread that reads it would keep its lock in forked children."""
+    """The lines on stdin. Not read in a thread, whose lock forked children would keep."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -236,12 +236,12 @@ async def orders() -> AsyncIterator[asyncio.StreamReader]:
 
 
 async def play(seed: str, addresses: list[str]) -> None:
-    """Until stdin ends."""
+    """Run the rounds until stdin ends."""
     pool = random.Random(seed).choice(POOLS)
     async with watched(pool) as engine, engine.create_group() as group:
         watch = Watch(engine, 0)
         client = Client(group, watch)
-        say(ready=True)
+        report(ready=True)
         async with orders() as lines:
             while line := await lines.readline():
                 match line.decode().split():
@@ -256,7 +256,7 @@ async def play(seed: str, addresses: list[str]) -> None:
 
 
 def main() -> None:
-    """Run on the loop."""
+    """Run the client on its loop."""
     loop, seed, broken, *addresses = sys.argv[1:]
     sabotage.commit(broken)
     with asyncio.Runner(loop_factory=tofu.loop_factory(loop)) as runner:

@@ -1,10 +1,10 @@
 """Chaos for minutes or hours, on real sockets, between real processes.
 
-``nox -s soak -- --minutes 60 --loop uvloop``. A server with a small pool and some clients play
+``nox -s soak -- --minutes 60 --loop uvloop``. A server with a small pool and some clients run in
 rounds: they flood, read slowly, cancel, reset and reconnect, while clients and the server are
-killed, and clients stopped for a while. After each round all is calm, and then nothing may be left.
-What a round does is drawn from the seed that is printed first: the same one brings the same scenes
-and the same kills. When the system switches between the processes is not in its power.
+killed, and clients are stopped for a while. After each round, everything finishes, and nothing may
+be left. The seed that is printed first decides what a round does: the same seed runs the same
+scenes and kills. It does not decide when the system switches between processes.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from tests.soak.workers import Findings, Worker
 LOOPS = ("reactor", "asyncio", "uvloop")
 CLIENTS = 3
 LIKELY = 0.2
-"""How likely each deed is in a round: to stop a client, to kill one, to kill the server."""
+"""The probability of each disturbance in a round: stopping or killing a process."""
 
-Deed: TypeAlias = Callable[[random.Random, float], Awaitable[None]]
-"""What happens to a process in a round, which takes so many seconds."""
+Disturbance: TypeAlias = Callable[[random.Random, float], Awaitable[None]]
+"""Something that happens to a process in a round. It takes the round's duration in seconds."""
 
 
 class Soak:
-    """All processes on one loop.
+    """The processes that run on one loop.
 
     Args:
-        loop: its name.
-        seed: of everything that is drawn.
+        loop: the loop's name.
+        seed: the source of all random decisions.
         broken: how the library is sabotaged.
-        folder: for sockets.
-        findings: where to tell.
+        folder: where sockets are created.
+        findings: where results are recorded.
     """
 
     def __init__(self, loop: str, seed: str, broken: str, folder: str, findings: Findings) -> None:
@@ -56,7 +56,7 @@ class Soak:
         self._clients: dict[int, Worker] = {}
 
     async def play(self, seconds: float) -> None:
-        """Rounds, until the time is up."""
+        """Run rounds until the time is up."""
         end = time.monotonic() + seconds
         try:
             self._server = await self._start("server")
@@ -65,7 +65,7 @@ class Soak:
                 number += 1
                 await self._round(f"{self._seed}/{number}", end - time.monotonic())
             for worker in (*self._clients.values(), self._server):
-                await worker.end()
+                await worker.close()
         finally:
             for worker in self._started:
                 if worker.alive:
@@ -78,8 +78,8 @@ class Soak:
             f"{role} {life} on {self._loop}", [*arguments, *self._addresses], self._findings
         )
         self._started.append(worker)
-        said = await worker.start()
-        self._addresses = said.get("addresses", self._addresses)
+        first_report = await worker.start()
+        self._addresses = first_report.get("addresses", self._addresses)
         return worker
 
     async def _round(self, seed: str, most: float) -> None:
@@ -88,18 +88,22 @@ class Soak:
             if place not in self._clients:
                 self._clients[place] = await self._start("client")
         for place, client in self._clients.items():
-            client.tell(f"round {seed}/{place}")
-        self._clients[0].tell("fork")  # of the others, which are killed, the processes would stay
+            client.send_line(f"round {seed}/{place}")
+        self._clients[0].send_line(
+            "fork"
+        )  # only this one: children of clients that are killed would stay
         seconds = min(luck.uniform(1, 6), max(1.0, most))
-        # The first client is never killed, to see what becomes of one that lives long.
-        deeds: list[Deed] = [partial(self._stop, place) for place in range(CLIENTS)]
-        deeds += [partial(self._kill_client, place) for place in range(1, CLIENTS)]
-        deeds += [self._kill_server]
-        chosen = [deed for deed in deeds if luck.random() < LIKELY]
-        await asyncio.gather(asyncio.sleep(seconds), *(deed(luck, seconds) for deed in chosen))
+        # The first client is never killed, to check one that runs for a long time.
+        disturbances: list[Disturbance] = [partial(self._stop, place) for place in range(CLIENTS)]
+        disturbances += [partial(self._kill_client, place) for place in range(1, CLIENTS)]
+        disturbances += [self._kill_server]
+        chosen = [disturb for disturb in disturbances if luck.random() < LIKELY]
+        await asyncio.gather(
+            asyncio.sleep(seconds), *(disturb(luck, seconds) for disturb in chosen)
+        )
         for client in self._clients.values():
-            await client.ask("calm")
-        await self._server.ask("calm")
+            await client.run_command("calm")
+        await self._server.run_command("calm")
 
     async def _stop(self, place: int, luck: random.Random, seconds: float) -> None:
         begin, rest = luck.uniform(0, seconds / 2), luck.uniform(0, seconds / 2)
@@ -121,7 +125,7 @@ class Soak:
 
 
 async def run(options: argparse.Namespace) -> Findings:
-    """All loops in turn."""
+    """Run a soak on each loop, one after the other."""
     findings = Findings()
     loops = [name for name in LOOPS if name != "uvloop" or find_spec(name)]
     loops = loops if options.loop == "all" else [options.loop]
@@ -135,9 +139,11 @@ async def run(options: argparse.Namespace) -> Findings:
 
 
 def main() -> None:
-    """Run, and tell whether all is well."""
+    """Run, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0, help="for all loops together")
+    parser.add_argument(
+        "--minutes", type=float, default=1.0, help="duration for all loops together"
+    )
     parser.add_argument("--loop", default="all", choices=["all", *LOOPS])
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--sabotage", default="none", choices=sabotage.WAYS)
@@ -150,7 +156,7 @@ def main() -> None:
     )
     if findings.broken:
         sys.exit(
-            f"again with: --minutes {options.minutes:g} --loop {options.loop} --seed {options.seed}"
+            f"repeat with --minutes {options.minutes:g} --loop {options.loop} --seed {options.seed}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Ways to break the library, to see that a soak tells: ``nox -s soak -- --sabotage permit``."""
+"""Breaks the library, to show that a soak finds it: ``nox -s soak -- --sabotage permit``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _left: list[object] = []
 
 
 def lose_a_permit() -> None:
-    """Each 200th is not given back."""
+    """Do not give back every 200th permit."""
     count, release = itertools.count(1), Account.release
 
     def forgetful(self: Account) -> None:
@@ -29,7 +29,7 @@ def lose_a_permit() -> None:
 
 
 def give_a_permit_twice() -> None:
-    """Each 200th is given back twice."""
+    """Give back every 200th permit twice."""
     count, release = itertools.count(1), Account.release
 
     def generous(self: Account) -> None:
@@ -41,41 +41,41 @@ def give_a_permit_twice() -> None:
 
 
 def lose_a_message() -> None:
-    """The last of each 100th batch."""
+    """Drop the last message of every 100th batch."""
     _spoil(lambda batch: batch[-1:] and batch.pop().release())
 
 
 def swap_messages() -> None:
-    """Each 100th batch the other way round."""
+    """Reverse every 100th batch."""
     _spoil(list.reverse)
 
 
 def keep_a_descriptor() -> None:
-    """Of each tenth connection."""
+    """Duplicate the descriptor of every tenth connection."""
     _with_each_tenth(
         lambda connection: _left.append(
-            socket.dup(connection.queue.extra_info("socket").fileno())  # type: ignore[attr-defined]
+            socket.dup(connection.extra_info("socket").fileno())  # type: ignore[attr-defined]
         )
     )
 
 
 def keep_a_task() -> None:
-    """For each tenth connection."""
+    """Start a task that never ends for every tenth connection."""
     _with_each_tenth(lambda _: _left.append(asyncio.ensure_future(asyncio.Event().wait())))
 
 
 def keep_memory() -> None:
-    """For each tenth connection a megabyte and 500 objects."""
+    """Keep a megabyte and 500 objects for every tenth connection."""
     _with_each_tenth(lambda _: _left.append((bytes(1 << 20), [[i] for i in range(500)])))
 
 
-def complain() -> None:
-    """A warning for each tenth connection."""
+def log_a_warning() -> None:
+    """Log a warning for every tenth connection."""
     _with_each_tenth(lambda _: logging.getLogger("tofu_aio").warning("it is dark in here"))
 
 
 def keep_a_number() -> None:
-    """Each tenth channel is not forgotten."""
+    """Do not forget every tenth channel."""
     count, closed = itertools.count(1), Dispatcher.closed
 
     def unforgetting(self: Dispatcher[object]) -> None:
@@ -85,8 +85,8 @@ def keep_a_number() -> None:
     Dispatcher.closed = unforgetting  # type: ignore[method-assign]
 
 
-def read_no_more() -> None:
-    """Each 20th time that a channel may read again, it is not told."""
+def never_resume_reading() -> None:
+    """Do not resume reading every 20th time."""
     count, reconcile = itertools.count(1), Connection.reconcile_reading
 
     def deaf(self: Connection) -> None:
@@ -96,12 +96,12 @@ def read_no_more() -> None:
     Connection.reconcile_reading = deaf  # type: ignore[method-assign]
 
 
-def let_children_tell_the_parent() -> None:
-    """What a forked child remembers of the reactor's descriptors is told to its parent's kernel."""
+def let_children_change_registrations() -> None:
+    """Let a forked child change the registrations of its parent's descriptors in the kernel."""
     leave = ReactorSelector._leave_parent
 
     def tell(self: ReactorSelector) -> None:
-        self._register_all_again(self._check_known)
+        self._start_over(self._check)
         leave(self)
 
     ReactorSelector._leave_parent = tell  # type: ignore[method-assign]
@@ -139,10 +139,10 @@ WAYS: dict[str, Callable[[], None]] = {
     "descriptor": keep_a_descriptor,
     "task": keep_a_task,
     "memory": keep_memory,
-    "log": complain,
+    "log": log_a_warning,
     "number": keep_a_number,
-    "reading": read_no_more,
-    "fork": let_children_tell_the_parent,
+    "reading": never_resume_reading,
+    "fork": let_children_change_registrations,
 }
 
 

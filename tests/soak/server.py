@@ -1,7 +1,7 @@
 """The server of a soak: ``server LOOP SEED SABOTAGE ADDRESS...``; a line of stdin makes it check.
 
-It counts numbered signals, echoes requests, pours signals or parts over who asks for it, is slow at
-times, and sometimes resets a channel for no reason.
+It counts numbered signals, echoes requests, sends many signals or parts on request, is sometimes
+slow, and sometimes resets a channel.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from collections.abc import Coroutine
 import tofu_aio as tofu
 from tests.soak import sabotage
 from tests.soak.bodies import Body, Sequence, ordered
-from tests.soak.watching import Watch, judged, say, watched
+from tests.soak.watching import Watch, report, reporting, watched
 
 POOLS = (1, 2, 4, 16, 64)
 
 SLOW = 0.02
-"""How often it takes its time for a message."""
+"""The probability that it handles a message slowly."""
 
 RESET = 0.0005
-"""How often it has enough of a channel."""
+"""The probability, at each message, that it resets the channel."""
 
 
 class Server:
-    """What is done with each channel."""
+    """Handles the channels."""
 
     def __init__(self, luck: random.Random) -> None:
         self._luck = luck
 
     async def handle(self, channel: tofu.Channel) -> None:
-        """Until it ends, one way or another."""
-        with judged(f"serving {channel}"):
+        """Handle a channel until it ends."""
+        with reporting(f"serving {channel}"):
             signals = Sequence()
             async for message in channel:
                 with message:
                     rest = await self._answer(channel, message, signals)
-                # Without the request's permit: else who reads slowly would hold up all others.
+                # After the request was released: otherwise a slow reader would keep its permit.
                 if rest is not None:
                     await rest
                 if self._luck.random() < RESET:
@@ -48,11 +48,11 @@ class Server:
     async def _answer(
         self, channel: tofu.Channel, message: tofu.Message, signals: Sequence
     ) -> Coroutine[object, object, None] | None:
-        """Do what it says; return what takes long."""
+        """Handle a message; return a coroutine for the part that takes long."""
         if self._luck.random() < SLOW:
             await asyncio.sleep(self._luck.random() * 0.01)
         if message.op_code is tofu.OpCode.SIGNAL:
-            signals.take(message.body)
+            signals.add(message.body)
             return None
         match message.headers["do"]:
             case "echo":
@@ -68,14 +68,14 @@ class Server:
 
 
 async def pour(channel: tofu.Channel, message_id: int, body: Body) -> None:
-    """So many signals of such a size, then the response."""
+    """Send the signals that a body asks for, then the response."""
     for each in ordered(body):
         await channel.signal(each)
     await channel.send(tofu.Message(tofu.OpCode.RESPONSE, message_id=message_id))
 
 
 async def send_parts(exchange: tofu.Exchange) -> None:
-    """So many parts of such a size, unless the client has had enough of them."""
+    """Send the parts that a body asks for, unless the client leaves the exchange."""
     asked = b""
     with contextlib.suppress(tofu.ExchangeFailed):
         async with exchange:
@@ -88,7 +88,7 @@ async def send_parts(exchange: tofu.Exchange) -> None:
 
 
 async def serve(seed: str, addresses: list[str]) -> None:
-    """Until stdin ends."""
+    """Serve until stdin ends."""
     luck = random.Random(seed)
     async with watched(luck.choice(POOLS)) as engine, engine.create_group() as group:
         listeners = [await group.listen(address) for address in addresses]
@@ -100,7 +100,7 @@ async def serve(seed: str, addresses: list[str]) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
         watch = Watch(engine, len(listeners))
-        say(addresses=[str(listener.address) for listener in listeners])
+        report(addresses=[str(listener.address) for listener in listeners])
         while await asyncio.to_thread(sys.stdin.readline):
             await watch.calm()
         await watch.aclose()
@@ -110,7 +110,7 @@ async def serve(seed: str, addresses: list[str]) -> None:
 
 
 def main() -> None:
-    """Run on the loop."""
+    """Run the server on its loop."""
     loop, seed, broken, *addresses = sys.argv[1:]
     sabotage.commit(broken)
     with asyncio.Runner(loop_factory=tofu.loop_factory(loop)) as runner:

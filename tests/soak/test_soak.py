@@ -1,4 +1,4 @@
-"""A soak of some seconds, and whether it would tell."""
+"""A soak of some seconds, and soaks that must find a sabotage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one."""
+    """Run a soak."""
     return subprocess.run(
         [sys.executable, "-m", "tests.soak.run", *arguments],
         cwd=ROOT,
@@ -36,7 +36,7 @@ def test_nothing_is_lost_and_nothing_is_left_in_some_seconds_of_chaos_on_each_lo
 @pytest.mark.parametrize(
     ("sabotage", "check"), [("permit-twice", "permits"), ("log", "log"), ("task", "tasks")]
 )
-def test_a_soak_tells_what_is_broken(sabotage: str, check: str) -> None:
+def test_a_soak_finds_what_is_broken(sabotage: str, check: str) -> None:
     result = soak("--minutes", "0.05", "--loop", "asyncio", "--seed", "a", "--sabotage", sabotage)
     assert result.returncode == 1, result.stdout + result.stderr
     assert f"BROKEN {check}: " in result.stdout

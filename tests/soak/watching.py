@@ -1,4 +1,4 @@
-"""What each process of a soak checks about itself, and how it tells."""
+"""The checks that each process of a soak makes of itself, and its reports."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ import tofu_aio as tofu
 from tests.soak.bodies import Broken
 
 PATIENCE: Final = 30.0
-"""Seconds after which what should have happened is taken to never happen."""
+"""Seconds after which something that has not happened counts as hanging."""
 
 LOOK: Final = 0.05
-"""Seconds between two looks at the pool."""
+"""Seconds between two checks of the pool."""
 
 EXPECTED: Final = re.compile(r"no connection, trying until there is one: ")
-"""What may be logged as a warning or worse: that a server which was killed is not there."""
+"""Warnings that are expected: a server that was killed cannot be reached."""
 
 LOSSES: Final = (tofu.PeerDisconnected, tofu.ChannelClosed, tofu.ChannelEnded)
-"""How a channel may end while somebody uses it."""
+"""How a channel may end while it is used."""
 
 
-def say(**what: object) -> None:
-    """Tell the conductor."""
+def report(**what: object) -> None:
+    """Send a report to the parent process."""
     print(json.dumps(what), flush=True)
 
 
 def blame(check: str, text: str) -> None:
-    """Tell the conductor what is broken."""
-    say(broken=check, text=text)
+    """Report a broken promise."""
+    report(broken=check, text=text)
 
 
 @contextlib.contextmanager
-def judged(doing: str) -> Iterator[None]:
-    """Let losses pass, for there are many here, and tell of everything else."""
+def reporting(doing: str) -> Iterator[None]:
+    """Report the errors of a block, except lost channels, which are normal here."""
     try:
         yield
     except LOSSES:
@@ -58,8 +58,8 @@ def judged(doing: str) -> Iterator[None]:
         blame("error", f"{doing}: {error!r}")
 
 
-class Ear(logging.Handler):
-    """Tells of each record that nobody expects."""
+class LogCheck(logging.Handler):
+    """Reports each log record that is not expected."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not EXPECTED.match(text := self.format(record)):
@@ -67,11 +67,11 @@ class Ear(logging.Handler):
 
 
 class Watch:
-    """An engine, and what its process has while nothing happens, which is now.
+    """Compares an engine and its process with their state at the beginning, when nothing happens.
 
     Args:
-        engine: open, and with its listeners.
-        listeners: how many these are.
+        engine: an open engine that has its listeners already.
+        listeners: how many listeners it has.
     """
 
     def __init__(self, engine: tofu.Engine, listeners: int) -> None:
@@ -83,25 +83,25 @@ class Watch:
         self._descriptors = count_descriptors()
         self._suspensions = 0
         self.done = 0
-        """Scenes that went well to their ends, since the last report."""
+        """Scenes that were completed since the last report."""
         self.cut = 0
-        """Those that did not, because somebody was killed, or left."""
+        """Scenes that ended early because a channel was lost or closed."""
 
     async def aclose(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._looking.cancel()
         await asyncio.wait([self._looking])
 
     async def _look(self) -> None:
-        """Look at the pool all the time."""
+        """Check the pool all the time."""
         while True:
             now = self._engine.statistics()
             if not 0 <= now.pool_free <= now.pool_size:
-                blame("permits", f"in the middle of it: {now}")
+                blame("permits", f"during a round: {now}")
             await asyncio.sleep(LOOK)
 
     async def calm(self) -> None:
-        """Nobody has a channel any more: check that nothing else is left, and report."""
+        """After all channels were closed, check that nothing is left, and report."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while self._engine.statistics().channels > self._listeners:  # noqa: ASYNC110
@@ -112,16 +112,16 @@ class Watch:
         gc.collect()
         now = self._engine.statistics()
         if now.channels != self._listeners:
-            blame("channels", f"left when all were closed: {now}")
+            blame("channels", f"left after all were closed: {now}")
         elif (now.pool_free, *_beside(now)) != (now.pool_size, 0, 0, 0):
-            blame("permits", f"not all came back: {now}")
+            blame("permits", f"not all were given back: {now}")
         tasks = len(asyncio.all_tasks())
         if tasks > self._tasks:
             blame("tasks", f"{tasks} instead of {self._tasks}")
         descriptors = count_descriptors()
         if descriptors > self._descriptors:
             blame("descriptors", f"{descriptors} instead of {self._descriptors}")
-        say(
+        report(
             done=self.done,
             cut=self.cut,
             suspensions=now.suspensions - self._suspensions,
@@ -134,8 +134,8 @@ class Watch:
 
 @asynccontextmanager
 async def watched(pool: int) -> AsyncIterator[tofu.Engine]:
-    """An engine that at its end must have everything back; and an ear for the log."""
-    logging.getLogger().addHandler(Ear(logging.WARNING))
+    """Open an engine with checks of the log, and at its end of permits and channels."""
+    logging.getLogger().addHandler(LogCheck(logging.WARNING))
     logging.captureWarnings(True)
     warnings.simplefilter("always", ResourceWarning)
     sys.unraisablehook = lambda raised: blame("error", f"unraisable: {raised}")
@@ -148,12 +148,12 @@ async def watched(pool: int) -> AsyncIterator[tofu.Engine]:
 
 
 def _beside(now: tofu.EngineStatistics) -> tuple[int, int, int]:
-    """What is held beside the pool, and who waits."""
+    """What is held outside of the pool, and how many channels wait."""
     return now.reserves, now.joining_bytes, now.waiting + now.over_share
 
 
 def count_descriptors() -> int:
-    """Those that are open; without those that libuv keeps in reserve."""
+    """Count the open descriptors, without those that libuv keeps in reserve."""
     folder = Path("/proc/self/fd")
     if not folder.exists():
         count: int = psutil.Process().num_fds()

@@ -1,8 +1,8 @@
 """Engines, groups, channels and listeners for programs without asyncio.
 
-The same engine, on an event loop in a thread of its own; each call waits for what it asks of it.
-Any number of threads may use it at once. Names are those of ``tofu_aio``, without ``async`` and
-``await``, with ``close`` for ``aclose`` and ``timeout`` for whatever waits::
+This is the same engine, on an event loop in a thread of its own; each call waits for its result.
+Any number of threads may use it at the same time. The names are those of ``tofu_aio``, without
+``async`` and ``await``. ``close`` replaces ``aclose``, and calls that wait take a ``timeout``::
 
     from tofu_aio import blocking
 

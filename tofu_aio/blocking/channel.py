@@ -1,4 +1,4 @@
-"""A channel, waited for."""
+"""The blocking channel."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from .loop_thread import LoopThread
 class Channel(Closing):
     """``tofu_aio.Channel`` for programs without asyncio.
 
-    Made by ``group.connect``, ``listener.accept`` and ``blocking.connect``. An iterator of
-    messages, and a context manager. Any number of threads may send and make requests at once;
-    one at a time may receive.
+    Created by ``group.connect``, ``listener.accept`` and ``blocking.connect``. It iterates over
+    messages, and is a context manager. Any number of threads may send and make requests at the
+    same time; one at a time may receive.
 
-    What waits takes a ``timeout`` in seconds; None waits without end. A call that timed out, or
-    was interrupted by Ctrl-C, has left no trace: no message is lost, none was sent by half.
+    Methods that wait take a ``timeout`` in seconds; None waits without limit. A call that times
+    out, or that Ctrl-C interrupts, loses no message and never sends only part of one.
     """
 
     def __init__(self, thread: LoopThread, channel: messaging.Channel) -> None:
         self._thread = thread
         self._channel = channel
-        self._closed: Callable[[], None] = _nothing  # called after it
-        self._kept: deque[Message] = deque()
+        self._on_closed: Callable[[], None] = _do_nothing
+        self._returned: deque[Message] = deque()  # received by calls that were interrupted
 
-    # --- what it is -----------------------------------------------------------------------
+    # --- attributes -----------------------------------------------------------------------
 
     @property
     def number(self) -> int:
-        """Its local number, 1 to 65534."""
+        """The channel's local number, 1 to 65534."""
         return self._channel.number
 
     @property
     def state(self) -> State:
-        """Where it is in its life."""
+        """The channel's state."""
         return self._channel.state
 
     @property
     def end(self) -> TofuError | None:
-        """Why nothing more comes from the peer; None while something may."""
+        """The error that says why the peer sends nothing more; None while it may still send."""
         return self._channel.end
 
     @property
@@ -63,21 +63,21 @@ class Channel(Closing):
 
     @property
     def hello(self) -> Message:
-        """How the peer introduced itself: its HELLO_REQUEST, or its answer to ours."""
+        """The peer's Hello: its HELLO_REQUEST, or its HELLO_RESPONSE to this side's."""
         return self._channel.hello
 
     @property
     def peer(self) -> Peer:
-        """Who is at the other end. As ``tofu_aio.Channel.peer``."""
+        """The peer's identity. See ``tofu_aio.Channel.peer``."""
         return self._channel.peer
 
     @property
     def triggers(self) -> Triggers:
-        """What it waits for at this moment."""
+        """What the channel waits for at the moment."""
         return self._thread.call(lambda: self._channel.triggers)
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot of its counters."""
+        """Return a snapshot of the channel's counters."""
         return self._thread.call(self._channel.statistics)
 
     def __repr__(self) -> str:
@@ -86,31 +86,34 @@ class Channel(Closing):
     # --- deciding -------------------------------------------------------------------------
 
     def accept(self, body: bytes = b"", headers: HeadersLike | None = None) -> None:
-        """Answer the peer's Hello: the channel is open. As ``tofu_aio.Channel.accept``."""
+        """Answer the peer's Hello, which opens the channel. See ``tofu_aio.Channel.accept``."""
         self._thread.call(partial(self._channel.accept, body, headers))
 
     def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
-        """Tell the peer why it is not accepted, and close. As ``tofu_aio.Channel.reject``."""
-        self._thread.ask(partial(self._channel.reject, reason, status))
+        """Tell the peer why it is not accepted, and close. See ``tofu_aio.Channel.reject``."""
+        self._thread.run(partial(self._channel.reject, reason, status))
 
     # --- receiving ------------------------------------------------------------------------
 
     def receive(self, timeout: float | None = None) -> Message:
-        """The next message.
+        """Return the next message.
+
+        Args:
+            timeout: seconds; 0 only looks whether a message has arrived already.
 
         Raises:
-            TimeoutError: none came in time. 0 asks for what is here already.
-            BusyResourceError: another thread is waiting here.
+            TimeoutError: no message arrived in time.
+            BusyResourceError: another thread is receiving from this channel.
             ShutdownStarted: the engine was closed.
-            TofuError: as ``tofu_aio.Channel.receive``.
+            TofuError: see ``tofu_aio.Channel.receive``.
         """
-        return self._thread.take(self._channel.receive, timeout, self._kept)
+        return self._thread.receive_item(self._channel.receive, timeout, self._returned)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Message:
-        """The next message; the iteration ends at the peer's Bye."""
+        """Return the next message; the iteration ends at the peer's Bye."""
         try:
             return self.receive()
         except ChannelEnded:
@@ -119,16 +122,16 @@ class Channel(Closing):
     # --- sending --------------------------------------------------------------------------
 
     def post(self, message: Message) -> BinaryHeader:
-        """Queue a message, and return its header as sent. As ``tofu_aio.Channel.post``."""
+        """Queue a message, and return its header as sent. See ``tofu_aio.Channel.post``."""
         return self._thread.call(partial(self._channel.post, message))
 
     def send(self, item: Message, *, timeout: float | None = None) -> None:
-        """Wait for room, then send the message. As ``tofu_aio.Channel.send``.
+        """Wait for room, then send the message. See ``tofu_aio.Channel.send``.
 
         Raises:
             TimeoutError: there was no room in time.
         """
-        self._thread.ask(partial(self._channel.send, item), timeout=timeout)
+        self._thread.run(partial(self._channel.send, item), timeout=timeout)
 
     def signal(
         self,
@@ -138,13 +141,13 @@ class Channel(Closing):
         message_id: int = 0,
         timeout: float | None = None,
     ) -> None:
-        """Send a message that needs no answer. As ``tofu_aio.Channel.signal``.
+        """Send a message that needs no response. See ``tofu_aio.Channel.signal``.
 
         Raises:
             TimeoutError: there was no room in time.
         """
         signal = partial(self._channel.signal, body, headers, message_id=message_id)
-        self._thread.ask(signal, timeout=timeout)
+        self._thread.run(signal, timeout=timeout)
 
     def reply(
         self,
@@ -156,13 +159,13 @@ class Channel(Closing):
         more: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Answer a request. As ``tofu_aio.Channel.reply``.
+        """Respond to a request. See ``tofu_aio.Channel.reply``.
 
         Raises:
             TimeoutError: there was no room in time.
         """
         reply = partial(self._channel.reply, request, body, headers, status=status, more=more)
-        self._thread.ask(reply, timeout=timeout)
+        self._thread.run(reply, timeout=timeout)
 
     def request(
         self,
@@ -172,62 +175,62 @@ class Channel(Closing):
         timeout: float | None = None,
         message_id: int = 0,
     ) -> Message:
-        """Send a request and return its response. As ``tofu_aio.Channel.request``."""
-        return self._thread.ask(
+        """Send a request and return its response. See ``tofu_aio.Channel.request``."""
+        return self._thread.run(
             partial(self._channel.request, body, headers, timeout=timeout, message_id=message_id)
         )
 
     def cancelled(self, request: Message) -> bool:
-        """Whether the caller of a request has given up. As ``tofu_aio.Channel.cancelled``.
+        """Return whether the peer has cancelled its request. See ``tofu_aio.Channel.cancelled``.
 
-        Ask it between the steps of work that takes long: no thread can be stopped in one.
+        Call this between the steps of long work: a thread cannot be stopped from outside.
         """
         return self._thread.call(partial(self._channel.cancelled, request))
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None
     ) -> Exchange:
-        """One request and its answer, each in any number of parts, for a ``with``.
+        """Return an exchange, in which request and response have any number of parts.
 
-        As ``tofu_aio.Channel.stream``.
+        Use it in a ``with`` statement. See ``tofu_aio.Channel.stream``.
         """
 
         async def stream() -> Exchange:
             return Exchange(self._thread, self._channel.stream(request, headers=headers))
 
-        return self._thread.ask(stream, unheard=lambda exchange: exchange._exchange.aclose())
+        return self._thread.run(stream, undo=lambda exchange: exchange._exchange.aclose())
 
     # --- closing --------------------------------------------------------------------------
 
     def send_eof(self) -> None:
-        """Say that nothing more is sent. As ``tofu_aio.Channel.send_eof``."""
-        self._thread.ask(self._channel.send_eof)
+        """Tell the peer that nothing more will be sent. See ``tofu_aio.Channel.send_eof``."""
+        self._thread.run(self._channel.send_eof)
 
     def close(self, timeout: float | None = None) -> None:
-        """Say Bye, wait for the answer, and close. As ``tofu_aio.Channel.aclose``."""
-        self._kept.clear()
+        """Send a Bye, wait for the response, and close. See ``tofu_aio.Channel.aclose``."""
+        self._returned.clear()
         try:
-            self._thread.leave(partial(self._channel.aclose, timeout))
+            self._thread.run_closing(partial(self._channel.aclose, timeout))
         finally:
-            self._closed()
+            self._on_closed()
 
-    def _part(self) -> None:
-        """Close, but do not wait for a peer that is only to hang up."""
-        self._kept.clear()
-        self._thread.leave(self._channel._part)
+    def _close_after_handler(self) -> None:
+        """Close, but do not wait for the peer to close a connection that needs nothing more."""
+        self._returned.clear()
+        self._thread.run_closing(self._channel._part)
 
     def abort(self) -> None:
-        """Reset the connection, at once: nothing queued is sent, nothing more is received."""
-        self._kept.clear()
+        """Reset the connection at once. Queued messages are not sent, nor is anything received."""
+        self._returned.clear()
 
         async def abort() -> None:
             self._channel.abort()
 
         try:
-            self._thread.leave(abort)
+            self._thread.run_closing(abort)
         finally:
-            self._closed()
+            self._on_closed()
 
 
-def _nothing() -> None:
-    """Most channels have no engine of their own to close."""
+def _do_nothing() -> None:
+    """The default: most channels have no engine of their own to close."""

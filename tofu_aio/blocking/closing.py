@@ -1,4 +1,4 @@
-"""What all that is closed has in common."""
+"""The base class of objects that are closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Closing:
-    """A context manager whose end closes it."""
+    """A context manager that calls ``close`` when its block is left."""
 
     def __enter__(self) -> Self:
         return self
@@ -21,5 +21,5 @@ class Closing:
         self.close()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the object."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The engine, with a thread for its loop."""
+"""The blocking engine."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from .loop_thread import LoopThread
 class Engine(Closing):
     """``tofu_aio.Engine`` for programs without asyncio: ``with Engine() as engine``.
 
-    Entering it starts a thread with an event loop, leaving it closes everything, with Byes, and
-    ends the thread. A program that ends without leaving it does that at its exit. It may be
-    entered once.
+    Entering the engine starts a thread with an event loop. Leaving it closes every channel, with
+    a Bye, and ends the thread; a program that does not leave it does so at exit. An engine can be
+    entered only once.
 
-    Any thread may use it and all that it makes, but not one in which an event loop runs: that
-    would stop. It does not survive a fork: the child needs an engine of its own.
+    Any thread may use the engine and the objects that it creates, except a thread in which an
+    event loop runs, because the calls would block that loop. After a fork the child needs an
+    engine of its own.
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels.
-        loop_factory: makes the loop; ``tofu_aio.loop_factory("auto")`` is the fastest installed.
+        loop_factory: creates the event loop; ``tofu_aio.loop_factory("auto")`` is the fastest
+            loop that is installed.
         limits: the other limits, by name; ``tofu_aio.EngineOptions`` describes each.
 
     Raises:
-        TypeError, ValueError: a limit makes no sense: the message says which.
+        TypeError, ValueError: a limit is not valid; the message says which.
     """
 
     def __init__(
@@ -50,16 +52,16 @@ class Engine(Closing):
         return self
 
     def create_group(self) -> ChannelGroup:
-        """A new, empty group; a context manager.
+        """Return a new, empty group. It is a context manager.
 
         Raises:
-            ShutdownStarted: the engine is not entered yet, or closed already.
+            ShutdownStarted: the engine was not entered yet, or is closed.
         """
 
         async def create() -> ChannelGroup:
             return ChannelGroup(self._thread, self._engine.create_group())
 
-        return self._thread.ask(create, unheard=lambda group: group._group.aclose())
+        return self._thread.run(create, undo=lambda group: group._group.aclose())
 
     @overload
     def get(
@@ -72,23 +74,25 @@ class Engine(Closing):
     def get(
         self, allocation: Allocation = Allocation.ALWAYS, op_code: OpCode = OpCode.REQUEST
     ) -> Message | None:
-        """A new, empty message for sending. As ``tofu_aio.Engine.get``."""
+        """Return a new, empty message for sending. See ``tofu_aio.Engine.get``."""
         return self._engine.get(allocation, op_code)
 
     def put(self, message: Message | None) -> None:
-        """Give a message's permit back. As ``tofu_aio.Engine.put``."""
+        """Give a message's permit back. See ``tofu_aio.Engine.put``."""
         self._engine.put(message)
 
     def statistics(self) -> EngineStatistics:
-        """A snapshot of the pool and the channels."""
+        """Return a snapshot of the pool and the channels."""
         return self._engine.statistics()
 
     def close(self) -> None:
-        """Close every group and end the thread. Bounded, repeatable, from any thread.
+        """Close every group and end the thread.
 
-        Who waits in another thread learns it by ``ChannelClosed`` or ``ShutdownStarted``.
-        Interrupted by Ctrl-C it aborts what is left, so that the thread ends in a moment; it does
-        not wait for that. Only if Ctrl-C comes before its first step nothing is done, as if it had
-        not been called.
+        Takes a bounded time. Any thread may call this, any number of times. Calls that wait in
+        other threads raise ``ChannelClosed`` or ``ShutdownStarted``.
+
+        If Ctrl-C interrupts it, the channels that are still open are aborted, so that the thread
+        ends in a moment; this call does not wait for that. If Ctrl-C arrives before its first
+        step, the call has no effect.
         """
         self._thread.close()

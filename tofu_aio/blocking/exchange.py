@@ -1,4 +1,4 @@
-"""One request and its answer, each in any number of parts, waited for."""
+"""The blocking exchange."""
 
 from __future__ import annotations
 
@@ -16,41 +16,44 @@ from .loop_thread import LoopThread
 
 
 class Exchange(Closing):
-    """``tofu_aio.Exchange`` for programs without asyncio. Made by ``channel.stream``.
+    """``tofu_aio.Exchange`` for programs without asyncio. Created by ``channel.stream``.
 
-    An iterator of parts, and a context manager: leaving it closes the exchange, never the channel.
-    One thread may send while another receives.
+    It iterates over parts, and is a context manager. Leaving it closes the exchange, but not the
+    channel. One thread may send while another receives.
     """
 
     def __init__(self, thread: LoopThread, exchange: messaging.Exchange) -> None:
         self._thread = thread
         self._exchange = exchange
-        self._kept: deque[Message] = deque()
+        self._returned: deque[Message] = deque()  # received by calls that were interrupted
 
     @property
     def message_id(self) -> int:
-        """What ties its parts together."""
+        """The message id that all parts of the exchange have."""
         return self._exchange.message_id
 
     @property
     def asks(self) -> bool:
-        """Whether the request is made here, and the answer there."""
+        """Whether this side sends the request, and the peer the response."""
         return self._exchange.asks
 
     def receive(self, timeout: float | None = None) -> Message:
-        """The next part. Timed out or interrupted, it loses none.
+        """Return the next part. A call that times out or is interrupted loses no part.
+
+        Args:
+            timeout: seconds; 0 only looks whether a part has arrived already.
 
         Raises:
-            TimeoutError: none came within so many seconds. 0 asks for what is here already.
-            TofuError: as ``tofu_aio.Exchange.receive``.
+            TimeoutError: no part arrived in time.
+            TofuError: see ``tofu_aio.Exchange.receive``.
         """
-        return self._thread.take(self._exchange.receive, timeout, self._kept)
+        return self._thread.receive_item(self._exchange.receive, timeout, self._returned)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Message:
-        """The next part; the iteration ends after the last one."""
+        """Return the next part; the iteration ends after the last one."""
         try:
             return self.receive()
         except ChannelEnded:
@@ -63,13 +66,13 @@ class Exchange(Closing):
         *,
         timeout: float | None = None,
     ) -> None:
-        """Send a part, and say that more follow. As ``tofu_aio.Exchange.send``.
+        """Send a part that is not the last one. See ``tofu_aio.Exchange.send``.
 
         Raises:
-            TimeoutError: there was no room in time. A longer body may have been sent in part:
-                then nothing can be sent any more.
+            TimeoutError: there was no room in time. If some of a long body was already sent,
+                nothing more can be sent in this exchange.
         """
-        self._thread.ask(partial(self._exchange.send, item, headers), timeout=timeout)
+        self._thread.run(partial(self._exchange.send, item, headers), timeout=timeout)
 
     def finish(
         self,
@@ -79,22 +82,22 @@ class Exchange(Closing):
         status: Status = Status.SUCCESS,
         timeout: float | None = None,
     ) -> None:
-        """Send the last part. As ``tofu_aio.Exchange.finish``.
+        """Send the last part. See ``tofu_aio.Exchange.finish``.
 
         Raises:
-            TimeoutError: as ``send``.
+            TimeoutError: see ``send``.
         """
         finish = partial(self._exchange.finish, body, headers, status=status)
-        self._thread.ask(finish, timeout=timeout)
+        self._thread.run(finish, timeout=timeout)
 
     def send_eof(self) -> None:
-        """Finish, if that was not done yet."""
-        self._thread.ask(self._exchange.send_eof)
+        """Send an empty last part, unless the last part was already sent."""
+        self._thread.run(self._exchange.send_eof)
 
     def close(self) -> None:
-        """Leave it. As ``tofu_aio.Exchange.aclose``."""
-        self._kept.clear()
-        self._thread.leave(self._exchange.aclose)
+        """Close the exchange. See ``tofu_aio.Exchange.aclose``."""
+        self._returned.clear()
+        self._thread.run_closing(self._exchange.aclose)
 
     def __repr__(self) -> str:
         return repr(self._exchange)

@@ -1,4 +1,4 @@
-"""A channel group, waited for."""
+"""The blocking channel group."""
 
 from __future__ import annotations
 
@@ -15,41 +15,45 @@ from .channel import Channel
 from .closing import Closing
 from .listener import Listener
 from .loop_thread import LoopThread
-from .turns import aborted, in_a_thread, turns
+from .reconnection import abort_channel, in_a_thread, successive_channels
 
 
 class ChannelGroup(Closing):
-    """``tofu_aio.ChannelGroup`` for programs without asyncio. Made by ``engine.create_group``.
+    """``tofu_aio.ChannelGroup`` for programs without asyncio. Created by ``engine.create_group``.
 
-    A context manager: leaving it closes all that the group has.
+    It is a context manager. Leaving it closes the group's channels and listeners.
     """
 
     def __init__(self, thread: LoopThread, group: messaging.ChannelGroup) -> None:
         self._thread = thread
         self._group = group
-        self._kept: deque[Message] = deque()
+        self._returned: deque[Message] = deque()  # received by calls that were interrupted
 
     def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
-        """Listen for channels. As ``tofu_aio.ChannelGroup.listen``, with all its options.
+        """Listen for channels. See ``tofu_aio.ChannelGroup.listen``.
 
-        Those are ``ListenOptions``.
+        Args:
+            address: ``tcp://host:port`` or ``uds:///path``.
+            options: see ``tofu_aio.ListenOptions``.
         """
 
         async def listen() -> Listener:
             return Listener(self._thread, await self._group.listen(address, **options))
 
-        return self._thread.ask(listen, unheard=lambda listener: listener._listener.aclose())
+        return self._thread.run(listen, undo=lambda listener: listener._listener.aclose())
 
     def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
-        """Connect to a listener and say Hello.
+        """Connect to a listener and send a Hello. See ``tofu_aio.ChannelGroup.connect``.
 
-        As ``tofu_aio.ChannelGroup.connect``, with all its options: ``tofu_aio.ConnectOptions``.
+        Args:
+            address: ``tcp://host:port`` or ``uds:///path``.
+            options: see ``tofu_aio.ConnectOptions``.
         """
 
         async def connect() -> Channel:
             return Channel(self._thread, await self._group.connect(address, **options))
 
-        return self._thread.ask(connect, unheard=aborted)
+        return self._thread.run(connect, undo=abort_channel)
 
     def reconnecting(
         self,
@@ -57,45 +61,58 @@ class ChannelGroup(Closing):
         *others: str | Address,
         **options: Unpack[ReconnectOptions],
     ) -> Generator[Channel, None, None]:
-        """Channels to a listener, one after another: ``for channel in ...``.
+        """Connect again whenever a channel ends: ``for channel in group.reconnecting(address)``.
 
-        As ``tofu_aio.ChannelGroup.reconnecting``, with all its options:
-        ``tofu_aio.ReconnectOptions``. The last channel is closed, and its Bye waited for, when the
-        loop is left.
+        See ``tofu_aio.ChannelGroup.reconnecting``. Leaving the loop closes the last channel, with
+        a Bye.
 
-        ``on_failure`` is called in the engine's thread, so it may not use the engine. Functions
-        that make ``headers`` or ``body`` are called in a thread of their own, and may take their
-        time. What any of them raises is raised here.
+        Args:
+            address: ``tcp://host:port`` or ``uds:///path``.
+            others: more addresses, in order of preference.
+            options: see ``tofu_aio.ReconnectOptions``. ``on_failure`` is called in the engine's
+                thread, so it must not use the engine. Functions for ``headers`` and ``body`` are
+                called in a thread of their own, and may block. The iteration raises what any of
+                these functions raises.
         """
         headers, body = options.get("headers"), options.get("body")
         if callable(headers):
             options["headers"] = in_a_thread(headers)
         if callable(body):
             options["body"] = in_a_thread(body)
-        return turns(self._thread, self._group.reconnecting(address, *others, **options))
+        reconnecting = self._group.reconnecting(address, *others, **options)
+        return successive_channels(self._thread, reconnecting)
 
     def post(self, message: Message) -> BinaryHeader:
-        """Do what the message says, and return its header. As ``tofu_aio.ChannelGroup.post``.
+        """Carry out what the message says, and return its header.
 
-        It waits for nothing: what fails once the message was accepted comes through ``receive``.
+        Never waits. Failures after the message was accepted arrive through ``receive``. See
+        ``tofu_aio.ChannelGroup.post``.
         """
         return self._group.post(message)
 
     def update_receiver(self, message: Message | None = None) -> None:
-        """Put a message, or a wake-up, at the end of the mailbox."""
+        """Append a message, or a wake-up, to the group's mailbox."""
         self._group.update_receiver(message)
 
     def receive(self, timeout: float | None = None) -> Message:
-        """The next message of the group's mailbox. Timed out or interrupted, it loses none.
+        """Return the next message of the group's mailbox.
+
+        A call that times out or is interrupted loses no message.
+
+        Args:
+            timeout: seconds; 0 only looks whether a message has arrived already.
 
         Raises:
-            TimeoutError: none came within so many seconds. 0 asks for what is here already.
-            BusyResourceError: another thread is waiting here.
-            TofuError: as ``tofu_aio.ChannelGroup.receive``.
+            TimeoutError: no message arrived in time.
+            BusyResourceError: another thread is receiving from this group.
+            TofuError: see ``tofu_aio.ChannelGroup.receive``.
         """
-        return self._thread.take(self._group.receive, timeout, self._kept)
+        return self._thread.receive_item(self._group.receive, timeout, self._returned)
 
     def close(self) -> None:
-        """Close listeners, then channels with their Byes. Bounded, repeatable."""
-        self._kept.clear()
-        self._thread.leave(self._group.aclose)
+        """Close the listeners, then the channels, each with a Bye.
+
+        Takes a bounded time, and may be repeated.
+        """
+        self._returned.clear()
+        self._thread.run_closing(self._group.aclose)

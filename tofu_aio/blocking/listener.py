@@ -1,4 +1,4 @@
-"""A listener, waited for."""
+"""The blocking listener."""
 
 from __future__ import annotations
 
@@ -13,59 +13,64 @@ from ..protocol.lifecycle import State
 from .channel import Channel
 from .closing import Closing
 from .loop_thread import LoopThread
-from .serving import MAX_THREADS, serve
+from .serving import MAX_THREADS, HandlerThreads
 
 
 class Listener(Closing):
-    """``tofu_aio.Listener`` for programs without asyncio. Made by ``group.listen``.
+    """``tofu_aio.Listener`` for programs without asyncio. Created by ``group.listen``.
 
-    An iterator of channels, and a context manager.
+    It iterates over accepted channels, and is a context manager.
     """
 
     def __init__(self, thread: LoopThread, listener: messaging.Listener) -> None:
         self._thread = thread
         self._listener = listener
-        self._kept: deque[Channel] = deque()  # accepted
-        self._heard: deque[Channel] = deque()  # undecided
+        # Channels that calls received and could not return, because Ctrl-C interrupted them.
+        self._accepted: deque[Channel] = deque()
+        self._undecided: deque[Channel] = deque()
 
     @property
     def channel_number(self) -> int:
-        """Its local number, 1 to 65534."""
+        """The listener's local number, 1 to 65534."""
         return self._listener.channel_number
 
     @property
     def address(self) -> Address:
-        """Where it listens; the port is the one the system chose, if that was left to it."""
+        """The address it listens on. If the port was given as 0, this has the one chosen."""
         return self._listener.address
 
     def accept(self, timeout: float | None = None) -> Channel:
-        """The next channel, open. Timed out or interrupted, it loses none.
+        """Accept the next channel. A call that times out or is interrupted loses no channel.
+
+        Args:
+            timeout: seconds; 0 only looks whether a channel waits to be accepted.
 
         Raises:
-            TimeoutError: none came within so many seconds. 0 asks for what is here already.
+            TimeoutError: no channel arrived in time.
             ChannelClosed, ShutdownStarted: the listener, or the engine, was closed.
-            BusyResourceError: another thread is waiting here.
+            BusyResourceError: another thread is accepting.
         """
-        return self._thread.take(self._accept, timeout, self._kept)
+        return self._thread.receive_item(self._accept, timeout, self._accepted)
 
     async def _accept(self) -> Channel:
-        while self._heard:
-            channel = self._heard.popleft()
+        while self._undecided:
+            channel = self._undecided.popleft()
             if channel.state is State.HELLO_HEARD:
                 channel._channel.accept()
                 return channel
         return Channel(self._thread, await self._listener.accept())
 
     def receive_hello(self, timeout: float | None = None) -> Channel:
-        """The next channel, undecided: look at its ``hello`` and ``peer``, then decide.
+        """Return the next channel without accepting it.
 
-        ``channel.accept()`` opens it, ``channel.reject(reason)`` tells the peer why not. As
+        Look at its ``hello`` and ``peer``. Then ``channel.accept()`` opens it, or
+        ``channel.reject(reason)`` tells the peer why it was rejected. See
         ``tofu_aio.Listener.receive_hello``.
 
         Raises:
-            TimeoutError, TofuError, BusyResourceError: as ``accept``.
+            TimeoutError, TofuError, BusyResourceError: see ``accept``.
         """
-        return self._thread.take(self._receive_hello, timeout, self._heard)
+        return self._thread.receive_item(self._receive_hello, timeout, self._undecided)
 
     async def _receive_hello(self) -> Channel:
         return Channel(self._thread, await self._listener.receive_hello())
@@ -74,7 +79,7 @@ class Listener(Closing):
         return self
 
     def __next__(self) -> Channel:
-        """The next channel; the iteration ends when the listener is closed."""
+        """Accept the next channel; the iteration ends when the listener is closed."""
         try:
             return self.accept()
         except (ChannelClosed, ShutdownStarted):
@@ -89,36 +94,45 @@ class Listener(Closing):
     ) -> None:
         """Run ``handler(channel)`` in a thread for each channel, until the listener is closed.
 
-        Then it waits for the handlers. A channel is closed when its handler returns. One whose
-        handler raises is aborted and the error is logged; the others, and the listener, go on. A
-        peer that was lost is no error. Ctrl-C ends it without waiting; ``sys.exit`` in a handler
-        ends that handler only, as in any thread.
+        Then wait until the handlers have returned. A channel is closed when its handler returns.
+        If the handler raises, its channel is aborted and the error is logged; other channels and
+        the listener are not affected. An error that a handler raises because its peer was lost is
+        not logged as an error. Ctrl-C ends ``serve`` without waiting for handlers. ``sys.exit`` in
+        a handler ends only that handler, as in any thread.
 
         Args:
             handler: a function that takes the channel.
             decide: a function that looks at ``channel.hello`` and ``channel.peer`` before the
-                channel is accepted, in the same thread. It accepts by returning, and refuses by
-                raising ``Rejected``, whose text and status the peer is told. Of any other exception
-                the peer learns only that the decision failed, and the log everything.
-            max_threads: how many there may be at once; beyond it channels wait, not accepted, and
-                the log says so.
+                channel is accepted, in the handler's thread. Returning accepts the channel.
+                Raising ``Rejected`` rejects it, and the peer receives the exception's text and
+                status. If it raises any other exception, the peer learns only that the decision
+                failed, and the exception is logged.
+            max_threads: how many handlers may run at the same time. Further channels wait to be
+                accepted, and a warning is logged.
 
         Raises:
-            TypeError: ``handler`` or ``decide`` is no plain function.
-            TypeError, ValueError: ``max_threads`` is no whole number, 1 or more.
+            TypeError: ``handler`` or ``decide`` is not a function, or is an async one.
+            TypeError, ValueError: ``max_threads`` is not an integer, 1 or more.
         """
-        serve(self, handler, decide, max_threads)
+        HandlerThreads(
+            self._thread,
+            self._listener,
+            self._undecided,
+            handler=handler,
+            decide=decide,
+            max_threads=max_threads,
+        ).serve()
 
     def close(self) -> None:
-        """Stop listening. Accepted channels live on; those not accepted are closed."""
+        """Stop listening. Accepted channels stay open; those that wait are closed."""
 
         async def close() -> None:
-            for kept in (self._kept, self._heard):
-                while kept:
-                    kept.popleft()._channel.abort()
+            for channels in (self._accepted, self._undecided):
+                while channels:
+                    channels.popleft()._channel.abort()
             await self._listener.aclose()
 
-        self._thread.leave(close)
+        self._thread.run_closing(close)
 
     def __repr__(self) -> str:
         return repr(self._listener)

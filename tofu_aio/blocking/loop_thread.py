@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and what others wait for while it does it."""
+"""A thread that runs an event loop, for calls from other threads."""
 
 from __future__ import annotations
 
@@ -8,39 +8,30 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Generic, TypeAlias, TypeVar, cast
+from typing import TypeVar
 
 from ..checks import checked_seconds
-from ..protocol.errors import ShutdownStarted, TofuError, again
+from ..protocol.errors import ShutdownStarted
 from ..reactor import LoopFactory
-from .waiting import Moment, start
+from .calls import AsyncFunction, Call, Calls, Undo, engine_closed, with_timeout
+from .waiting import OneShotEvent, start_thread
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-Asked: TypeAlias = Callable[[], Coroutine[object, object, T]]
-TakenBack: TypeAlias = Callable[[T], Awaitable[object]]
-
-_CLOSED: Final = ShutdownStarted("the engine was closed")
 
 
 class LoopThread:
-    """A thread that runs a loop, and in it an async context manager, until it is closed.
+    """A thread that runs an event loop and holds an async context manager open until closed.
 
-    It is a daemon, so that the interpreter does not wait at its exit for a thread that nobody
-    will end; it ends it itself then, closing what was left open. Until that, all threads that
-    are no daemons have ended, and may have used it.
-
-    There is no lock. A thread that wants something puts it in a queue and wakes the loop; what
-    becomes of it is decided in the loop alone, where no signal's exception is raised. So Ctrl-C may
-    come between any two steps of the thread that waits.
+    It is a daemon thread: otherwise the interpreter would wait at exit for a thread that nobody
+    ends. An exit handler closes what was left open and ends the thread. Until that handler runs,
+    non-daemon threads may still use the loop; it runs after they have ended.
 
     Args:
         loop_factory: makes the loop.
-        resource: entered before anything is asked, left when it is closed.
-        abort: called in the loop, any number of times, so that the resource is left at once.
+        resource: entered before the first call, left on closing.
+        abort: called in the loop, perhaps several times, to make leaving the resource immediate.
     """
 
     def __init__(
@@ -52,38 +43,39 @@ class LoopThread:
         self._loop_factory = loop_factory
         self._resource = resource
         self._abort_resource = abort
+        self._calls = Calls()
         self._thread: threading.Thread
-        self._process = os.getpid()  # in which it was started, once it was
+        self._process = os.getpid()  # the process that started the thread
         self._started = False
-        self._decided: dict[str, str] = {}  # by whom it was decided whether the thread lives
+        self._claims: dict[str, str] = {}  # see `_claim`
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Future[None]
         self._open = False
         self._closing = False
-        self._asked: deque[_Call[object]] = deque()
-        self._interrupted: deque[_Call[object]] = deque()
-        self._calls: set[_Call[object]] = set()  # that have begun
-        self._begun = Moment()
-        self._ended = Moment()
+        self._begun = OneShotEvent()  # the resource was entered, or could not be
+        self._ended = OneShotEvent()
         self._failure: BaseException | None = None
-        self._exiting = False
 
     def start(self) -> None:
-        """Begin, once. Interrupted, by Ctrl-C say, it leaves nothing open.
+        """Start the thread and enter the resource. If Ctrl-C interrupts this, nothing stays open.
 
         Raises:
-            RuntimeError: it has begun before, or an event loop runs in this thread.
-            OSError: there is no descriptor to spare for the loop.
+            RuntimeError: it was started before, or an event loop runs in the calling thread.
+            OSError: the loop cannot be created, for example for want of a file descriptor.
         """
         _check_no_loop_is_running()
         if self._started:
-            raise RuntimeError("the engine was entered before, and can be once: make another")
+            raise RuntimeError(
+                "the engine was entered before, and an engine can be entered only once: create "
+                "another one"
+            )
         try:
-            # Not sooner: in a forked child Python 3.13.0 starts none that was made before the fork.
+            # Created only now: in a forked child Python 3.13.0 cannot start a thread object that
+            # was created before the fork.
             self._thread = threading.Thread(target=self._run, name="tofu_aio", daemon=True)
             self._process = os.getpid()
             self._started = True
-            start(self._thread)
+            start_thread(self._thread)
             self._begun.wait()
             self._raise_failure()
             atexit.register(self._at_exit)
@@ -92,112 +84,117 @@ class LoopThread:
             raise
 
     def close(self) -> None:
-        """Leave the resource and end the thread. Repeatable, from any thread.
+        """Leave the resource and end the thread. Any thread may call this, any number of times.
 
-        Interrupted, by Ctrl-C say, it has the loop abort what is left, and waits no more.
+        If Ctrl-C interrupts it, the loop aborts what is left, and the call does not wait for that.
         """
         try:
-            if self._is_the_parents():
+            if self._in_forked_child():
                 return
             _check_no_loop_is_running()
-            if not self._started or not self._lives("close"):
+            if not self._started or not self._claim("close"):
                 return
             self._closing = True
             self._begun.wait()
-            self.tell(self._leave)
+            self.call_soon(self._leave)
             self._ended.wait()
         except _LoopIsRunning:
             raise
         except BaseException:
-            if self._started and not self._is_the_parents():
-                self._closing = True  # for a loop that is not made yet
-                self.tell(self._abort)
+            if self._started and not self._in_forked_child():
+                self._closing = True  # for a loop that does not exist yet
+                self.call_soon(self._abort)
             raise
         self._thread.join()
         atexit.unregister(self._at_exit)
         self._raise_failure()
 
-    # --- what others ask ------------------------------------------------------------------
+    # --- for other threads ----------------------------------------------------------------
 
-    def ask(
+    def run(
         self,
-        function: Asked[T],
+        function: AsyncFunction[T],
         *,
         timeout: float | None = None,
-        unheard: TakenBack[T] | None = None,
+        undo: Undo[T] | None = None,
     ) -> T:
-        """Run a coroutine function in the loop, and return what it does, or raise that.
+        """Run a coroutine function in the loop, wait for it, and return its result.
 
-        Interrupted, by Ctrl-C say, it cancels that and waits until it has ended; interrupted once
-        more it does not wait.
+        If Ctrl-C interrupts the wait, this cancels the coroutine and waits until it has ended. A
+        second interruption ends that wait, too.
 
         Args:
             function: called in the loop's thread.
-            timeout: seconds; None waits without end. Counted in the loop, where what has been
-                taken and what has timed out exclude each other.
-            unheard: called in the loop, and awaited, with a result that was there before this
-                thread was interrupted, and that it can no longer return.
+            timeout: seconds; None waits without limit. The loop measures it, so a coroutine that
+                has received something cannot also time out.
+            undo: called in the loop, and awaited, with the result of a coroutine that completed
+                although this thread was interrupted, and so cannot return the result.
 
         Raises:
-            TimeoutError: it took longer.
-            TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
+            TimeoutError: the coroutine took longer than ``timeout``.
+            TypeError, ValueError: ``timeout`` is not a number of seconds, 0 or more.
             ShutdownStarted: the thread was closed, or is not open yet.
-            RuntimeError: an event loop runs in this thread, or this is a forked child.
+            RuntimeError: an event loop runs in the calling thread, or this is a forked child.
         """
-        if self._is_the_parents():
+        if self._in_forked_child():
             raise RuntimeError(
-                "the engine belongs to the process that entered it: after a fork the child needs "
-                "one of its own"
+                "the engine belongs to the parent of this forked process: create another engine "
+                "in the child"
             )
         _check_no_loop_is_running()
         if timeout is not None:
-            function = _within(function, checked_seconds("timeout", timeout))
+            function = with_timeout(function, checked_seconds("timeout", timeout))
         if not self._open:
             if self.closed:
-                raise _closed()
-            raise ShutdownStarted("the engine is not running: use it in 'with Engine()'")
-        call = _Call(self, function, unheard)
+                raise engine_closed()
+            raise ShutdownStarted("the engine is not running: use it inside 'with Engine()'")
+        call = Call(self._calls, function, undo)
         try:
-            self._asked.append(call)
-            if not self.tell(self._attend):
-                raise _closed()
-            call.ended.wait()
+            self._calls.made.append(call)
+            if not self.call_soon(self._calls.process):
+                raise engine_closed()
+            call.finished.wait()
             error = call.error
             if error is None:
                 return call.result
         except BaseException:
-            # First of all a single step, after which the loop takes care of it. The next exception
-            # of a signal comes after that at the earliest, and is raised at once.
-            self._interrupted.append(call)
-            if self.tell(self._attend):
+            # The first statement is a single step, and from then on the loop takes care of the
+            # call. Another signal handler can raise only after it, and ends this at once.
+            self._calls.interrupted.append(call)
+            if self.call_soon(self._calls.process):
                 call.undone.wait()
             raise
         try:
             raise error
         finally:
-            del error, call  # which its traceback would keep, and they it
+            del error, call  # the traceback would keep them alive, and they the traceback
 
     def call(self, function: Callable[[], T]) -> T:
-        """Run a plain function in the loop, and return what it does, or raise that."""
+        """Call a plain function in the loop's thread and return its result."""
 
         async def run() -> T:
             return function()
 
-        return self.ask(run)
+        return self.run(run)
 
-    def take(self, function: Asked[T], timeout: float | None, kept: deque[T]) -> T:
-        """Ask for the next of a queue; what an interrupted thread has taken is the next one's."""
+    def receive_item(
+        self, function: AsyncFunction[T], timeout: float | None, returned: deque[T]
+    ) -> T:
+        """Receive the next item: from ``returned``, or else by running ``function``.
 
-        async def next_one() -> T:
-            return kept.popleft() if kept else await function()
+        An item that an interrupted call has received goes to ``returned``, for the next call.
+        """
 
-        async def keep(item: T) -> None:
-            kept.appendleft(item)
+        async def receive_next() -> T:
+            return returned.popleft() if returned else await function()
 
-        return self.ask(next_one, timeout=timeout, unheard=keep)
+        async def return_item(item: T) -> None:
+            returned.appendleft(item)
 
-    def tell(self, callback: Callable[[], object]) -> bool:
-        """Have something called in the loop, and wait for nothing. False: there is none."""
+        return self.run(receive_next, timeout=timeout, undo=return_item)
+
+    def call_soon(self, callback: Callable[[], object]) -> bool:
+        """Schedule a callback in the loop, without waiting. Return False if there is no loop."""
         loop = self._loop
         if loop is None:
             return False
@@ -207,56 +204,61 @@ class LoopThread:
             return False
         return True
 
-    def leave(self, function: Asked[None]) -> None:
-        """Ask for something to be closed, unless that has been done with the engine.
+    def run_closing(self, function: AsyncFunction[None]) -> None:
+        """Run a coroutine function that closes something.
 
-        In a forked child nothing is done: what there is belongs to the parent.
+        Does nothing if the engine is closed, for then everything is. Does nothing in a forked
+        child, either: everything belongs to the parent.
         """
-        if not self._is_the_parents():
+        if not self._in_forked_child():
             with contextlib.suppress(ShutdownStarted):
-                self.ask(function)
+                self.run(function)
 
     @property
     def closed(self) -> bool:
-        """Whether it was open and is no more, or is being closed. From any thread."""
-        return self._begun.come and not self._open
+        """Whether it was open and is closed, or closing. Any thread may ask."""
+        return self._begun.is_set and not self._open
 
-    def _is_the_parents(self) -> bool:
-        """Whether this is a forked child, which has not got the thread."""
+    def _in_forked_child(self) -> bool:
+        """Whether this process is a fork of the one that started the thread, and so lacks it."""
         return os.getpid() != self._process
 
-    # --- the thread -----------------------------------------------------------------------
+    # --- in the thread --------------------------------------------------------------------
 
-    def _lives(self, who: str) -> bool:
-        """Whether the thread does its work: it does if it is the first to ask that."""
-        return self._decided.setdefault("by", who) == "thread"
+    def _claim(self, caller: str) -> bool:
+        """Decide, in one step, whether the thread runs. It does if the thread is the first to ask.
+
+        ``close`` asks as well: it may be called before an interrupted ``start`` has had the thread
+        started.
+        """
+        return self._claims.setdefault("first", caller) == "thread"
 
     def _run(self) -> None:
-        if not self._lives("thread"):
-            return  # starting it was interrupted
+        if not self._claim("thread"):
+            return  # `start` was interrupted, and has closed this already
         try:
             loop = self._loop_factory()
             try:
                 self._leaving = loop.create_future()
-                self._loop = loop  # from now on it may be told to leave
-                life = loop.create_task(self._live())
+                self._loop = loop  # from now on other threads can make it leave
+                main = loop.create_task(self._hold_resource())
                 try:
-                    loop.run_until_complete(life)
+                    loop.run_until_complete(main)
                 finally:
-                    if not life.done():  # a callback's SystemExit stops any loop
-                        life.cancel()
+                    if not main.done():  # SystemExit in a callback stops any loop
+                        main.cancel()
                         with contextlib.suppress(asyncio.CancelledError):
-                            loop.run_until_complete(life)
+                            loop.run_until_complete(main)
             finally:
                 loop.close()
         except BaseException as error:
             self._failure = error
         finally:
-            self._refuse()
+            self._calls.refuse_all()
             self._begun.set()
             self._ended.set()
 
-    async def _live(self) -> None:
+    async def _hold_resource(self) -> None:
         try:
             async with self._resource:
                 self._open = True
@@ -264,21 +266,12 @@ class LoopThread:
                 if not self._closing:
                     await self._leaving
         finally:
-            # What was asked before begins now, and what has ended with the resource says so.
-            self._attend()
+            # Calls that were made before begin now. They fail with the closed resource's error.
+            self._calls.process()
             self._open = False
             await asyncio.sleep(0)
-            self._cancel_calls()
-            while self._calls:
-                with contextlib.suppress(asyncio.CancelledError):  # it is being cancelled already
-                    await asyncio.wait({call.task for call in self._calls if call.task})
-
-    def _attend(self) -> None:
-        """Do what threads want: take back first, for whoever was interrupted may ask anew."""
-        while self._interrupted:
-            self._interrupted.popleft().take_back()
-        while self._asked:
-            self._asked.popleft().begin()
+            self._calls.cancel_all()
+            await self._calls.wait_for_all()
 
     def _leave(self) -> None:
         self._open = False
@@ -286,21 +279,10 @@ class LoopThread:
             self._leaving.set_result(None)
 
     def _abort(self) -> None:
-        """Leave at once, however far leaving has come, and whatever is still being connected."""
+        """Leave at once, even if leaving has begun, or something is still connecting."""
         self._leave()
-        self._cancel_calls()
+        self._calls.cancel_all()
         self._abort_resource()
-
-    def _cancel_calls(self) -> None:
-        for call in self._calls:
-            call.cancel()
-
-    def _refuse(self) -> None:
-        """The loop is closed: whoever could still wake it is answered, all others see it closed."""
-        while self._interrupted:
-            self._interrupted.popleft().undone.set()
-        while self._asked:
-            self._asked.popleft().end(_closed())
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -308,123 +290,14 @@ class LoopThread:
             raise failure
 
     def _at_exit(self) -> None:
-        # Daemons that wait here are frozen in a moment. Until then they had better go on waiting:
-        # what they would raise, and print, is nobody's concern any more.
-        self._exiting = True
+        # The interpreter is about to freeze the daemon threads that wait for calls. They should
+        # not wake up before that, only to raise and print errors that concern nobody.
+        self._calls.exiting = True
         self.close()
 
 
-class _Call(Generic[T_co]):
-    """One thing that a thread waits for while the loop does it. Its methods belong to the loop.
-
-    Attributes:
-        ended: when it is done.
-        result: what came of it, once it has ended and there is no error.
-        error: why nothing did.
-        undone: when it was taken back.
-        task: what does it, or takes it back; None before it has begun.
-    """
-
-    __slots__ = (
-        "_function",
-        "_owner",
-        "_taken_back",
-        "_unheard",
-        "ended",
-        "error",
-        "result",
-        "task",
-        "undone",
-    )
-
-    def __init__(
-        self, owner: LoopThread, function: Asked[T_co], unheard: TakenBack[T_co] | None
-    ) -> None:
-        self._owner = owner
-        self._function = function
-        self._unheard = unheard
-        self._taken_back = False
-        self.task: asyncio.Task[T_co] | asyncio.Task[None] | None = None
-        self.ended = Moment()
-        self.undone = Moment()
-        self.result: T_co
-        self.error: BaseException | None = None
-
-    def begin(self) -> None:
-        """Do it, unless it was taken back."""
-        if self._taken_back:
-            return
-        try:
-            coroutine = self._function()
-        except BaseException as error:  # an argument too many, say: its thread waits for that too
-            self.end(error)
-            return
-        self._owner._calls.add(self)
-        self.task = task = asyncio.create_task(coroutine)
-        task.add_done_callback(self._finish)
-
-    def cancel(self) -> None:
-        """Do it, or take it back, no longer."""
-        assert self.task is not None
-        self.task.cancel()
-
-    def end(self, error: BaseException | None) -> None:
-        """Let the thread go on, unless it is about to be frozen."""
-        if not self._owner._exiting:
-            self.error = error
-            self.ended.set()
-
-    def take_back(self) -> None:
-        """Cancel it, and undo what it has brought."""
-        self._taken_back = True
-        if self.task is None:
-            self.undone.set()
-            return
-        self._owner._calls.add(self)
-        task = cast("asyncio.Task[T_co]", self.task)
-        task.cancel()
-        self.task = asyncio.create_task(self._undo(task))
-        self.task.add_done_callback(self._undone)
-
-    async def _undo(self, task: asyncio.Task[T_co]) -> None:
-        if not task.done():
-            await asyncio.wait([task])
-        if self._unheard is not None and not task.cancelled() and task.exception() is None:
-            await self._unheard(task.result())
-
-    def _undone(self, _: object) -> None:
-        self._owner._calls.discard(self)
-        self.undone.set()
-
-    def _finish(self, task: asyncio.Task[T_co]) -> None:
-        if not self._taken_back:
-            self._owner._calls.discard(self)
-        error = _closed() if task.cancelled() else task.exception()
-        if error is None:
-            self.result = task.result()
-        self.end(error)
-
-
-def _within(function: Asked[T], timeout: float) -> Asked[T]:
-    async def run() -> T:
-        deadline = asyncio.timeout(timeout)
-        try:
-            async with deadline:
-                return await function()
-        except TimeoutError:
-            if deadline.expired():
-                raise TimeoutError(f"timed out after {timeout:g} s") from None
-            raise
-
-    return run
-
-
-def _closed() -> TofuError:
-    return again(_CLOSED)
-
-
 class _LoopIsRunning(RuntimeError):
-    """Waiting here would stop a loop."""
+    """A blocking call would block the event loop of its thread."""
 
 
 def _check_no_loop_is_running() -> None:
@@ -433,6 +306,6 @@ def _check_no_loop_is_running() -> None:
     except RuntimeError:
         return
     raise _LoopIsRunning(
-        "an event loop runs in this thread, and tofu_aio.blocking would stop it: use "
-        "tofu_aio itself here, or another thread"
+        "an event loop runs in this thread, and tofu_aio.blocking would block it: use tofu_aio's "
+        "async API here, or call tofu_aio.blocking in another thread"
     )

@@ -1,4 +1,4 @@
-"""The simple cases: one channel, or one service, with an engine of its own."""
+"""Shortcuts for one channel or one service, with an engine of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .channel import Channel
 from .closing import Closing
 from .engine import Engine
 from .listener import Listener
-from .serving import MAX_THREADS, Handler, check
+from .serving import MAX_THREADS, Handler, check_options
 
 
 def connect(
@@ -29,21 +29,21 @@ def connect(
     loop_factory: LoopFactory = new_event_loop,
     **options: Unpack[ClientOptions],
 ) -> Channel:
-    """A channel to a listener; to close it closes its engine as well.
+    """Connect to a listener. Closing the channel closes its engine, too.
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
-        loop_factory: as ``Engine`` has it.
-        options: those of connecting and of the engine: see ``tofu_aio.ClientOptions``.
+        loop_factory: see ``Engine``.
+        options: options of connecting and of the engine; see ``tofu_aio.ClientOptions``.
 
     Raises:
-        TofuError, TypeError, ValueError: as ``tofu_aio.connect``.
+        TofuError, TypeError, ValueError: see ``tofu_aio.connect``.
     """
     limits, rest = split("connect", options, ConnectOptions)
     engine = Engine(loop_factory=loop_factory, **limits)
     try:
         channel = engine.__enter__().create_group().connect(address, **rest)
-        channel._closed = engine.close
+        channel._on_closed = engine.close
         return channel
     except BaseException:
         engine.close()
@@ -56,21 +56,21 @@ def reconnecting(
     loop_factory: LoopFactory = new_event_loop,
     **options: Unpack[ReconnectingClientOptions],
 ) -> Generator[Channel, None, None]:
-    """Channels to a listener, one after another, with an engine of their own.
+    """Connect again whenever a channel ends, with an engine for all of these channels.
 
     ``for channel in blocking.reconnecting(address): ...``; see ``ChannelGroup.reconnecting``.
-    Leaving the loop closes the engine; so does ``close()`` of what is returned.
+    Leaving the loop closes the engine, and so does ``close()`` of the generator.
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
-        others: more of them, in order of preference.
-        loop_factory: as ``Engine`` has it.
-        options: those of connecting again and of the engine: see
+        others: more addresses, in order of preference.
+        loop_factory: see ``Engine``.
+        options: options of reconnecting and of the engine; see
             ``tofu_aio.ReconnectingClientOptions``.
 
     Raises:
-        InvalidAddress: one cannot be parsed.
-        TypeError, ValueError: as ``Engine``. All else is raised by the first turn.
+        InvalidAddress: an address cannot be parsed.
+        TypeError, ValueError: see ``Engine``. The first iteration raises any other error.
     """
     limits, rest = split("reconnecting", options, ReconnectOptions)
     addresses = [parse_address(each) for each in (address, *others)]
@@ -84,9 +84,9 @@ def reconnecting(
 
 
 class Server(Closing):
-    """A listener with an engine of its own, and what handles its channels. Made by ``serve``.
+    """A listener with an engine of its own and a handler for its channels. Created by ``serve``.
 
-    It listens already; a context manager, whose end closes it.
+    It already listens. It is a context manager that closes the server.
     """
 
     def __init__(
@@ -105,20 +105,22 @@ class Server(Closing):
 
     @property
     def address(self) -> Address:
-        """Where it listens; the port is the one the system chose, if that was left to it."""
+        """The address it listens on. If the port was given as 0, this has the one chosen."""
         return self._listener.address
 
     def serve_forever(self) -> None:
-        """Handle channels, each in a thread, until ``close``, and wait for their handlers then.
+        """Handle each channel in a thread, until ``close``; then wait for the handlers.
 
-        Ctrl-C ends it with ``KeyboardInterrupt``, and leaving the ``with`` all the rest.
+        Ctrl-C raises ``KeyboardInterrupt`` from this call; leaving the ``with`` block then closes
+        the channels.
         """
         self._listener.serve(self._handler, decide=self._decide, max_threads=self._max_threads)
 
     def close(self) -> None:
-        """Close the listener and all channels, with Byes; from any thread, a handler's too.
+        """Close the listener, and every channel with a Bye.
 
-        Handlers that wait learn it by ``ChannelClosed`` or ``ShutdownStarted``. Bounded.
+        Takes a bounded time. Any thread may call this, including a handler. Handlers that wait
+        for a channel get ``ChannelClosed`` or ``ShutdownStarted``.
         """
         self._engine.close()
 
@@ -132,23 +134,24 @@ def serve(
     loop_factory: LoopFactory = new_event_loop,
     **options: Unpack[ServerOptions],
 ) -> Server:
-    """A server that listens already, and handles channels once it is told to.
+    """Listen, and return a server whose ``serve_forever`` handles the channels.
 
     ``with blocking.serve(handler, address) as server: server.serve_forever()``
 
     Args:
-        handler: a function that takes the channel, run in a thread for each; see
+        handler: a function that takes the channel; it runs in a thread for each channel. See
             ``Listener.serve``.
         address: ``tcp://host:port`` or ``uds:///path``.
-        decide: accepts by returning, refuses by raising ``Rejected``; see ``Listener.serve``.
-        max_threads: how many handlers there may be at once.
-        loop_factory: as ``Engine`` has it.
-        options: those of listening and of the engine: see ``tofu_aio.ServerOptions``.
+        decide: accepts a channel by returning, rejects it by raising ``Rejected``. See
+            ``Listener.serve``.
+        max_threads: how many handlers may run at the same time.
+        loop_factory: see ``Engine``.
+        options: options of listening and of the engine; see ``tofu_aio.ServerOptions``.
 
     Raises:
-        TofuError, TypeError, ValueError: as ``tofu_aio.serve`` and ``Listener.serve``.
+        TofuError, TypeError, ValueError: see ``tofu_aio.serve`` and ``Listener.serve``.
     """
-    check(handler, decide, max_threads)
+    check_options(handler, decide, max_threads)
     limits, rest = split("serve", options, ListenOptions)
     engine = Engine(loop_factory=loop_factory, **limits)
     try:

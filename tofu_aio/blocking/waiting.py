@@ -1,8 +1,9 @@
-"""Waiting in a thread so that Ctrl-C ends it on every system, and leaves nothing locked.
+"""Waiting in a thread so that Ctrl-C ends the wait on every system and leaves no lock held.
 
-The signal's exception may be raised after whatever a thread does, also right after it has acquired
-a lock and before the ``with`` that would release it has begun. So no blocking call takes a lock
-that Python code releases: none of its own, and none of ``threading.Event`` or ``Thread.start``.
+A signal handler may raise after any step of a thread, for example after the thread has acquired a
+lock and before it enters the ``try`` that would release it. So no blocking call takes a lock that
+Python code releases: neither a lock of this package nor those inside ``threading.Event`` and
+``Thread.start``.
 """
 
 from __future__ import annotations
@@ -17,57 +18,60 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 SLICE: Final = 0.1 if sys.platform == "win32" else 1.0
-"""Seconds that a queue is waited for at a time. On Windows a Ctrl-C does not end the wait, but is
-looked for after it (``signal`` in the library reference). Elsewhere it does, unless it comes as the
-wait begins: when Python has looked for signals, and the kernel does not wait yet. Then, too, it is
-heard after the slice; and without one never, if nothing else ends the wait."""
+"""How long one wait on a queue lasts, in seconds; waits are repeated until an item arrives.
+
+On Windows Ctrl-C does not interrupt the wait, and Python handles the signal after it (``signal`` in
+the library reference). Elsewhere Ctrl-C interrupts the wait, unless it arrives after Python has
+checked for signals and before the kernel waits. Then Python handles it after the slice; a wait
+without slices would miss it until something else ended the wait."""
 
 
-def next_of(queue: SimpleQueue[T], meanwhile: Callable[[], object] = lambda: None) -> T:
-    """Wait for the next item, and take it; until then do something after each slice."""
+def wait_for_item(queue: SimpleQueue[T], after_slice: Callable[[], object] = lambda: None) -> T:
+    """Wait for the queue's next item and remove it. Call ``after_slice`` after each slice."""
     while True:
         try:
             return queue.get(timeout=SLICE)
         except Empty:
-            meanwhile()
+            after_slice()
 
 
-class Moment:
-    """Something that comes once, and for which any number of threads wait.
+class OneShotEvent:
+    """An event that is set once, and that any number of threads can wait for.
 
     Attributes:
-        come: whether it has.
+        is_set: whether it has been set.
     """
 
-    __slots__ = ("_bell", "come")
+    __slots__ = ("_wake_ups", "is_set")
 
     def __init__(self) -> None:
-        self.come = False
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self.is_set = False
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()
 
     def set(self) -> None:
-        """It has come. From any thread, any number of times."""
-        self.come = True
-        self._bell.put(None)
+        """Set it. Any thread may call this, any number of times."""
+        self.is_set = True
+        self._wake_ups.put(None)
 
     def wait(self) -> None:
-        """Return once it has come."""
-        while not self.come:
+        """Return once it is set."""
+        while not self.is_set:
             try:
-                self._bell.get(timeout=SLICE)
+                self._wake_ups.get(timeout=SLICE)
             except Empty:
                 continue
-            self._bell.put(None)  # for who waits as well; without it they would look a slice later
+            self._wake_ups.put(None)  # wakes the next waiter, which would else sleep out its slice
 
 
-def start(thread: threading.Thread) -> None:
+def start_thread(thread: threading.Thread) -> None:
     """Start a thread.
 
-    ``Thread.start`` takes locks that all threads share. So another thread does that, one that no
-    signal interrupts.
+    ``Thread.start`` takes locks that all threads share, and a signal handler that raises there
+    would leave them locked. So a helper thread calls it: signal handlers run in the main thread
+    only.
 
     Raises:
-        RuntimeError: the system has no thread to spare.
+        RuntimeError: the system cannot start another thread.
     """
     outcome: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -80,6 +84,6 @@ def start(thread: threading.Thread) -> None:
             outcome.put(None)
 
     start_new_thread(begin, ())
-    error = next_of(outcome)
+    error = wait_for_item(outcome)
     if error is not None:
         raise error

@@ -1,4 +1,4 @@
-"""The ``tofu`` command: its subcommands, and what becomes of their errors."""
+"""The ``tofu`` command: its subcommands, and how their errors become exit codes and messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .decode import decode
 from .demo import demo
 from .demo_peers import demo_client, demo_server
 from .doctor import doctor
-from .errors import Failure, complain, describe
+from .errors import Failure, describe, print_error
 from .ping import ping
 from .receive import receive
 from .running import Terminated
@@ -26,8 +26,8 @@ from .serve import serve
 _ABOUT: Final = f"tofu {__version__} (tofu_aio on Python {sys.version.partition(' ')[0]})"
 
 
-class _Ended(click.ClickException):
-    """A command's own failure, on its way to the one line on stderr."""
+class _CommandFailed(click.ClickException):
+    """A command failed, or was interrupted; ``run`` prints one line about it."""
 
     def __init__(self, context: click.Context, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -36,10 +36,10 @@ class _Ended(click.ClickException):
 
 
 class _Commands(click.Group):
-    """A group that turns errors into exit codes and their lines."""
+    """A group whose commands raise ``_CommandFailed`` for the errors that users can expect."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """The names in the order of adding, which is that of getting to know them."""
+        """Return the names in the order in which a new user needs the commands."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -47,13 +47,14 @@ class _Commands(click.Group):
         try:
             result: object = super().invoke(ctx)
         except Terminated as error:
-            raise _Ended(ctx, "told to stop", 128 + error.args[0]) from error
+            number = signal.Signals(error.args[0])
+            raise _CommandFailed(ctx, f"terminated by {number.name}", 128 + number) from error
         except KeyboardInterrupt as error:
-            raise _Ended(ctx, "interrupted", 128 + signal.SIGINT) from error
+            raise _CommandFailed(ctx, "interrupted", 128 + signal.SIGINT) from error
         except BrokenPipeError:
-            raise  # nobody reads our output any more: run() ends quietly
+            raise  # the reader of the output has closed it; `run` ends without a message
         except (Failure, TofuError, OSError) as error:
-            raise _Ended(ctx, describe(error)) from error
+            raise _CommandFailed(ctx, describe(error)) from error
         return result
 
 
@@ -65,27 +66,28 @@ class _Commands(click.Group):
 @click.version_option(__version__, message=_ABOUT)
 @click.pass_context
 def tofu(context: click.Context) -> None:
-    """Peer-to-peer messages over TCP and Unix sockets, in bounded memory.
+    """Send peer-to-peer messages over TCP and Unix sockets, in bounded memory.
 
     \b
-    See it work:                 tofu demo
-    Check this machine:          tofu doctor
-    Measure round trips:         tofu serve tcp://127.0.0.1:7000
-                                 tofu ping tcp://127.0.0.1:7000
-    Copy a file:                 tofu receive tcp://*:7000 -o copy.iso
-                                 tofu send image.iso tcp://host:7000
-    Read captured frames:        tofu decode capture.bin
+    Try it out:              tofu demo
+    Check this machine:      tofu doctor
+    Measure round trips:     tofu serve tcp://127.0.0.1:7000
+                             tofu ping tcp://127.0.0.1:7000
+    Copy a file:             tofu receive tcp://*:7000 -o copy.iso
+                             tofu send image.iso tcp://host:7000
+    Read captured frames:    tofu decode capture.bin
 
-    An address is tcp://host:port, uds:///path, or uds://@name (Linux abstract).
-    'tofu COMMAND --help' says more.
+    An address is tcp://host:port, uds:///path, or uds://@name (Linux abstract
+    socket). Use 'tofu COMMAND --help' for help on a command.
 
     \b
-    Exit codes:  0    done
-                 1    failed; one line on stderr says why
-                 2    the command line is wrong
-                 130  stopped by Ctrl-C, where that is not the normal end
-                      (129 and 143 likewise, by SIGHUP and SIGTERM)
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit codes:  0    success
+                 1    failure; a line on stderr gives the reason
+                 2    invalid command line
+                 129  terminated by SIGHUP
+                 130  interrupted by Ctrl-C, unless this is the normal way to stop
+                 143  terminated by SIGTERM
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
         context.exit(2)
@@ -106,10 +108,10 @@ for _command in (
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code. All it has to complain about is one line.
+    """Run a command line and return its exit code. Errors are printed as one line on stderr.
 
     Args:
-        arguments: after the program's name; None takes the process's own.
+        arguments: the arguments after the program's name; None takes them from ``sys.argv``.
     """
     try:
         code: int | None = tofu.main(arguments, prog_name="tofu", standalone_mode=False)
@@ -119,7 +121,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message().rstrip(".")
         end = "" if message.endswith("?") else "."
         return _fail(path, f"{message}{end} Try '{path} --help'.", error.exit_code)
-    except _Ended as error:
+    except _CommandFailed as error:
         return _fail(error.path, error.message, error.code)
     except OSError as error:
         _drop_output()
@@ -134,16 +136,16 @@ def _fail(command: str, text: str, exit_code: int = 1) -> int:
         _flush()
     except OSError:
         _drop_output()
-    complain(command, text)
+    print_error(command, text)
     return exit_code
 
 
 def _flush() -> None:
     stdout: TextIO | None = sys.stdout
-    if stdout is not None:  # it was closed before we came
+    if stdout is not None:  # None if the caller has closed it
         stdout.flush()
 
 
 def _drop_output() -> None:
-    """Let the interpreter's own last flush succeed: its error would be a second complaint."""
+    """Discard buffered output, so that the flush at exit cannot fail and print a second error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

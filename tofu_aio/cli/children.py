@@ -1,4 +1,4 @@
-"""Processes that the demo starts, and that do not outlive it."""
+"""Processes that the demo starts, and that end with it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import tempfile
 from types import TracebackType
 from typing import Final, Self
 
-from .demo_events import Event, heard
+from .demo_events import Event, parse_event
 from .errors import Failure
 
 _GRACE: Final = 5.0
-"""Seconds that a process has to end by itself."""
+"""Seconds that a process has to exit before it is killed."""
 
 
 class Child:
     """Another ``tofu`` process.
 
-    The end of its standard input tells it to end, so it does even if this process is killed.
+    It exits when its standard input is closed, and so also when this process is killed.
 
     Args:
-        role: what it is called when it fails.
+        role: names the process in error messages.
         arguments: its command line.
     """
 
     def __init__(self, role: str, *arguments: str) -> None:
         self._role = role
-        # A file never fills up, as a pipe that nobody reads does.
+        # Not a pipe, which could fill up: it is read only after the process has exited.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(  # noqa: S603 - it is this very program
+        self._process = subprocess.Popen(  # noqa: S603 - this program itself
             [sys.executable, "-m", "tofu_aio", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -46,19 +46,19 @@ class Child:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.end()
+        self.stop()
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._errors.close()
 
-    def event(self) -> Event | None:
-        """The next thing it tells; None if it has ended instead."""
+    def next_event(self) -> Event | None:
+        """Wait for the next event that it reports; None if it has exited."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        return heard(line) if line.endswith(b"\n") else None
+        return parse_event(line) if line.endswith(b"\n") else None
 
-    def end(self) -> None:
-        """Have it end, by force if need be."""
+    def stop(self) -> None:
+        """Make it exit, and wait for that; kill it if it takes too long."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -69,29 +69,29 @@ class Child:
 
     @property
     def killed(self) -> bool:
-        """Whether it did not end but was ended, by a signal."""
+        """Whether a signal ended it."""
         return self._process.returncode < 0
 
     @property
     def failed(self) -> bool:
-        """Whether it had something to complain about, other than being told to end."""
+        """Whether it exited with an error of its own, not because it was stopped."""
         return self._process.returncode == 1
 
-    def verdict(self) -> str:
-        """How it ended, in words; it has to have ended."""
+    def describe_exit(self) -> str:
+        """Say how it ended. It must have exited."""
         code = self._process.returncode
         if self.killed:
             return f"the {self._role} process was killed by {signal.Signals(-code).name}"
         self._errors.seek(0)
-        complaint = self._errors.read().decode(errors="replace").partition(": ")[2].strip()
-        return f"the {self._role} process: {complaint or f'exit code {code}'}"
+        reason = self._errors.read().decode(errors="replace").partition(": ")[2].strip()
+        return f"the {self._role} process failed: {reason or f'exit code {code}'}"
 
 
-def early_end(*children: Child) -> Failure:
-    """Why they did not do what they were started for."""
+def premature_exit(*children: Child) -> Failure:
+    """Stop the processes, and say why they exited before their work was done."""
     for child in children:
-        child.end()
-    # Where one was killed, the other's complaint is only that it has lost it.
-    guilty = [child for child in children if child.killed]
-    guilty = guilty or [child for child in children if child.failed] or list(children)
-    return Failure("; ".join(child.verdict() for child in guilty))
+        child.stop()
+    # If one process was killed, the other one fails only because it has lost its peer.
+    causes = [child for child in children if child.killed]
+    causes = causes or [child for child in children if child.failed] or list(children)
+    return Failure("; ".join(child.describe_exit() for child in causes))

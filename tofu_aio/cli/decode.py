@@ -1,4 +1,4 @@
-"""``tofu decode``: captured frames as readable lines."""
+"""``tofu decode``: print captured frames."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _STDIN: Final = 0
 
 @click.command()
 @click.argument("file", type=PATH, default="-")
-@click.option("--hex", "form", flag_value="hex", help="The input is hexadecimal digits.")
-@click.option("--raw", "form", flag_value="raw", help="The input is the bytes as they travel.")
+@click.option("--hex", "form", flag_value="hex", help="Read hexadecimal digits.")
+@click.option("--raw", "form", flag_value="raw", help="Read raw bytes.")
 @click.option(
     "--body",
     "shown",
@@ -35,15 +35,17 @@ _STDIN: Final = 0
     metavar="BYTES",
     default=32,
     show_default=True,
-    help="How much of each body to show.",
+    help="Show at most this much of each body.",
 )
 def decode(*, file: Path, form: str | None, shown: int) -> None:
-    """Print captured frames, one a line.
+    """Print captured frames, one per line.
 
-    FILE, or standard input, holds what one side of a connection sent: raw bytes, or hexadecimal
-    digits with any blanks, line ends and colons between them. Unless told, it is seen from the
-    start which of the two. A line begins with the frame's offset in bytes. Frames are printed as
-    they come, and memory stays constant however many there are.
+    FILE holds the data that one side of a connection has sent, either raw or as hexadecimal digits.
+    Spaces, line breaks and colons between digits are ignored. The format is detected unless --hex
+    or --raw is given. Without FILE, reads standard input.
+
+    Each line starts with the frame's offset in bytes. Frames are printed as they arrive, in
+    constant memory.
 
     \b
     Examples:
@@ -51,26 +53,28 @@ def decode(*, file: Path, form: str | None, shown: int) -> None:
       echo 0007 0000 0000000000000001 0000 0002 6869 | tofu decode
       tofu decode --hex --body 65535 frames.txt
 
-    Exit code 0 says that all of it is frames; 1 that it is not, and one line on stderr at which
-    offset and why. The frames before that are printed.
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit code: 0 if the whole input is valid, 1 if not. In that case a line on stderr gives the
+    offset and the reason, and the frames before that offset are printed.
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     decoder = Decoder(None, State.OVERHEARD)
     offset = 0
     with FileIO(_STDIN, closefd=False) if str(file) == "-" else FileIO(file) as source:
-        for data in _frames_bytes(source, form):
+        for data in _raw_bytes(source, form):
             lines = []
             for message in decoder.feed(data):
                 lines.append(f"{offset:>8}  {_line(message, shown)}\n")
                 offset += HEADER_SIZE + len(message.headers.encode()) + len(message.body)
             click.echo("".join(lines), nl=False)
             if decoder.violation is not None:
-                raise Failure(f"no frame {decoder.violation}")
+                raise Failure(f"invalid frame {decoder.violation}")
     if decoder.held:
-        raise Failure(f"at byte {offset}: the last frame ends early, after {decoder.held} bytes")
+        raise Failure(
+            f"incomplete frame at byte {offset}: the input ends after {decoder.held} bytes of it"
+        )
 
 
-def _frames_bytes(source: FileIO, form: str | None) -> Iterator[bytes]:
-    """The bytes of the frames, as they become available."""
+def _raw_bytes(source: FileIO, form: str | None) -> Iterator[bytes]:
+    """Yield the bytes of the frames as they become available."""
     pieces = iter(lambda: source.read(_CHUNK), b"")
     if form is None:
         start = b""

@@ -1,4 +1,4 @@
-"""``tofu demo``: two processes exchange a file and a burst of requests, and show how it went."""
+"""``tofu demo``: two processes exchange a file and many requests, and a table shows the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ..protocol.binary_header import HEADER_SIZE
 from . import demo_events
-from .children import Child, early_end
+from .children import Child, premature_exit
 from .demo_events import ClientReport, Listening, ServerReport
 from .demo_peers import BODY
 from .doctor import HAS_UDS
@@ -29,18 +29,18 @@ from .parameters import PATH
 from .running import loop_option
 from .transfer import PART
 
-_DEFAULT_FILE: Final = Path(__file__).parent.parent / "messaging" / "connection.py"
+_DEFAULT_FILE: Final = Path(__file__).with_name("transfer.py")
 
 _POOL: Final = 16
-"""Messages in memory: few, so that one sees reading suspended."""
+"""Messages in memory: so few that reading is suspended visibly often."""
 
 _MANY_PARTS: Final = 64
-"""A file that is small goes in smaller parts: it should show how parts travel."""
+"""The number of parts into which a small file is split, so that it takes more than a few."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked for."""
+    """The options of the command."""
 
     file: Path
     size: int
@@ -56,13 +56,13 @@ class _Plan:
 
     @property
     def parts(self) -> int:
-        """How many messages the file takes."""
+        """How many parts the file has."""
         return max(1, math.ceil(self.size / self.part_size))
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What happened over one transport."""
+    """The results over one transport."""
 
     transport: str
     client: ClientReport
@@ -77,7 +77,7 @@ class _Outcome:
     metavar="N",
     default=20_000,
     show_default=True,
-    help="Requests in the burst.",
+    help="Number of requests.",
 )
 @click.option(
     "--window",
@@ -85,7 +85,7 @@ class _Outcome:
     metavar="N",
     default=64,
     show_default=True,
-    help="Requests under way at a time.",
+    help="Number of requests in flight at the same time.",
 )
 @click.option(
     "--pool",
@@ -93,19 +93,19 @@ class _Outcome:
     metavar="N",
     default=_POOL,
     show_default=True,
-    help="How many received messages each process may have in memory at once.",
+    help="Number of received messages that each process may hold in memory.",
 )
 @loop_option
 def demo(*, file: Path, messages: int, window: int, pool: int, loop: str) -> None:
-    """See two processes exchange a file and messages.
+    """Watch two processes exchange a file and messages.
 
-    Starts a server and a client process of its own, connects them over TCP on this machine and
-    then over a Unix socket, sends FILE in parts, then requests that the server answers. FILE is,
-    unless given, a source file of this package. Nothing is left behind.
+    Starts a server and a client on this machine and connects them over TCP, then over a Unix
+    socket. The client sends FILE in parts, then makes requests that the server answers. The default
+    FILE is a source file of this package. Nothing is left behind.
 
-    The table tells, for each transport: throughput, latencies under load, the most memory that
-    each process had, how often reading was suspended because the pool of received messages was
-    empty, and the SHA-256 of the file that both sides computed.
+    For each transport a table shows throughput, latencies under load, the peak memory of both
+    processes, how often reading was suspended because the pool of received messages was empty, and
+    the SHA-256 of the file, which both sides compute.
 
     \b
     Examples:
@@ -113,8 +113,8 @@ def demo(*, file: Path, messages: int, window: int, pool: int, loop: str) -> Non
       tofu demo image.iso
       tofu demo --loop uvloop --messages 100000 --pool 4
 
-    Exit code 0 says that both sides had the same file; 1 that something failed.
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit code: 0 if both sides computed the same SHA-256, 1 if anything failed.
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     check_source(file)
     plan = _Plan(file, file.stat().st_size, messages, window, pool, loop)
     with tempfile.TemporaryDirectory(prefix="tofu") as folder:
@@ -123,36 +123,39 @@ def demo(*, file: Path, messages: int, window: int, pool: int, loop: str) -> Non
             outcomes.append(_exchange("Unix socket", f"uds://{folder}/s", plan))
     Console(markup=False, highlight=False).print(_table(plan, outcomes))
     if not HAS_UDS:
-        click.echo("Unix socket: skipped, for this Python has none on this system")
+        click.echo("Unix socket: skipped, because this Python does not support it on this system")
 
 
 def _exchange(transport: str, address: str, plan: _Plan) -> _Outcome:
-    """Run both processes over one transport."""
+    """Run a server and a client that communicate over one transport."""
     common = ["--pool", str(plan.pool), "--loop", plan.loop]
     work = ["--messages", str(plan.messages), "--window", str(plan.window)]
     work += ["--part-size", str(plan.part_size)]
     with Child("server", "demo-server", address, *common) as server:
-        listening = server.event()
+        listening = server.next_event()
         if not isinstance(listening, Listening):
-            raise early_end(server)
+            raise premature_exit(server)
         arguments = ["demo-client", *work, *common, "--", str(plan.file), listening.address]
         with Child("client", *arguments) as client, _bars(transport, plan) as show:
-            told = client.event()
-            while isinstance(told, demo_events.Progress):
-                show(told)
-                told = client.event()
-            last = server.event()
-            if not (isinstance(told, ClientReport) and isinstance(last, ServerReport)):
-                raise early_end(server, client)
+            sent = client.next_event()
+            while isinstance(sent, demo_events.Progress):
+                show(sent)
+                sent = client.next_event()
+            received = server.next_event()
+            if not (isinstance(sent, ClientReport) and isinstance(received, ServerReport)):
+                raise premature_exit(server, client)
             show(demo_events.Progress(plan.size, plan.messages))
-    if told.sha256 != last.sha256:
-        raise Failure(f"{transport}: the SHA-256 is {told.sha256} here and {last.sha256} there")
-    return _Outcome(transport, told, last)
+    if sent.sha256 != received.sha256:
+        raise Failure(
+            f"{transport}: the client sent a file with SHA-256 {sent.sha256}, and the server "
+            f"received one with SHA-256 {received.sha256}"
+        )
+    return _Outcome(transport, sent, received)
 
 
 @contextmanager
 def _bars(transport: str, plan: _Plan) -> Iterator[Callable[[demo_events.Progress], None]]:
-    """Progress bars for the file and the burst, on stderr if that is a terminal."""
+    """Show progress bars for the file and the requests, on stderr if that is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<22}", markup=False),
@@ -164,9 +167,9 @@ def _bars(transport: str, plan: _Plan) -> Iterator[Callable[[demo_events.Progres
         file = progress.add_task(f"{transport}: file", total=max(1, plan.size))
         burst = progress.add_task(f"{transport}: requests", total=plan.messages)
 
-        def show(told: demo_events.Progress) -> None:
-            progress.update(file, completed=told.sent)
-            progress.update(burst, completed=told.answered)
+        def show(event: demo_events.Progress) -> None:
+            progress.update(file, completed=event.sent)
+            progress.update(burst, completed=event.answered)
 
         yield show
 
@@ -178,8 +181,8 @@ def _table(plan: _Plan, outcomes: list[_Outcome]) -> Table:
     for outcome in outcomes:
         table.add_column(outcome.transport, justify="right")
 
-    def row(label: str, tell: Callable[[_Outcome], str]) -> None:
-        table.add_row(label, *map(tell, outcomes))
+    def row(label: str, cell: Callable[[_Outcome], str]) -> None:
+        table.add_row(label, *map(cell, outcomes))
 
     row("file", lambda _: decimal(plan.size))
     row("  messages (parts)", lambda _: f"{plan.parts:,}")

@@ -1,4 +1,4 @@
-"""What the demo's processes tell it, each as a line of JSON on their standard output."""
+"""The events that the demo's processes report, each as a line of JSON on standard output."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 
 @dataclass(frozen=True)
 class Listening:
-    """The server can be reached."""
+    """The server is ready for connections."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """So many bytes were sent, and requests answered, so far."""
+    """How many bytes were sent, and how many requests answered, so far."""
 
     sent: int
     answered: int
@@ -26,7 +26,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class ServerReport:
-    """All that the server has to say at its end."""
+    """The server's results."""
 
     sha256: str
     suspensions: int
@@ -35,7 +35,7 @@ class ServerReport:
 
 @dataclass(frozen=True)
 class ClientReport:
-    """All that the client has to say at its end. Times are in seconds."""
+    """The client's results. Times are in seconds."""
 
     sha256: str
     file_seconds: float
@@ -51,13 +51,13 @@ Event: TypeAlias = Listening | Progress | ServerReport | ClientReport
 _KINDS: Final = {kind.__name__: kind for kind in (Listening, Progress, ServerReport, ClientReport)}
 
 
-def tell(event: Event) -> None:
-    """Say it to the demo, if that is who reads standard output."""
+def report(event: Event) -> None:
+    """Write an event to standard output, where the demo reads it."""
     click.echo(json.dumps({"kind": type(event).__name__, **asdict(event)}))
 
 
-def heard(line: bytes) -> Event:
-    """The event that a line tells."""
+def parse_event(line: bytes) -> Event:
+    """The event that a line of output stands for."""
     fields = json.loads(line)
     event: Event = _KINDS[fields.pop("kind")](**fields)
     return event

@@ -1,4 +1,4 @@
-"""The two processes of ``tofu demo``: hidden commands that it starts."""
+"""The two processes of ``tofu demo``, which starts them as hidden commands."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import click
 from ..messaging.channel import Channel
 from ..messaging.engine import Engine
 from ..protocol.address import Address
-from .demo_events import ClientReport, Listening, Progress, ServerReport, tell
+from .demo_events import ClientReport, Listening, Progress, ServerReport, report
 from .measuring import peak_memory, percentile
 from .parameters import PATH, address_argument, pool_option
 from .running import loop_option, run
 from .serve import echo
-from .transfer import PATIENCE, Advance, Offer, confirm, offer_of, receive_file, send_file
+from .transfer import PROGRESS_TIMEOUT, Advance, Offer, confirm, offer_for, receive_file, send_file
 
 BODY: Final = bytes(64)
-"""Of each request in the burst."""
+"""The body of each request."""
 
 _STDIN: Final = 0
-_TELL_EVERY: Final = 0.05
+_REPORT_EVERY: Final = 0.05
 """Seconds between reports of progress."""
 
 
@@ -37,7 +37,7 @@ _TELL_EVERY: Final = 0.05
 @pool_option
 @loop_option
 def demo_server(*, address: Address, pool: int, loop: str) -> None:
-    """Take one file, then echo requests, from one client."""
+    """Receive one file from one client, then echo its requests."""
     run(_serve(address, pool), loop)
 
 
@@ -59,15 +59,15 @@ def demo_client(
     pool: int,
     loop: str,
 ) -> None:
-    """Send one file, then requests, to the server."""
+    """Send one file to the server, then requests."""
     with file.open("rb") as opened:
-        work = _Work(opened, offer_of(file), part_size, messages, window)
+        work = _Work(opened, offer_for(file), part_size, messages, window)
         run(_work(address, pool, work), loop)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What the client has to do."""
+    """The client's task."""
 
     file: BinaryIO
     offer: Offer
@@ -80,15 +80,15 @@ async def _serve(address: Address, pool: int) -> None:
     async with Engine(pool) as engine, engine.create_group() as group:
         _end_with_parent()
         listener = await group.listen(address)
-        tell(Listening(str(listener.address)))
+        report(Listening(str(listener.address)))
         channel = await listener.accept()
         await listener.aclose()
         async with channel:
             first = await channel.receive()
-            sha256 = await receive_file(channel, first, _nowhere, _nowhere)
+            sha256 = await receive_file(channel, first, _discard, _discard)
             await confirm(channel, first, sha256)
             await echo(channel)
-        tell(ServerReport(sha256, engine.statistics().suspensions, peak_memory()))
+        report(ServerReport(sha256, engine.statistics().suspensions, peak_memory()))
 
 
 async def _work(address: Address, pool: int, work: _Work) -> None:
@@ -104,7 +104,7 @@ async def _work(address: Address, pool: int, work: _Work) -> None:
             middle = perf_counter()
             times = sorted(await _burst(channel, work, progress.answered))
             end = perf_counter()
-        tell(
+        report(
             ClientReport(
                 sha256=sha256,
                 file_seconds=middle - begin,
@@ -125,7 +125,7 @@ async def _burst(channel: Channel, work: _Work, advance: Advance) -> array[float
     async def keep_asking() -> None:
         for _ in left:
             begin = perf_counter()
-            with await channel.request(BODY, timeout=PATIENCE):
+            with await channel.request(BODY, timeout=PROGRESS_TIMEOUT):
                 times.append(perf_counter() - begin)
             advance(1)
 
@@ -134,35 +134,35 @@ async def _burst(channel: Channel, work: _Work, advance: Advance) -> array[float
 
 
 class _Reporter:
-    """Tells about progress, but not at each step."""
+    """Reports progress, at a limited rate."""
 
     def __init__(self) -> None:
         self._sent = self._answered = 0
         self._next = 0.0
 
     def sent(self, size: int) -> None:
-        """So many bytes more were sent."""
+        """``size`` more bytes were sent."""
         self._sent += size
-        self._tell()
+        self._report()
 
     def answered(self, count: int) -> None:
-        """So many requests more were answered."""
+        """``count`` more requests were answered."""
         self._answered += count
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = perf_counter()
         if now >= self._next:
-            self._next = now + _TELL_EVERY
-            tell(Progress(self._sent, self._answered))
+            self._next = now + _REPORT_EVERY
+            report(Progress(self._sent, self._answered))
 
 
-def _nowhere(_: object) -> None:
-    """The demo's server keeps nothing: the digest shows that it had it all."""
+def _discard(_: object) -> None:
+    """The demo's server does not keep the file: its digest proves that it was received."""
 
 
 def _end_with_parent() -> None:
-    """Cancel this task once standard input ends, as it does when the demo's process has gone."""
+    """Cancel this task once standard input ends, as it does when the demo's process exits."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -170,7 +170,9 @@ def _end_with_parent() -> None:
     def watch() -> None:
         while os.read(_STDIN, 1):
             pass
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it was ending anyway
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop is closed: the process is exiting already
             loop.call_soon_threadsafe(task.cancel)
 
     threading.Thread(target=watch, daemon=True).start()

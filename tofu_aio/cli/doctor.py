@@ -1,4 +1,4 @@
-"""``tofu doctor``: what this machine has, and whether it works."""
+"""``tofu doctor``: show what this machine supports, and test it."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ from .serve import echo
 
 _PACKAGES: Final = ("anyio", "click", "rich")
 _FAST: Final = {"uvloop": sys.platform != "win32", "winloop": sys.platform == "win32"}
-"""The loops of others, and whether they are for this system."""
+"""The loops of other packages, and whether they support this system."""
 
 HAS_UDS: Final = hasattr(socket, "AF_UNIX")
 HAS_ABSTRACT: Final = sys.platform == "linux"
 
 _Finding = tuple[str, str, bool]
-"""What was looked at, what is the case, and whether that is well."""
+"""What was checked, the result, and whether it is good."""
 
 
 @click.command()
 def doctor() -> int:
-    """Show what this machine has, and try it out.
+    """Show what this machine supports, and test it.
 
-    Shows versions, event loops, and what this platform supports. Each loop that is installed
-    carries a round trip over each transport that there is.
+    Shows versions, event loops, and the features of this platform. Tests each installed loop with a
+    round trip over each transport that is available.
 
-    Exit code 0 says that everything which is here works; 1 that something does not.
+    Exit code: 0 if all tests passed, 1 if not.
     """
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     findings = [*_versions(), *_platform(), *_loops()]
-    for name, text, well in findings:
-        table.add_row(name, text if well else f"FAILED: {text}")
+    for name, text, good in findings:
+        table.add_row(name, text if good else f"FAILED: {text}")
     Console(markup=False, highlight=False).print(table)
-    return 0 if all(well for _, _, well in findings) else 1
+    return 0 if all(good for _, _, good in findings) else 1
 
 
 def _versions() -> Iterator[_Finding]:
@@ -63,7 +63,7 @@ def _versions() -> Iterator[_Finding]:
     yield "Python", f"{platform.python_version()}, {platform.python_implementation()}", True
     yield "system", platform.platform(), True
     for name in _PACKAGES:
-        yield name, _installed(name) or "present", True
+        yield name, _installed(name) or "installed", True
     yield "TLS", ssl.OPENSSL_VERSION, True
 
 
@@ -75,43 +75,43 @@ def _platform() -> Iterator[_Finding]:
     else:
         poller.close()
         yield "poller", type(poller).__name__.removesuffix("Poller").lower(), True
-    yield "Unix sockets", "yes" if HAS_UDS else "no: this Python has none on this system", True
-    yield "abstract names", "yes" if HAS_ABSTRACT else "no: only Linux has them", True
+    yield "Unix sockets", "yes" if HAS_UDS else "no: this Python does not support them here", True
+    yield "abstract names", "yes" if HAS_ABSTRACT else "no: only Linux supports them", True
     dual = socket.has_dualstack_ipv6()
-    yield "IPv6", "yes, one socket serves IPv4 too" if dual else "not beside IPv4", True
+    yield "IPv6", "yes, one socket serves IPv4 too" if dual else "not on one socket with IPv4", True
     if sys.platform != "win32":
-        import resource  # noqa: PLC0415 - there is none on Windows
+        import resource  # noqa: PLC0415 - not available on Windows
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        yield "open files", f"{soft}, may be raised to {hard} (ulimit -n)", True
+        yield "open files", f"{soft}, can be raised to {hard} (ulimit -n)", True
 
 
 def _loops() -> Iterator[_Finding]:
     for name in ("reactor", "asyncio"):
-        yield _tried(name, "")
-    for name, suits in _FAST.items():
+        yield _test_loop(name, "")
+    for name, supported in _FAST.items():
         if find_spec(name) is not None:
-            yield _tried(name, f"{_installed(name)}, ")
+            yield _test_loop(name, f"{_installed(name)}, ")
         else:
-            cure = "pip install 'tofu-aio[fast]'" if suits else "it is not for this system"
+            cure = "pip install 'tofu-aio[fast]'" if supported else "not available for this system"
             yield f"loop {name}", f"not installed: {cure}", True
 
 
-def _tried(loop: str, prefix: str) -> _Finding:
-    """One loop over all transports."""
+def _test_loop(loop: str, prefix: str) -> _Finding:
+    """Test one loop over all transports."""
     results = []
     with tempfile.TemporaryDirectory(prefix="tofu") as folder:
         for transport, address in _addresses(folder).items():
             try:
                 seconds = run(_round_trip(address), loop)
-            except Exception as error:  # whatever it is, it is a finding
+            except Exception as error:  # any error is a finding
                 return f"loop {loop}", f"{transport}: {describe(error)}", False
             results.append(f"{transport} {milliseconds(seconds)}")
     return f"loop {loop}", f"{prefix}round trips: {', '.join(results)}", True
 
 
 def _addresses(folder: str) -> dict[str, str]:
-    """An address of each transport that this system has."""
+    """An address for each transport that this system supports."""
     addresses = {"TCP": "tcp://127.0.0.1:0"}
     if HAS_UDS:
         addresses["Unix"] = f"uds://{folder}/s"
@@ -121,7 +121,7 @@ def _addresses(folder: str) -> dict[str, str]:
 
 
 async def _round_trip(address: str) -> float:
-    """The seconds that a request and its response take, once all is warm."""
+    """Measure a request and its response, in seconds, after a first one has warmed up."""
     async with Engine() as engine, engine.create_group() as group:
         listener = await group.listen(address)
         client, server = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Reading and writing whole files. A file that is written appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -18,72 +18,77 @@ from .errors import Failure
 
 
 def check_source(path: Path) -> None:
-    """Check that there is a file to send.
+    """Check that the path leads to a file that can be sent.
 
     Raises:
-        Failure: it is not a regular one; opening a pipe, say, would wait for its other end.
-        OSError: there is nothing.
+        Failure: it is not a regular file. Opening a pipe, for example, would block.
+        OSError: there is no such file.
     """
     if not path.is_file():
         path.stat()
-        raise Failure(f"{click.format_filename(path)} is not a regular file: name one")
+        raise Failure(f"{click.format_filename(path)} is not a regular file: give the path of one")
 
 
 def checked_target(path: Path, *, force: bool) -> Path:
-    """Where a file that is to appear at this path will really be.
+    """Check that a file can be created at the path; return the path without symbolic links.
 
-    A symbolic link to a file is followed, if the file may be replaced. One that leads nowhere is
-    not: in a folder that others may write to, one of them would choose where the file goes.
+    A link to an existing file is followed if the file may be replaced. A link to a file that does
+    not exist is refused: in a folder that other users can write to, one of them could decide where
+    the file goes.
 
     Args:
-        path: as the user gave it.
-        force: a file that is there may be replaced.
+        path: the path that the user gave.
+        force: whether an existing file may be replaced.
 
     Raises:
-        Failure: the file cannot appear there; known before anything was received for it.
-        OSError: nor can any other; it says why.
+        Failure: the file cannot be created there. This is found out before anything is received.
+        OSError: the path cannot be examined.
     """
     name = click.format_filename(path)
     target = Path(os.path.realpath(path))
     try:
-        mode = path.stat().st_mode  # the kernel follows no link that it distrusts
+        mode = path.stat().st_mode  # fails for links that fs.protected_symlinks forbids
     except FileNotFoundError:
         if path.is_symlink():
-            raise Failure(f"{name} is a link to nothing: choose another name") from None
+            raise Failure(
+                f"{name} is a symbolic link to a missing file: choose another name"
+            ) from None
     else:
         if stat.S_ISDIR(mode):
-            raise Failure(f"{name} is a folder: name a file in it")
+            raise Failure(f"{name} is a folder: give the path of a file in it")
         if not stat.S_ISREG(mode):
-            raise Failure(f"{name} is not a regular file, and is left alone: choose another name")
+            raise Failure(f"{name} exists and is not a regular file: choose another name")
         if not force:
-            raise Failure(f"{name} exists: choose another name, or replace it with --force")
+            raise Failure(f"{name} exists: choose another name, or use --force to replace it")
     if not target.parent.is_dir():
         raise Failure(f"the folder of {name} does not exist: create it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise Failure(f"nothing may be written to the folder of {name}: choose another one")
+        raise Failure(f"the folder of {name} is not writable: choose another one")
     return target
 
 
 @contextmanager
 def whole_file(target: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """A file to write, which is at ``target`` once the block has ended well; else nothing is left.
+    """Open a file for writing that appears at ``target`` when the block succeeds.
+
+    If the block raises, nothing is left.
 
     Raises:
-        Failure: something else is at ``target`` by then.
-        OSError: it cannot be written.
+        Failure: ``target`` was created or changed meanwhile, and must not be replaced.
+        OSError: the file cannot be written.
     """
-    # Beside the target, for a rename within a folder is atomic and never a copy.
+    # In the same folder, because only there a rename is atomic and never a copy.
     partial = target.with_name(f".tofu-{secrets.token_hex(8)}.part")
     replaced = _status(target)
     try:
-        # Nobody may read it who may not read the one that it replaces.
+        # While it is written, only its owner may read it: the replaced file may be private.
         with _created(partial, 0o666 if replaced is None else 0o600) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # some file systems tell only now that they are full
+            os.fsync(file.fileno())  # some file systems report only now that they are full
         checked_target(target, force=force)
         if replaced is not None:
-            _belong_as(replaced, partial)
+            _copy_ownership(replaced, partial)
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -102,8 +107,8 @@ def _created(path: Path, mode: int) -> BinaryIO:
     return os.fdopen(os.open(path, flags, mode), "wb")
 
 
-def _belong_as(replaced: os.stat_result, path: Path) -> None:
-    """Give a file the owner and the rights of the one that it replaces."""
+def _copy_ownership(replaced: os.stat_result, path: Path) -> None:
+    """Give a file the owner and the permissions of the one that it replaces."""
     if sys.platform != "win32":
         ours = path.stat()
         if (ours.st_uid, ours.st_gid) != (replaced.st_uid, replaced.st_gid):

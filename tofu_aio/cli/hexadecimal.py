@@ -15,21 +15,21 @@ _FOREIGN: Final = re.compile(rb"[^0-9A-Fa-f]")
 
 
 def looks_like_hex(start: bytes) -> bool:
-    """Whether some data begins as hexadecimal text rather than as frames.
+    """Return whether data is hexadecimal text rather than raw frames.
 
     Args:
-        start: the first 16 bytes, or all there are. In a frame they hold its message id, which
-            would have to be a number of eighteen digits to pass for text.
+        start: the first 16 bytes of the data, or all if there are fewer. In a raw frame they hold
+            the message id, which would need eighteen decimal digits to look like text.
     """
     return bool(start) and not start.translate(None, _BETWEEN + _DIGITS)
 
 
 def from_hex(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes that the text means, however it is cut into pieces.
+    """Convert hexadecimal text to bytes. The text may be split into pieces anywhere.
 
     Raises:
-        Failure: a character is neither a digit nor a blank nor a colon, or a digit is alone. What
-            stands before it has been given.
+        Failure: a character is not a hexadecimal digit, white space or a colon, or the number of
+            digits is odd. The bytes before the error have been yielded.
     """
     digits, done = b"", 0
     for piece in pieces:
@@ -39,7 +39,9 @@ def from_hex(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes.fromhex(digits[:whole].decode("ascii"))
         done += whole // 2
         if foreign is not None:
-            raise Failure(f"at byte {done}: {foreign[0].decode('latin-1')!r} is not a hex digit")
+            raise Failure(
+                f"at byte {done}: {foreign[0].decode('latin-1')!r} is not a hexadecimal digit"
+            )
         digits = digits[whole:]
     if digits:
-        raise Failure(f"at byte {done}: the second hex digit is missing")
+        raise Failure(f"at byte {done}: the second hexadecimal digit is missing")

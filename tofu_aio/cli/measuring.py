@@ -1,4 +1,4 @@
-"""What commands measure: latencies, and the most memory that a process has had."""
+"""Measuring latencies and the peak memory of a process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The value that ``percent`` of the values, sorted, do not exceed (nearest rank)."""
+    """Return a percentile of sorted values, by the nearest-rank method."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def milliseconds(seconds: float) -> str:
-    """A short time, for people."""
+    """Format a time in milliseconds."""
     return f"{seconds * 1000:.3f} ms"
 
 
 if sys.platform == "linux":
 
     def peak_memory() -> int:
-        """The most resident memory that this process has had, in bytes."""
-        # Not getrusage: its figure survives exec, and so begins with the parent's.
+        """The peak resident memory of this process, in bytes."""
+        # Not getrusage: its figure survives exec, and so includes the parent's peak.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
@@ -48,7 +48,7 @@ elif sys.platform == "win32":
         )
 
     def peak_memory() -> int:
-        """The most resident memory that this process has had, in bytes."""
+        """The peak resident memory of this process, in bytes."""
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
         kernel.GetCurrentProcess.restype = wintypes.HANDLE
         ask = kernel.K32GetProcessMemoryInfo
@@ -62,6 +62,8 @@ else:
     import resource
 
     def peak_memory() -> int:
-        """The most resident memory that this process has had, in bytes."""
+        """The peak resident memory of this process, in bytes."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # KiB but on macOS (getrusage(2))
+        return (
+            peak if sys.platform == "darwin" else peak * 1024
+        )  # in KiB, except on macOS: getrusage(2)

@@ -1,4 +1,4 @@
-"""Which of the files that peers offer is taken: the first that may be. All are heard at once."""
+"""Choosing among the files that senders offer: the first one that is acceptable."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..messaging.channel import Channel
 from ..protocol.errors import TofuError
 from ..protocol.message import Message
 from .secret import CHALLENGE, PROOF, is_proof, new_challenge
-from .transfer import Offer, offer_in, refuse
+from .transfer import Offer, parse_offer, reject_file
 
 _TIMEOUT: Final = 10.0
 """Seconds that a peer has to offer a file."""
 
-_HEARD: Final = 64
-"""Peers that may be here without an offer. Beyond that who has been silent longest is sent away."""
+_MAX_SILENT: Final = 64
+"""Connected peers that have not offered a file. Beyond this the one silent longest is aborted."""
 
 
-class Taken(NamedTuple):
-    """An offer, and where it came from."""
+class AcceptedOffer(NamedTuple):
+    """An offer, and the channel and message that it came in."""
 
     channel: Channel
     first: Message
@@ -30,50 +30,50 @@ class Taken(NamedTuple):
 
 
 class Offers:
-    """Hears peers until one of them has offered a file that may be taken.
+    """Handles all peers at once, until one of them has offered an acceptable file.
 
     Args:
-        max_size: bytes that it may have; None for any number.
-        secret: what the peer must have too; None if anybody may send.
+        max_size: the largest acceptable file, in bytes; None for no limit.
+        secret: the secret that the sender must have; None if anybody may send.
 
     Attributes:
-        taken: the first.
+        accepted: the first acceptable offer.
     """
 
     def __init__(self, max_size: int | None, secret: bytes | None) -> None:
         self._max_size = max_size
         self._secret = secret
         self._challenge = new_challenge()
-        self._silent: dict[Channel, None] = {}
+        self._silent: dict[Channel, None] = {}  # in the order in which they connected
         self._done = asyncio.Event()
-        self.taken: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        self.accepted: asyncio.Future[AcceptedOffer] = asyncio.get_running_loop().create_future()
 
-    async def welcome(self, channel: Channel) -> None:
-        """Accept a peer, and say what it has to prove."""
+    async def accept_peer(self, channel: Channel) -> None:
+        """Accept a peer's channel, and send the challenge if there is a secret."""
         channel.accept(headers=() if self._secret is None else {CHALLENGE: self._challenge})
 
-    async def hear(self, channel: Channel) -> None:
-        """Take what it offers, or send it away; return when its channel may be closed."""
+    async def handle(self, channel: Channel) -> None:
+        """Accept or reject what a peer offers; return when its channel may be closed."""
         first = await self._first_message(channel)
         if first is None:
             channel.abort()
             return
-        reason = self._objection(channel, first)
+        reason = self._accept_or_object(channel, first)
         if reason is None:
             await self._done.wait()
         else:
             with first:
-                await refuse(channel, first, reason)
+                await reject_file(channel, first, reason)
 
-    def end(self) -> None:
-        """Hear nobody any more; who waited for its turn is sent away."""
+    def stop(self) -> None:
+        """Stop waiting: abort the peers that have not offered a file."""
         self._done.set()
         for channel in self._silent:
             channel.abort()
 
     async def _first_message(self, channel: Channel) -> Message | None:
         self._silent[channel] = None
-        if len(self._silent) > _HEARD:
+        if len(self._silent) > _MAX_SILENT:
             next(iter(self._silent)).abort()
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -83,21 +83,21 @@ class Offers:
         finally:
             self._silent.pop(channel, None)
 
-    def _objection(self, channel: Channel, first: Message) -> str | None:
-        """Take the offer, or say why not."""
-        offer = offer_in(first)
+    def _accept_or_object(self, channel: Channel, first: Message) -> str | None:
+        """Accept the offer, or return the reason for rejecting it."""
+        offer = parse_offer(first)
         if offer is None:
-            click.echo("a peer that offered no file was sent away")
-            return "only files are taken here: use 'tofu send'"
+            click.echo("rejected a peer that did not offer a file")
+            return "this receiver accepts only files: use 'tofu send'"
         if not self._is_trusted(first, offer):
-            click.echo("a peer that does not have the secret was sent away")
-            return "it wants a secret that you do not have: see --secret-file"
+            click.echo("rejected a peer that does not have the secret")
+            return "the secret is missing or wrong: use --secret-file with the receiver's secret"
         if self._max_size is not None and offer.size > self._max_size:
-            click.echo(f"{offer.name} is too large: {decimal(offer.size)}")
-            return f"it may have at most {decimal(self._max_size)}"
-        if self.taken.done():
-            return "another file came first"
-        self.taken.set_result(Taken(channel, first, offer))
+            click.echo(f"rejected {offer.name}: {decimal(offer.size)} is more than --max-size")
+            return f"the file is too large: the receiver accepts at most {decimal(self._max_size)}"
+        if self.accepted.done():
+            return "another sender was first"
+        self.accepted.set_result(AcceptedOffer(channel, first, offer))
         return None
 
     def _is_trusted(self, first: Message, offer: Offer) -> bool:

@@ -1,4 +1,4 @@
-"""What commands show while and after they work."""
+"""Showing the progress and the result of a transfer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .transfer import Advance
 
 @contextmanager
 def transfer_progress(label: str, size: int) -> Iterator[Advance]:
-    """A progress bar for a file, on stderr if that is a terminal."""
+    """Show a progress bar for a file, on stderr if that is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -36,6 +36,6 @@ def transfer_progress(label: str, size: int) -> Iterator[Advance]:
 
 
 def transferred(size: int, seconds: float) -> str:
-    """How much went how fast."""
+    """Format the size of a transfer, its duration, and its speed."""
     speed = decimal(int(size / seconds)) if seconds else "?"
     return f"{decimal(size)} in {seconds:.2f} s ({speed}/s)"

@@ -12,12 +12,12 @@ from ..messaging.limits import POOL_BYTES, POOL_MESSAGES
 from ..protocol.address import Address, parse_address
 from ..protocol.binary_header import HEADER_SIZE
 from ..protocol.errors import InvalidAddress
-from .transfer import PATIENCE
+from .transfer import PROGRESS_TIMEOUT
 
 _SIZE: Final = re.compile(r"([0-9]{1,15})([KMGT]?)", re.IGNORECASE)
 
 PATH: Final = click.Path(path_type=Path, readable=False)
-"""A path that is judged by whoever opens it: that it cannot be read is no error of usage."""
+"""A path. The command checks it, because an unreadable file is not a usage error."""
 
 
 def _parsed(context: click.Context, parameter: click.Parameter, text: str) -> Address:
@@ -32,7 +32,7 @@ def _bytes(context: click.Context, parameter: click.Parameter, text: str | None)
         return None
     size = _SIZE.fullmatch(text)
     if size is None:
-        reason = f"{text!r} is no size: give a number of bytes, or 200M, or 4G"
+        reason = f"{text!r} is not a size: give a number of bytes, or for example 200M or 4G"
         raise click.BadParameter(reason, context, parameter)
     return int(size[1]) << 10 * " KMGT".index(size[2].upper() or " ")
 
@@ -45,31 +45,31 @@ pool_option = click.option(
     metavar="N",
     default=POOL_MESSAGES,
     show_default=True,
-    help="How many received messages may be in memory at once, of 8 MiB together. Beside them each "
-    "channel may have one.",
+    help="Number of received messages that may be in memory at the same time, of at most 8 MiB in "
+    "total. In addition, each channel may hold one message.",
 )
 
 size_option = click.option(
     "--max-size",
     callback=_bytes,
     metavar="SIZE",
-    help="Take no larger file: bytes, or 200M, or 4G.",
+    help="Reject larger files. A number of bytes, or for example 200M or 4G.",
 )
 
 secret_option = click.option(
     "--secret-file",
     type=PATH,
     metavar="FILE",
-    help="A file with a secret that both sides share: it shows that the sender may send. It never "
-    "travels, and it hides nothing.",
+    help="A file with a secret that both sides share. It proves that the sender may send. The "
+    "secret is not transmitted, and nothing is encrypted.",
 )
 
-patience_option = click.option(
+progress_timeout_option = click.option(
     "--timeout",
-    "patience",
+    "progress_timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    default=PATIENCE,
+    default=PROGRESS_TIMEOUT,
     show_default=True,
-    help="Give up after so long without any progress.",
+    help="Give up after this time without progress.",
 )

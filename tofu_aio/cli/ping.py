@@ -1,4 +1,4 @@
-"""``tofu ping``: round trips to an echo server."""
+"""``tofu ping``: measure round trips to an echo server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..protocol.address import Address
 from ..protocol.binary_header import MAX_PART
 from ..protocol.errors import TofuError
 from ..protocol.status import Status
-from .errors import complain, describe
+from .errors import describe, print_error
 from .measuring import milliseconds, percentile
 from .parameters import address_argument
 from .running import loop_option, run
@@ -24,7 +24,7 @@ from .running import loop_option, run
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is asked for; times in seconds."""
+    """The options of the command. Times are in seconds."""
 
     count: int | None
     interval: float
@@ -33,14 +33,14 @@ class _Plan:
 
 
 class _Tally:
-    """How the round trips went so far."""
+    """The results so far."""
 
     def __init__(self) -> None:
         self.times = array("d")
         self.lost = 0
 
     def summary(self, address: Address) -> str:
-        """Loss, and the spread of the times."""
+        """Format the loss and the distribution of the times."""
         answered = len(self.times)
         sent = answered + self.lost
         text = f"\n{address}: {sent} sent, {answered} answered, {100 * self.lost / sent:.3g}% lost"
@@ -55,7 +55,7 @@ class _Tally:
 @click.command()
 @address_argument
 @click.option(
-    "--count", "-c", type=click.IntRange(min=1), metavar="N", help="Stop after so many round trips."
+    "--count", "-c", type=click.IntRange(min=1), metavar="N", help="Stop after N round trips."
 )
 @click.option(
     "--interval",
@@ -64,7 +64,7 @@ class _Tally:
     metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="Time from one request to the next; an answer is awaited in any case.",
+    help="Time between requests. The next request waits for the response in any case.",
 )
 @click.option(
     "--size",
@@ -73,7 +73,7 @@ class _Tally:
     metavar="BYTES",
     default=64,
     show_default=True,
-    help="What a request has in its body.",
+    help="Size of the body of each request.",
 )
 @click.option(
     "--timeout",
@@ -82,7 +82,7 @@ class _Tally:
     metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="How long to wait for an answer, and for the connection.",
+    help="Time to wait for the connection, and for each response.",
 )
 @loop_option
 def ping(
@@ -90,37 +90,38 @@ def ping(
 ) -> int:
     """Measure round trips to an echo server.
 
-    Makes requests to ADDRESS, one at a time, until --count of them or Ctrl-C. Prints a line per
-    round trip, then how many were lost and the shortest, mean, longest and 99th
-    percentile of their times. Anything that answers requests will do, 'tofu serve' say.
+    Sends requests to ADDRESS, one at a time, until Ctrl-C or until --count is reached. Prints a
+    line for each round trip. At the end prints how many requests were lost, and the minimum,
+    average, maximum and 99th percentile of the times. Works with any peer that responds to
+    requests, for example 'tofu serve'.
 
     \b
     Examples:
       tofu ping tcp://127.0.0.1:7000
       tofu ping --count 10000 --interval 0 --size 65535 uds:///tmp/tofu.sock
 
-    Exit code 0 if anything was answered, 1 if nothing was.
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit code: 0 if there was any response, 1 if not.
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     tally = _Tally()
     failure: TofuError | None = None
     try:
         plan = _Plan(count, interval, size, timeout)
         run(_ping(address, plan, tally), loop)
     except KeyboardInterrupt:
-        pass  # the usual end
+        pass  # the usual way to stop
     except TofuError as error:
         failure = error
     if tally.times or tally.lost:
         click.echo(tally.summary(address))
     if failure is not None:
-        complain("tofu ping", describe(failure))
+        print_error("tofu ping", describe(failure))
     return 0 if tally.times else 1
 
 
 async def _ping(address: Address, plan: _Plan, tally: _Tally) -> None:
     now = asyncio.get_running_loop().time
     async with connect(address, timeout=plan.timeout) as channel:
-        click.echo(f"connected to {address}: {plan.size} bytes a request")
+        click.echo(f"connected to {address}: {plan.size} bytes per request")
         due = now()
         for number in counting(1) if plan.count is None else range(1, plan.count + 1):
             await asyncio.sleep(max(0, due - now()))
@@ -129,13 +130,13 @@ async def _ping(address: Address, plan: _Plan, tally: _Tally) -> None:
 
 
 async def _round_trip(channel: Channel, plan: _Plan, tally: _Tally) -> str:
-    """Make one request, count what became of it, and say it in words."""
+    """Make one request, count the result, and format it."""
     begin = perf_counter()
     try:
         response = await channel.request(bytes(plan.size), timeout=plan.timeout)
     except TimeoutError:
         tally.lost += 1
-        return f"no answer within {plan.timeout:g} s"
+        return f"no response within {plan.timeout:g} s"
     except TofuError:
         tally.lost += 1
         raise

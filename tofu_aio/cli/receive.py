@@ -1,4 +1,4 @@
-"""``tofu receive``: one file from ``tofu send``."""
+"""``tofu receive``: receive one file from ``tofu send``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from .errors import Failure, describe
 from .files import checked_target, whole_file
 from .offers import Offers
 from .output import transfer_progress, transferred
-from .parameters import PATH, address_argument, patience_option, secret_option, size_option
+from .parameters import (
+    PATH,
+    address_argument,
+    progress_timeout_option,
+    secret_option,
+    size_option,
+)
 from .running import loop_option, run
 from .secret import read_secret
-from .transfer import Offer, confirm, receive_file, refuse
+from .transfer import Offer, confirm, receive_file, reject_file
 
 _POOL: Final = 16
-"""Messages in memory: a megabyte of parts, which is several reads from the socket."""
+"""Messages in memory: a megabyte of parts, which several reads from the socket fill."""
 
 
 @click.command()
@@ -37,7 +43,7 @@ _POOL: Final = 16
     type=PATH,
     required=True,
     metavar="FILE",
-    help="Where the file goes. It appears there whole or not at all.",
+    help="Where to write the file. It appears there only once it is complete.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
@@ -45,11 +51,11 @@ _POOL: Final = 16
     type=click.IntRange(0, 10_000),
     default=0,
     metavar="MS",
-    help="Wait so many milliseconds after each part of 60 KiB, to see the sender held back.",
+    help="Wait this many milliseconds after each part of 60 KiB, to watch the sender slow down.",
 )
 @size_option
 @secret_option
-@patience_option
+@progress_timeout_option
 @loop_option
 def receive(
     *,
@@ -59,23 +65,24 @@ def receive(
     pause: int,
     max_size: int | None,
     secret_file: Path | None,
-    patience: float,
+    progress_timeout: float,
     loop: str,
 ) -> None:
-    """Take one file from 'tofu send'.
+    """Receive one file from 'tofu send'.
 
-    Listens at ADDRESS, takes the first file that somebody offers, writes it to FILE, and exits.
-    Without --secret-file that is whoever can reach ADDRESS, with any file of any size. While it
-    arrives the file has a temporary name in the folder of FILE. It is renamed once it is complete
-    and its SHA-256 is the sender's; otherwise it is removed.
+    Listens on ADDRESS, accepts the first file that a peer offers, writes it to FILE, and exits.
+    Anyone who can reach ADDRESS can send a file; use --secret-file to restrict who may send, and
+    --max-size to limit its size. The file is written under a temporary name in the folder of FILE,
+    and renamed once it is complete and its SHA-256 matches the sender's. Otherwise it is removed.
 
     \b
     Examples:
       tofu receive tcp://*:7000 -o image.iso --secret-file secret --max-size 4G
       tofu receive uds:///tmp/tofu.sock -o image.iso --force
 
-    Exit code 0 says that the whole file is there; 1 that nothing is, and one line on stderr why.
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit code: 0 if FILE is complete, 1 if not. In that case FILE is unchanged, and a line on stderr
+    gives the reason.
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     target = checked_target(output, force=force)
     secret = None if secret_file is None else read_secret(secret_file)
     receiving = _receive(
@@ -85,7 +92,7 @@ def receive(
         pause=pause / 1000,
         max_size=max_size,
         secret=secret,
-        patience=patience,
+        progress_timeout=progress_timeout,
     )
     offer, sha256, seconds = run(receiving, loop)
     click.echo(f"received {offer.name}: {transferred(offer.size, seconds)}")
@@ -100,19 +107,19 @@ async def _receive(
     pause: float,
     max_size: int | None,
     secret: bytes | None,
-    patience: float,
+    progress_timeout: float,
 ) -> tuple[Offer, str, float]:
     async with Engine(_POOL) as engine, engine.create_group() as group:
         listener = await group.listen(address)
         click.echo(f"listening on {listener.address}")
         offers = Offers(max_size, secret)
-        async with _hearing(listener, offers) as hearing:
-            await asyncio.wait((offers.taken, hearing), return_when=asyncio.FIRST_COMPLETED)
-            if not offers.taken.done():
-                await hearing  # which has failed
-            channel, first, offer = offers.taken.result()
+        async with _serving(listener, offers) as serving:
+            await asyncio.wait((offers.accepted, serving), return_when=asyncio.FIRST_COMPLETED)
+            if not offers.accepted.done():
+                await serving  # it has failed, and raises the reason
+            channel, first, offer = offers.accepted.result()
             click.echo(f"receiving {offer.name}: {decimal(offer.size)}")
-            await listener.aclose()  # nobody else is wanted
+            await listener.aclose()
             begin = perf_counter()
             try:
                 with (
@@ -120,26 +127,34 @@ async def _receive(
                     whole_file(target, force=force) as file,
                 ):
                     sha256 = await receive_file(
-                        channel, first, file.write, advance, pause=pause, patience=patience
+                        channel,
+                        first,
+                        file.write,
+                        advance,
+                        pause=pause,
+                        progress_timeout=progress_timeout,
                     )
             except (Failure, OSError) as error:
-                await refuse(channel, first, describe(error))
+                await reject_file(channel, first, describe(error))
                 raise
             await confirm(channel, first, sha256)
         return offer, sha256, perf_counter() - begin
 
 
 @asynccontextmanager
-async def _hearing(listener: Listener, offers: Offers) -> AsyncIterator[asyncio.Task[None]]:
-    """Hear all who come. At its end the sender has been told Bye; if interrupted, it is reset."""
-    hearing = asyncio.create_task(listener.serve(offers.hear, decide=offers.welcome))
+async def _serving(listener: Listener, offers: Offers) -> AsyncIterator[asyncio.Task[None]]:
+    """Handle all peers during the block.
+
+    Afterwards the channels are closed with a Bye; if the block is cancelled, they are reset.
+    """
+    serving = asyncio.create_task(listener.serve(offers.handle, decide=offers.accept_peer))
     try:
-        yield hearing
+        yield serving
     except asyncio.CancelledError:
-        hearing.cancel()
+        serving.cancel()
         raise
     finally:
-        offers.end()
+        offers.stop()
         await listener.aclose()
         with contextlib.suppress(asyncio.CancelledError):
-            await hearing
+            await serving

@@ -1,4 +1,4 @@
-"""Running a command's coroutine on the loop that the user chose, until done or told to stop."""
+"""Running a command's coroutine on the chosen loop, until it is done or a signal stops it."""
 
 from __future__ import annotations
 
@@ -24,37 +24,40 @@ loop_option = click.option(
     default="reactor",
     show_default=True,
     metavar="NAME",
-    help=f"The event loop: {', '.join(LOOPS[:-1])}, or auto, the fastest that is installed.",
+    help=f"The event loop: {', '.join(LOOPS[:-1])}, or auto for the fastest one installed.",
 )
 
-
-# The signals that ask a process to end.
+# The signals that ask a process to exit.
 if sys.platform == "win32":
-    _ENDING: Final[tuple[signal.Signals, ...]] = (signal.SIGINT,)
+    _STOP_SIGNALS: Final[tuple[signal.Signals, ...]] = (signal.SIGINT,)
 else:
-    _ENDING: Final[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    _STOP_SIGNALS: Final[tuple[signal.Signals, ...]] = (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    )
 
-_PATIENT: Final = 2
-"""Signals that wait for the loop."""
+_HANDLED_IN_LOOP: Final = 2
+"""Signals that are handled in the loop; further ones interrupt the program wherever it is."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by a signal other than Ctrl-C's. Its argument is the number."""
+    """A signal other than SIGINT asked the process to exit. The argument is the signal's number."""
 
 
 def run(main: Coroutine[object, object, T], loop: str) -> T:
     """Run a coroutine and return its result.
 
-    A first signal cancels it, and it may take its time to end in order. A second one ends that. A
-    third one ends the process wherever it is, should the loop be stuck.
+    The first signal cancels the coroutine, which may take its time to clean up. The second one
+    interrupts the clean-up. The third one raises wherever the program is, in case the loop hangs.
 
     Args:
-        main: it is cancelled when the process is asked to end.
+        main: the coroutine.
         loop: a name that ``loop_factory`` knows.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, after ``main`` has ended.
-        Terminated: SIGTERM or SIGHUP, likewise.
+        KeyboardInterrupt: on SIGINT (Ctrl-C), after ``main`` has ended.
+        Terminated: on SIGTERM or SIGHUP, after ``main`` has ended.
         Failure: the loop is not installed.
     """
     try:
@@ -62,69 +65,70 @@ def run(main: Coroutine[object, object, T], loop: str) -> T:
     except ImportError as error:
         main.close()
         raise Failure(str(error)) from error
-    stopping = _Stopping()
+    signals = _StopSignals()
     try:
-        with stopping.handled(), asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(stopping.watched(main))
+        with signals.handled(), asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(signals.run_main(main))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        first = stopping.received[0] if stopping.received else signal.SIGINT
+        first = signals.received[0] if signals.received else signal.SIGINT
         raise (KeyboardInterrupt if first == signal.SIGINT else Terminated(first)) from None
 
 
-class _Stopping:
-    """What signals do to a coroutine.
+class _StopSignals:
+    """Handlers that make signals cancel a coroutine.
 
-    ``asyncio.Runner`` raises KeyboardInterrupt at the second Ctrl-C, wherever the program is: in
-    the loop, say, between taking a callback from the queue and calling it. Then the task that it
-    would have woken never ends, and closing the runner waits for that. So here the exception is
-    raised by a callback of its own.
+    ``asyncio.Runner`` raises KeyboardInterrupt at the second Ctrl-C wherever the program is, for
+    example in the loop, between removing a callback from the queue and calling it. Then the task
+    that the callback would have woken never ends, and closing the runner waits for it without end.
+    So these handlers raise the exception in a callback of its own.
 
     Attributes:
-        received: the numbers of the signals that have come.
+        received: the numbers of the signals received so far.
     """
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
-        self._stops = 0
+        self._cancellations = 0
 
-    async def watched(self, main: Coroutine[object, object, T]) -> T:
-        """Do as it does, until it is cancelled."""
+    async def run_main(self, main: Coroutine[object, object, T]) -> T:
+        """Await the coroutine in the task that the signals cancel."""
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         return await main
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle the signals.
+        """Install the handlers during the block.
 
-        By default all but that of Ctrl-C kill on the spot, and would leave socket files and partial
-        files. One that is ignored is meant to be: nohup(1) does that.
+        By default, signals other than SIGINT end the process at once, which would leave socket
+        files and temporary files behind. A signal that is ignored stays ignored: nohup(1) relies on
+        that.
         """
         defaults = signal.SIG_DFL, signal.default_int_handler
-        before = {number: signal.getsignal(number) for number in _ENDING}
+        before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
         handled = [number for number, handler in before.items() if handler in defaults]
         for number in handled:
-            signal.signal(number, self._came)
+            signal.signal(number, self._on_signal)
         try:
             yield
         finally:
             for number in handled:
                 signal.signal(number, before[number])
 
-    def _came(self, number: int, _: object) -> None:
-        """Between any two steps of the program."""
+    def _on_signal(self, number: int, _: object) -> None:
+        """Runs between any two steps of the program."""
         self.received.append(number)
-        if self._loop is None or len(self.received) > _PATIENT:
+        if self._loop is None or len(self.received) > _HANDLED_IN_LOOP:
             raise KeyboardInterrupt
-        with suppress(RuntimeError):  # the loop is closed: there is nothing left to end
-            self._loop.call_soon_threadsafe(self._stop)
+        with suppress(RuntimeError):  # the loop is closed: there is nothing left to cancel
+            self._loop.call_soon_threadsafe(self._cancel)
 
-    def _stop(self) -> None:
-        """In the loop."""
+    def _cancel(self) -> None:
+        """Runs in the loop."""
         assert self._task is not None
-        self._stops += 1
-        if self._stops > 1:
+        self._cancellations += 1
+        if self._cancellations > 1:
             raise KeyboardInterrupt
         self._task.cancel()

@@ -1,9 +1,9 @@
-"""A secret that sender and receiver of a file share, and how one shows the other that it has it.
+"""A secret that the sender and the receiver of a file share, and its challenge-response protocol.
 
-The receiver puts a random challenge into its answer to the Hello; the sender's first part carries
-the HMAC-SHA256 of the challenge and of what is offered (RFC 2104). So the secret never travels, and
-what travels is worth nothing to the next receiver. It hides nothing: whoever listens on the way
-sees the file.
+The receiver puts a random challenge into its answer to the Hello. The sender's first part carries
+the HMAC-SHA256 (RFC 2104) of the challenge and the offer. So the secret itself is not transmitted,
+and the proof is of no use with another receiver. Nothing is encrypted: an eavesdropper sees the
+file.
 """
 
 from __future__ import annotations
@@ -19,44 +19,48 @@ from .errors import Failure
 from .transfer import Offer
 
 CHALLENGE: Final = "File-Challenge"
-"""In the receiver's answer to the Hello."""
+"""The header of the challenge, in the receiver's answer to the Hello."""
 
 PROOF: Final = "File-Proof"
-"""In the sender's first part."""
+"""The header of the proof, in the sender's first part."""
 
-_LONGEST: Final = 4096
+_MAX_LENGTH: Final = 4096
 
 
 def read_secret(path: Path) -> bytes:
-    """The secret in a file, without the line end that editors put there.
+    """Read the secret from a file, without the line break at its end, which editors add.
 
     Raises:
         Failure: the file is empty, or too long to be a secret.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        secret = file.read(_LONGEST + 1)
+        secret = file.read(_MAX_LENGTH + 1)
     name = click.format_filename(path)
-    if len(secret) > _LONGEST:
-        raise Failure(f"{name} is longer than {_LONGEST} bytes: is it the secret's file?")
+    if len(secret) > _MAX_LENGTH:
+        raise Failure(
+            f"{name} is longer than {_MAX_LENGTH} bytes: is this the file with the secret?"
+        )
     secret = secret.rstrip(b"\r\n")
     if not secret:
-        raise Failure(f"{name} is empty: put a secret into it, 'openssl rand -hex 32' say")
+        raise Failure(
+            f"{name} is empty: write a secret to it, for example with 'openssl rand -hex 32'"
+        )
     return secret
 
 
 def new_challenge() -> str:
-    """Nobody has seen it before."""
+    """A random challenge, so that an earlier proof cannot be used again."""
     return secrets.token_hex(16)
 
 
 def proof_of(secret: bytes, challenge: str, offer: Offer) -> str:
-    """What shows that one has the secret, for this challenge and this file."""
+    """Compute the proof of having the secret, for this challenge and this file."""
     offered = f"{challenge}\n{offer.size}\n{offer.name}".encode()
     return hmac.digest(secret, offered, "sha256").hex()
 
 
 def is_proof(given: str, secret: bytes, challenge: str, offer: Offer) -> bool:
-    """Whether it is the right one; in the same time however wrong it is."""
+    """Whether a proof is correct. The comparison takes the same time whatever is given."""
     expected = proof_of(secret, challenge, offer)
     return hmac.compare_digest(given.encode(errors="surrogateescape"), expected.encode())

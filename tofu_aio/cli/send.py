@@ -1,4 +1,4 @@
-"""``tofu send``: a file to ``tofu receive``."""
+"""``tofu send``: send a file to ``tofu receive``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..protocol.errors import ConnectFailed, UdsPathNotFound
 from .errors import Failure
 from .files import check_source
 from .output import transfer_progress, transferred
-from .parameters import PATH, address_argument, patience_option, secret_option
+from .parameters import PATH, address_argument, progress_timeout_option, secret_option
 from .running import loop_option, run
 from .secret import CHALLENGE, PROOF, proof_of, read_secret
-from .transfer import Offer, offer_of, send_file
+from .transfer import Offer, offer_for, send_file
 
 _RETRY: Final = 0.1
-"""Seconds between attempts to reach a receiver that is not up yet."""
+"""Seconds between attempts to connect to a receiver that does not listen yet."""
 
 
 @click.command()
@@ -35,10 +35,10 @@ _RETRY: Final = 0.1
     metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="How long to wait for the receiver to come up.",
+    help="Time to wait for the receiver to start listening.",
 )
 @secret_option
-@patience_option
+@progress_timeout_option
 @loop_option
 def send(
     *,
@@ -46,27 +46,29 @@ def send(
     address: Address,
     wait: float,
     secret_file: Path | None,
-    patience: float,
+    progress_timeout: float,
     loop: str,
 ) -> None:
     """Send a file to 'tofu receive'.
 
-    FILE is streamed from disk in parts, in constant memory however large it is and however
-    slow the receiver, and both sides compare its SHA-256 at the end.
+    Sends FILE in parts and in constant memory, no matter how large the file or how slow the
+    receiver is. At the end both sides compare its SHA-256.
 
     \b
     Examples:
       tofu send image.iso tcp://192.0.2.7:7000
       tofu send image.iso uds:///tmp/tofu.sock
 
-    Exit code 0 says that the receiver has the whole file on disk; 1 that it has not, and one line
-    on stderr why.
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit code: 0 if the receiver has the complete file on disk, 1 if not. In that case a line on
+    stderr gives the reason.
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     check_source(file)
     secret = None if secret_file is None else read_secret(secret_file)
     with file.open("rb") as opened:
-        offer = offer_of(file)
-        sending = _send(opened, offer, address, wait=wait, secret=secret, patience=patience)
+        offer = offer_for(file)
+        sending = _send(
+            opened, offer, address, wait=wait, secret=secret, progress_timeout=progress_timeout
+        )
         begin = perf_counter()
         sha256 = run(sending, loop)
     click.echo(f"sent {offer.name}: {transferred(offer.size, perf_counter() - begin)}")
@@ -80,7 +82,7 @@ async def _send(
     *,
     wait: float,
     secret: bytes | None,
-    patience: float,
+    progress_timeout: float,
 ) -> str:
     async with Engine() as engine, engine.create_group() as group:
         channel = await _connect(group, address, wait)
@@ -88,24 +90,32 @@ async def _send(
             headers = _proof(channel, secret, offer)
             with transfer_progress(offer.name, offer.size) as advance:
                 sha256 = await send_file(
-                    channel, file, offer, advance, headers=headers, patience=patience
+                    channel,
+                    file,
+                    offer,
+                    advance,
+                    headers=headers,
+                    progress_timeout=progress_timeout,
                 )
         except BaseException:
-            channel.abort()  # a Bye would wait behind all that a slow receiver has not read
+            channel.abort()  # a Bye would have to wait until a slow receiver has read everything
             raise
         await channel.aclose()
         return sha256
 
 
 def _proof(channel: Channel, secret: bytes | None, offer: Offer) -> dict[str, str]:
-    """What the receiver wants to see beside the offer."""
+    """The headers that prove to the receiver that this sender has the secret."""
     challenge = channel.hello.headers.get(CHALLENGE)
     if secret is None and challenge is None:
         return {}
     if secret is None:
-        raise Failure("the receiver wants a secret: give its file with --secret-file")
+        raise Failure("the receiver requires a secret: give the file with it to --secret-file")
     if challenge is None:
-        raise Failure("the receiver wants no secret, so it may be another one: nothing was sent")
+        raise Failure(
+            "the receiver does not ask for a secret, so it may be the wrong one: nothing was sent; "
+            "check ADDRESS, or leave out --secret-file"
+        )
     return {PROOF: proof_of(secret, challenge, offer)}
 
 

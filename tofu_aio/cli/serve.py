@@ -1,4 +1,4 @@
-"""``tofu serve``: an echo server."""
+"""``tofu serve``: run an echo server."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from .running import loop_option, run
 @pool_option
 @loop_option
 def serve(*, address: Address, pool: int, loop: str) -> None:
-    """Echo every request, until Ctrl-C.
+    """Run an echo server until Ctrl-C.
 
-    Every request at ADDRESS gets a response with its own headers and body; what needs no answer
-    gets none. ADDRESS is tcp://host:port, uds:///path, or uds://@name (Linux abstract). The host
-    * stands for all addresses of this machine, and port 0 for any that is free.
+    Listens on ADDRESS and responds to each request with the headers and the body of the request.
+    Ignores messages of other kinds. ADDRESS is tcp://host:port, uds:///path, or uds://@name (Linux
+    abstract socket). The host * stands for all addresses of this machine, and the port 0 for any
+    free port.
 
     \b
     Examples:
@@ -32,10 +33,11 @@ def serve(*, address: Address, pool: int, loop: str) -> None:
       tofu serve tcp://*:7000
       tofu serve uds:///tmp/tofu.sock
 
-    The first line of output says where it listens.
+    The first line of output has the address that it listens on.
 
-    Exit code 0 after Ctrl-C, its usual end; 1 if it could not listen, and one line on stderr why.
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    Exit code: 0 after Ctrl-C, 1 if it cannot listen on ADDRESS. In that case a line on stderr gives
+    the reason.
+    """  # noqa: D301 - \b tells click not to rewrap the paragraph
     with contextlib.suppress(KeyboardInterrupt):
         run(_serve(address, pool), loop)
 
@@ -48,12 +50,12 @@ async def _serve(address: Address, pool: int) -> None:
 
 
 async def echo(channel: Channel) -> None:
-    """Answer requests, part by part; what needs no answer gets none."""
+    """Respond to each request, and to each part of one, with its own headers and body."""
     async for message in channel:
         with message:
             if message.op_code is not OpCode.REQUEST:
                 continue
-            if message.more:  # of a stream, or of a long request of a peer that is no tofu_aio
+            if message.more:  # part of a stream, or of a long request from another implementation
                 part = Message(
                     OpCode.RESPONSE, message.body, message.headers, message.message_id, more=True
                 )

@@ -1,7 +1,7 @@
-"""One file over one channel, in constant memory on both sides.
+"""The protocol that transfers one file over one channel, in constant memory on both sides.
 
-The file travels as one request in parts: REQUEST messages with one message id, all but the last
-with ``more``. Text headers say what it is:
+The file is sent as one request in parts: REQUEST messages with the same message id, of which all
+but the last have the ``more`` flag. These text headers describe it:
 
 ==============  ===========================  ================================================
 header          on                           value
@@ -12,13 +12,14 @@ File-SHA256     the last part; the response  SHA-256 of all bodies together, hex
 File-Received   signals; the response        bytes received so far, decimal
 ==============  ===========================  ================================================
 
-A file of one part has them all in that part. The digest comes last, so that the sender reads the
-file once. While it works the receiver sends a SIGNAL now and then, under the request's id: that
-tells a slow receiver from a dead one, for between the two the kernels hold megabytes.
+If the file has only one part, that part has all of the sender's headers. The digest comes last, so
+that the sender reads the file only once. During the transfer the receiver sends a SIGNAL from time
+to time, with the request's message id. It tells the sender that a slow receiver is still alive,
+which the sender could not know otherwise: the kernels buffer megabytes between the two.
 
-The receiver ends with one RESPONSE. With status success, its own digest and count, it says that it
-has the whole file; with any other status its body says why not, as text. That may come before the
-last part: the sender need not go on then.
+The receiver answers with one RESPONSE. If its status is success, the receiver has the whole file,
+and the headers contain its own digest and count. With any other status the body is a text that
+gives the reason. The receiver may send such a response before the last part; then the sender stops.
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ from ..protocol.status import Status
 from .errors import Failure, printable
 
 PART: Final = 60 * 1024
-"""Bytes in a part: whole pages, and less than the 65,535 that fit in a body."""
+"""Bytes in a part: whole pages, and less than the limit of 65,535 for a body."""
 
-PATIENCE: Final = 60.0
-"""Seconds without any progress after which a transfer is given up."""
+PROGRESS_TIMEOUT: Final = 60.0
+"""Seconds without progress after which a transfer fails."""
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 Advance: TypeAlias = Callable[[int], None]
-"""Told by how many bytes a transfer has got further."""
+"""Called with the number of bytes that a transfer has advanced."""
 
 _NAME: Final = "File-Name"
 _SIZE: Final = "File-Size"
@@ -61,18 +62,18 @@ _SHA256: Final = "File-SHA256"
 _RECEIVED: Final = "File-Received"
 
 _REPORT_EVERY: Final = 1.0
-"""Seconds between the receiver's signals."""
+"""Seconds between the receiver's progress signals."""
 
-_LONGEST_NAME: Final = 255
+_MAX_NAME_LENGTH: Final = 255
 _DECIMAL: Final = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A file that a sender has.
+    """A file that a sender offers.
 
     Attributes:
-        name: without folders, and safe to print.
+        name: the file's name without its folder, safe to print.
         size: in bytes.
     """
 
@@ -80,22 +81,22 @@ class Offer:
     size: int
 
 
-def offer_in(message: Message) -> Offer | None:
-    """What a message offers; None if it is not the first part of a file."""
+def parse_offer(message: Message) -> Offer | None:
+    """The offer in a message; None if it is not the first part of a file."""
     name, size = message.headers.get(_NAME), message.headers.get(_SIZE, "")
     if message.op_code is not OpCode.REQUEST or name is None or not _DECIMAL.fullmatch(size):
         return None
-    return Offer(_shown(name), int(size))
+    return Offer(_safe_name(name), int(size))
 
 
-def offer_of(file: Path) -> Offer:
-    """The offer of a file on disk."""
-    return Offer(_shown(file.name), file.stat().st_size)
+def offer_for(file: Path) -> Offer:
+    """The offer for a file on disk."""
+    return Offer(_safe_name(file.name), file.stat().st_size)
 
 
-def _shown(name: str) -> str:
-    """A name as it may stand in a header and in any line of output, whoever chose it."""
-    return printable(name).strip()[:_LONGEST_NAME] or "?"
+def _safe_name(name: str) -> str:
+    """Make a file name safe for a header and for output; the peer may have chosen it."""
+    return printable(name).strip()[:_MAX_NAME_LENGTH] or "?"
 
 
 # --- the sender ---------------------------------------------------------------------------
@@ -109,52 +110,53 @@ async def send_file(
     *,
     headers: Mapping[str, str] = NO_HEADERS,
     part_size: int = PART,
-    patience: float = PATIENCE,
+    progress_timeout: float = PROGRESS_TIMEOUT,
 ) -> str:
-    """Send a file, and return the SHA-256 on which both sides agree.
+    """Send a file, and return its SHA-256, which both sides have computed.
 
     Args:
-        channel: where it goes.
-        file: what is sent.
-        offer: what it is.
-        advance: told about progress.
-        headers: of the first part, beside those of the offer.
-        part_size: bytes of each part.
-        patience: seconds without any progress until the receiver counts as lost.
+        channel: the channel to the receiver.
+        file: the file's content.
+        offer: the file's description.
+        advance: called as the transfer progresses.
+        headers: for the first part, in addition to those of the offer.
+        part_size: bytes in each part.
+        progress_timeout: seconds without progress after which the transfer fails.
 
     Raises:
-        Failure: the receiver refused it, got another one, or was lost; or the file has shrunk.
+        Failure: the receiver rejected the file, computed another SHA-256, or was lost; or the file
+            became shorter.
         OSError: the file cannot be read.
     """
     message_id = next_message_id()
-    sha256 = None  # known with the last part
-    async with _patient(patience, "receiver") as progressed:
+    sha256 = None  # set with the last part
+    async with _progress_timeout(progress_timeout, "receiver") as progressed:
         answer = asyncio.create_task(_answer(channel, message_id, progressed))
         try:
-            # How receiving ends says more about a lost peer than how sending does.
+            # If the peer is lost, receiving raises a better error than sending.
             with contextlib.suppress(TofuError):
                 for part in _parts(file, offer, headers, part_size, message_id):
                     await channel.send(part)
                     sha256 = part.headers.get(_SHA256)
                     progressed()
                     advance(len(part.body))
-                    # As long as there is room send() does not wait, and nobody else would run.
+                    # While there is room, send() does not wait, and no other task would run.
                     await asyncio.sleep(0)
                     if answer.done():
                         break
             response = await answer
         except TofuError as error:
-            raise Failure(f"the receiver was lost, send {offer.name} again: {error}") from error
+            raise Failure(f"lost the receiver ({error}): send {offer.name} again") from error
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
     if response.status is not Status.SUCCESS:
         reason = quoted(response.body) or response.status.name.lower()
-        raise Failure(f"the receiver did not take {offer.name}: {reason}")
-    if _RECEIVED not in response.headers:  # an echo server's, say
-        raise Failure("who listens there does not take files: start 'tofu receive'")
+        raise Failure(f"the receiver rejected {offer.name}: {reason}")
+    if _RECEIVED not in response.headers:  # for example the response of an echo server
+        raise Failure("the peer does not receive files: start 'tofu receive' at that address")
     if sha256 is None or response.headers.get(_SHA256) != sha256:
-        raise Failure(f"the receiver has another SHA-256 for {offer.name}: send it again")
+        raise Failure(f"the receiver computed another SHA-256 for {offer.name}: send it again")
     return sha256
 
 
@@ -169,7 +171,7 @@ def _parts(
         wanted = min(part_size, left)
         body = file.read(wanted)
         if len(body) < wanted:
-            raise Failure(f"{offer.name} became shorter while it was sent: send it again")
+            raise Failure(f"{offer.name} became shorter during the transfer: send it again")
         left -= wanted
         more = left > 0
         digest.update(body)
@@ -180,13 +182,13 @@ def _parts(
 
 
 async def _answer(channel: Channel, message_id: int, progressed: Callable[[], None]) -> Message:
-    """The receiver's response; a signal that it has received more is progress."""
+    """Wait for the receiver's response. Its signals count as progress."""
     received = 0
     while True:
         with await channel.receive() as message:
-            told = message.headers.get(_RECEIVED, "")
-            if _DECIMAL.fullmatch(told) and int(told) > received:
-                received = int(told)
+            reported = message.headers.get(_RECEIVED, "")
+            if _DECIMAL.fullmatch(reported) and int(reported) > received:
+                received = int(reported)
                 progressed()
             if message.op_code is OpCode.RESPONSE and message.message_id == message_id:
                 return message
@@ -202,31 +204,31 @@ async def receive_file(
     advance: Advance,
     *,
     pause: float = 0.0,
-    patience: float = PATIENCE,
+    progress_timeout: float = PROGRESS_TIMEOUT,
 ) -> str:
-    """Receive the file whose first part is here, and return its SHA-256, the sender's as well.
+    """Receive a file, and return its SHA-256, which both sides have computed.
 
-    Every message is released. The caller has to answer, by ``confirm`` or ``refuse``.
+    Releases every message. The caller has to respond, with ``confirm`` or ``reject_file``.
 
     Args:
-        channel: where the other parts come from.
-        first: ``offer_in`` found an offer in it.
-        write: takes each part's bytes.
-        advance: told about progress.
+        channel: the channel from the sender.
+        first: the first part, for which ``parse_offer`` returned an offer.
+        write: called with the bytes of each part.
+        advance: called as the transfer progresses.
         pause: seconds to wait after each part.
-        patience: seconds without a part until the sender counts as lost.
+        progress_timeout: seconds without progress after which the transfer fails.
 
     Raises:
-        Failure: the sender was lost, stopped, or sent something else than it offered.
-        OSError: from ``write``.
+        Failure: the sender was lost, made no progress, or did not send what it had offered.
+        OSError: raised by ``write``.
     """
-    offer = offer_in(first)
+    offer = parse_offer(first)
     assert offer is not None
     digest = hashlib.sha256()
     received = 0
-    report = _Reports(channel, first.message_id)
+    report = _ProgressReports(channel, first.message_id)
     message = first
-    async with _patient(patience, "sender") as progressed:
+    async with _progress_timeout(progress_timeout, "sender") as progressed:
         while True:
             with message:
                 received += len(message.body)
@@ -235,7 +237,7 @@ async def receive_file(
                 digest.update(message.body)
                 if pause:
                     await asyncio.sleep(pause)
-            if message.body:  # the others bring the file no further
+            if message.body:  # an empty part is no progress
                 progressed()
             advance(len(message.body))
             if not message.more:
@@ -244,31 +246,33 @@ async def receive_file(
                 await report(received)
                 message = await channel.receive()
             except TofuError as error:
-                got = f"{decimal(received)} of {decimal(offer.size)}"
-                raise Failure(f"the sender was lost after {got}, send it again: {error}") from error
+                raise Failure(
+                    f"lost the sender after {decimal(received)} of {decimal(offer.size)} "
+                    f"({error}): send {offer.name} again"
+                ) from error
     if message.headers.get(_SHA256) != digest.hexdigest():
-        raise Failure(f"{offer.name} arrived with another SHA-256 than was sent: send it again")
+        raise Failure(f"{offer.name} arrived with a different SHA-256 than was sent: send it again")
     return digest.hexdigest()
 
 
 async def confirm(channel: Channel, first: Message, sha256: str) -> None:
     """Tell the sender that its file has arrived."""
-    # Should it have gone meanwhile, the file is whole all the same.
+    # If the sender was lost meanwhile, the file is complete nevertheless.
     with contextlib.suppress(TofuError):
         headers = {_RECEIVED: first.headers[_SIZE], _SHA256: sha256}
         await channel.send(Message(OpCode.RESPONSE, b"", headers, first.message_id))
 
 
-async def refuse(channel: Channel, first: Message, reason: str) -> None:
-    """Tell the sender why its file is not taken. Should it have gone, there is no need to."""
+async def reject_file(channel: Channel, first: Message, reason: str) -> None:
+    """Tell the sender why its file is rejected, unless the sender was lost."""
     with contextlib.suppress(TofuError):
         answer = Message(OpCode.RESPONSE, reason.encode(errors="replace"), (), first.message_id)
         answer.status = Status.PROCESSING_FAILED
         await channel.send(answer)
 
 
-class _Reports:
-    """Tells the sender now and then how much has been received."""
+class _ProgressReports:
+    """Tells the sender from time to time how much has been received."""
 
     def __init__(self, channel: Channel, message_id: int) -> None:
         self._channel = channel
@@ -285,14 +289,20 @@ class _Reports:
 
 def _check_part(message: Message, first: Message, offer: Offer, received: int) -> None:
     if message.op_code is not OpCode.REQUEST or message.message_id != first.message_id:
-        raise Failure(f"the sender mixed a {message.op_code.name} into {offer.name}")
+        raise Failure(
+            f"the sender broke the protocol: it sent a {message.op_code.name} with message id "
+            f"{message.message_id} in the middle of {offer.name}"
+        )
     if received > offer.size or (received < offer.size and not message.more):
-        raise Failure(f"the sender offered {offer.size} bytes and sent another number of them")
+        raise Failure(
+            f"the sender broke the protocol: it offered {offer.size} bytes and sent "
+            f"{'more' if received > offer.size else received}"
+        )
 
 
 @asynccontextmanager
-async def _patient(seconds: float, peer: str) -> AsyncIterator[Callable[[], None]]:
-    """Bound the time without progress. What it gives is to be called at each step forward."""
+async def _progress_timeout(seconds: float, peer: str) -> AsyncIterator[Callable[[], None]]:
+    """Limit the time without progress. Yields a function to call at each progress."""
     now = asyncio.get_running_loop().time
     limit = asyncio.timeout(seconds)
 
@@ -305,5 +315,5 @@ async def _patient(seconds: float, peer: str) -> AsyncIterator[Callable[[], None
             yield progressed
     except TimeoutError:
         if not limit.expired():
-            raise  # a file's own
-        raise Failure(f"no progress within {seconds:g} s: is the {peer} stuck?") from None
+            raise  # of the file, which may be on a network file system
+        raise Failure(f"no progress for {seconds:g} s: is the {peer} stuck?") from None

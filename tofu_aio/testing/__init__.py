@@ -1,16 +1,16 @@
-"""A simulated world for tests: virtual time, and a network that misbehaves the same way each time.
+"""A simulated world for tests, with virtual time and a network whose faults are repeatable.
 
-The engine, and any asyncio program that makes its sockets through the loop, runs in it unchanged::
+The engine, and any asyncio program that creates its sockets through the loop, runs unchanged::
 
     from tofu_aio import testing
 
-    testing.run(main(), seed=7)                    # asyncio.run, without waiting
-    testing.simulate(program, seeds=range(1000))   # a thousand runs, each different
+    testing.run(main(), seed=7)                    # like asyncio.run, in virtual time
+    testing.simulate(program, seeds=range(1000))   # a thousand different runs
 """
 
 from .checks import Delivery, PoolCheck
 from .deadlock import Deadlock
-from .ends import Link
+from .fabric import Link
 from .loop import SimulatedLoop
 from .network import Network
 from .trace import Trace

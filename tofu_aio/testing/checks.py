@@ -1,4 +1,4 @@
-"""What can be held of a run: order and completeness of what is sent, and an engine's pool."""
+"""Checks for a run: order and completeness of messages, and the promises of an engine's pool."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class Delivery(Generic[T]):
-    """One direction of a conversation: everything arrives in order, once, and nothing else.
+    """Checks one direction of a conversation: every item arrives once, in order, and nothing else.
 
     Args:
-        name: for the messages of what goes wrong.
+        name: begins the messages of errors.
 
     Attributes:
         count: how many items have arrived.
@@ -30,34 +30,34 @@ class Delivery(Generic[T]):
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._sent: deque[tuple[T, list[bool]]] = deque()  # with whether it was sent for sure
+        self._sent: deque[tuple[T, list[bool]]] = deque()  # and whether it was certainly sent
         self.count = 0
 
     @contextlib.contextmanager
     def sending(self, item: T) -> Iterator[None]:
-        """The block sends the item. If it raises, the item may have been sent or not."""
+        """Enclose the sending of an item. If the block raises, the item may or may not arrive."""
         sure = [False]
         self._sent.append((item, sure))
         yield
         sure[0] = True
 
     def withdraw(self, item: T) -> None:
-        """It came back: it was not delivered, and never will be.
+        """Record that an item came back to the sender, and so must not arrive.
 
         Raises:
-            AssertionError: it has been delivered.
+            AssertionError: it has arrived.
         """
         for entry in self._sent:
             if entry[0] == item:
                 self._sent.remove(entry)
                 return
-        raise AssertionError(f"{self._name}: {item!r} came back, and was delivered as well")
+        raise AssertionError(f"{self._name}: {item!r} came back, but has arrived, too")
 
     def received(self, item: T) -> None:
-        """It has arrived.
+        """Record that an item has arrived.
 
         Raises:
-            AssertionError: it is not what had to come next.
+            AssertionError: another item had to arrive next.
         """
         while self._sent:
             expected, sure = self._sent.popleft()
@@ -65,34 +65,38 @@ class Delivery(Generic[T]):
                 self.count += 1
                 return
             if sure[0]:
-                raise AssertionError(f"{self._name}: {item!r} came where {expected!r} was due")
-        raise AssertionError(f"{self._name}: {item!r} came, and was never sent")
+                raise AssertionError(f"{self._name}: {item!r} arrived, but {expected!r} was due")
+        raise AssertionError(
+            f"{self._name}: {item!r} arrived, but was not due: it was not sent, or arrived before"
+        )
 
     def check_complete(self) -> None:
-        """Hold that all has arrived that was sent.
+        """Check that every item has arrived.
 
         Raises:
-            AssertionError: something is missing.
+            AssertionError: an item is missing.
         """
         missing = [item for item, sure in self._sent if sure[0]]
-        assert not missing, f"{self._name}: {missing[:5]!r} never came, {len(missing)} in all"
+        assert not missing, (
+            f"{self._name}: {len(missing)} did not arrive, among them {missing[:5]!r}"
+        )
 
 
 class PoolCheck:
-    """Hold an engine to what its pool promises, after every turn of a world's loop.
+    """Checks the promises of an engine's pool, after every turn of a world's loop.
 
-    Permits free are never more than there are. Who waits longest for a permit gets the next one,
-    nobody who does not wait takes one meanwhile, and nobody waits too long. Make it before the
-    engine has channels, and give it to ``World.watch``.
+    There are never more free permits than the pool's size. The channel that has waited longest for
+    a permit gets the next one, and no other channel takes one meanwhile. No channel waits too long.
+    Create the check before the engine has channels, and pass it to ``World.watch``.
 
     Args:
-        world: whose time it is.
-        engine: whose pool.
+        world: the world that the engine runs in.
+        engine: the engine whose pool is checked.
         longest_wait: seconds of virtual time that a channel may wait for a permit.
 
     Attributes:
         waited: the longest wait so far, in seconds.
-        waiting: the most channels that have waited at once.
+        waiting: the largest number of channels that have waited at the same time.
     """
 
     def __init__(self, world: World, engine: Engine, longest_wait: float = math.inf) -> None:
@@ -101,37 +105,39 @@ class PoolCheck:
         self._queue = pool.waiters = _Queue(pool.waiters)
         self._permits = pool.free = _Permits(pool.free, self._queue)
         self._longest_wait = longest_wait
-        self._since: dict[tuple[Suspension, int], float] = {}  # each wait, and when it began
+        self._since: dict[tuple[Suspension, int], float] = {}  # when each wait began
         self.waited = 0.0
         self.waiting = 0
-        world.explain(self._who_waits)
+        world.explain(self._describe_waiters)
 
-    def _who_waits(self) -> str:
-        """For the text of a deadlock."""
+    def _describe_waiters(self) -> str:
+        """The channels that wait for permits, for the text of a deadlock."""
         pool = self._pool
-        lines = [f"  of {pool.size} permits {len(pool.free)} are free"]
+        lines = [f"  {len(pool.free)} of {pool.size} permits are free"]
         for reader in pool.suspended.values():
             channel, account = cast("Suspension", reader).number, reader.account
             lines.append(
                 f"  channel {channel} waits for {reader.needs} permits: it holds {account.held}"
                 + (" and its reserve" if account.reserved else "; its reserve is free")
-                + (f", {account.lent} more were lent" if account.lent else "")
-                + (", and is over its share" if reader.over_its_share else "")
+                + (f", and {account.lent} more that were lent" if account.lent else "")
+                + ("; it is over its share" if reader.over_its_share else "")
             )
         return "\n".join(lines)
 
     def __call__(self) -> None:
-        """Look at the pool.
+        """Check the pool.
 
         Raises:
-            AssertionError: it breaks a promise.
+            AssertionError: the pool breaks a promise.
         """
         pool, before = self._pool, self._since
         assert 0 <= len(pool.free) <= pool.size, f"{len(pool.free)} of {pool.size} permits are free"
         self._check_order()
         if not pool.waiters and not before:
             return
-        assert self._permits.past <= self._queue.served, "a permit was taken past those who wait"
+        assert self._permits.taken <= self._queue.served, (
+            "a permit was taken although channels wait for one"
+        )
         readers = [cast("Suspension", reader) for reader in pool.waiters]
         waits = dict.fromkeys((reader, reader.suspensions) for reader in readers)
         now = self._world.time
@@ -142,25 +148,26 @@ class PoolCheck:
         if waits:
             self.waited = max(self.waited, now - min(self._since.values()))
         assert self.waited <= self._longest_wait, (
-            f"a channel has waited for {self.waited:g} s\n{self._who_waits()}"
+            f"a channel has waited {self.waited:g} s for a permit, longer than "
+            f"{self._longest_wait:g} s\n{self._describe_waiters()}"
         )
 
     def check_end(self) -> None:
-        """Hold that everything has come back, once all is closed.
+        """Check that every permit was given back, after everything was closed.
 
         Raises:
-            AssertionError: a permit is out, or somebody waits for one.
+            AssertionError: a permit was not given back, or a channel waits for one.
         """
         if self._pool.out or self._pool.reserves:
-            gc.collect()  # messages that only an exception's traceback still knows
+            gc.collect()  # messages that only an exception's traceback keeps alive
         left = len(self._pool.waiters) + len(self._pool.parked)
         assert not left, f"{left} channels still wait for a permit"
-        assert not self._pool.out, f"{self._pool.out} permits never came back"
+        assert not self._pool.out, f"{self._pool.out} permits were not given back"
         reserves = len(self._pool.reserves)
-        assert not reserves, f"{reserves} reserves never came back"
+        assert not reserves, f"{reserves} reserves were not given back"
 
     def _check_order(self) -> None:
-        """Who was served had waited longest."""
+        """Check that the channel that was served had waited longest."""
         if self._queue.overtaken is not None:
             served, first = cast("tuple[Suspension, Suspension]", self._queue.overtaken)
             raise AssertionError(
@@ -170,10 +177,14 @@ class PoolCheck:
 
 
 class _Queue(Waiters):
-    """Who waits, how many permits those needed that were served, and who was not in his turn.
+    """The channels that wait, with a record of who was served, and whether out of order.
 
-    It looks at each that is served: within a turn of the loop a channel may be served, handled and
-    wait again.
+    It looks at each channel as it is served, because within one turn of the loop a channel may be
+    served, handled, and wait again.
+
+    Attributes:
+        served: how many permits the channels needed that were served.
+        overtaken: a channel that was served, and one that should have been served before it.
     """
 
     def __init__(self, readers: Iterable[Reader]) -> None:
@@ -191,7 +202,7 @@ class _Queue(Waiters):
 
     def popitem(self, last: bool = True) -> tuple[Reader, None]:
         reader, _ = super().popitem(last)
-        self._serve(reader)  # the last one out of turn, as will be seen
+        self._serve(reader)  # the last one is out of order, which `_serve` finds out
         return reader, None
 
     def _serve(self, reader: Reader) -> None:
@@ -202,14 +213,18 @@ class _Queue(Waiters):
 
 
 class _Permits(deque[None]):
-    """The free permits, and how many were taken while somebody waits: by who is served, at most."""
+    """The free permits.
+
+    Attributes:
+        taken: how many were taken while channels waited. Only those that are served may take one.
+    """
 
     def __init__(self, permits: Iterable[None], queue: _Queue) -> None:
         super().__init__(permits)
         self._queue = queue
-        self.past = 0
+        self.taken = 0
 
     def pop(self) -> None:  # type: ignore[override]
         super().pop()
         if self._queue:
-            self.past += 1
+            self.taken += 1

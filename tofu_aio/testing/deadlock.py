@@ -1,4 +1,4 @@
-"""The error of a run that cannot end, which says who waits for what."""
+"""The error of a run that cannot end, which names each task and what it waits for."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import cast
 
 
 class Deadlock(Exception):
-    """Nothing can happen any more, or the run goes on without end, and main is not done.
+    """The main coroutine is not done, and nothing can happen any more, or the run has no end.
 
-    The text names each task, where it waits, and what for.
+    The text names each task, where in the code it waits, and what it waits for.
     """
 
 
 def report(reason: str, tasks: Iterable[asyncio.Task[object]]) -> str:
-    """Who waits for what, innermost first."""
+    """List what each task waits for, and where, innermost frame first."""
     lines = [reason]
     for task in tasks:
         if not task.done():
@@ -34,11 +34,11 @@ def _awaited(task: asyncio.Task[object]) -> str:
     gathered = cast("list[object]", getattr(waiter, "_children", []))
     if names := [each.get_name() for each in gathered if isinstance(each, asyncio.Task)]:
         return "the tasks " + ", ".join(names)
-    return "a result that nobody brings"
+    return "a future that nothing completes"
 
 
 def _places(task: asyncio.Task[object]) -> list[str]:
-    """Where it stands: the function that the task runs, what that awaits, and so on."""
+    """The frames of a task: the function that it runs, the one which that awaits, and so on."""
     places: list[str] = []
     step: object = task.get_coro()
     while step is not None:

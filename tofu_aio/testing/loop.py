@@ -1,4 +1,4 @@
-"""asyncio's own selector loop, on a simulated system."""
+"""asyncio's selector loop on a simulated system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from itertools import count
 from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
-from .ends import Fabric
+from .fabric import Fabric
 from .kernel import Kernel
 from .socket_module import Found, Sockets
 from .sockets import SimulatedSocket
@@ -19,17 +19,17 @@ T_co = TypeVar("T_co", covariant=True)
 Connected: TypeAlias = tuple[asyncio.Transport, asyncio.BaseProtocol]
 
 _RESOLUTION: Final = 1e-9
-"""Seconds; timers that are no further apart are due together. The stock loops' on Linux."""
+"""Seconds. Timers that are closer together are due at the same time, as in asyncio on Linux."""
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """The stock loop, its transports and all, in virtual time and over simulated sockets.
+    """asyncio's selector loop and its transports, in virtual time and over simulated sockets.
 
-    No real socket, no thread, no sleep. Tasks and futures are numbered, and hashed by that: sets
-    of them are in the same order in each run.
+    It uses no real sockets and no threads, and never sleeps. The hash of a task or a future is a
+    number in the order of creation, so that sets of them have the same order in each run.
 
     Attributes:
-        socket_module: what makes sockets for this loop, instead of the module ``socket``.
+        socket_module: creates the sockets for this loop, in place of the module ``socket``.
     """
 
     def __init__(self, kernel: Kernel, fabric: Fabric) -> None:
@@ -45,7 +45,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self._kernel.now
 
     def create_future(self) -> asyncio.Future[T]:
-        """A numbered one."""
+        """Create a future whose hash is a number."""
         return _Future(next(self._numbers), self)
 
     async def getaddrinfo(  # type: ignore[override]
@@ -54,11 +54,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         port: str | bytes | int | None,
         *,
         family: int = 0,
-        type: int = 0,  # noqa: A002 - as asyncio has it
+        type: int = 0,  # noqa: A002 - the name that asyncio uses
         proto: int = 0,
         flags: int = 0,
     ) -> list[Found]:
-        """Look a name up; that takes time, as any question to the network does."""
+        """Look up a name, which takes some virtual time."""
         await asyncio.sleep(self._kernel.random.uniform(0, 0.01))
         name = host.decode() if isinstance(host, bytes) else host
         number = port.decode() if isinstance(port, bytes) else port
@@ -73,7 +73,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         sock: object = None,
         **options: object,
     ) -> Connected:
-        """As on any loop; of a host it is the first address that connects."""
+        """Connect as on any loop, to the first of the host's addresses that accepts."""
         if sock is None:
             sock = await self._connected(host, port)
             if options.get("ssl"):
@@ -90,7 +90,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         sock: object = None,
         **options: object,
     ) -> asyncio.Server:
-        """As on any loop; of a host it is the first address."""
+        """Listen as on any loop, on the first of the host's addresses."""
         if sock is None:
             family, _, proto, _, name = (
                 await self.getaddrinfo(host or None, port or 0, flags=socket.AI_PASSIVE)
@@ -101,8 +101,12 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return await create(protocol_factory, sock=sock, **options)
 
     def run_in_executor(self, *_: object) -> asyncio.Future[T]:
-        """Refused: what threads do is not the same in each run."""
-        raise RuntimeError("a simulated world has no threads: call the function itself")
+        """Not supported: threads would make runs different.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a simulated world has no threads: call the function directly")
 
     async def _connected(self, host: str | None, port: int | None) -> SimulatedSocket:
         failures = []
@@ -133,12 +137,12 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def _start_serving(
         self, factory: object, sock: SimulatedSocket, *rest: object, **more: object
     ) -> None:
-        # asyncio tries again a second after a shortage of descriptors, and raises in a callback
-        # where the socket was closed by then. That is no fault of the program.
+        # After a shortage of descriptors asyncio tries again a second later. If the socket was
+        # closed meanwhile, a callback raises, which would count as an error of the program.
         if sock.fileno() >= 0:
             super()._start_serving(factory, sock, *rest, **more)  # type: ignore[misc]
 
-    # There is no other thread to be woken by, so there is nothing to be woken with.
+    # There are no other threads, so nothing has to wake this one up.
     def _make_self_pipe(self) -> None:
         pass
 
@@ -150,7 +154,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 class _Create(Protocol[T_co]):
-    """asyncio's ``create_connection`` or ``create_server``, of a socket, without its overloads."""
+    """asyncio's ``create_connection`` or ``create_server`` with a socket, without the overloads."""
 
     def __call__(
         self, factory: Callable[[], asyncio.BaseProtocol], *, sock: object, **options: object
@@ -174,13 +178,13 @@ class _Task(asyncio.Task[T]):
         coro: Coroutine[object, object, T] | Generator[object, None, T],
         **options: object,
     ) -> None:
-        self._number = number  # first: making it puts it into a set
+        self._number = number  # first, because the constructor puts the task into a set
         super().__init__(coro, loop=loop, **options)  # type: ignore[arg-type]
 
     def __hash__(self) -> int:
         return self._number
 
     def set_name(self, value: object) -> None:
-        # Python 3.13.0 sets the name that was not given.
+        # Python 3.13.0 sets the name to None if none was given.
         if value is not None:
             super().set_name(value)

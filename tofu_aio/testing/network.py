@@ -1,4 +1,4 @@
-"""What the simulated network is like: how long, how wide, how broken."""
+"""The properties of a simulated network: latency, bandwidth, buffers and faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 from typing import Final, Self, TypeAlias
 
 Range: TypeAlias = tuple[float, float]
-"""The least and the most; what is drawn between them is as likely to be of any magnitude."""
+"""A minimum and a maximum. Values between them are drawn with a uniformly distributed logarithm."""
 
 _CHANCES: Final = ("resets", "half_closes", "stalls", "refusals", "accept_failures")
 _RANGES: Final = ("latency", "bandwidth", "reads", "writes", "segments", "stall_times")
@@ -17,32 +17,34 @@ _RANGES: Final = ("latency", "bandwidth", "reads", "writes", "segments", "stall_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The properties of a simulated network. All is drawn from the seed of its world.
+    """The properties of a simulated network. Values in ranges are drawn from the world's seed.
 
-    The defaults lose nothing, and are hard on programs all the same: bytes come in pieces of any
-    size, connections overtake each other, and buffers are small.
+    The defaults have no faults, but are hard on programs nevertheless: bytes arrive in pieces of
+    any size, connections overtake each other, and buffers are small.
 
     Args:
-        latency: seconds that a segment, or an answer to connecting, is on its way.
-        bandwidth: bytes a second, of each direction of each connection; drawn once for it.
-        reads: bytes that one read brings at most; ``(1, 1)`` brings every byte alone.
-        writes: bytes that one write takes at most.
-        segments: bytes that travel together.
-        send_buffer: bytes that a socket takes before the peer has them; 1 or more.
-        receive_buffer: bytes that wait for a peer who does not read; 1 or more.
-        resets: the chance, 0 to 1, of each segment to be a connection's last: both ends lose it.
-        half_closes: the chance of each segment to be a direction's last: the receiver sees the
-            end of the stream, and the sender's next one is answered with a reset.
-        stalls: the chance of each segment to be held up, and what follows it.
-        stall_times: seconds for which that takes.
-        refusals: the chance of each attempt to connect to be refused.
-        accept_failures: the chance of each accepted connection to be lost in that moment, or not
-            to be had for want of descriptors.
-        hosts: the addresses of each name, IPv4 or IPv6. Numbers, and ``localhost``, need none.
+        latency: seconds that a segment, or the answer to an attempt to connect, takes to arrive.
+        bandwidth: bytes per second, drawn once for each direction of each connection.
+        reads: the most bytes that one read returns; ``(1, 1)`` returns every byte alone.
+        writes: the most bytes that one write accepts.
+        segments: the most bytes that travel together.
+        send_buffer: bytes that a socket accepts before they have arrived; 1 or more.
+        receive_buffer: bytes that are buffered for a peer that does not read; 1 or more.
+        resets: the probability, 0 to 1, that a segment is the last one of its connection, which
+            both ends then lose.
+        half_closes: the probability that a segment is the last one of its direction: the receiver
+            sees the end of the stream, and the sender's next segment is answered with a reset.
+        stalls: the probability that a segment, and what follows it, is delayed.
+        stall_times: how long such a delay lasts, in seconds.
+        refusals: the probability that an attempt to connect is refused.
+        accept_failures: the probability that accepting fails, because the connection is lost at
+            that moment or because there is no free descriptor.
+        hosts: the IPv4 or IPv6 addresses of each host name. Numeric addresses and ``localhost``
+            need no entry.
         silent: addresses that never answer.
 
     Raises:
-        ValueError: a chance, a range or a buffer makes no sense: the message says which.
+        ValueError: a probability, a range or a buffer is not valid; the message says which.
     """
 
     latency: Range = (0.0001, 0.01)
@@ -64,29 +66,33 @@ class Network:
     def __post_init__(self) -> None:
         for name in _CHANCES:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give a chance, 0 to 1")
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give a probability, 0 to 1")
         for name in _RANGES:
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
-                raise ValueError(f"{name} is {low, high}: give 0 < the least <= the most")
+                raise ValueError(
+                    f"{name} is {low, high}: give a minimum and a maximum, 0 < minimum <= maximum"
+                )
         for name in ("reads", "writes", "segments"):
             if getattr(self, name)[0] < 1:
-                raise ValueError(f"{name} are {getattr(self, name)}: give at least 1 byte")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}: give a minimum of 1 byte or more"
+                )
         for name in ("send_buffer", "receive_buffer"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give 1 byte or more")
 
     @classmethod
     def drawn(cls, random: Random, *, faults: bool = True) -> Self:
-        """A network as bad as chance will have it, for many runs that are each unlike the others.
+        """Draw a network, so that each of many runs has a different one.
 
         Args:
-            random: what it is drawn from.
-            faults: whether connections may fail; without them they are only slow and choppy.
+            random: the source of the network's properties.
+            faults: whether connections may fail; otherwise they are only slow and irregular.
         """
         sizes = [(1.0, 262_144.0), (1.0, 64.0), (1.0, 1500.0), (512.0, 262_144.0)]
         slowest = magnitude(random, 0.0002, 0.2)
-        choppy = random.random() < 0.3
+        irregular = random.random() < 0.3
 
         def chance() -> float:
             return magnitude(random, 0.0003, 0.03) if faults and random.random() < 0.25 else 0.0
@@ -94,8 +100,8 @@ class Network:
         return cls(
             latency=(slowest / 20, slowest),
             bandwidth=(1e5, 1e9) if random.random() < 0.2 else (1e7, 1e9),
-            reads=random.choice(sizes) if choppy else sizes[0],
-            writes=random.choice(sizes) if choppy else sizes[0],
+            reads=random.choice(sizes) if irregular else sizes[0],
+            writes=random.choice(sizes) if irregular else sizes[0],
             segments=random.choice(sizes[-2:]),
             send_buffer=random.choice([512, 4096, 65_536, 1 << 20]),
             receive_buffer=random.choice([512, 4096, 65_536, 1 << 20]),
@@ -108,5 +114,5 @@ class Network:
 
 
 def magnitude(random: Random, least: float, most: float) -> float:
-    """Something between, each magnitude as likely as any other."""
+    """Draw a number between two others, with a uniformly distributed logarithm."""
     return least if least == most else least * math.exp(random.random() * math.log(most / least))

@@ -3,166 +3,184 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from .medium import Medium
 from .network import magnitude
 
-if TYPE_CHECKING:
-    from .ends import End, Fabric
+
+class PipeEnd(Protocol):
+    """What a pipe needs to know of the two ends that it connects."""
+
+    closed: bool
+
+    def readiness_changed(self) -> None:
+        """There is something to read, or room to write."""
+
+    def receive_reset(self) -> None:
+        """A reset has arrived."""
+
+    def refuse_data(self) -> None:
+        """Data has arrived after the end was closed."""
+
+    def break_connection(self) -> None:
+        """The network breaks the connection, in both directions."""
 
 
 class Pipe:
-    """From one end's writes to the other end's reads.
+    """Carries bytes from one end's writes to the other end's reads.
 
-    What is written waits at the sender (``unsent``), flies in segments, and waits at the receiver
-    (``arrived``), which has room for so much only: a receiver who does not read stops the sender.
+    Written bytes wait at the sender (``_unsent``), travel in segments, and wait at the receiver
+    (``arrived``). The receiver's buffer is bounded, so a receiver that does not read stops the
+    sender.
 
     Args:
-        fabric: the network that it is part of.
-        name: who sends, for the trace.
+        medium: what it shares with the other connections.
+        name: the name of this direction in the trace.
         source: the end that writes.
 
     Attributes:
         target: the end that reads.
-        arrived: what can be read now.
-        ended: the sender's last word has arrived: nothing comes after ``arrived``.
-        shut: the sender has said its last word.
+        arrived: the bytes that can be read now.
+        eof_arrived: whether the end of the stream has arrived; nothing follows ``arrived`` then.
+        finished: whether the sender has ended the stream.
     """
 
-    def __init__(self, fabric: Fabric, name: str, source: End) -> None:
-        self._fabric = fabric
-        self._network = fabric.network
-        self._kernel = fabric.kernel
+    def __init__(self, medium: Medium, name: str, source: PipeEnd) -> None:
+        self._medium = medium
+        self._kernel = medium.kernel
+        self._network = medium.network
+        self._trace = medium.trace
         self._name = name
         self.source = source
-        self.target: End
+        self.target: PipeEnd
         self.arrived = bytearray()
-        self.ended = False
-        self.shut = False
+        self.eof_arrived = False
+        self.finished = False
         self._unsent = bytearray()
-        self._flying = 0
+        self._travelling = 0  # bytes
         self._free_at = 0.0  # when the wire has room for the next segment
-        self._lands_at = 0.0  # when the last one arrives: none overtakes it
+        self._last_arrival = 0.0  # when the last segment arrives; none overtakes it
         self._cut = False  # nothing leaves any more
-        self._severed = False  # by the network: the sender does not know
+        self._severed = False  # by the network, and the sender does not know it
         self._reset = False
         self._speed = magnitude(self._kernel.random, *self._network.bandwidth)
 
     @property
     def room(self) -> int:
         """How many bytes can be written now."""
-        return self._network.send_buffer - self.under_way
+        return self._network.send_buffer - self.in_flight
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         """Bytes that were written and have not arrived."""
-        return len(self._unsent) + self._flying
+        return len(self._unsent) + self._travelling
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Take the beginning of the data; return how much. 0 when it is full."""
+        """Take the beginning of the data, and return how many bytes; 0 if there is no room."""
         most = int(magnitude(self._kernel.random, *self._network.writes))
         piece = bytes(data[: max(0, min(self.room, most))])
         if self._severed:
-            self._kernel.at(self._landing(0), self.source.lose)
+            self._kernel.call_at(self._arrival_time(0), self.source.receive_reset)
             return len(piece)
         self._unsent += piece
-        self._pump()
+        self._send_segments()
         return len(piece)
 
     def read(self, most: int) -> bytes:
-        """The next bytes that have arrived: one at least, if there are any."""
+        """Remove and return the next bytes that have arrived, at least one if there are any."""
         most = min(most, int(magnitude(self._kernel.random, *self._network.reads)))
         piece = bytes(memoryview(self.arrived)[:most])
         del self.arrived[:most]
-        self._pump()
+        self._send_segments()
         return piece
 
-    def shut_down(self) -> None:
-        """After what was written the end of the stream follows."""
-        if not self.shut:
-            self.shut = True
-            self._pump()
+    def finish(self) -> None:
+        """End the stream after what was written."""
+        if not self.finished:
+            self.finished = True
+            self._send_segments()
 
     def reset(self) -> None:
-        """Drop what has not left; after what has, the receiver sees that all is over."""
+        """Discard what has not left. A reset follows what has, and arrives at the receiver."""
         if not self._reset:
             self._reset = True
-            self.drop()
-            self._kernel.at(self._landing(0), self.target.lose)
+            self.discard_unsent()
+            self._kernel.call_at(self._arrival_time(0), self.target.receive_reset)
 
-    def drop(self) -> None:
-        """What has not left never will."""
+    def discard_unsent(self) -> None:
+        """Discard what has not left, and send nothing more."""
         self._cut = True
         self._unsent.clear()
 
     def stall(self, seconds: float) -> None:
-        """Hold up what is sent from now on, in order as ever."""
+        """Delay what is sent from now on. The order does not change."""
         self._free_at = max(self._free_at, self._kernel.now) + seconds
 
-    def opens_at(self, when: float) -> None:
-        """Nothing arrives before: the receiver does not know of the connection yet."""
-        self._lands_at = when
+    def open_at(self, when: float) -> None:
+        """Let nothing arrive before this time: the receiver does not know the connection yet."""
+        self._last_arrival = when
 
     def check(self) -> None:
-        """Hold that the buffers keep their bounds."""
+        """Check that the buffers are within their limits."""
         network = self._network
-        assert self.under_way <= network.send_buffer, "the sender has too much"
-        assert self._flying + len(self.arrived) <= network.receive_buffer, "too much has arrived"
+        assert self.in_flight <= network.send_buffer, "the send buffer is over its limit"
+        received = self._travelling + len(self.arrived)
+        assert received <= network.receive_buffer, "the receive buffer is over its limit"
 
-    # --- on the way -----------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Send off as much as the receiver has room for."""
+    def _send_segments(self) -> None:
+        """Send as much as the receiver has room for."""
         while self._unsent and not self._cut:
-            window = self._network.receive_buffer - self._flying - len(self.arrived)
+            window = self._network.receive_buffer - self._travelling - len(self.arrived)
             if window <= 0:
                 return
             most = int(magnitude(self._kernel.random, *self._network.segments))
             segment = bytes(memoryview(self._unsent)[: min(window, most)])
             del self._unsent[: len(segment)]
             self._send(segment)
-        if self.shut and not self._unsent and not self._cut:
+        if self.finished and not self._unsent and not self._cut:
             self._cut = True
-            self._kernel.at(self._landing(0), self._end)
+            self._kernel.call_at(self._arrival_time(0), self._deliver_eof)
 
     def _send(self, segment: bytes) -> None:
         random, network = self._kernel.random, self._network
         if network.stalls and random.random() < network.stalls:
             seconds = magnitude(random, *network.stall_times)
-            self._fabric.trace.add(self._name, "is held up for", f"{seconds:.3f} s")
+            self._trace.add(self._name, "is stalled for", f"{seconds:.3f} s")
             self.stall(seconds)
-        self._flying += len(segment)
-        self._fabric.checksum = zlib.crc32(segment, self._fabric.checksum)
-        self._kernel.at(self._landing(len(segment)), lambda: self._arrive(segment))
+        self._travelling += len(segment)
+        self._medium.checksum = zlib.crc32(segment, self._medium.checksum)
+        self._kernel.call_at(self._arrival_time(len(segment)), lambda: self._deliver(segment))
         if network.resets and random.random() < network.resets:
-            self._fabric.trace.add(self._name, "is reset by the network")
-            self.source.break_down()
+            self._trace.add(self._name, "is reset by the network")
+            self.source.break_connection()
         elif network.half_closes and random.random() < network.half_closes:
-            self._fabric.trace.add(self._name, "is cut off by the network")
+            self._trace.add(self._name, "is half-closed by the network")
             self._unsent.clear()
             self._severed = True
-            self.shut_down()
+            self.finish()
 
-    def _landing(self, size: int) -> float:
-        """When something of this size that leaves now arrives."""
+    def _arrival_time(self, size: int) -> float:
+        """When something of this size arrives if it leaves now."""
         kernel = self._kernel
         self._free_at = max(self._free_at, kernel.now) + size / self._speed
         arrival = self._free_at + magnitude(kernel.random, *self._network.latency)
-        self._lands_at = max(self._lands_at, arrival)
-        return self._lands_at
+        self._last_arrival = max(self._last_arrival, arrival)
+        return self._last_arrival
 
-    def _arrive(self, segment: bytes) -> None:
-        self._flying -= len(segment)
-        self._fabric.trace.add(self._name, "arrives", len(segment))
+    def _deliver(self, segment: bytes) -> None:
+        self._travelling -= len(segment)
+        self._trace.add(self._name, "arrives", len(segment))
         if self.target.closed:
-            # Nobody is there to read it: the sender is told, in its own time.
-            self.target.outgoing.reset()
+            self.target.refuse_data()
         else:
             self.arrived += segment
-        self.target.stir()
-        self.source.stir()
+        self.target.readiness_changed()
+        self.source.readiness_changed()
 
-    def _end(self) -> None:
-        self.ended = True
-        self._fabric.trace.add(self._name, "ends")
-        self.target.stir()
+    def _deliver_eof(self) -> None:
+        self.eof_arrived = True
+        self._trace.add(self._name, "ends")
+        self.target.readiness_changed()

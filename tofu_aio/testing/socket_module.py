@@ -1,4 +1,4 @@
-"""What makes simulated sockets: the functions of the module ``socket`` that make real ones."""
+"""Creates simulated sockets, with the functions of the module ``socket``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import socket
 from collections.abc import Sequence
 from typing import TypeAlias, cast
 
-from .ends import Fabric, Name
+from .ends import Name
+from .fabric import Fabric
 from .sockets import LOOPBACK, SimulatedSocket
 
 Found: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, Name]
-"""One answer of getaddrinfo."""
+"""One result of getaddrinfo."""
 
 
 class Sockets:
-    """The functions of the module ``socket`` that make sockets, for the sockets of one world."""
+    """The functions of the module ``socket`` that create sockets, for the sockets of one world."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
@@ -23,34 +24,34 @@ class Sockets:
     def socket(
         self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0
     ) -> SimulatedSocket:
-        """A new one."""
+        """Create a socket."""
         return SimulatedSocket(self._fabric, family, kind, proto)
 
     def fromfd(self, fd: int, _family: int, _kind: int, _proto: int = 0) -> SimulatedSocket:
-        """Another descriptor of the same.
+        """Create another descriptor for the same socket.
 
         Raises:
-            OSError: there is none of this number.
+            OSError: the descriptor is closed, or not a simulated one.
         """
-        return cast("SimulatedSocket", self._fabric.kernel.behind(fd)).dup()
+        return cast("SimulatedSocket", self._fabric.kernel.pollable_of(fd)).dup()
 
     def has_dualstack_ipv6(self) -> bool:
-        """Whether one listener can serve both families: here each name is looked for in both."""
+        """Return True: a listener on all addresses serves both IPv4 and IPv6."""
         return True
 
-    def getaddrinfo(  # noqa: PLR0917 - as the module socket has it
+    def getaddrinfo(  # noqa: PLR0917 - as in the module socket
         self,
         host: str | None,
         port: int | str | None,
         family: int = 0,
-        type: int = 0,  # noqa: A002 - as the module socket has it
+        type: int = 0,  # noqa: A002 - as in the module socket
         proto: int = 0,
         flags: int = 0,
     ) -> list[Found]:
-        """The addresses of a name, which the network's ``hosts`` know.
+        """Look up a name in the network's ``hosts``.
 
         Raises:
-            socket.gaierror: they do not, or not of this family.
+            socket.gaierror: there is no such name, or it has no address of this family.
         """
         del type, proto
         hosts: Sequence[str]
@@ -63,7 +64,7 @@ class Sockets:
         found = [_found(each, int(port or 0)) for each in hosts]
         answers = [answer for answer in found if answer and family in {0, answer[0]}]
         if not answers:
-            raise socket.gaierror(socket.EAI_NONAME, f"the simulated network knows no {host!r}")
+            raise socket.gaierror(socket.EAI_NONAME, f"no host {host!r} in the simulated network")
         return answers
 
 

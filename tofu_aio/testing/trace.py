@@ -1,4 +1,4 @@
-"""What happened in a run, in order: to be read by a person, and compared byte by byte."""
+"""The events of a run, in order, for people to read and for tests to compare."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 _SHOWN: Final = 60
-"""Lines of a trace that a failure shows: what led to it is seldom further back."""
+"""Lines of a trace that a failure shows. The cause is rarely further back."""
 
 
 class Trace:
-    """The events of one run: virtual time, who, and what.
+    """The events of one run, each with its virtual time, its subject, and what happened.
 
-    ``str`` of it is the whole text, one line an event; ``len`` counts them.
+    ``str(trace)`` is the whole text, with a line for each event. ``len(trace)`` is their number.
 
     Args:
         clock: the virtual time, in seconds.
@@ -23,14 +23,14 @@ class Trace:
         self._events: list[tuple[float, str, str, str]] = []
 
     def add(self, who: str, what: str, detail: object = "") -> None:
-        """Note that something happened now."""
-        # In words already: an exception that was kept would keep all that its traceback knows.
+        """Record that something happened now."""
+        # As text, because an exception would keep alive everything in its traceback.
         self._events.append((self._clock(), who, what, str(detail)))
 
     def last(self, count: int = _SHOWN) -> str:
-        """The last events."""
+        """The text of the last events."""
         cut = len(self._events) - count
-        head = f"... {cut} events before\n" if cut > 0 else ""
+        head = f"... {cut} earlier events\n" if cut > 0 else ""
         return head + "\n".join(_line(event) for event in self._events[-count:])
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A simulated world: one seed, one run, always the same."""
+"""A simulated world: each seed stands for one run, which can be repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import Random
 from typing import Final, TypeAlias, TypeVar
 
 from .deadlock import Deadlock, report
-from .ends import Fabric, Link
+from .fabric import Fabric, Link
 from .kernel import Kernel
 from .loop import SimulatedLoop
 from .network import Network
@@ -20,35 +20,36 @@ from .trace import Trace
 T = TypeVar("T")
 
 Program: TypeAlias = "Callable[[World], Coroutine[object, object, object]]"
-"""What runs in a world: an async function that takes it."""
+"""An async function that takes the world in which it runs."""
 
 TIME_LIMIT: Final = 3600.0
-"""Seconds of virtual time after which a run is taken for one that never ends."""
+"""Seconds of virtual time after which a run counts as one that never ends."""
 
 _COLLECTING: Final = 10_000
-"""Turns between collections of garbage. Python's own would come at other moments in each run."""
+"""Turns between garbage collections. Python's automatic ones would differ from run to run."""
 
 _SHORTAGE: Final = "socket.accept() out of system resource"
-"""What asyncio reports when accepting fails for want of descriptors; it tries again by itself."""
+"""asyncio reports this when accepting fails for want of descriptors, and tries again itself."""
 
 
 class World:
     """Virtual time, a simulated network, and one program that runs in them.
 
-    Everything in it is decided by the seed: which bytes travel together, how long that takes,
-    what breaks, in which order descriptors are ready. The engine, and any asyncio program that
-    uses sockets through its loop, runs in it unchanged.
+    The seed decides everything in it: which bytes travel together, how long that takes, what
+    breaks, and in which order descriptors become ready. The engine, and any asyncio program that
+    uses sockets through its loop, runs unchanged.
 
     Args:
-        seed: what all chance is drawn from.
-        network: what the network is like; or what draws one, ``Network.drawn`` say.
+        seed: the source of all random decisions.
+        network: the network's properties, or a function that draws them, such as
+            ``Network.drawn``.
         time_limit: seconds of virtual time that the run may take.
 
     Attributes:
-        seed: as given.
-        network: what the network is like.
-        random: for the program's own draws; they and the network's do not disturb each other.
-        trace: what has happened, by ``note`` and in the network.
+        seed: the seed.
+        network: the network's properties.
+        random: for the program's own random decisions, independent of the network's.
+        trace: the events of the network, and those that ``note`` has added.
     """
 
     def __init__(
@@ -74,60 +75,61 @@ class World:
 
     @property
     def time(self) -> float:
-        """The virtual time, in seconds since the world began; the loop's ``time()``."""
+        """The virtual time, in seconds since the run began. It is the loop's ``time()``."""
         return self._kernel.now
 
     @property
     def links(self) -> list[Link]:
-        """The connections that are open, the oldest first."""
+        """The connections that are not over, the oldest first."""
         return [link for link in self._fabric.links if not link.over]
 
     @property
     def open_sockets(self) -> int:
-        """How many descriptors are open: none should be left when a program has ended."""
+        """The number of open descriptors. After a program has ended it should be 0."""
         return len(self._kernel.descriptors)
 
     @property
     def checksum(self) -> int:
-        """Of all bytes that have travelled so far, in order."""
+        """A checksum of all bytes that have travelled so far, in order."""
         return self._fabric.checksum
 
     def note(self, who: object, what: str, detail: object = "") -> None:
-        """Add a line of the program's own to the trace."""
+        """Add an event to the trace."""
         self.trace.add(str(who), what, detail)
 
     def watch(self, check: Callable[[], object]) -> None:
-        """Call ``check`` after each turn of the loop. What it raises ends the run."""
+        """Call ``check`` after each turn of the loop. If it raises, the run ends."""
         self._kernel.watchers.append(check)
 
     def explain(self, explain: Callable[[], str]) -> None:
-        """Have a deadlock's text say more, at its end."""
+        """Append the text that ``explain`` returns to the text of a deadlock."""
         self._explanations.append(explain)
 
     def run(self, main: Coroutine[object, object, T]) -> T:
-        """Run it until it is done, as ``asyncio.run`` does, and return its result.
+        """Run a coroutine until it is done, like ``asyncio.run``, and return its result.
 
-        A world can be used once.
+        A world can run only once.
 
         Raises:
-            Deadlock: main waits, and nothing can happen any more; or the run has taken more than
-                ``time_limit``. The text says who waits for what.
-            ExceptionGroup: callbacks, or tasks that nobody waited for, raised: what any other
-                loop would only have logged.
+            Deadlock: main waits, and nothing can happen any more; or the run takes longer than
+                ``time_limit``. The text says what each task waits for.
+            ExceptionGroup: a callback raised, or a task that nobody awaited. Other loops only log
+                such exceptions.
+            RuntimeError: the world has run before.
         """
         if self._loop is not None:
             main.close()
-            raise RuntimeError("a world runs once: make another one with the same seed")
+            raise RuntimeError("a world can run only once: create another one with the same seed")
         with _repeatable(self.seed):
             loop = self._loop = SimulatedLoop(self._kernel, self._fabric)
             loop.set_debug(False)
-            loop.set_exception_handler(self._hear)
+            loop.set_exception_handler(self._handle_exception)
             try:
                 result = self._run(loop, main)
             finally:
-                self._end(loop)
+                self._clean_up(loop)
         if self._raised:
-            raise ExceptionGroup("the loop heard of what nobody caught", self._raised)
+            raise ExceptionGroup("exceptions that the program did not handle", self._raised)
         return result
 
     def _run(self, loop: SimulatedLoop, main: Coroutine[object, object, T]) -> T:
@@ -136,13 +138,13 @@ class World:
             return loop.run_until_complete(task)
         except Deadlock as deadlock:
             tasks = sorted(asyncio.all_tasks(loop), key=hash)
-            said = [report(str(deadlock), tasks), *(explain() for explain in self._explanations)]
-            raise Deadlock("\n".join(said)) from None
+            text = [report(str(deadlock), tasks), *(explain() for explain in self._explanations)]
+            raise Deadlock("\n".join(text)) from None
 
-    def _end(self, loop: SimulatedLoop) -> None:
-        """Cancel what is left, as ``asyncio.run`` does; what waits for ever is left there."""
+    def _clean_up(self, loop: SimulatedLoop) -> None:
+        """Cancel the remaining tasks, like ``asyncio.run``, except those that never end."""
         self._kernel.watchers.clear()
-        self._kernel.extend(TIME_LIMIT)
+        self._kernel.extend_time_limit(TIME_LIMIT)
         with contextlib.suppress(Deadlock):
             left = sorted(asyncio.all_tasks(loop), key=hash)
             for task in left:
@@ -152,7 +154,7 @@ class World:
             loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
-    def _hear(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    def _handle_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         message, error = str(context.get("message")), context.get("exception")
         self.note("loop", message, repr(error or ""))
         if message != _SHORTAGE:
@@ -171,15 +173,15 @@ def run(
     seed: int = 0,
     network: Network | Callable[[Random], Network] | None = None,
 ) -> T:
-    """Run a program in a world of its own: ``asyncio.run`` in virtual time.
+    """Run a coroutine in a world of its own: ``asyncio.run`` in virtual time.
 
     Args:
-        main: the program.
-        seed: what all chance is drawn from.
-        network: what the network is like.
+        main: the coroutine.
+        seed: the source of all random decisions.
+        network: the network's properties, or a function that draws them.
 
     Raises:
-        Deadlock, ExceptionGroup: as ``World.run``.
+        Deadlock, ExceptionGroup: see ``World.run``.
     """
     return World(seed, network).run(main)
 
@@ -189,29 +191,30 @@ def simulate(
     seeds: Iterable[int] = range(100),
     network: Network | Callable[[Random], Network] | None = None,
 ) -> None:
-    """Run a program once with each seed; the first that fails ends it.
+    """Run a program once with each seed, and stop at the first failure.
 
     Args:
         program: an async function that takes its world.
-        seeds: of the worlds.
-        network: what the network is like; ``Network.drawn`` makes it different for each seed.
+        seeds: the seeds of the worlds.
+        network: the network's properties, or a function that draws them: ``Network.drawn`` draws
+            a different network for each seed.
 
     Raises:
-        Exception: what the program, or its world, has raised; notes at it have the seed and the
-            end of the trace.
+        Exception: whatever the program or its world raised. A note on the exception has the seed
+            and the end of the trace.
     """
     for seed in seeds:
         world = World(seed, network)
         try:
             world.run(program(world))
         except Exception as error:
-            error.add_note(f"seed {seed} failed; what happened last:\n{world.trace.last()}")
+            error.add_note(f"seed {seed} failed after these events:\n{world.trace.last()}")
             raise
 
 
 @contextlib.contextmanager
 def _repeatable(seed: int) -> Iterator[None]:
-    """Make what the process does by chance the same each time, and as it was afterwards."""
+    """Seed the process's ``random`` and stop automatic garbage collection; restore both after."""
     state, collecting = random.getstate(), gc.isenabled()
     random.seed(f"{seed} process")
     gc.disable()

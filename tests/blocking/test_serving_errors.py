@@ -1,4 +1,4 @@
-"""What a handler or a decision raises in its thread means what it means without threads."""
+"""Errors of handlers and decisions in threads: they mean the same as in the async API."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def asks(channel: blocking.Channel) -> None:
 
 
 def heard(client: blocking.Channel) -> None:
-    """Take what comes, and answer none of it."""
+    """Receive all messages and answer none."""
     with client:
         iterates(client)
 
@@ -124,7 +124,9 @@ def test_a_fault_resets_the_channel_and_is_an_error(
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
     assert record.exc_info
-    assert record.exc_info[1] is error[0], "whole, whatever of it the peer did"
+    assert record.exc_info[1] is error[0], (
+        "the whole group, including the errors that the peer caused"
+    )
     assert record.getMessage().startswith("the handler of <Channel ")
 
 
@@ -150,7 +152,7 @@ def test_a_handler_whose_peer_was_lost_has_made_no_error(
 
     with serving(listener, handler):
         client = group.connect(listener.address)
-        client.receive(PATIENCE)  # else it would never have been handled
+        client.receive(PATIENCE)  # otherwise the handler might never start
         client.abort()
         assert handled.wait(PATIENCE)
     (record,) = told(caplog)
@@ -160,7 +162,7 @@ def test_a_handler_whose_peer_was_lost_has_made_no_error(
 def test_a_handler_that_asks_as_the_engine_begins_to_close_has_made_no_error(
     group: blocking.ChannelGroup, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its channel is still open then."""
+    """Its channel is still open at that moment."""
     begun = threading.Event()
     with blocking.Engine() as engine:
 
@@ -254,7 +256,7 @@ def test_what_ends_a_handler_s_thread_ends_its_channel_in_order_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
     leaving: BaseException,
 ) -> None:
-    """As in any thread: the one quietly, the other by way of ``threading.excepthook``."""
+    """As in any thread: SystemExit ends it silently, others call ``threading.excepthook``."""
     seen: list[BaseException | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
 

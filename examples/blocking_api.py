@@ -1,4 +1,4 @@
-"""The same without asyncio: plain calls and threads: python blocking_face.py."""
+"""Use plain calls and threads, without asyncio: python blocking_api.py."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +7,7 @@ from tofu_aio import blocking
 
 def serve(listener: blocking.Listener) -> None:
     with listener.accept(timeout=30) as channel:
-        for request in channel:  # ends when the client says Bye
+        for request in channel:  # ends at the client's Bye
             with request:
                 channel.reply(request, request.body.upper())
 
