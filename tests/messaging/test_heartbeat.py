@@ -68,7 +68,7 @@ def takes_part(channel: tofu.Channel) -> bool:
 
 def time_passes(channel: tofu.Channel, at: float) -> None:
     """Set the engine's clock to a time, and have the timer run out if it is due then."""
-    wheel, home = wheel_of(channel), connection_of(channel).gate.owner_loop
+    wheel, owner_loop = wheel_of(channel), connection_of(channel).gate.owner_loop
     owner_loop.time = lambda: at  # type: ignore[method-assign]
     assert wheel._timer is not None
     if wheel._at <= at:
@@ -357,7 +357,7 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     begin = OwnerLoop.call_later
 
     def call_later(owner_loop: OwnerLoop, seconds: float, call: Call) -> asyncio.TimerHandle:
-        handle = begin(home, seconds, call)
+        handle = begin(owner_loop, seconds, call)
         if isinstance(getattr(call, "__self__", None), Wheel):
             handles.append(handle)
         return handle
