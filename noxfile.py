@@ -36,7 +36,7 @@ DIFFERING = [
     "tests/forks",
     "tests/faults/test_leaving.py",  # the same for a program with an engine
     "tests/cli/test_running.py",
-    "tests/messaging/test_waking.py",  # a future's private callbacks
+    "tests/messaging/delivery/test_wake_up.py",  # a future's private callbacks
     "tests/messaging/test_threads.py",  # threads beside a loop
     "tests/messaging/test_anyio_contract.py",  # cancellation by task groups and time-outs
     "tests/messaging/test_race.py",

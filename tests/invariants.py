@@ -114,7 +114,7 @@ BREACHES = [
             "return price if price < self.size else self.size",
             "return 1",
         ),
-        "messaging/test_pool_limits.py::test_as_many_bytes_are_alive_as_the_pool_may_have",
+        "messaging/flow_control/test_pool_limits.py::test_as_many_bytes_are_alive_as_the_pool_may_have",
     ),
     Breach(
         2,
@@ -123,7 +123,7 @@ BREACHES = [
             "        if quota > left and account is not None:\n            if",
             "        if False:\n            if",
         ),
-        "messaging/test_pool_limits.py::test_every_permit_is_with_one_of_those_who_can_have_it",
+        "messaging/flow_control/test_pool_limits.py::test_every_permit_is_with_one_of_those_who_can_have_it",
     ),
     Breach(
         2,
@@ -155,7 +155,7 @@ BREACHES = [
             "                self.exchanges.pop(message_id).deliver(message)\n            else:\n"
             "                rest.append(message)",
         ),
-        "messaging/test_replies.py::"
+        "messaging/delivery/test_replies.py::"
         "test_5000_of_them_take_nothing_of_a_pool_of_one_that_nobody_receives_from",
     ),
     Breach(
@@ -175,7 +175,7 @@ BREACHES = [
             "        if room.take(nbytes, others + self.taken if others else 0):",
             "        if room.take(0):",
         ),
-        "messaging/test_long_bodies.py::"
+        "messaging/delivery/test_long_bodies.py::"
         "test_the_newest_request_beyond_the_bound_fails_and_the_others_finish",
     ),
     Breach(
@@ -185,7 +185,7 @@ BREACHES = [
             "        if length > room.max_body:",
             "        if False:",
         ),
-        "messaging/test_long_bodies.py::test_so_is_one_that_is_longer_than_it_has_said",
+        "messaging/delivery/test_long_bodies.py::test_so_is_one_that_is_longer_than_it_has_said",
     ),
     Breach(
         2,
@@ -221,7 +221,7 @@ BREACHES = [
             "        self.queue.pause()\n",
             "        pass\n",
         ),
-        "messaging/test_pool_limits.py::test_sending_waits_at_the_high_water_mark",
+        "messaging/flow_control/test_pool_limits.py::test_sending_waits_at_the_high_water_mark",
     ),
     Breach(
         2,
@@ -230,7 +230,7 @@ BREACHES = [
             "not self._long or self.nbytes >= 2",
             "not self._long or self._nbytes >= 2",
         ),
-        "messaging/test_connection.py::"
+        "messaging/connection/test_connection.py::"
         "test_what_the_transport_holds_counts_when_long_bodies_are_collected",
     ),
     Breach(
@@ -240,7 +240,7 @@ BREACHES = [
             "            self._owner.set_write_limits()\n",
             "            pass\n",
         ),
-        "messaging/test_connection.py::"
+        "messaging/connection/test_connection.py::"
         "test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room",
     ),
     Breach(
@@ -260,7 +260,7 @@ BREACHES = [
             "            return self\n",
             "",
         ),
-        "messaging/test_pool_limits.py::"
+        "messaging/flow_control/test_pool_limits.py::"
         "test_who_lets_go_of_its_messages_receives_whatever_others_keep",
     ),
     Breach(
@@ -270,7 +270,7 @@ BREACHES = [
             "                self._go_on(reader, 0, changed)",
             "                self._end_suspension(reader)\n                self.starve(reader)",
         ),
-        "messaging/test_flow.py::"
+        "messaging/flow_control/test_read_gate.py::"
         "test_whose_reserve_comes_back_goes_on_past_the_queue_and_takes_no_permit",
     ),
     Breach(
@@ -280,7 +280,7 @@ BREACHES = [
             "            pool.restored.append(self)\n            pool._on_release()",
             "            pool._on_release()",
         ),
-        "messaging/test_flow.py::test_who_has_its_share_goes_on_with_its_reserve_too",
+        "messaging/flow_control/test_read_gate.py::test_who_has_its_share_goes_on_with_its_reserve_too",
     ),
     Breach(
         4,
@@ -289,7 +289,7 @@ BREACHES = [
             "            self.pool.restored.append(account)\n        self._schedule()",
             "            pass\n        self._schedule()",
         ),
-        "messaging/test_flow.py::test_a_reserve_that_came_back_before_its_channel_waits_is_seen",
+        "messaging/flow_control/test_read_gate.py::test_a_reserve_that_came_back_before_its_channel_waits_is_seen",
     ),
     Breach(
         4,
@@ -298,7 +298,7 @@ BREACHES = [
             "        self.account.lend(self._connection.sink.waits)\n",
             "",
         ),
-        "messaging/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
+        "messaging/flow_control/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
     ),
     Breach(
         4,
@@ -307,7 +307,7 @@ BREACHES = [
             "            account.lend(self._connection.sink.waits)\n        return",
             "            pass\n        return",
         ),
-        "messaging/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
+        "messaging/flow_control/test_pool_limits.py::test_who_keeps_a_message_and_waits_for_the_next_gets_it",
     ),
     Breach(
         4,
@@ -316,7 +316,7 @@ BREACHES = [
             "            return length if counted else 0",
             "            return length",
         ),
-        "messaging/test_pool_limits.py::"
+        "messaging/flow_control/test_pool_limits.py::"
         "test_a_response_that_is_awaited_takes_neither_a_permit_nor_the_reserve",
     ),
     Breach(
@@ -335,7 +335,7 @@ BREACHES = [
             "            self._refuse(message_id, error, last=last)\n",
             "",
         ),
-        "messaging/test_long_bodies.py::"
+        "messaging/delivery/test_long_bodies.py::"
         "test_the_newest_request_beyond_the_bound_fails_and_the_others_finish",
     ),
     Breach(
@@ -345,7 +345,7 @@ BREACHES = [
             "self._go_on(pool.waiters.popleft(), reader.needs, changed)",
             "self._go_on(pool.waiters.popitem()[0], reader.needs, changed)",
         ),
-        "messaging/test_flow.py::test_who_waits_longest_is_first",
+        "messaging/flow_control/test_read_gate.py::test_who_waits_longest_is_first",
     ),
     Breach(
         5,
@@ -363,7 +363,7 @@ BREACHES = [
             "                self._go_on(reader, 0, changed)",
             "                self._go_on(reader, reader.needs, changed)",
         ),
-        "messaging/test_flow.py::"
+        "messaging/flow_control/test_read_gate.py::"
         "test_whose_reserve_comes_back_leaves_what_came_back_with_it_to_the_queue",
     ),
     Breach(
@@ -373,7 +373,7 @@ BREACHES = [
             "        return int((free + held) * pool.share) - held\n",
             "        return free\n",
         ),
-        "messaging/test_pool_limits.py::test_who_asks_and_never_reads_leaves_something_for_others",
+        "messaging/flow_control/test_pool_limits.py::test_who_asks_and_never_reads_leaves_something_for_others",
     ),
     Breach(
         5,
@@ -382,7 +382,7 @@ BREACHES = [
             "            if reader.over_its_share:\n                pool.waiters",
             "            if False:\n                pool.waiters",
         ),
-        "messaging/test_flow.py::"
+        "messaging/flow_control/test_read_gate.py::"
         "test_who_would_be_over_its_share_by_the_time_of_its_turn_is_in_nobody_s_way",
     ),
     Breach(
@@ -392,7 +392,7 @@ BREACHES = [
             "range(min(len(parked), _FEW))",
             "range(0)",
         ),
-        "messaging/test_flow.py::test_who_has_its_share_goes_on_when_its_own_are_released",
+        "messaging/flow_control/test_read_gate.py::test_who_has_its_share_goes_on_when_its_own_are_released",
     ),
     Breach(
         5,
@@ -401,7 +401,7 @@ BREACHES = [
             "            self._schedule()  # it may have been in the way of one that needs less\n",
             "",
         ),
-        "messaging/test_flow.py::test_who_gives_up_makes_way_for_one_that_needs_less",
+        "messaging/flow_control/test_read_gate.py::test_who_gives_up_makes_way_for_one_that_needs_less",
     ),
     Breach(
         6,
@@ -429,7 +429,7 @@ BREACHES = [
             "        connection.decoder.stop_counting()\n",
             "",
         ),
-        "messaging/test_connection.py::test_what_comes_while_closing_is_dropped_without_permits",
+        "messaging/connection/test_connection.py::test_what_comes_while_closing_is_dropped_without_permits",
     ),
     Breach(
         7,
@@ -456,7 +456,7 @@ BREACHES = [
             "        self._told = self._told or self._on_exhausted(reader)",
             "        self._told = self._on_exhausted(reader)",
         ),
-        "messaging/test_flow.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
+        "messaging/flow_control/test_read_gate.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),
     Breach(
         8,
@@ -466,7 +466,7 @@ BREACHES = [
             "        del pool.suspended[reader.account]\n"
             "        self._told = self._told and bool(pool.suspended)\n",
         ),
-        "messaging/test_flow.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
+        "messaging/flow_control/test_read_gate.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),
     Breach(
         8,
@@ -475,7 +475,7 @@ BREACHES = [
             "        self._told = self._told and bool(self.pool.suspended)\n        for reader",
             "        for reader",
         ),
-        "messaging/test_flow.py::test_exhaustion_is_told_again_after_nobody_waited",
+        "messaging/flow_control/test_read_gate.py::test_exhaustion_is_told_again_after_nobody_waited",
     ),
     Breach(
         9,
@@ -484,7 +484,7 @@ BREACHES = [
             "self.waiting = self.waiting[self._at :] + bytes(data)",
             "self.waiting = self.waiting[self._at :]",
         ),
-        "messaging/test_connection.py::"
+        "messaging/connection/test_connection.py::"
         "test_more_data_for_a_starved_channel_stops_reading_there_and_then",
     ),
     Breach(
@@ -504,7 +504,7 @@ BREACHES = [
             "                rest.append(message)\n",
             "",
         ),
-        "messaging/test_replies.py::test_the_response_to_a_posted_request_comes_to_the_mailbox",
+        "messaging/delivery/test_replies.py::test_the_response_to_a_posted_request_comes_to_the_mailbox",
     ),
     Breach(
         10,
@@ -513,7 +513,7 @@ BREACHES = [
             "        self._watch.begin()\n",
             "",
         ),
-        "messaging/test_pool_limits.py::test_the_log_names_who_holds_what_others_wait_for",
+        "messaging/flow_control/test_pool_limits.py::test_the_log_names_who_holds_what_others_wait_for",
     ),
     Breach(
         10,
@@ -522,7 +522,7 @@ BREACHES = [
             "if reader.suspended_at is not None]\n        if pool",
             "if False]\n        if pool",
         ),
-        "messaging/test_pool_limits.py::"
+        "messaging/flow_control/test_pool_limits.py::"
         "test_the_log_names_who_holds_what_its_own_channel_waits_for",
     ),
     Breach(
@@ -532,7 +532,7 @@ BREACHES = [
             "for since in waits if since > self._told_of), default=now)",
             "for since in waits), default=now)",
         ),
-        "messaging/test_flow.py::test_that_nobody_gives_permits_back_is_told_once_for_each_time",
+        "messaging/flow_control/test_read_gate.py::test_that_nobody_gives_permits_back_is_told_once_for_each_time",
     ),
     Breach(
         10,
@@ -541,7 +541,7 @@ BREACHES = [
             "            self._told_of = now - limits.HELD_TOO_LONG\n",
             "            self._told_of = math.inf\n",
         ),
-        "messaging/test_flow.py::test_a_wait_that_lasts_does_not_hide_the_next_one",
+        "messaging/flow_control/test_read_gate.py::test_a_wait_that_lasts_does_not_hide_the_next_one",
     ),
     Breach(
         10,
@@ -550,7 +550,7 @@ BREACHES = [
             "s{backlog}",
             "s",
         ),
-        "messaging/test_progress.py::"
+        "messaging/flow_control/test_progress.py::"
         "test_who_only_asks_is_told_of_the_messages_that_nobody_receives",
     ),
     Breach(
@@ -560,7 +560,7 @@ BREACHES = [
             "            self.sink.suspended()\n",
             "            pass\n",
         ),
-        "messaging/test_progress.py::test_the_warning_comes_without_another_request",
+        "messaging/flow_control/test_progress.py::test_the_warning_comes_without_another_request",
     ),
 ]
 

@@ -334,7 +334,7 @@ STREAMS: Final = [
         crossing=(Waits(BACK, 1, 2),),
     ),
     # Leaving an exchange takes back what nobody has received, so what is heard depends on what
-    # arrives in one piece: tests/messaging/test_taken_back.py has it.
+    # arrives in one piece: tests/messaging/delivery/test_taken_back.py has it.
 ]
 
 CROWDED: Final = [

@@ -29,7 +29,7 @@ from tests.messaging.peers import (
     until,
 )
 from tests.messaging.raw_tls import RawTls
-from tests.messaging.test_heartbeat import BEAT, look, takes_part
+from tests.messaging.connection.test_heartbeat import BEAT, look, takes_part
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
 from tofu_aio.messaging.connection import closing as closing_module

@@ -27,7 +27,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tests.messaging.test_connection import Bench, bye
+from tests.messaging.connection.test_connection import Bench, bye
 from tests.systems import skip_where_writes_are_whole
 from tofu_aio import Message, OpCode, State, Status
 from tofu_aio.messaging.connection import closing as closing_module

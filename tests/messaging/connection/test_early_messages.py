@@ -22,7 +22,7 @@ from tests.messaging.peers import (
     until,
 )
 from tests.messaging.raw_tls import RawTls
-from tests.messaging.test_connection import Bench, bye
+from tests.messaging.connection.test_connection import Bench, bye
 from tofu_aio import Message, OpCode, State, Status
 from tofu_aio.messaging.connection.handshake import note_hello
 from tofu_aio.messaging.flow_control.read_gate import READ_AT_ONCE
