@@ -14,6 +14,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.certificates import authority, client_context, server_context
 from tests.messaging.conftest import closing_both
+from tests.messaging.connection.test_heartbeat import BEAT, look, takes_part
 from tests.messaging.peers import (
     Pair,
     RawPeer,
@@ -29,7 +30,6 @@ from tests.messaging.peers import (
     until,
 )
 from tests.messaging.raw_tls import RawTls
-from tests.messaging.connection.test_heartbeat import BEAT, look, takes_part
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode, State
 from tofu_aio.messaging.connection import closing as closing_module

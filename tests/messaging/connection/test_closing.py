@@ -15,6 +15,7 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.conftest import Connect
+from tests.messaging.connection.test_connection import Bench, bye
 from tests.messaging.peers import (
     PATIENCE,
     RawPeer,
@@ -27,7 +28,6 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tests.messaging.connection.test_connection import Bench, bye
 from tests.systems import skip_where_writes_are_whole
 from tofu_aio import Message, OpCode, State, Status
 from tofu_aio.messaging.connection import closing as closing_module

@@ -11,6 +11,7 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
+from tests.messaging.connection.test_connection import Bench, bye
 from tests.messaging.peers import (
     RawPeer,
     RawServer,
@@ -22,7 +23,6 @@ from tests.messaging.peers import (
     until,
 )
 from tests.messaging.raw_tls import RawTls
-from tests.messaging.connection.test_connection import Bench, bye
 from tofu_aio import Message, OpCode, State, Status
 from tofu_aio.messaging.connection.handshake import note_hello
 from tofu_aio.messaging.flow_control.read_gate import READ_AT_ONCE
