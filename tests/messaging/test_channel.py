@@ -1108,7 +1108,7 @@ async def test_many_that_send_at_once_are_heard_in_the_order_in_which_they_began
 async def test_only_a_message_can_be_sent(tcp_pair: Pair) -> None:
     with pytest.raises(TypeError, match="a Message can be sent, not str"):
         tcp_pair.client.post("text")  # type: ignore[arg-type]  # it is refused
-    with pytest.raises(TypeError, match="a request is replied to, not NoneType"):
+    with pytest.raises(TypeError, match=r"reply\(\) takes the request Message .* not NoneType"):
         await tcp_pair.client.reply(None)  # type: ignore[arg-type]  # it is refused
     with pytest.raises(TypeError, match="a Message can be sent, not bytes"):
         await tcp_pair.client.send(b"bytes")  # type: ignore[arg-type]  # it is refused

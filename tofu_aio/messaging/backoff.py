@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""How long to wait before connecting again."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from .limits import BACKOFF_MAX, BACKOFF_MIN
 class Backoff:
     """Exponential back-off with full jitter: a random wait below a bound that grows.
 
-    The bound makes a client that cannot connect try ever more seldom; the jitter keeps a thousand
-    clients that lost the same server from coming back at the same moment.
+    The growing bound makes a client that cannot connect try less and less often. The jitter keeps
+    a thousand clients that lost the same server from connecting again at the same moment.
 
     Args:
-        initial: seconds, the first bound, 0.001 or more.
-        maximum: seconds, which the bound never exceeds: ``initial`` or more, a day at most.
+        initial: the first bound, in seconds: 0.001 to 86,400.
+        maximum: the highest bound, in seconds: ``initial`` to 86,400 (a day).
         factor: by which the bound grows with each failure, 1 or more.
-        random: takes a low and a high and returns something between; ``Random(seed).uniform``
-            makes the waits repeatable.
+        random: a function that takes a low and a high number and returns one between them.
+            ``Random(seed).uniform`` makes the waits repeatable.
 
     Raises:
-        TypeError, ValueError: the message says which of them makes no sense.
+        TypeError, ValueError: an argument has the wrong type or is out of range. The message names
+            it.
     """
 
     initial: float = 0.1
@@ -41,12 +42,12 @@ class Backoff:
         checked_function("random", self.random)
 
     def bound(self, failures: int) -> float:
-        """The longest wait, in seconds, after so many failures in a row, the first being 0."""
+        """The longest wait in seconds after a failure; ``failures`` counts those before it."""
         try:
             return min(self.maximum, self.initial * float(self.factor) ** failures)
         except OverflowError:
             return self.maximum
 
     def wait(self, failures: int) -> float:
-        """A random wait below that, in seconds."""
+        """A random wait below ``bound(failures)``, in seconds."""
         return self.random(0.0, self.bound(failures))

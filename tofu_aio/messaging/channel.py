@@ -33,7 +33,7 @@ from .delivery.parts import Body
 from .delivery.replies import ANSWERED, Claim, not_to_be_answered
 from .exchange import Exchange
 
-# What the hot paths use for each message: a global is found faster than an enum's member.
+# For the hot paths: looking up a global is faster than an enum's member.
 _REQUEST: Final = int(OpCode.REQUEST)
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _SIGNAL: Final = int(OpCode.SIGNAL)
@@ -45,16 +45,16 @@ _BYE_HEARD: Final = State.BYE_HEARD
 class Channel(ChannelLife, ObjectStream[Message]):
     """A conversation with one peer. Made by ``group.connect`` and ``listener.accept``.
 
-    One that ``listener.receive_hello`` brings begins with a decision: ``accept`` or ``reject``.
+    A channel from ``listener.receive_hello`` needs a decision first: ``accept`` or ``reject``.
 
-    Messages arrive by iterating, or by ``receive``; responses to ``request`` go to their
-    requests. The channel is not read while there is no room for what comes, neither on its reserve
-    nor in its share of the engine's pool, and the peer feels it. So messages should be released, or
-    dropped, soon.
+    Iterate over the channel, or call ``receive``, to get its messages. The response to a
+    ``request`` goes to that call. While neither the channel's reserve nor its share of the
+    engine's pool has room for another message, the channel is not read, which slows its peer down.
+    So release messages, or drop them, soon.
 
-    An anyio ``ObjectStream``: once the peer said Bye, receiving raises ``EndOfStream``; once it
-    was lost, ``BrokenResourceError``; after closing on this side, ``ClosedResourceError``. All
-    methods belong to the event loop's thread.
+    An anyio ``ObjectStream``: receiving raises ``EndOfStream`` after the peer's Bye,
+    ``BrokenResourceError`` once the peer was lost, and ``ClosedResourceError`` after closing on
+    this side. Call all methods in the event loop's thread.
     """
 
     def __init__(
@@ -68,25 +68,25 @@ class Channel(ChannelLife, ObjectStream[Message]):
         connection.sink = dispatcher
         super().__init__(connection, dispatcher, welcome)
         self._mailbox = dispatcher.mailbox
-        self._deferred_sends: DeferredSends | None = None  # once a send could not be done at once
+        self._deferred_sends: DeferredSends | None = None  # made for the first send that must wait
 
     @property
     def extra_attributes(self) -> Attributes:  # type: ignore[override]
-        """The ``SocketAttribute``s of anyio but for ``raw_socket``: the addresses of both ends.
+        """anyio's ``SocketAttribute``s except ``raw_socket``: the addresses of both ends.
 
-        They are gone when the socket is. See ``anyio.TypedAttributeProvider.extra``.
+        There are none once the socket is closed. See ``anyio.TypedAttributeProvider.extra``.
         """
         return both_ends(self._connection.queue.extra_info)
 
     # --- receiving ------------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """The next message. Cancelled, it loses none.
+        """The next message. Cancelling the call loses no message.
 
         Raises:
-            ChannelEnded: the peer said Bye, and everything before it was received.
+            ChannelEnded: the peer sent a Bye, and all messages before it were received.
             PeerDisconnected, ProtocolViolation: the peer was lost, or broke the protocol.
-            ChannelClosed: this side closed.
+            ChannelClosed: the channel was closed on this side.
             BusyResourceError: another task is receiving.
         """
         mailbox = self._mailbox
@@ -104,7 +104,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
 
     async def __anext__(self) -> Message:
         """The next message; the iteration ends at the peer's Bye."""
-        # Not by way of receive(): where messages are waiting, a coroutine less is a fifth less.
+        # Does not call receive(): while messages wait, one coroutine fewer saves a fifth of the time.
         mailbox = self._mailbox
         while not mailbox.items:
             try:
@@ -123,14 +123,14 @@ class Channel(ChannelLife, ObjectStream[Message]):
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message and return its header as sent. Never waits.
 
-        What is queued is the message as it is now, with ``message_id`` 0 replaced by the next
-        one; changing or releasing it later changes nothing. How much is queued is the caller's
-        business: ``send`` waits for room.
+        The message is queued as it is now; changing or releasing it later has no effect.
+        ``message_id`` 0 becomes the next free id. The queue has no bound here: use ``send`` to
+        wait for room.
 
         Raises:
-            InvalidMessageId: a response without its request's id.
+            InvalidMessageId: a response does not have its request's id.
             NotAllowed: the op code may not be sent in this state.
-            PeerDisconnected, ProtocolViolation, ChannelClosed: there is nobody to send to.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: the channel has ended.
         """
         message_id = self._connection.queue.enqueue_message(message)
         if not message._proto & OP_CODE_MASK:  # a REQUEST: the mailbox gets the response
@@ -139,17 +139,17 @@ class Channel(ChannelLife, ObjectStream[Message]):
         return message.header_as(self.number, message_id)
 
     def check(self, message: Message) -> int:
-        """The id under which ``post`` would send the message now; raises as it. From any thread."""
+        """The id that ``post`` would send the message under; raises as it. From any thread."""
         return self._connection.queue.check(message)
 
     async def send(self, item: Message) -> None:
-        """Wait for room, in turn, then send the message: whole, or, if cancelled, not at all.
+        """Wait for room, in order of arrival, then send the message.
 
-        Where there is always room it gives other tasks a turn every 128 KiB of short messages, as
-        ``signal`` and ``reply`` do.
+        A cancelled call sends nothing. Even while there is always room, other tasks get a turn
+        every 128 KiB of short messages; the same holds for ``signal`` and ``reply``.
 
-        A request or response that is longer than one message, since it came to ``request`` or to
-        the mailbox as a whole, is sent on in parts, as ``request`` and ``reply`` do.
+        A received request or response that is longer than one message, because it was joined from
+        its parts, is sent on in parts, as ``request`` and ``reply`` do.
 
         Raises:
             TofuError: as ``post``.
@@ -193,20 +193,21 @@ class Channel(ChannelLife, ObjectStream[Message]):
     ) -> None:
         """Answer a request, once: ``await channel.reply(request, body)``.
 
-        A request that its caller has taken back needs no answer any more: then nothing is sent.
+        If the peer has cancelled the request, nothing is sent.
 
         Args:
-            request: what is answered; its message id ties both together.
-            body: of the response, of any length. One of more than 65,535 bytes goes in parts, one
-                such body of a channel at a time, while short messages go on in between. A caller
-                with ``request`` gets the whole, if it is not longer than its engine's ``max_body``.
+            request: the received message to answer. The response gets its message id.
+            body: of the response, of any length. A body of more than 65,535 bytes is sent in
+                parts, one such body of a channel at a time; short messages are sent in between. A
+                peer that called ``request`` gets the whole body, if it is not longer than the
+                ``max_body`` of the peer's engine.
             headers: of the response.
             status: SUCCESS, or why the request could not be fulfilled.
-            more: this is a part of the answer, and more follow.
+            more: whether this is only a part of the answer, and others follow.
 
         Raises:
             InvalidMoreUsage: this is only a part of a request: answer with ``stream(request)``.
-            InvalidOpCode: it is no request.
+            InvalidOpCode: it is not a request.
             NotAllowed: it was answered already.
             TofuError, TypeError: as ``post``, and as ``Message`` for what does not fit in one.
         """
@@ -214,8 +215,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
             proto = request._proto
         except AttributeError:
             raise TypeError(
-                f"a request is replied to, not {type(request).__name__}: give the Message "
-                "that was received"
+                f"reply() takes the request Message that was received, not {type(request).__name__}"
             ) from None
         if proto:
             raise not_to_be_answered(request)
@@ -229,13 +229,13 @@ class Channel(ChannelLife, ObjectStream[Message]):
             try:
                 queue.enqueue(_RESPONSE, message_id, text, body, status, True)
             except InvalidBodyLen:
-                pass  # it takes several messages
+                pass  # it needs several messages
             else:
                 request._proto = ANSWERED
                 return
         proto = _RESPONSE | MORE_BIT if more else _RESPONSE
         claim = None if more else Claim(request)
-        del request  # a task that waits for room, or was cancelled there, does not keep it alive
+        del request  # so that a task that waits for room does not keep it alive
         try:
             await self._deferred.reply(message_id, proto, text, body, status)
         except BaseException:
@@ -244,7 +244,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
             raise
 
     def _is_wanted(self, incoming: IncomingRequests, request: Message, *, more: bool) -> bool:
-        """Whether anybody waits for the answer."""
+        """Whether the peer still waits for the answer."""
         if more:
             return self._dispatcher.is_awaited(request.message_id)
         if incoming.answered(request.message_id):
@@ -266,32 +266,29 @@ class Channel(ChannelLife, ObjectStream[Message]):
         timeout: float | None = None,
         message_id: int = 0,
     ) -> Message:
-        """Send a request and return its response, whatever its ``status`` says.
+        """Send a request and return its response, whatever its ``status`` is.
 
-        Any number of tasks may have requests under way: their responses take no permit of the
-        pool. A cancelled or timed-out request leaves no trace: its response, should it still come,
-        is dropped and counted, and a peer that wants to know is told that nobody waits any more.
+        Any number of requests may be in flight: responses take no permits of the pool. If the call
+        times out or is cancelled, a late response is dropped and counted, and a peer that supports
+        cancellation is notified.
 
         Args:
-            body: of the request, of any length. One of more than 65,535 bytes goes in parts, one
-                such body of a channel at a time; a peer that runs this library gets the whole, if
-                it is not longer than its engine's ``max_body``, and else answers with the status
-                INVALID_BODY_LEN. Any other peer gets parts.
+            body: of any length. More than 65,535 bytes are sent in parts, one such body of a
+                channel at a time. A peer with this library gets the whole body, or answers with
+                INVALID_BODY_LEN if its ``max_body`` is exceeded. Other peers get the parts.
             headers: of the request.
-            timeout: seconds, for sending and answering together; None waits without end.
-            message_id: of the parts sent before, when this request is the last one of them.
+            timeout: seconds, for sending and answering together; None for no limit.
+            message_id: of the parts sent before, if this request is the last of them.
 
         Returns:
-            The response; its ``body`` may be longer than that of one message.
+            The response. Its ``body`` may be longer than that of one message.
 
         Raises:
-            TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
+            TypeError, ValueError: ``timeout`` is not a number of seconds, 0 or more.
             TimeoutError: no response came in time.
-            InvalidBodyLen: the response is longer than the engine's ``max_body``: ask with
-                ``stream`` then.
-            AllocationFailed: the response is long, and the engine joins as many bytes of long
-                bodies already as it may (``joining_bytes``).
-            PeerDisconnected, ProtocolViolation, ChannelClosed: none will come.
+            InvalidBodyLen: the response is longer than ``max_body``: use ``stream`` for it.
+            AllocationFailed: the response is long, and ``joining_bytes`` are in use already.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: no response will come.
         """
         if timeout is not None:
             return await self._request_within(timeout, body, headers, message_id)
@@ -299,15 +296,17 @@ class Channel(ChannelLife, ObjectStream[Message]):
         if not message_id:
             message_id = next_message_id()
         elif message_id in pending.exchanges:
-            raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish that")
+            raise InvalidMessageId(
+                f"message id {message_id} belongs to an exchange: send its last part with finish()"
+            )
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         queue = connection.queue
         if queue.congested and (queue.paused or queue.senders_waiting):
             await queue.wait_for_room()
-        # Nothing is awaited from here to the future's: no answer can come in between.
+        # Nothing is awaited until the future is, so no answer can come in between.
         if message_id in pending.requests:
-            raise InvalidMessageId(f"request {message_id} is under way already")
+            raise InvalidMessageId(f"request {message_id} is in flight already")
         if connection.decoder.state is _BYE_HEARD:
             raise unanswerable()
         response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -339,27 +338,27 @@ class Channel(ChannelLife, ObjectStream[Message]):
                 f"no response to request {message_id} within {timeout:g} s{backlog}"
             ) from None
 
-    # --- requests that were taken back ----------------------------------------------------
+    # --- requests that the peer has cancelled ---------------------------------------------
 
     def cancelled(self, request: Message) -> bool:
-        """Whether the caller of a request that was received here has given up.
+        """Whether the peer no longer waits for the answer to a request that was received here.
 
-        It was cancelled there, timed out, or has left its exchange; or the peer is gone. A peer
-        tells this only if it runs this library. Each channel knows the last 1,024 requests that
-        were taken back and not answered.
+        Its call was cancelled or timed out, its exchange was left, or the peer is gone. Only peers
+        that run this library report a cancellation. Each channel remembers the last 1,024
+        requests that were cancelled and not answered.
         """
-        return not self._dispatcher.is_awaited(request.message_id) or self._dispatcher.deaf
+        return not self._dispatcher.is_awaited(request.message_id) or self._dispatcher.unreachable
 
     def cancel_scope(self, request: Message) -> AbstractContextManager[CancelScope]:
-        """A block that is cancelled when the caller of a request gives up, or the peer is lost.
+        """A block that is cancelled when the peer cancels a request, or is lost.
 
         ``with channel.cancel_scope(request): await channel.reply(request, await work())``
 
-        It is an anyio ``CancelScope``: what waits in the block raises ``CancelledError`` there, and
-        the block ends; ``scope.cancelled_caught`` tells whether that happened.
+        It is an anyio ``CancelScope``: an ``await`` in the block raises ``CancelledError``, which
+        ends the block. Then ``scope.cancelled_caught`` is true.
 
         Args:
-            request: one that was received here.
+            request: a request that was received here.
         """
         cancelled = self.cancelled(request)
         return self._dispatcher.incoming_requests().cancel_scope(
@@ -371,24 +370,24 @@ class Channel(ChannelLife, ObjectStream[Message]):
     ) -> Exchange:
         """One request and its answer, each in any number of parts, for an ``async with``.
 
-        Without ``request`` it is a new one, of this side: ``send`` and ``finish`` make the
-        request, receiving gives the parts of the answer. Or one that was received here, maybe
-        only its first part: receiving gives that and its other parts, ``send`` and ``finish``
-        make the answer. Parts of an exchange go to it, and to nobody else. Each side may have begun
-        1,024 that are not over: another one waits in its first ``send``. A peer that does not wait
-        has its requests refused beyond 4,096.
+        Without ``request``, this side makes a new request: ``send`` and ``finish`` send its parts,
+        and receiving gives the parts of the answer. With a request that was received here, whole
+        or only its first part, receiving gives that message and the other parts, and ``send`` and
+        ``finish`` send the answer. The parts of an exchange are received only through it.
+
+        Each side may have begun 1,024 exchanges that are not over; the next one waits in its first
+        ``send``. A peer that does not wait has its requests refused beyond 4,096.
 
         Args:
-            request: the part that was received first. The others are sorted out from this call
-                on, so it should come before this channel's next message is received.
+            request: the part that was received first. Later parts go to the exchange only from
+                this call on, so make it before receiving the channel's next message.
             headers: of the first part that is sent from here.
 
         Raises:
-            InvalidOpCode: ``request`` is no REQUEST.
+            InvalidOpCode: ``request`` is not a REQUEST.
             InvalidChannelNumber: ``request`` was not received on this channel.
-            InvalidMessageId: the exchange of ``request`` is under way already.
-            NotAllowed: ``request`` was answered already.
+            InvalidMessageId: the exchange of ``request`` is in progress already.
+            NotAllowed: ``request`` was answered already, or the peer's Hello was not accepted yet.
             InvalidMessage, InvalidHeadersLen: as ``Message`` for headers that do not fit in one.
-            NotAllowed: the peer's Hello was not accepted yet.
         """
         return open_exchange(self._connection, self._dispatcher, request, headers)

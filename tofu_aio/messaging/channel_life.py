@@ -1,4 +1,4 @@
-"""The life of a channel: what is known of it, whether it is opened, and how it is closed."""
+"""The life of a channel: its properties, accepting or rejecting it, and closing it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
 
 
 class ChannelLife:
-    """The part of a channel that has nothing to do with its messages.
+    """The part of a channel that does not deal with its messages.
 
     Args:
-        connection: the engine's half.
-        dispatcher: what sorts its messages.
-        welcome: the listener's headers, encoded, of its answer to a Hello.
+        connection: its connection.
+        dispatcher: sorts its messages.
+        welcome: the listener's own headers for the answer to a Hello, encoded.
     """
 
     def __init__(self, connection: Connection, dispatcher: Dispatcher[_C], welcome: bytes) -> None:
@@ -38,21 +38,21 @@ class ChannelLife:
         self._dispatcher = dispatcher
         self._welcome = welcome
 
-    # --- what it is -----------------------------------------------------------------------
+    # --- properties -----------------------------------------------------------------------
 
     @property
     def number(self) -> int:
-        """Its local number, 1 to 65534."""
+        """The local number of the channel, 1 to 65534."""
         return self._connection.number
 
     @property
     def state(self) -> State:
-        """Where it is in its life."""
+        """The state of the channel's life cycle."""
         return State.CLOSED if self._connection.end is not None else self._connection.decoder.state
 
     @property
     def end(self) -> TofuError | None:
-        """Why nothing more comes from the peer; None while something may."""
+        """Why nothing more comes from the peer; None while messages may still come."""
         return self._connection.end
 
     @property
@@ -61,22 +61,22 @@ class ChannelLife:
 
     @property
     def hello(self) -> Message:
-        """How the peer introduced itself: its HELLO_REQUEST, or its answer to ours."""
+        """The peer's Hello: its HELLO_REQUEST, or its answer to this side's."""
         assert self._dispatcher.hello is not None
         return self._dispatcher.hello
 
     @property
     def peer(self) -> Peer:
-        """Who is at the other end: address, and on a Unix socket the process, or by TLS the name.
+        """The peer's address, its process on a Unix socket, and its certified name with TLS.
 
-        It is what was known when the peer's Hello, or its answer to ours, arrived.
+        All as known when the peer's Hello, or its answer to this side's, arrived.
         """
         assert self._dispatcher.peer is not None
         return self._dispatcher.peer
 
     @property
     def triggers(self) -> Triggers:
-        """What it waits for at this moment; ERROR once its peer was lost, nothing once closed."""
+        """What the channel waits for now; ERROR once the peer was lost, empty once closed."""
         connection = self._connection
         if connection.end is not None:
             orderly = isinstance(connection.end, ChannelEnded | ChannelClosed)
@@ -87,7 +87,7 @@ class ChannelLife:
         return triggers | Triggers.SEND if connection.queue.nbytes else triggers
 
     def statistics(self) -> ChannelStatistics:
-        """A snapshot of its counters."""
+        """A snapshot of the channel's counters."""
         connection = self._connection
         account, suspension = connection.decoder.account, connection.suspension
         return ChannelStatistics(
@@ -104,7 +104,7 @@ class ChannelLife:
         )
 
     def _usage(self, pool: Pool) -> PoolUsage:
-        """What it holds of a pool."""
+        """What the channel holds of a pool."""
         return self._dispatcher.usage(pool)
 
     def __repr__(self) -> str:
@@ -113,15 +113,15 @@ class ChannelLife:
     # --- deciding -------------------------------------------------------------------------
 
     def accept(self, body: bytes = b"", headers: HeadersLike | None = None) -> None:
-        """Answer the peer's Hello: the channel is open. Never waits.
+        """Answer the peer's Hello, which opens the channel. Never waits.
 
         Args:
-            body: of the answer, which is the peer's ``channel.hello``.
+            body: of the answer, which the peer finds as ``channel.hello``.
             headers: of the answer.
 
         Raises:
-            NotAllowed: it is decided already, or was not this side's to decide.
-            PeerDisconnected, ProtocolViolation, ChannelClosed: the peer has gone, or this side.
+            NotAllowed: the channel was accepted or rejected already, or the peer is the listener.
+            PeerDisconnected, ProtocolViolation, ChannelClosed: the channel has ended.
             TofuError: as ``Message`` for what does not fit in one.
         """
         text = TextHeaders(headers).encode() if headers else b""
@@ -131,14 +131,15 @@ class ChannelLife:
         )
 
     async def reject(self, reason: str, status: Status = Status.NOT_ALLOWED) -> None:
-        """Tell the peer why it is not accepted, and close once it has hung up.
+        """Send the peer the reason for a refusal, and close once the peer has closed.
 
-        There its ``connect`` raises ``ConnectFailed`` with the reason. The peer has a second to
-        hang up, so that it can read that; then, or when cancelled, this side closes.
+        The peer's ``connect`` raises ``ConnectFailed`` with the reason. So that it can read the
+        reason, the peer has a second to close first. After that, or when cancelled, this side
+        closes.
 
         Args:
             reason: for people; at most 65,535 bytes of UTF-8.
-            status: for programs.
+            status: for programs; not SUCCESS.
 
         Raises:
             ValueError: the status is SUCCESS.
@@ -149,7 +150,7 @@ class ChannelLife:
         await self._connection.closing.wait_refused()
 
     def _refuse(self, reason: str, status: Status) -> None:
-        """Tell the peer why it is not accepted: nothing more travels then."""
+        """Send the peer the reason for a refusal, after which nothing more is sent."""
         if status is Status.SUCCESS:
             raise ValueError("a rejection needs a status that says what is wrong, not SUCCESS")
         self._check_undecided("rejected")
@@ -165,15 +166,16 @@ class ChannelLife:
     # --- closing --------------------------------------------------------------------------
 
     async def send_eof(self) -> None:
-        """Say that nothing more is sent, and go on receiving until the peer closes too.
+        """Half-close: send nothing more, and go on receiving until the peer closes too.
 
-        On the wire it is a Bye with the header ``~eof``, which asks the peer to finish first. A
-        peer that does not know it, the Zig library say, hands it to its application as any Bye.
+        On the wire this is a Bye with the header ``~eof``, which asks the peer to finish first. A
+        peer that does not know the header, like the Zig library, hands the message to its
+        application as any other Bye.
 
-        Once Bye was said, doing it again does nothing.
+        Does nothing if this side has sent a Bye already.
 
         Raises:
-            PeerDisconnected, ProtocolViolation: there is nobody to say it to.
+            PeerDisconnected, ProtocolViolation: the peer was lost, or broke the protocol.
             ChannelClosed: the channel was closed on this side.
         """
         connection = self._connection
@@ -183,24 +185,25 @@ class ChannelLife:
         if self.state in BYE_SAID or isinstance(connection.end, ChannelEnded):
             return
         if self.state is State.BYE_HEARD:
-            connection.queue.enqueue(OpCode.BYE_RESPONSE)  # the peer has sent all as well
+            connection.queue.enqueue(OpCode.BYE_RESPONSE)  # the peer has sent everything, too
         else:
             connection.queue.enqueue(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
 
     async def aclose(self, timeout: float | None = None) -> None:
-        """Say Bye, wait for the answer, and close: the peer has everything that was sent before.
+        """Send a Bye, wait for the answer, and close. The peer gets everything sent before.
 
-        If the peer has said Bye, answer it, and wait until the peer has hung up, a second at most.
-        What the peer still sends is dropped. Safe from any task, and to repeat.
+        If the peer has sent a Bye, answer it, and wait at most a second for the peer to close
+        first. Messages that the peer still sends are dropped. May be called from any task, and
+        again.
 
         Args:
-            timeout: seconds that it may take; unless given it goes on until the peer has taken
-                nothing for 5 seconds. Then it closes: in order if all that was sent has left for
-                the kernel, which goes on delivering it, else it aborts and a warning says how many
-                bytes were not sent. Cancelled, it aborts.
+            timeout: seconds that it may take. None: until the peer has taken nothing for 5
+                seconds. After that the channel is closed in order if the kernel has all bytes,
+                since it goes on delivering them. Otherwise the connection is reset, and a warning
+                says how many bytes were not sent. A cancelled call resets the connection.
 
         Raises:
-            TypeError, ValueError: ``timeout`` is no number of seconds, 0 or more.
+            TypeError, ValueError: ``timeout`` is not a number of seconds, 0 or more.
         """
         if timeout is not None:
             checked_seconds("timeout", timeout)
@@ -208,17 +211,17 @@ class ChannelLife:
         await self._connection.closing.aclose(timeout)
 
     def _leave(self) -> None:
-        """Close as ``aclose`` does, with nobody waiting for it."""
+        """Close as ``aclose`` does, without a task that waits for it."""
         self._dispatcher.close(_closed_here())
         self._connection.closing.close_soon()
 
     async def _part(self) -> None:
-        """Close as ``aclose`` does, but do not wait for a peer that is only to hang up."""
+        """Close as ``aclose`` does, but do not wait for a peer that only has to close."""
         self._dispatcher.close(_closed_here())
         await self._connection.closing.aclose_unless_lingering()
 
     def abort(self) -> None:
-        """Reset the connection, at once: nothing queued is sent, nothing more is received."""
+        """Reset the connection at once: drop what is queued, and receive nothing more."""
         error = ChannelClosed("the channel was aborted on this side")
         self._dispatcher.close(error)
         self._connection.closing.abort(error)

@@ -1,4 +1,4 @@
-"""What ``connect`` returns: to be awaited, or entered."""
+"""The object that ``connect`` returns, to be awaited or entered."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ P = ParamSpec("P")
 
 
 class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager[Channel]):
-    """A channel that is about to be made. Made by ``connect``.
+    """A channel that is about to be made. Returned by ``connect``.
 
-    ``await`` it for the channel, which is the caller's to close. Or use it as an async context
-    manager, whose end closes the channel with a Bye, also when what is inside raises:
+    ``await`` it to get the channel, which the caller then has to close. Or use it as an async
+    context manager, which closes the channel at its end with a Bye, also if the block raises:
 
         channel = await group.connect(address)
 
@@ -26,11 +26,11 @@ class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager
             ...
 
     Nothing is done before that. It is a coroutine, so ``asyncio.create_task``, ``gather`` and
-    ``wait_for`` take it, and as with any coroutine Python warns if it is dropped without having
-    been awaited. Cancelled at any moment, it leaves nothing open.
+    ``wait_for`` take it, and Python warns if it is dropped without having been awaited. Cancelling
+    it at any moment leaves nothing open.
 
     Raises:
-        RuntimeError: it was awaited or entered before; it makes one channel.
+        RuntimeError: it was awaited or entered before. It makes one channel only.
     """
 
     __slots__ = ("_channel", "_coroutine")
@@ -57,10 +57,10 @@ class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager
         assert self._channel is not None
         await self._channel.aclose()
 
-    # --- a coroutine, for who takes nothing else ------------------------------------------
+    # --- the coroutine protocol, for create_task and the like -----------------------------
 
     def send(self, value: object, /) -> object:
-        """Go on, as a task has it."""
+        """Run the coroutine to its next ``await``, as a task does."""
         if getcoroutinestate(self._coroutine) == CORO_CLOSED:
             raise _once()
         return self._coroutine.send(value)
@@ -86,28 +86,28 @@ class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager
         tb: TracebackType | None = None,
         /,
     ) -> object:
-        """Go on with an exception, as a task that is cancelled has it."""
+        """Raise an exception in the coroutine, as a task that is cancelled does."""
         if isinstance(typ, BaseException):
             error = typ
         elif isinstance(val, BaseException):
             error = val
         else:
             error = typ() if val is None else typ(val)
-        # In one piece: apart they are deprecated.
+        # As one argument: passing three is deprecated.
         return self._coroutine.throw(error if tb is None else error.with_traceback(tb))
 
     def close(self) -> None:
-        """Have it never done, or no further."""
+        """Close the coroutine, so that it does not start or go on."""
         self._coroutine.close()
 
     def __getattr__(self, name: str) -> object:
-        # What debuggers, anyio and a task's repr look for in a coroutine.
+        # Debuggers, anyio and a task's repr read these attributes of a coroutine.
         if name.startswith("cr_") or name in {"__name__", "__qualname__"}:
             value: object = getattr(self._coroutine, name)
             return value
         raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}: there is no channel yet: "
-            "await it, or enter it with 'async with'",
+            f"{type(self).__name__!r} object has no attribute {name!r}: the channel does not exist "
+            "yet: await this object, or enter it with 'async with'",
             name=name,
             obj=self,
         )
@@ -116,7 +116,7 @@ class Connecting(Coroutine[object, object, Channel], AbstractAsyncContextManager
 def connecting(
     function: Callable[P, Coroutine[object, object, Channel]],
 ) -> Callable[P, Connecting]:
-    """Have an async function that makes a channel return a ``Connecting``."""
+    """Make an async function that returns a channel return a ``Connecting`` instead."""
 
     @wraps(function)
     def connect(*args: P.args, **kwargs: P.kwargs) -> Connecting:
@@ -126,4 +126,6 @@ def connecting(
 
 
 def _once() -> RuntimeError:
-    return RuntimeError("this connect() makes one channel, and was awaited before: call it again")
+    return RuntimeError(
+        "this object was awaited or entered before, and makes one channel only: call connect() again"
+    )

@@ -1,4 +1,4 @@
-"""The engine: one pool, any number of groups."""
+"""The engine: one pool, and any number of channel groups that share it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ logger = logging.getLogger("tofu_aio.pool")
 class Engine:
     """Owns the bounded pool and the groups of channels that share it.
 
-    An async context manager; it belongs to the loop it is entered in. Leaving it closes
-    everything that it has, with Byes, bounded in time. Once left, or once its loop is closed, it
-    may be entered again, and begins anew. ``get`` and ``put`` may be called from any thread. It
-    stays with the process it is entered in: a forked child needs one of its own, and has nothing
-    of its parent's connections.
+    An async context manager. It belongs to the event loop in which it is entered. Leaving it
+    closes all its channels with Byes, in bounded time. After that, or once its loop is closed, it
+    may be entered again and starts with nothing. ``get`` and ``put`` may be called from any
+    thread. It belongs to the process in which it is entered: a forked child has none of its
+    parent's connections, and needs an engine of its own.
 
     Args:
         pool_messages: how many received messages may be alive at once, over all channels.
@@ -47,7 +47,7 @@ class Engine:
             ``EngineOptions`` describes each.
 
     Raises:
-        TypeError, ValueError: one of them makes no sense: the message says which.
+        TypeError, ValueError: a limit has the wrong type or is out of range. The message names it.
     """
 
     def __init__(self, pool_messages: int = POOL_MESSAGES, **limits: Unpack[OtherLimits]) -> None:
@@ -56,10 +56,10 @@ class Engine:
         self._begin_anew(Limits(pool_messages, **limits))
 
     def _begin_anew(self, limits: Limits) -> None:
-        """Have nothing, and share nothing with a loop that was."""
-        self._gate = ReadGate(limits, self._exhausted, self._accuse)
+        """Start with nothing, and share nothing with an earlier loop."""
+        self._gate = ReadGate(limits, self._report_exhausted, self._log_stall)
         self._numbers: NumberedTable[Members] = NumberedTable()
-        self._groups: dict[ChannelGroup, None] = {}  # in order: closing is the same each time
+        self._groups: dict[ChannelGroup, None] = {}  # in order, so that closing is repeatable
 
     def __repr__(self) -> str:
         pool = self._gate.pool
@@ -74,17 +74,17 @@ class Engine:
         owner_loop = self._gate.owner_loop
         if self._open and owner_loop.alive:
             raise RuntimeError(
-                "the engine was entered before and not left: share what was entered, or make "
-                "another engine"
+                "the engine is entered already: use the one that 'async with' returned, or make "
+                "another Engine"
             )
         if owner_loop.thread and not owner_loop.is_here():
             left = bool(self._groups)
             self._begin_anew(self._gate.limits)
             if left:
-                gc.collect()  # else their sockets, and so their addresses, stay in use for a while
+                gc.collect()  # otherwise their sockets, and so their addresses, stay in use
         self._gate.open()
         self._open = True
-        if socket_module() is socket:  # and not a simulated world's, whose descriptors are none
+        if socket_module() is socket:  # a simulated world's sockets have no real descriptors
             _entered.add(self)
         return self
 
@@ -100,7 +100,8 @@ class Engine:
         """A new, empty group; an async context manager.
 
         Raises:
-            ShutdownStarted: the engine is not entered yet, or closed already, or a parent's.
+            ShutdownStarted: the engine is not entered yet, is closed, or belongs to the parent
+                process.
         """
         if self._gate.owner_loop.in_parent:
             raise ShutdownStarted(NOT_YOURS)
@@ -121,18 +122,18 @@ class Engine:
     def get(
         self, allocation: Allocation = Allocation.ALWAYS, op_code: OpCode = OpCode.REQUEST
     ) -> Message | None:
-        """A new, empty message for sending. From any thread.
+        """Return a new, empty message for sending. May be called from any thread.
 
-        With POOL_ONLY it counts as one of the ``pool_messages`` that may be alive at once: it
-        holds a permit until it is sent, released, put back or garbage-collected. So a program can
-        bound what it makes together with what it receives.
+        With POOL_ONLY the message counts as one of the ``pool_messages`` that may be alive at
+        once: it holds a permit until it is sent, released, put back or garbage-collected. So a
+        program can bound the messages it makes together with those it receives.
 
         Args:
-            allocation: ALWAYS, or POOL_ONLY.
-            op_code: what the message does.
+            allocation: ALWAYS for a message without a permit, POOL_ONLY for one that holds one.
+            op_code: of the message.
 
         Returns:
-            The message; with POOL_ONLY, None while no permit is free, or channels wait for one.
+            The message. With POOL_ONLY, None while no permit is free or channels wait for one.
         """
         message = Message(op_code)
         if allocation is Allocation.POOL_ONLY:
@@ -142,18 +143,18 @@ class Engine:
         return message
 
     def put(self, message: Message | None) -> None:
-        """Give a message's permit back, as ``message.release()`` does. From any thread.
+        """Give a message's permit back, as ``message.release()`` does. Callable from any thread.
 
-        What ``get`` may return can be put back without a look: None, a message that was sent, or
-        put back before, is no error.
+        Anything that ``get`` has returned may be put back. None, or a message that was sent or put
+        back before, is not an error.
         """
         if message is not None:
             message.release()
 
     async def aclose(self) -> None:
-        """Close every group, all at once. Bounded, repeatable.
+        """Close all groups concurrently, in bounded time. May be called again.
 
-        In a forked child nothing is done: what there is belongs to the parent.
+        In a forked child this does nothing: the connections belong to the parent.
         """
         if self._gate.owner_loop.in_parent:
             return
@@ -164,17 +165,17 @@ class Engine:
         self._end()
 
     def _abort(self) -> None:
-        """Reset every connection, so that closing waits for no peer."""
+        """Reset every connection, so that closing does not wait for any peer."""
         for group in list(self._groups):
             group._abort()
 
     def _end(self) -> None:
-        """Nothing of it is open any more, and nothing will be."""
+        """Mark the engine as closed: none of its channels is open, and none will be."""
         self._open = False
         self._gate.close()
 
     def statistics(self) -> EngineStatistics:
-        """A snapshot of the pool and the channels. It takes longer the more of them there are."""
+        """A snapshot of the pool and the channels. Its cost grows with the number of channels."""
         gate = self._gate
         pool = gate.pool
         free, reserves = len(pool.free), len(pool.reserves)
@@ -197,8 +198,8 @@ class Engine:
             refused=gate.refused,
         )
 
-    def _accuse(self, seconds: float) -> None:
-        """Say who holds the permits that others have waited for too long."""
+    def _log_stall(self, seconds: float) -> None:
+        """Log which messages hold the permits that channels have waited for too long."""
         pool = self._gate.pool
         now = self.statistics()
         unreceived = [message for group in self._groups for message in group._unreceived()]
@@ -206,9 +207,9 @@ class Engine:
         free = len(pool.free)
         shares = {cast("Suspension", each).number: each.account.share(free) for each in pool.parked}
         logger.warning(
-            "%s for room in the pool, and was not served for %.0f s%s: of %d messages in the pool "
-            "or on reserves the application holds %d, %d are in inboxes or have come in part, and "
-            "%d are to be sent; %d permits are free. %s. The application holds: %s",
+            "%s for room in the pool and got none for %.0f s%s: of %d messages in the pool or on "
+            "reserves the application holds %d, %d are in inboxes or arrived in part, and %d wait "
+            "to be sent; %d permits are free. %s. The application holds: %s",
             _channels(now.waiting + now.over_share),
             seconds,
             f" ({now.over_share} of them over their share)" if now.over_share else "",
@@ -217,37 +218,38 @@ class Engine:
             now.inbox,
             now.outgoing,
             now.pool_free,
-            _cures(self._gate.limits, held.values(), now),
+            _remedies(self._gate.limits, held.values(), now),
             in_words(held, shares, self._gate.owner_loop.time()) or "none",
         )
 
     def _forget(self, group: ChannelGroup) -> None:
         self._groups.pop(group, None)
 
-    def _exhausted(self, reader: Reader) -> bool:
+    def _report_exhausted(self, reader: Reader) -> bool:
+        """Report the exhausted pool to the group of a channel that waits; whether it has one."""
         number = cast("Suspension", reader).number
         groups = [group for group in self._groups if number in group._members]
         return any(group._posting.pool_exhausted(number) for group in groups)
 
 
-def _cures(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
-    """What helps, the cheapest first."""
-    cures = ["Release messages sooner"]
+def _remedies(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:
+    """What the application can do, the cheapest first."""
+    remedies = ["Release messages sooner"]
     if now.inbox:
-        cures.append("receive those in the inboxes")
+        remedies.append("receive those in the inboxes")
     if any(channel.parts for channel in held):
-        cures.append(
+        remedies.append(
             "receive the parts of exchanges or leave them, as 'async with channel.stream(...) as "
             "exchange' does at its end"
         )
     if now.over_share:
-        cures.append(f"give the engine a larger channel_share (it is {limits.channel_share:g})")
-    cures.append(f"give the engine more pool_messages (it has {limits.pool_messages})")
-    return ", or ".join(cures)
+        remedies.append(f"give the engine a larger channel_share (it is {limits.channel_share:g})")
+    remedies.append(f"give the engine more pool_messages (it has {limits.pool_messages})")
+    return ", or ".join(remedies)
 
 
 def _leave_to_parent(engine: Engine) -> None:
-    """In a forked child: refuse what is asked of an engine, and let go of its connections."""
+    """In a forked child: make the engine refuse all calls, and let go of its connections."""
     engine._gate.owner_loop.in_parent = True
     leave_to_parent(list(engine._groups))
 

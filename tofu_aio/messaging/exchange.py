@@ -36,26 +36,27 @@ from .flow_control.receipts import inbox
 class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     """One request and its answer, each in any number of parts. Made by ``channel.stream``.
 
-    Both sides have the same object: what one sends with ``send``, and ends with ``finish``, the
-    other receives by iterating, which ends after the last part. Both may send and receive at
-    once, in two tasks; any number of exchanges, and all other messages, share the channel.
+    Both sides use the same kind of object. One side sends parts with ``send``, the last one with
+    ``finish``. The other side receives them by iterating, which ends after the last part. Both may
+    send and receive at once, in two tasks. Any number of exchanges share a channel with all other
+    messages.
 
-    Only ``finish`` says that all was sent. Who leaves without it, by an exception, a
-    cancellation or a ``break``, ends with a part of status PROCESSING_FAILED, and the other side
-    gets ``ExchangeFailed``: what was cut short never passes for whole. Parts that still come are
-    dropped and counted, as late responses are; to a peer that has said all that it had to say
-    before, nothing is told.
+    Only ``finish`` marks the data as complete. If the exchange is left without it, by an
+    exception, a cancellation or a ``break``, a last part with the status PROCESSING_FAILED is
+    sent, and the other side gets ``ExchangeFailed``. So truncated data is never taken for complete
+    data. Parts that still come are dropped and counted, as late responses are. Nothing is sent to
+    a peer that has finished before.
 
-    A received part holds a permit of the engine's pool, or its channel's reserve, like any message,
-    whether it was received from here already or waits to be. Parts that nobody receives hold up, in
-    the end, all that comes on their channel: receive what comes, in a task of its own where sending
-    takes long, or leave.
+    Each part that has arrived, received or not, holds a permit of the engine's pool, or its
+    channel's reserve, like any message. Parts that are not received finally block everything that
+    comes on their channel. So receive the parts, in a task of its own where sending takes long, or
+    leave the exchange.
 
     An async context manager: leaving it closes the exchange, never the channel.
 
     Attributes:
-        message_id: what ties its parts together.
-        begun: whether the peer knows of it, and has not taken it back.
+        message_id: the id that all its parts carry.
+        begun: whether the peer knows of the exchange, and has not cancelled it.
     """
 
     def __init__(
@@ -73,20 +74,20 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self._op_code = op_code
         self._headers = _encoded(headers)  # for the first part
         self._forget = forget  # called when it is left
-        self._slots = slots  # of those that this side has begun
+        self._slots = slots  # for the exchanges that this side begins
         self._has_slot = False
         self._parts = Mailbox(inbox())
-        # The peer knows of it: from the first part that is sent, or because it asked.
+        # The peer knows of it once the first part is sent, or because the request is the peer's.
         self.begun = not self.asks
         self._finished = False
-        self._torn = False  # only a piece of a body was sent
-        self._burst = 0  # bytes sent since others had their turn
+        self._body_incomplete = False  # only a piece of a body was sent
+        self._burst = 0  # bytes sent since other tasks had a turn
         self._sending = False
-        self._waiting: CancelScope | None = None  # where sending waits for room
+        self._waiting: CancelScope | None = None  # around a wait for a slot or for room
 
     @property
     def extra_attributes(self) -> Attributes:  # type: ignore[override]
-        """The typed attributes of its channel."""
+        """The typed attributes of the channel."""
         return both_ends(self._connection.queue.extra_info)
 
     @property
@@ -96,12 +97,12 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     @property
     def waits(self) -> bool:
-        """Whether somebody waits for the next part."""
+        """Whether a task waits for the next part."""
         return self._parts.waits
 
     @property
     def unread(self) -> Collection[Message]:
-        """Parts that have come, and nobody has received."""
+        """Parts that have arrived and were not received yet."""
         return self._parts.items
 
     @property
@@ -115,13 +116,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     # --- receiving ------------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """The next part; ``more`` tells whether others follow. Cancelled, it loses none.
+        """The next part; its ``more`` says whether others follow. Cancelling loses no part.
 
         Raises:
-            ExchangeFailed: the peer ended it with a status other than SUCCESS.
+            ExchangeFailed: the peer ended the exchange with a status other than SUCCESS.
             EndOfStream: the last part was received.
-            PeerDisconnected, ProtocolViolation: the others will never come.
-            ChannelClosed: the exchange was left, or its channel was closed, on this side.
+            PeerDisconnected, ProtocolViolation: the remaining parts will not come.
+            ChannelClosed: the exchange was left, or its channel closed, on this side.
             BusyResourceError: another task is receiving.
         """
         parts = self._parts
@@ -136,21 +137,21 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     async def send(
         self, item: bytes | bytearray | memoryview, headers: HeadersLike | None = None
     ) -> None:
-        """Send a part, and say that more follow. One that is too long for a part makes several.
+        """Send a part that others follow. A body that is too long for one part makes several.
 
         Waits for room as ``Channel.send`` does, and gives other tasks a turn every 64 KiB. The
-        first part of a request also waits while 1,024 other exchanges of this side are under way on
-        the channel. A part is sent whole, or, if cancelled, not at all. Where that leaves a longer
-        body in the middle nothing can be sent any more.
+        first part of a request also waits while this side has 1,024 other exchanges in progress
+        on the channel. A cancelled call sends no incomplete part. If it was cancelled between two
+        parts of one body, nothing more can be sent.
 
         Args:
-            item: of any length; parts have 65,535 bytes at most.
-            headers: of the part; of the first one, if they are several.
+            item: of any length; a part has at most 65,535 bytes.
+            headers: of the part, or of the first of several.
 
         Raises:
-            ExchangeFailed: the peer ended the exchange with a status other than SUCCESS: it
-                needs no more.
-            ChannelClosed: ``finish`` was called, or the exchange left, or its channel closed.
+            ExchangeFailed: the peer ended the exchange with a status other than SUCCESS, and
+                needs no more parts.
+            ChannelClosed: ``finish`` was called, the exchange was left, or its channel closed.
             SendFailed: a send was cancelled in the middle of its body.
             BusyResourceError: another task is sending.
             TofuError: as ``Channel.post``.
@@ -164,12 +165,12 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         *,
         status: Status = Status.SUCCESS,
     ) -> None:
-        """Send the last part: nothing more comes from this side. What the peer sends still does.
+        """Send the last part of this side. The peer's parts can still be received.
 
         Args:
             body: as ``send`` takes it.
             headers: as ``send`` takes them.
-            status: SUCCESS, or why all of it is void; ``body`` is then a text for people.
+            status: SUCCESS, or why all parts sent are void; ``body`` is then a text for people.
 
         Raises:
             TofuError: as ``send``.
@@ -177,7 +178,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         await self._send(body, headers, 0, status)
 
     async def send_eof(self) -> None:
-        """Finish, if that was not done yet.
+        """Call ``finish``, unless that was done.
 
         Raises:
             TofuError: as ``send``.
@@ -195,22 +196,22 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         if self._sending:
             raise BusyResourceError("sending to")
         self._check()
-        if self._torn:
+        if self._body_incomplete:
             raise SendFailed("a send was cancelled in the middle of its body: leave the exchange")
         text = _encoded(headers)
         self._sending = True
         try:
             if self._slots is not None and not self.begun:
-                await self._slot(self._slots)
+                await self._wait_for_slot(self._slots)
             for piece, last in pieces(body):
-                await self._room()
+                await self._wait_for_room()
                 self._check()
                 proto = self._op_code | (more if last else MORE_BIT)
                 end = status if last else Status.SUCCESS
                 self._connection.queue.enqueue(
                     proto, self.message_id, self._headers + text, piece, end, True
                 )
-                self.begun, self._torn = True, not last
+                self.begun, self._body_incomplete = True, not last
                 self._headers = text = b""
                 self._burst += HEADER_SIZE + len(piece)
             self._finished = not more
@@ -220,7 +221,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             if not self.begun:
                 self._give_slot_back()
 
-    async def _slot(self, slots: Slots) -> None:
+    async def _wait_for_slot(self, slots: Slots) -> None:
         """Wait until one more exchange may begin."""
         self._has_slot = slots.acquire()
         if not self._has_slot:
@@ -233,13 +234,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._check()
 
     def _give_slot_back(self) -> None:
-        """It has not begun, or is over, or was left."""
+        """Free the slot of an exchange that has not begun, is over, or was left."""
         if self._slots is not None and self._has_slot:
             self._has_slot = False
             self._slots.release()
 
-    async def _room(self) -> None:
-        # While there is room nothing else here waits, and nobody else would run.
+    async def _wait_for_room(self) -> None:
+        # While there is room nothing else here awaits, and no other task would run.
         if self._burst >= MAX_PART:
             self._burst = 0
             await asyncio.sleep(0)
@@ -252,7 +253,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                 self._waiting = None
 
     def _check(self) -> None:
-        """Raise why nothing may be sent."""
+        """Raise the reason if nothing may be sent."""
         end = self._parts.end
         if end is not None and not isinstance(end, ChannelEnded):
             raise again(end)
@@ -266,30 +267,30 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     # --- ending ---------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Leave it: nothing more is received, and the peer learns of it unless all is done.
+        """Leave the exchange: receive nothing more, and notify the peer unless all is finished.
 
-        Never waits. Safe from any task, and to repeat.
+        Never waits. May be called from any task, and again.
         """
-        # A peer that is still answering stops, if it has said that it wants to be told.
-        tells = self.asks and self.receives and self._connection.peer_supports & Extension.CANCEL
+        # A peer that supports cancellation and is still answering stops then.
+        withdraw = self.asks and self.receives and self._connection.peer_supports & Extension.CANCEL
         self._forget(self)
         self._give_slot_back()
         self.close(ChannelClosed("the exchange was left on this side"))
-        if self.begun and (tells or not self._finished):
+        if self.begun and (withdraw or not self._finished):
             self._finished = True
-            proto = WITHDRAWAL if tells else self._op_code
-            with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
-                say = (
+            proto = WITHDRAWAL if withdraw else self._op_code
+            with contextlib.suppress(TofuError):  # the channel has ended, and the peer knows
+                enqueue = (
                     self._connection.queue.enqueue
                     if self.asks
                     else self._connection.queue.enqueue_answer
                 )
-                say(proto, self.message_id, status=LEFT)
+                enqueue(proto, self.message_id, status=LEFT)
 
-    # --- what the channel tells -----------------------------------------------------------
+    # --- what the channel reports ---------------------------------------------------------
 
     def deliver(self, part: Message) -> None:
-        """Take a part."""
+        """Add a part that has arrived."""
         if part.more:
             self._parts.deliver([part])
         elif part.status is Status.SUCCESS:
@@ -302,28 +303,32 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._give_slot_back()
 
     def _forget_if_over(self) -> None:
-        """All was sent and received: there is nothing more to tell it."""
+        """Once everything was sent and received, the channel need not know the exchange."""
         if self._finished and not self.receives:
             self._forget(self)
             self._give_slot_back()
 
     def lose(self, error: TofuError) -> None:
-        """No more parts come, and why, unless all have. What has come can still be received."""
+        """No more parts come, for this reason. Parts that have arrived can still be received.
+
+        Does nothing if the last part has arrived.
+        """
         if self.receives:
             self._parts.finish(error)
         self._wake_sender()
 
     def taken_back(self, error: TofuError) -> None:
-        """The caller has given up: nothing needs to be sent, though all parts may have come.
+        """The peer has cancelled its request: nothing is sent any more.
 
-        Not even that it is left: the caller may have begun another one under the same id.
+        That also holds if all its parts have arrived, and for the notice that the exchange was
+        left: the peer may have begun another exchange under the same id.
         """
         self.begun = False
         self._parts.finish(error)
         self._wake_sender()
 
     def close(self, error: TofuError) -> None:
-        """Nothing more is received, not even what has come."""
+        """Receive nothing more, not even parts that have arrived."""
         for part in self._parts.close(error):
             part.release()
         self._wake_sender()
@@ -334,6 +339,6 @@ def _encoded(headers: HeadersLike | None) -> bytes:
 
 
 def failed(part: Message) -> TofuError:
-    """What an exchange says when its peer has ended it with this part."""
+    """The error of an exchange that the peer has ended with this part."""
     text = quoted(part.body) or "the peer left the exchange, or could not go on"
     return ExchangeFailed(f"{part.status.name.lower()}: {text}", part.status, part)

@@ -1,4 +1,4 @@
-"""A channel group: channels with one owner, and one mailbox for those made by messages."""
+"""A channel group: channels with one owner, and one mailbox for those made with messages."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ from .reconnecting import Reconnecting
 
 
 class ChannelGroup:
-    """Channels that are used, and closed, together. Made by ``engine.create_group``.
+    """Channels that are used and closed together. Made by ``engine.create_group``.
 
-    Two levels over the same channels' life: ``listen`` and ``connect`` make channels that are
-    streams with mailboxes of their own; ``post`` and ``receive`` exchange plain messages, among
-    them those that make and end channels, and everything comes to the group's one mailbox.
-    ``post`` and ``update_receiver`` may be called from any thread, all else from the event loop's.
+    It offers two levels, and channels live the same life on both. ``listen`` and ``connect`` make
+    channels that are streams with mailboxes of their own. ``post`` and ``receive`` exchange plain
+    messages, also those that make and end channels, and everything arrives in the group's one
+    mailbox. ``post`` and ``update_receiver`` may be called from any thread, all other methods only
+    from the event loop's.
 
-    An async context manager: leaving it closes all that the group has.
+    An async context manager: leaving it closes all listeners and channels of the group.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class ChannelGroup:
         self._on_closed = closed
         self._members = Members(numbers)
         self._posting = Posting(gate, self._members)
-        self._deadlines: dict[asyncio.Timeout, None] = {}  # of what closing the group interrupts
-        # Each member keeps it, and a bound method is a new object whenever it is named.
+        self._deadlines: dict[asyncio.Timeout, None] = {}  # of calls that closing interrupts
+        # One object for all members: naming a bound method makes a new object each time.
         self._forget = self._members.forget
 
     def __repr__(self) -> str:
@@ -84,24 +85,24 @@ class ChannelGroup:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close listeners, then channels with their Byes, all at once. Bounded, repeatable.
+        """Close listeners, then all channels concurrently, with Byes. May be called again.
 
-        What was posted before, from whatever thread, is sent before the Byes. In a forked child
-        nothing is done.
+        It takes a bounded time. Messages that any thread has posted before are sent before the
+        Byes. In a forked child this does nothing.
         """
         if self._owner_loop.in_parent:
             return
         self._posting.close()
         if not self._owner_loop.alive:
-            return  # its loop took with it all that could be closed
+            return  # the loop is closed, and there is nothing left to close
         for deadline in self._deadlines:
             if not deadline.expired():
-                deadline.reschedule(0)  # long ago
+                deadline.reschedule(0)  # a time in the past: it expires now
         opening = list(self._posting.openings.tasks.values())
         for task in opening:
             task.cancel()
         async with asyncio.TaskGroup() as closing:
-            # Tasks begin in the order in which they are made: listeners stop before all else.
+            # Tasks start in the order in which they are made, so listeners stop first.
             for member in sorted(self._members.values(), key=_is_no_listener):
                 closing.create_task(member.aclose())
             if opening:
@@ -109,7 +110,7 @@ class ChannelGroup:
         self._on_closed(self)
 
     def _abort(self) -> None:
-        """Wait for no peer: closing, begun or not, ends in a few turns of the loop."""
+        """Reset all connections, so that closing, begun or not, ends within a few turns."""
         error = ChannelClosed("closing was interrupted")
         for connection in self._members.connections:
             connection.closing.close_at_once(error)
@@ -120,18 +121,19 @@ class ChannelGroup:
         """Listen for channels.
 
         Args:
-            address: ``tcp://host:port``, with port 0 for any free one and host ``*`` for all of
-                the machine's addresses; ``uds:///path``; or ``uds://@name`` on Linux. Of a name
-                that has several addresses it is the first; ``*`` serves them all.
+            address: ``tcp://host:port``, with port 0 for any free port and host ``*`` for all
+                addresses of the machine; ``uds:///path``; or ``uds://@name`` on Linux. If a host
+                name has several addresses, the first is used.
             options: see ``ListenOptions``.
 
         Raises:
-            InvalidAddress: it cannot be parsed, or is too long for a socket.
-            ListenFailed: the host has no address, or the system refuses it; the message says why.
-            WrongAddress: this system has no such sockets, or they have no such option.
-            ShutdownStarted, RuntimeError: the engine was entered in another event loop; that was
-                closed, or is not.
-            TypeError, ValueError: an option makes no sense: the message says which.
+            InvalidAddress: the address cannot be parsed, or is too long for a socket.
+            ListenFailed: the host has no address, or the system refuses it. The message says why.
+            WrongAddress: this system has no such sockets, or they do not have such an option.
+            ShutdownStarted: the engine was entered in another event loop, which is closed.
+            RuntimeError: the engine was entered in another event loop, which is still open.
+            TypeError, ValueError: an option is unknown, has the wrong type or is out of range. The
+                message names it.
         """
         checked_names("listen", options, ListenOptions.__optional_keys__)
         self._owner_loop.check()
@@ -142,7 +144,7 @@ class ChannelGroup:
         self._posting.check_open()
         number = self._members.new_number()
         listener = Listener(number, self._forget)
-        introduced, forget = listener._introduced, self._forget  # one of each for all channels
+        introduced, forget = listener._introduced, self._forget  # one object each for all channels
 
         def admit() -> Connection:
             connection = self._new_connection(State.HELLO_AWAITED)
@@ -170,13 +172,13 @@ class ChannelGroup:
 
     @connecting
     async def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
-        """Connect to a listener and say Hello: a channel, once it has accepted.
+        """Connect to a listener, and return the channel once the listener has accepted the Hello.
 
         ``channel = await group.connect(address)``, or ``async with group.connect(address) as
-        channel:``, which closes it at the end with a Bye. Cancelled, it leaves nothing open.
+        channel:``, which closes it at the end with a Bye. A cancelled call leaves nothing open.
 
         Args:
-            address: as the listener has it.
+            address: the listener's.
             options: see ``ConnectOptions``.
 
         Returns:
@@ -185,13 +187,12 @@ class ChannelGroup:
         Raises:
             InvalidAddress: the address cannot be parsed, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
-            ConnectFailed: the host has no address; or nobody is there, refuses, does not answer in
-                time, or does not speak the protocol; or TLS fails. What the listener gave as the
-                reason of a refusal is in the text, and its status in that of ``__cause__``.
-            WrongAddress: the address is only good for listening, or has no TLS.
-            ShutdownStarted, RuntimeError: the engine was entered in another event loop; that was
-                closed, or is not.
-            TypeError, ValueError: an option makes no sense: the message says which.
+            ConnectFailed: the host has no address; no peer listens there; TLS fails; or the peer
+                refuses, is too slow, or speaks another protocol. The text has the reason for a
+                refusal that the listener gave, and ``__cause__`` its status.
+            WrongAddress: the address can only be listened on, or its transport has no TLS.
+            ShutdownStarted, RuntimeError: the engine's event loop is closed, or is not this one.
+            TypeError, ValueError: an option is unknown, has the wrong type or is out of range.
         """
         checked_names("connect", options, ConnectOptions.__optional_keys__)
         self._owner_loop.check()
@@ -241,28 +242,28 @@ class ChannelGroup:
     ) -> Reconnecting:
         """Channels to a listener, one after another: ``async for channel in ...``.
 
-        Each turn of the loop brings a fresh channel, when there is one. What may pass, a listener
-        that is not there or refuses, a host without an address, is waited for: the first attempt
-        is made at once, later ones after a random wait below a bound that grows from 0.1 to 30
-        seconds, and starts anew when a turn has taken longer than that. A channel is closed at the
-        end of its turn, however that comes; leave the loop to end it all.
+        Each iteration of the loop gets a fresh channel, once there is one. Failures that may pass
+        are retried: a listener that is absent or refuses, or a host without an address. The first
+        attempt is made at once, later ones after a random wait below a bound that grows from 0.1
+        to 30 seconds. The bound starts anew when an iteration has lasted longer than 30 seconds.
+        A channel is closed at the end of its iteration, however that ends. To stop, leave the loop.
 
-        Several addresses are tried one after another, and a wait follows only when all have failed.
-        The next turn begins with the one that worked, unless its channel was lost soon.
+        Several addresses are tried one after another, with a wait only when all have failed. The
+        next iteration starts with the address that worked, unless its channel was lost soon.
 
-        The log has one warning when none of them can be reached, and one line when one can again;
-        each attempt that fails is at the level DEBUG.
+        The log gets one warning when no address can be reached, and one line when one can be
+        reached again. Each failed attempt is logged at DEBUG.
 
         Args:
             address: as for ``connect``.
-            others: more of them, in order of preference: ``reconnecting(*addresses)``.
+            others: more addresses, in order of preference: ``reconnecting(*addresses)``.
             options: ``backoff``, ``on_failure``, and those of ``connect``; ``headers`` and ``body``
                 may be functions, called for each attempt. See ``ReconnectOptions``.
 
         Raises:
-            InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed. What is
-                wrong otherwise, and no other attempt would cure, is raised by the first one.
-            TypeError: ``backoff`` or ``on_failure`` is something else.
+            InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed. Any other
+                error that another attempt would not cure is raised by the first attempt.
+            TypeError: ``backoff`` is not a Backoff, or ``on_failure`` is not a function.
         """
 
         async def here() -> ChannelGroup:
@@ -276,19 +277,20 @@ class ChannelGroup:
         """Do what the message says, and return its header with the numbers it got. Never waits.
 
         WELCOME_REQUEST with ``~listen_on``, and HELLO_REQUEST with ``~connect_to``, make a
-        channel; all others go to ``message.channel_number``. What comes of it arrives through
-        ``receive``. Posting takes the message as it is now.
+        channel. All other messages go to ``message.channel_number``. The results arrive through
+        ``receive``. Changing the message after posting has no effect.
 
-        From any thread. Each thread's messages go out in the order in which it posted them. In
-        another thread than the loop's the message is checked at once as well, and sent a moment
-        later; what fails by then, because the channel has ended meanwhile say, comes back through
-        ``receive`` with the status that says why, before the channel's channel_closed.
+        May be called from any thread. Each thread's messages are sent in the order in which it
+        posted them. From a thread other than the loop's, the message is also checked at once, but
+        sent a moment later. If it cannot be sent by then, for example because the channel has
+        ended, it comes back through ``receive`` with a status that says why, before the channel's
+        channel_closed.
 
         Raises:
             ChannelClosed: the group was closed.
-            ShutdownStarted: the event loop was closed, and not the engine before it.
-            NullMessage: there is no message.
-            TypeError: it is something else.
+            ShutdownStarted: the event loop was closed while the engine was still open.
+            NullMessage: ``message`` is None.
+            TypeError: ``message`` is something else.
             InvalidChannelNumber: no channel has this number, or one was given to make a channel.
             InvalidChannelGroup: the channel belongs to another group.
             InvalidAddress: the header with the address is missing or malformed.
@@ -300,29 +302,29 @@ class ChannelGroup:
     def update_receiver(self, message: Message | None = None) -> None:
         """Put a message at the end of the mailbox, for ``receive`` to return. From any thread.
 
-        In order with what the same thread posts. Nothing of it travels.
+        It keeps its order with messages that the same thread posts. Nothing is sent to a peer.
 
         Args:
             message: one of the application's own, which is received as it is now, with its
                 permit; None makes a wake-up: a notification with the status receiver_update.
 
         Raises:
-            TypeError: it is no message.
-            InvalidBodyLen, InvalidMessageId: an attribute was set to what does not fit.
+            TypeError: it is not a message.
+            InvalidBodyLen, InvalidMessageId: an attribute has a value that does not fit.
             ChannelClosed: the group was closed.
-            ShutdownStarted: the event loop was closed, and not the engine before it.
+            ShutdownStarted: the event loop was closed while the engine was still open.
         """
         self._posting.update_receiver(message)
 
     async def receive(self) -> Message:
-        """The next message of the group's mailbox. Cancelled, it loses none.
+        """The next message of the group's mailbox. Cancelling the call loses no message.
 
-        Peers' messages, and what the engine has to say: ``origin`` tells which. The engine's are
-        the answer to WELCOME_REQUEST; one's own messages that failed, ``status`` saying why;
-        pool_empty; receiver_update; a lost peer's status; and channel_closed, the last of each
-        channel, one that could not connect among them. No other message has that status, and its
-        message id is that of the HELLO_REQUEST or WELCOME_REQUEST that made the channel, or 0 for
-        a channel that a peer has made.
+        It is either a peer's message or a notification of the engine; ``origin`` says which. The
+        engine's are the answer to WELCOME_REQUEST; own messages that failed, with the reason as
+        ``status``; pool_empty; receiver_update; the status of a lost peer; and channel_closed,
+        which is the last message of each channel, also of one that could not connect. No other
+        message has the status channel_closed. Its message id is that of the HELLO_REQUEST or
+        WELCOME_REQUEST that made the channel, or 0 for a channel that a peer has made.
 
         Raises:
             ChannelClosed: the group was closed.
@@ -337,11 +339,11 @@ class ChannelGroup:
         return self._posting.closed
 
     def _usage(self, pool: Pool) -> PoolUsage:
-        """What it holds of a pool, all its channels together."""
+        """What its channels hold of a pool, all together."""
         return self._members.usage(pool) + of_messages(self._posting.mailbox.items, pool)
 
     def _unreceived(self) -> list[Message]:
-        """The messages that the application has not received, those that arrive among them."""
+        """The messages that the application has not received, also those that are arriving."""
         return [*self._posting.mailbox.items, *self._members.unreceived()]
 
     @asynccontextmanager
@@ -349,7 +351,7 @@ class ChannelGroup:
         """Bound the time of a block, which also ends when the group is closed.
 
         Raises:
-            TimeoutError: either has happened.
+            TimeoutError: the time is over, or the group was closed.
         """
         deadline = asyncio.timeout(seconds)
         try:
@@ -360,7 +362,7 @@ class ChannelGroup:
             self._deadlines.pop(deadline, None)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait; if the group is closed, no longer than that."""
+        """Wait, but only until the group is closed."""
         try:
             async with self._deadline(0 if self._closed else seconds):
                 await asyncio.get_running_loop().create_future()

@@ -1,6 +1,6 @@
-"""The options of connecting, of connecting again, and of listening, each described once.
+"""The options of ``connect``, ``reconnecting`` and ``listen``, each described once.
 
-What an engine may hold, its ``EngineOptions``, stands beside the limits themselves.
+``EngineOptions`` is in ``limits.py``, beside the limits themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BodyMaker: TypeAlias = Callable[[], bytes | Awaitable[bytes]]
 
 
 class AttemptOptions(TypedDict, total=False):
-    """What an attempt to connect takes beside the Hello's contents."""
+    """The options of one attempt to connect, apart from the contents of the Hello."""
 
     ssl: SSLContext | None
     server_hostname: str | None
@@ -36,23 +36,29 @@ class ConnectOptions(AttemptOptions, total=False):
     """The options of ``ChannelGroup.connect``.
 
     Attributes:
-        headers: of the Hello, after the engine's own, whose names begin with ``~``.
-        body: of the Hello.
-        ssl: speak TLS (TCP only), with this context. One that never verified anything, as
-            ``ssl.SSLContext()`` is made, is refused; one for clients that was told not to, by
-            ``verify_mode = ssl.CERT_NONE``, is taken.
-        server_hostname: whom the listener's certificate must name; by default the host.
-        keepalive: seconds of silence after which the kernel asks whether the peer is still
-            there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never
-            asks. Not needed over Unix sockets, whose kernel knows.
-        timeout: seconds, for all of it.
-        heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
-            nothing else for so long, and a peer that is silent for three times as long is
-            lost. It is enough that one end asks; if both do, the shorter interval counts, but a
-            client gets none below a second unless the listener's own is as short. A peer that
-            does not know heartbeats, the Zig library say, is never sent any. "auto" is
-            20 over TCP, and none over Unix sockets, whose kernel tells when the peer's process
-            has ended. None asks for none.
+        headers: headers of the Hello, as pairs or a mapping. They follow the engine's own
+            headers, whose names begin with ``~``. None by default.
+        body: the body of the Hello, up to 65,535 bytes. Empty by default.
+        ssl: the ``ssl.SSLContext`` for TLS, over TCP only. By default the channel is not
+            encrypted. A context that is not for clients and verifies nothing, as
+            ``ssl.SSLContext()`` makes it, is refused. To connect without verification, set
+            ``check_hostname = False`` and then ``verify_mode = ssl.CERT_NONE`` on a context for
+            clients.
+        server_hostname: the name that the listener's certificate must have. By default the host
+            of the address. Without ``ssl`` it is an error.
+        keepalive: seconds without traffic, 0.01 to 32,767, after which the kernel probes whether
+            the peer is still there. If it does not answer, the peer counts as lost within twice
+            that time. By default, and with None, the kernel never probes. Unix sockets do not
+            need it: their kernel knows when the peer is gone.
+        timeout: seconds, 0 or more, for resolving the host, connecting, TLS and the answer to the
+            Hello together. 10 by default. After that ``connect`` raises ``ConnectFailed``.
+        heartbeat: the interval in seconds, 0.01 to 86,400. Each end sends a heartbeat when it has
+            sent nothing else for an interval, and a peer that is silent for three intervals is
+            lost. It is enough if one end asks for heartbeats. If both do, the shorter interval
+            applies, but a client gets none below a second unless the listener's own interval is
+            as short. A peer that does not know heartbeats, like the Zig library, is sent none, and
+            its silence is no loss. "auto", the default, means 20 over TCP and none over Unix
+            sockets, where the kernel reports the end of the peer's process. None asks for none.
     """
 
     headers: HeadersLike
@@ -63,13 +69,16 @@ class ReconnectOptions(AttemptOptions, total=False):
     """The options of ``reconnecting``: its own, and those of ``ConnectOptions`` for each attempt.
 
     Attributes:
-        headers: of the Hello, or a function without arguments that returns them.
-        body: of the Hello, or a function without arguments that returns it. A function, plain or
-            ``async``, is called for each attempt, so that it may bring a fresh token or tell the
-            last message seen. ``timeout`` does not count its time, and what it raises ends the
-            loop.
-        backoff: bounds for the waits between attempts; 0.1 to 30 seconds by default.
-        on_failure: called with the reason of each failed attempt. What it raises ends the loop.
+        headers: headers of the Hello, or a function without arguments that returns them. None by
+            default. See ``body`` for functions.
+        body: the body of the Hello, or a function without arguments that returns it. Empty by
+            default. A function, plain or ``async``, is called for each attempt, so it can return
+            a fresh token or the id of the last message seen. Its time does not count towards
+            ``timeout``. An exception that it raises ends the loop.
+        backoff: the bounds of the random waits between attempts. By default, and with None,
+            ``Backoff()``: the bound grows from 0.1 to 30 seconds and doubles with each failure.
+        on_failure: a function that is called with the error of each failed attempt. None by
+            default. An exception that it raises ends the loop.
     """
 
     headers: HeadersLike | HeadersMaker
@@ -82,33 +91,39 @@ class ListenOptions(TypedDict, total=False):
     """The options of ``ChannelGroup.listen``.
 
     Attributes:
-        ssl: speak TLS (TCP only), with this context; one that demands certificates shows
-            them in ``channel.peer``.
-        keepalive: see ``ConnectOptions``; for the channels that it brings.
-        reuse_port: let several processes listen on this TCP port, each with this option. The
-            kernel deals the connections out among them; Windows cannot.
-        mode: the permissions of a Unix socket's file, set before anybody can connect: 0o600
-            for the owner alone, 0o660 for a group too. None leaves them to the umask. Who may
-            write to the file may connect. An abstract name has no file: it is open to every
-            user of the machine.
-        hello_timeout: seconds that a connection may take to introduce itself, TLS included.
-        heartbeat: seconds; see ``ConnectOptions``. Clients may ask for a shorter interval, of a
-            second or more.
-        max_channels: how many channels of this listener may be open at once, those that are
-            about to introduce themselves among them. Beyond it connections wait, in order of
-            arrival, until one closes; beyond 1024 that wait they are refused. While one waits,
-            a channel whose peer takes no part in heartbeats gives way to it, with a Bye, once
-            that peer has neither sent nor taken anything for three intervals, unless something
-            that it sent is unread or kept here. None for any number.
-        max_connections_per_address: how many connections one address may have at once (TCP
-            only), from the moment of acceptance until the socket is closed; more are refused.
-            Of IPv6 the first 64 bits count, for a host has all addresses of such a network.
-            None for any number.
-        idle_timeout: seconds, 0.01 or more. A channel over which no message has come or gone
-            for so long is closed with a Bye, within a quarter more; heartbeats are no messages.
-            Nor is it closed while the peer goes on taking what was queued for it.
-            What is used there raises ``ChannelClosed``, and the peer gets the Bye. Choose more
-            than a handler takes for a request. None never closes one.
+        ssl: the ``ssl.SSLContext`` for TLS, over TCP only, with the server's certificate. By
+            default channels are not encrypted. If it demands client certificates,
+            ``channel.peer.certificate`` is the client's.
+        keepalive: seconds, 0.01 to 32,767, for all channels of the listener; see
+            ``ConnectOptions``. By default, and with None, the kernel never probes.
+        reuse_port: whether several processes may listen on this TCP port. Each must set it. The
+            kernel distributes the connections among them. False by default, so a second process
+            cannot listen. Not available on Windows.
+        mode: the permissions of a Unix socket's file, set before anyone can connect: 0o600 for
+            the owner alone, 0o660 for a group too. Write permission is needed to connect. By
+            default, and with None, the umask decides. An abstract name has no file, and is open
+            to every user of the machine.
+        hello_timeout: seconds, 0 or more, that a new connection may take to send its Hello, TLS
+            included. 10 by default. After that it is closed.
+        heartbeat: the interval in seconds, 0.01 to 86,400, "auto" or None; see
+            ``ConnectOptions``. "auto" by default. A client may ask for a shorter interval, but
+            not below a second.
+        max_channels: how many channels of this listener may be open at once, 1 or more, including
+            those whose Hello is still expected. Further connections wait, in order of arrival, until a
+            channel closes; when 1,024 wait, more are refused. While one waits, a channel can be
+            closed in its favour, with a Bye: one whose peer takes no part in heartbeats, and has
+            neither sent nor taken anything for three intervals, unless a message from that peer
+            is unread or kept here. By default, and with None, there is no limit.
+        max_connections_per_address: how many connections one address may have at once, 1 or more,
+            over TCP only, from acceptance until the socket is closed. Further ones are refused. For IPv6
+            the first 64 bits of the address count, because a host has all addresses of such a
+            network. By default, and with None, there is no limit.
+        idle_timeout: seconds, 0.01 or more, without a message in either direction, after which a
+            channel is closed with a Bye; it may take a quarter longer. Heartbeats do not count as
+            messages. A channel stays open while the peer goes on taking bytes that are queued for
+            it. Once closed, its methods here raise ``ChannelClosed``, and the peer gets the Bye.
+            Choose more than a handler takes for a request. By default, and with None, idle
+            channels stay open.
     """
 
     ssl: SSLContext | None
@@ -141,10 +156,10 @@ _LIMITS: Final = EngineOptions.__optional_keys__
 
 
 def split(call: str, options: Mapping[str, object], rest: type[T], /) -> tuple[EngineOptions, T]:
-    """Those of the options of a call that the engine takes, and the rest.
+    """Split the options of a call into those of the engine and the rest.
 
     Raises:
-        TypeError: nobody knows one of them.
+        TypeError: an option is unknown.
     """
     checked_names(call, options, _LIMITS | rest.__annotations__.keys())
     limits = {name: value for name, value in options.items() if name in _LIMITS}

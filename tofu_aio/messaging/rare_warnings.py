@@ -1,4 +1,4 @@
-"""Warnings about what may never end: at once, and then once in a while, with how often it was."""
+"""Warnings that could be repeated without end: logged at a limited rate, with a count."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from . import limits
 
 
 class RareWarnings:
-    """Warns of each kind of thing when it happens, and then at a limited rate.
+    """Logs each kind of event as a warning at its first occurrence, and then at a limited rate.
 
-    What happens in between is told at the level DEBUG, and counted in the next warning. So what
-    never ends is heard of again and again, and cannot fill the log.
+    Occurrences in between are logged at DEBUG, and counted in the next warning. So an event that
+    goes on without end stays visible, but cannot fill the log.
 
     Args:
-        logger: whom to tell.
-        clock: in seconds.
+        logger: for the warnings.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, logger: Logger, clock: Callable[[], float]) -> None:
         self._logger = logger
         self._clock = clock
-        self._last: dict[str, float] = {}  # of each kind, when it was warned of
-        self._untold: dict[str, int] = {}  # and how often it happened since
+        self._last: dict[str, float] = {}  # when each kind was last logged as a warning
+        self._suppressed: dict[str, int] = {}  # how often each kind has happened since
 
     def warn(self, kind: str, text: str) -> None:
-        """Tell that it has happened.
+        """Log an event.
 
         Args:
-            kind: what has a rate of its own. There must not be many: they are kept.
+            kind: of the event; each kind has a rate of its own. Kinds are never forgotten, so
+                there must be few.
             text: what happened.
         """
         now = self._clock()
         last = self._last.get(kind)
         if last is not None and now < last + limits.WARNINGS_QUIET:
-            self._untold[kind] = self._untold.get(kind, 0) + 1
+            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             self._logger.log(DEBUG, "%s", text)
             return
-        untold = self._untold.pop(kind, 0)
-        more = f" ({untold} more like this since the last warning)" if untold else ""
+        suppressed = self._suppressed.pop(kind, 0)
+        more = f" ({suppressed} more like this since the last warning)" if suppressed else ""
         self._last[kind] = now
         self._logger.log(WARNING, "%s%s", text, more)

@@ -1,4 +1,4 @@
-"""One channel after another to a listener, for as long as the caller wants them."""
+"""One channel after another to a listener, until the program leaves the loop."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ T = TypeVar("T")
 
 
 class Connector(Protocol):
-    """The group that channels are made in."""
+    """The group in which channels are made."""
 
     @property
     def _closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the group was closed."""
 
     def connect(
         self, address: str | Address, **options: Unpack[ConnectOptions]
     ) -> Awaitable[Channel]:
-        """A channel to a listener."""
+        """Make a channel to a listener."""
 
     async def _pause(self, seconds: float) -> None:
-        """Wait; if the group is closed, no longer than that."""
+        """Wait, but only until the group is closed."""
 
 
 class Reconnecting(AsyncIterator[Channel]):
-    """An async iterator whose every turn brings a fresh channel. Made by ``reconnecting``.
+    """An async iterator that gives a fresh channel in each iteration. Made by ``reconnecting``.
 
-    A channel belongs to its turn of the loop. It is closed, if it is not yet, before the next
-    turn's is made; and when the iterator is dropped, which ``break``, ``return``, an exception and
-    a cancellation do. Then its Bye is said, but not waited for: an ``async with channel`` in the
-    loop's body, or ``contextlib.aclosing`` around the loop, does that.
+    A channel belongs to one iteration of the loop. If it is still open, it is closed before the
+    next channel is made, and when the iterator is dropped, as ``break``, ``return``, an exception
+    and a cancellation do. Dropping the iterator sends the Bye but does not wait for the answer. To
+    wait, use ``async with channel`` in the loop's body, or ``contextlib.aclosing`` around the loop.
 
-    A peer that is lost is told in the loop's body, as on any channel: catch ``PeerDisconnected``
-    there, and the next turn has the next channel.
+    The loss of a peer is raised in the loop's body, as on any channel. Catch ``PeerDisconnected``
+    there, and the next iteration gets the next channel.
 
-    Between turns there is nothing but the channel: no task, no timer, no descriptor.
+    Apart from its current channel the iterator has no task, no timer and no descriptor.
 
     Args:
-        group: brings the group that the channels are made in.
+        group: returns the group in which the channels are made.
         addresses: of the listener, in order of preference.
-        options: for each attempt, and between them.
+        options: for the attempts, and for the waits between them.
 
     Raises:
         InvalidAddress, InvalidMessage, InvalidHeadersLen: no attempt could succeed.
-        TypeError: ``backoff`` or ``on_failure`` is something else.
+        TypeError: ``backoff`` is not a Backoff, or ``on_failure`` is not a function.
     """
 
     def __init__(
@@ -76,24 +76,24 @@ class Reconnecting(AsyncIterator[Channel]):
         addresses: Sequence[str | Address],
         **options: Unpack[ReconnectOptions],
     ) -> None:
-        self._channel: Channel | None = None  # of the current turn
+        self._channel: Channel | None = None  # of the current iteration
         self._open_group = group
         self._group: Connector | None = None
         self._addresses = [parse_address(address) for address in addresses]
-        self._first = 0  # the one that the next round begins with
+        self._first = 0  # index of the address that the next round starts with
         self._backoff = _checked_backoff(options.pop("backoff", None))
         self._on_failure = options.pop("on_failure", None)
         if self._on_failure is not None:
             checked_function("on_failure", self._on_failure)
         headers = options.pop("headers", ())
-        # Taken now: what can be iterated only once would be gone at the next attempt.
+        # Copied now: an iterator would be exhausted at the next attempt.
         self._headers: HeadersLike | HeadersMaker = (
             headers if callable(headers) else TextHeaders(headers)
         )
         self._body: bytes | BodyMaker = options.pop("body", b"")
-        self._options = cast("AttemptOptions", options)  # what is left of them
-        self._rounds = 0  # begun since the last channel that lived
-        self._opened = 0.0  # when the current turn began, by the loop's clock
+        self._options = cast("AttemptOptions", options)  # the remaining ones
+        self._rounds = 0  # begun since the last channel that lasted
+        self._opened = 0.0  # when the current iteration began, by the loop's clock
         self._outage = _Outage()
         self._busy = False
 
@@ -101,11 +101,11 @@ class Reconnecting(AsyncIterator[Channel]):
         return self
 
     async def __anext__(self) -> Channel:
-        """A fresh channel, however long that takes.
+        """A fresh channel, however long it takes to get one.
 
         Raises:
             StopAsyncIteration: the group was closed.
-            InvalidAddress, WrongAddress, ValueError, TypeError: no other attempt would cure it.
+            InvalidAddress, WrongAddress, ValueError, TypeError: another attempt would not help.
             BusyResourceError: another task waits for the next channel.
         """
         if self._busy:
@@ -120,17 +120,17 @@ class Reconnecting(AsyncIterator[Channel]):
         return self._channel
 
     async def aclose(self) -> None:
-        """End the turn: close its channel, with a Bye, in 5 seconds at most."""
+        """End the iteration: close its channel, with a Bye. Takes as long as ``Channel.aclose``."""
         channel, self._channel = self._channel, None
         if channel is None:
             return
-        lived = asyncio.get_running_loop().time() - self._opened > self._backoff.maximum
+        lasted = asyncio.get_running_loop().time() - self._opened > self._backoff.maximum
         await channel.aclose()
         lost = not isinstance(channel.end, ChannelEnded | ChannelClosed)
-        if lived:
-            self._rounds = 1  # the round that made it was a good one
-        # Whoever accepts and drops is as good as nobody, and so is who does not answer a Bye.
-        if isinstance(channel.end, ChannelClosed) or (lost and not lived):
+        if lasted:
+            self._rounds = 1  # the round that made this channel was a success
+        # A listener that accepts and then drops channels, or does not answer a Bye, is of no use.
+        if isinstance(channel.end, ChannelClosed) or (lost and not lasted):
             self._turn_to_next()
 
     async def _connect(self) -> Channel:
@@ -149,10 +149,10 @@ class Reconnecting(AsyncIterator[Channel]):
             self._outage.round_failed(reasons)
 
     async def _attempt(self, group: Connector, reasons: list[str]) -> Channel | None:
-        """A channel to the address whose turn it is, or one more reason why there is none."""
-        # Outside of what is caught below: whatever these raise ends the loop.
-        headers: HeadersLike = await _made(self._headers)
-        body = await _made(self._body)
+        """A channel to the address whose turn it is; None, and one more reason, if that fails."""
+        # Outside the try: an error of these functions ends the loop.
+        headers: HeadersLike = await _evaluated(self._headers)
+        body = await _evaluated(self._body)
         address = self._addresses[self._first]
         outage = self._outage
         outage.begin_attempt()
@@ -161,10 +161,10 @@ class Reconnecting(AsyncIterator[Channel]):
         except ChannelClosed:
             raise StopAsyncIteration from None
         except (ConnectFailed, UdsPathNotFound) as error:
-            if _distrusts(error):
+            if _is_certificate_refused(error):
                 raise
-            # As text: a handler that keeps the error keeps, by its traceback, this iterator, and
-            # the channel of a loop that was left would never be closed.
+            # As text: a log handler that kept the error would keep this iterator alive, by the
+            # traceback, and the channel of a loop that was left would never be closed.
             reasons.append(str(error))
             logger.debug("attempt %d to connect failed: %s", outage.attempts, reasons[-1])
             if self._on_failure is not None:
@@ -178,18 +178,18 @@ class Reconnecting(AsyncIterator[Channel]):
         self._first = (self._first + 1) % len(self._addresses)
 
     def __del__(self) -> None:
-        # Also for what __init__ refused, and in whatever thread collects garbage.
+        # Also runs if __init__ has raised, and in any thread that collects garbage.
         channel: Channel | None = getattr(self, "_channel", None)
         if channel is not None and channel.state is not State.CLOSED:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and all is over
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to close
                 channel._connection.closing.done.get_loop().call_soon_threadsafe(channel._leave)
 
 
 class _Outage:
-    """The attempts since the last channel, and what the log is told of them.
+    """The attempts since the last channel, and their lines in the log.
 
     Attributes:
-        attempts: how many have begun.
+        attempts: how many attempts have begun.
     """
 
     def __init__(self) -> None:
@@ -198,19 +198,19 @@ class _Outage:
         self._warned = False
 
     def begin_attempt(self) -> None:
-        """Count it."""
+        """Count an attempt."""
         if not self.attempts:
             self._since = asyncio.get_running_loop().time()
         self.attempts += 1
 
     def round_failed(self, reasons: Sequence[str]) -> None:
-        """No address could be reached: the first time that is worth a warning."""
+        """Warn the first time that no address could be reached."""
         if not self._warned:
             self._warned = True
             logger.warning("no connection, trying until there is one: %s", "; ".join(reasons))
 
     def end(self, address: Address) -> None:
-        """There is a channel again."""
+        """Log that there is a channel again."""
         if self._warned:
             seconds = asyncio.get_running_loop().time() - self._since
             logger.info(
@@ -218,23 +218,27 @@ class _Outage:
             )
 
 
-async def _made(given: T | Callable[[], T | Awaitable[T]]) -> T:
-    """What is given, or what it makes."""
-    if not callable(given):
-        return given
-    made = given()
-    return await made if isawaitable(made) else made
+async def _evaluated(option: T | Callable[[], T | Awaitable[T]]) -> T:
+    """The value of an option, or what the function given for it returns."""
+    if not callable(option):
+        return option
+    value = option()
+    return await value if isawaitable(value) else value
 
 
 def _checked_backoff(backoff: Backoff | None) -> Backoff:
     if backoff is None:
         return Backoff()
     if not isinstance(backoff, Backoff):
-        raise TypeError(f"backoff is {backoff!r}: give Backoff(initial=0.1, maximum=30.0), say")
+        raise TypeError(
+            f"backoff is {backoff!r}: give a Backoff, for example Backoff(initial=0.1, maximum=30.0)"
+        )
     return backoff
 
 
-def _distrusts(error: BaseException) -> bool:
+def _is_certificate_refused(error: BaseException) -> bool:
     """Whether the peer's certificate was refused, as it would be at any later attempt."""
     cause = error.__cause__
-    return cause is not None and (isinstance(cause, SSLCertVerificationError) or _distrusts(cause))
+    if cause is None:
+        return False
+    return isinstance(cause, SSLCertVerificationError) or _is_certificate_refused(cause)

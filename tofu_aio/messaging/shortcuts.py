@@ -1,4 +1,4 @@
-"""The simple cases: one channel, or one service, with an engine of its own."""
+"""The simple cases: one channel, or one service, that has an engine of its own."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from .reconnecting import Reconnecting
 async def connect(address: str | Address, **options: Unpack[ClientOptions]) -> Channel:
     """A channel to a listener, with an engine of its own.
 
-    ``async with tofu.connect(address) as channel:`` closes it at the end, with a Bye. After
-    ``channel = await tofu.connect(address)`` that is the caller's to do: ``await
-    channel.aclose()``, or ``async with channel:``. The engine ends with the channel, whichever
-    side closes it, so there is nothing else to close.
+    ``async with tofu.connect(address) as channel:`` closes the channel at the end, with a Bye.
+    After ``channel = await tofu.connect(address)``, close it with ``await channel.aclose()`` or
+    ``async with channel:``. The engine ends with the channel, whichever side closes it, so nothing
+    else has to be closed.
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
@@ -66,7 +66,7 @@ def reconnecting(
 
     Args:
         address: ``tcp://host:port`` or ``uds:///path``.
-        others: more of them, in order of preference.
+        others: more addresses, in order of preference.
         options: those of ``ChannelGroup.reconnecting`` and of ``Engine``: see
             ``ReconnectingClientOptions``.
 
@@ -77,7 +77,7 @@ def reconnecting(
     engine = Engine(**limits)
 
     async def start() -> ChannelGroup:
-        # Nobody needs to close it: an engine has nothing but its channels.
+        # It need not be closed: an engine has no resources apart from its channels.
         return (await engine.__aenter__()).create_group()
 
     return Reconnecting(start, [address, *others], **rest)
@@ -98,8 +98,8 @@ async def serve(
         address: ``tcp://host:port`` or ``uds:///path``.
         decide: an async function that takes the channel before it is accepted, and refuses it by
             raising ``Rejected``; see ``Listener.serve``.
-        task_status: told the address, with the port the system chose, once it listens; that is
-            what ``await task_group.start(serve, ...)`` of anyio returns.
+        task_status: of anyio. ``await task_group.start(serve, ...)`` returns the address, with the
+            port that the system chose, once ``serve`` listens.
         options: those of ``ChannelGroup.listen`` and of ``Engine``: see ``ServerOptions``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an engine and a channel tell about themselves: immutable snapshots."""
+"""Statistics of an engine and of a channel: immutable snapshots."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from .triggers import Triggers
 class EngineStatistics:
     """An engine at one moment.
 
-    Always ``pool_size + reserves == pool_free + inbox + application + outgoing``: what is alive
+    Always ``pool_size + reserves == pool_free + inbox + application + outgoing``: a living message
     holds a permit of the pool for each unit of its length, or its channel's reserve.
 
     Attributes:
         pool_size: permits in all.
-        pool_free: permits that nobody has.
-        reserves: messages that are alive beside the pool: one for each channel whose reserve is in
-            use, and what was lent while the application waits for the next message, one more for
-            each loop that waits.
-        inbox: permits and reserves of messages that nobody has received yet, or that have arrived
-            in part.
-        application: those of messages that were received and not released, those among them that
-            wait in an exchange, and of those that ``get(Allocation.POOL_ONLY)`` made.
-        outgoing: those of received messages that wait to be sent on.
-        awaited: requests under way, whose responses will take neither.
-        joining_bytes: bytes of bodies that are too long for one message: while their parts are put
-            together, and of such requests until they are released.
-        held_bytes: bytes of messages that wait to be received or sent, whole or in part. Those
-            that the application has received are its own.
+        pool_free: free permits.
+        reserves: messages that are alive without permits of the pool: one for each channel whose
+            reserve is in use, and messages lent while the application waits for the next one, one
+            for each waiting loop.
+        inbox: permits and reserves held by messages that were not received yet, or that have
+            arrived in part.
+        application: those held by messages that were received and not released, including parts
+            that wait in an exchange, and by messages that ``get(Allocation.POOL_ONLY)`` made.
+        outgoing: those held by received messages that wait to be sent on.
+        awaited: requests in flight. Their responses will take neither permits nor reserves.
+        held_bytes: bytes of messages that wait to be received or sent, whole or in part. Messages
+            that the application has received do not count.
+        joining_bytes: bytes of bodies that are too long for one message: while their parts are
+            joined, and for requests until they are released.
         waiting: channels that wait for permits now.
-        over_share: channels that wait until fewer of their own messages are alive.
+        over_share: channels that have used up their share of the pool, and wait until fewer of
+            their own messages are alive.
         suspensions: how often a channel began to wait for permits.
-        longest_wait: seconds; the longest that a channel has ever waited, or waits now. It never
-            falls.
-        channels: channels and listeners that are open.
-        refused: connections that listeners have refused, because too many waited, or came from one
-            address, or no channel number was left. It never falls.
+        longest_wait: the longest time in seconds that a channel has ever waited for permits, or
+            has waited up to now. It never falls.
+        channels: open channels and listeners.
+        refused: connections that listeners have refused because too many waited, too many came
+            from one address, or no channel number was left. It never falls.
     """
 
     pool_size: int
@@ -62,17 +63,17 @@ class ChannelStatistics:
     """A channel at one moment.
 
     Attributes:
-        received: messages that arrived, control messages among them.
-        sent: messages accepted for sending, control messages among them.
+        received: messages that have arrived, including control messages.
+        sent: messages accepted for sending, including control messages.
         queued_bytes: bytes that wait to be sent.
-        held: permits of the pool that its messages hold, wherever they are, and the reserve.
-        awaited: requests under way.
-        suspended: it waits for permits now, and is not read.
-        suspended_for: seconds for which it has waited in all.
+        held: permits of the pool that its messages hold, wherever they are, and its reserve.
+        awaited: requests in flight.
+        suspended: whether it waits for permits now, so that it is not read.
+        suspended_for: seconds for which it has waited for permits in all.
         suspensions: how often it began to wait for permits.
-        late_responses: parts of responses dropped because nobody waits for them: their request was
-            cancelled or timed out, their exchange was left, or there never was one.
-        triggers: what it waits for.
+        late_responses: responses, or parts of them, that were dropped because their request was
+            cancelled or timed out, their exchange was left, or there never was such a request.
+        triggers: what the channel waits for.
     """
 
     received: int

@@ -1,4 +1,4 @@
-"""What a channel wants or got, in the program's words."""
+"""What a channel waits for."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from enum import Flag, auto
 
 
 class Triggers(Flag):
-    """The reasons for which a channel is looked at. Several may hold at once."""
+    """What a channel waits for. Several may hold at once."""
 
     ACCEPT = auto()
-    """The application decides: its Hello is not answered yet."""
+    """The application's decision: the peer's Hello is not answered yet."""
     SEND = auto()
-    """Room: something waits to be sent."""
+    """Room: bytes wait to be sent."""
     RECV = auto()
     """The peer's next message."""
     POOL = auto()
-    """A permit of the pool: until then it is not read."""
+    """A permit of the pool. Until it gets one, the channel is not read."""
     ERROR = auto()
-    """Its peer was lost, or broke the protocol."""
+    """Nothing: the peer was lost, or broke the protocol."""

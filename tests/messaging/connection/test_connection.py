@@ -17,7 +17,7 @@ from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection.connection import AT_ONCE, PORTION, Connection
-from tofu_aio.messaging.connection.send_queue import LONG
+from tofu_aio.messaging.connection.frame_queue import LONG
 from tofu_aio.messaging.connection.sink import Sink
 from tofu_aio.messaging.delivery.wake_up import WakeUps
 from tofu_aio.messaging.flow_control.read_gate import ReadGate
@@ -142,8 +142,8 @@ class Recorder:
         self.suspensions = 0
         self.says = 0
 
-    def received(self, batch: list[Message], wake_ups: WakeUps) -> None:
-        assert batch, "received nothing"
+    def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
+        assert batch, "an empty batch was delivered"
         assert not any(isinstance(what, tofu.TofuError) for what in self.told)
         self.messages += batch
         self.told += [(message.op_code, message.body) for message in batch]

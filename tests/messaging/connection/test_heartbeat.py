@@ -37,6 +37,7 @@ from tofu_aio.messaging.connection import agreements
 from tofu_aio.messaging.connection.agreements import NO_EXTENSION
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.connection.heartbeat import Heartbeats, Slot, Wheel
+from tofu_aio.messaging.connection.send_queue import SendQueue
 from tofu_aio.messaging.limits import HEARTBEAT_MIN
 from tofu_aio.messaging.threads.owner_loop import Call, OwnerLoop
 
@@ -154,16 +155,17 @@ async def with_raw_client(
 
 @pytest.fixture
 def beats(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
-    """Who sends a heartbeat, each time."""
-    told: list[Connection] = []
-    send = Connection.beat
+    """The connections that send a heartbeat, each time."""
+    senders: list[Connection] = []
+    send = SendQueue.send_heartbeat
 
-    def beat(connection: Connection) -> None:
-        told.append(connection)
-        send(connection)
+    def send_heartbeat(queue: SendQueue) -> None:
+        assert isinstance(queue._owner, Connection)
+        senders.append(queue._owner)
+        send(queue)
 
-    monkeypatch.setattr(Connection, "beat", beat)
-    return told
+    monkeypatch.setattr(SendQueue, "send_heartbeat", send_heartbeat)
+    return senders
 
 
 # --- agreeing --------------------------------------------------------------------------------

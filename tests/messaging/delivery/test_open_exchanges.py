@@ -355,15 +355,15 @@ async def test_slots_are_dealt_out_in_order_and_none_is_lost(
     waiting = [asyncio.create_task(slots.wait()) for _ in range(4)]
     await turns(2)
     waiting[0].cancel()
-    slots.give_back()  # to the second: the first was cancelled, and has not run since
+    slots.release()  # to the second: the first was cancelled, and has not run since
     await turns(2)
     assert [task.done() for task in waiting] == [True, True, False, False]
-    slots.give_back()
+    slots.release()
     waiting[2].cancel()  # in the very moment in which its turn came
     await turns(3)
     assert waiting[2].cancelled()
     assert waiting[3].done()
-    slots.give_back()
+    slots.release()
     assert slots.acquire()
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
