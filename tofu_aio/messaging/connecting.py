@@ -127,5 +127,6 @@ def connecting(
 
 def _once() -> RuntimeError:
     return RuntimeError(
-        "this object was awaited or entered before, and makes one channel only: call connect() again"
+        "this connect() was awaited or entered before, and makes one channel only: call "
+        "connect() again"
     )

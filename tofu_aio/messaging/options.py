@@ -37,7 +37,7 @@ class ConnectOptions(AttemptOptions, total=False):
 
     Attributes:
         headers: headers of the Hello, as pairs or a mapping. They follow the engine's own
-            headers, whose names begin with ``~``. None by default.
+            headers, whose names begin with ``~``. No others by default.
         body: the body of the Hello, up to 65,535 bytes. Empty by default.
         ssl: the ``ssl.SSLContext`` for TLS, over TCP only. By default the channel is not
             encrypted. A context that is not for clients and verifies nothing, as
@@ -69,8 +69,8 @@ class ReconnectOptions(AttemptOptions, total=False):
     """The options of ``reconnecting``: its own, and those of ``ConnectOptions`` for each attempt.
 
     Attributes:
-        headers: headers of the Hello, or a function without arguments that returns them. None by
-            default. See ``body`` for functions.
+        headers: headers of the Hello, or a function without arguments that returns them, as for
+            ``body``. No headers by default.
         body: the body of the Hello, or a function without arguments that returns it. Empty by
             default. A function, plain or ``async``, is called for each attempt, so it can return
             a fresh token or the id of the last message seen. Its time does not count towards
@@ -109,15 +109,15 @@ class ListenOptions(TypedDict, total=False):
             ``ConnectOptions``. "auto" by default. A client may ask for a shorter interval, but
             not below a second.
         max_channels: how many channels of this listener may be open at once, 1 or more, including
-            those whose Hello is still expected. Further connections wait, in order of arrival, until a
-            channel closes; when 1,024 wait, more are refused. While one waits, a channel can be
-            closed in its favour, with a Bye: one whose peer takes no part in heartbeats, and has
-            neither sent nor taken anything for three intervals, unless a message from that peer
-            is unread or kept here. By default, and with None, there is no limit.
+            those whose Hello is still expected. Further connections wait, in order of arrival,
+            until a channel closes; when 1,024 wait, more are refused. While one waits, a channel
+            may be closed in its favour, with a Bye: one whose peer takes no part in heartbeats and
+            has neither sent nor taken anything for three intervals, unless a message from that
+            peer is unread or kept here. By default, and with None, there is no limit.
         max_connections_per_address: how many connections one address may have at once, 1 or more,
-            over TCP only, from acceptance until the socket is closed. Further ones are refused. For IPv6
-            the first 64 bits of the address count, because a host has all addresses of such a
-            network. By default, and with None, there is no limit.
+            over TCP only, from acceptance until the socket is closed. Further ones are refused.
+            For IPv6 the first 64 bits of the address count, because a host has all addresses of
+            such a network. By default, and with None, there is no limit.
         idle_timeout: seconds, 0.01 or more, without a message in either direction, after which a
             channel is closed with a Bye; it may take a quarter longer. Heartbeats do not count as
             messages. A channel stays open while the peer goes on taking bytes that are queued for

@@ -231,7 +231,7 @@ def _checked_backoff(backoff: Backoff | None) -> Backoff:
         return Backoff()
     if not isinstance(backoff, Backoff):
         raise TypeError(
-            f"backoff is {backoff!r}: give a Backoff, for example Backoff(initial=0.1, maximum=30.0)"
+            f"backoff is {backoff!r}: give a Backoff, such as Backoff(initial=0.1, maximum=30.0)"
         )
     return backoff
 

@@ -141,8 +141,9 @@ def test_a_body_that_would_not_fit_alone_is_not_to_be_tried_again() -> None:
     for error, length in ((announced, 9_500), (sent, 9_600)):
         assert isinstance(error, tofu.InvalidBodyLen)
         assert str(error) == (
-            f"request 7 has a body of {length} bytes or more, and with all that counts has to fit "
-            "in 10000 (joining_bytes): send it as a stream, or raise that limit"
+            f"request 7 has a body of {length} bytes or more, which takes {OVERHEAD + length} "
+            "bytes of room, and there are 10000 (joining_bytes): send it as a stream, or raise "
+            "that limit"
         )
     assert small.used == 0
     assert join(small).announced(8_976) is None
@@ -159,8 +160,8 @@ def test_a_body_that_is_too_long_fails_and_gives_all_back(
     error = joined.add(make(b"x"))
     assert isinstance(error, tofu.InvalidBodyLen)
     assert str(error) == (
-        "request 7 has a body of 4001 bytes or more, and may have 4000 (max_body): send it as a "
-        "stream, or raise that limit"
+        "request 7 has a body of 4001 bytes or more, and the limit is 4000 (max_body): send it as "
+        "a stream, or raise that limit"
     )
     assert (room.used, account.pool.out, len(account.pool.reserves)) == (0, 0, 0)
 

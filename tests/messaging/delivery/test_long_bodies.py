@@ -219,7 +219,7 @@ async def test_a_request_that_is_too_long_is_refused_with_the_reason(
     for client in (pair.client, pair.client, another.client):
         response = await client.request(LONG)
         assert response.status is Status.INVALID_BODY_LEN
-        assert b"may have 100000 (max_body)" in response.body
+        assert b"the limit is 100000 (max_body)" in response.body
     records = [r for r in caplog.records if r.name == "tofu_aio.pool"]
     warned = [r.message for r in records if r.levelno == logging.WARNING]
     assert len(warned) == 1, "once in a while, however many, and however many channels"
@@ -249,7 +249,7 @@ async def test_a_response_that_is_too_long_fails_at_the_caller(tcp: World) -> No
     address = await tcp.serve(echo)
     client = await tcp.connect(address, await tcp.group(max_body=100_000))
     for _ in range(3):
-        with pytest.raises(tofu.InvalidBodyLen, match=r"may have 100000 \(max_body\)"):
+        with pytest.raises(tofu.InvalidBodyLen, match=r"the limit is 100000 \(max_body\)"):
             await client.request(LONG)
     assert (await client.request(b"?")).body == b"?"
     assert len((await client.request(LONG[:100_000])).body) == 100_000
@@ -274,7 +274,7 @@ async def test_the_newest_request_beyond_the_bound_fails_and_the_others_finish()
                 await new.send(frame(FIRST, PART, b"~whole:196605\r\n") + frame(FIRST, PART) * 2)
                 refusal = await new.message()
                 assert refusal.status is Status.ALLOCATION_FAILED
-                assert b"puts together 250000 bytes at a time (joining_bytes)" in refusal.body
+                assert b"joins 250000 bytes at a time (joining_bytes)" in refusal.body
                 await new.send(frame(OpCode.REQUEST, PART) + frame(OpCode.SIGNAL, b"next"))
                 assert (await other.receive()).body == b"next"
                 await old.send(frame(OpCode.REQUEST))

@@ -69,7 +69,7 @@ async def test_a_signal_is_not_replied_to(pair: Pair, *, more: bool) -> None:
     client, server = pair
     await client.signal(b"news")
     signal = await server.receive()
-    with pytest.raises(tofu.InvalidOpCode, match="a REQUEST is replied to, not SIGNAL"):
+    with pytest.raises(tofu.InvalidOpCode, match=r"reply\(\) takes a received REQUEST, not SIGNAL"):
         await server.reply(signal, more=more)
 
 

@@ -524,7 +524,7 @@ async def test_the_warning_comes_without_another_request(
         asking = asyncio.create_task(client.request())
         await until(lambda: client.statistics().suspended, "the channel is full")
         await turns(1)  # of the loop: at the end of the one in which it began
-        assert "1 under way on channel" in caplog.text
+        assert "gets no response to its requests in flight (1)" in caplog.text
         asking.cancel()
         await turns(1)
 

@@ -1,4 +1,4 @@
-"""Sends that cannot be done at once: they wait for room, or take several messages."""
+"""Sends that cannot be done at once: they wait for room, or need several messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUCCESS: Final = Status.SUCCESS
 
 
 class DeferredSends:
-    """Those of one channel, made when the first is needed.
+    """The deferred sends of one channel. Made when the first is needed.
 
     Args:
         connection: the channel's.
@@ -35,7 +35,7 @@ class DeferredSends:
         self._connection = connection
         self._pending_requests = dispatcher.pending_requests
         self._is_awaited = dispatcher.is_awaited
-        self._turn = asyncio.Lock()  # of those that take several messages
+        self._turn = asyncio.Lock()  # held by a send that needs several messages
 
     async def send(
         self,
@@ -48,9 +48,9 @@ class DeferredSends:
         wanted: Callable[[], bool],
         announce: bytes = b"",
     ) -> None:
-        """Send once there is room, or, what takes several messages, in turn.
+        """Send once there is room; a body that needs several messages also waits for its turn.
 
-        Once it is not ``wanted`` any more, nothing more of it is sent.
+        Once ``wanted`` returns False, nothing more of it is sent.
         """
         queue = self._connection.queue
         if length_of(body) <= MAX_PART:
@@ -58,7 +58,7 @@ class DeferredSends:
             if wanted():
                 queue.enqueue(proto, message_id, text, body, status, True)
             return
-        # One after another: sent all at once, they would all stay incomplete for as long.
+        # One long body after another: sent concurrently, each would be incomplete for longer.
         async with self._turn:
             await send_in_parts(
                 queue,
@@ -72,7 +72,7 @@ class DeferredSends:
             )
 
     async def forward(self, item: Message) -> None:
-        """Send a long request or response in parts; it keeps its permit until that is done."""
+        """Send a long request or response in parts. It keeps its permit until then."""
         message_id, announce = item.message_id or next_message_id(), b""
         wanted: Callable[[], bool] = partial(self._is_awaited, message_id)
         posted = self._pending_requests().posted if item.op_code is OpCode.REQUEST else None
@@ -99,14 +99,14 @@ class DeferredSends:
     async def reply(
         self, message_id: int, proto: int, text: bytes, body: Body, status: Status
     ) -> None:
-        """Send a response, unless its caller gives up before."""
+        """Send a response, unless the peer cancels its request before."""
         wanted = partial(self._is_awaited, message_id)
         await self.send(proto, message_id, text, body, status, wanted=wanted)
 
     async def request(
         self, message_id: int, text: bytes, body: Body, response: asyncio.Future[Message]
     ) -> None:
-        """Send a long request; the response may come before its end, if it is refused."""
+        """Send a long request. If it is refused, the response may come before it is all sent."""
         pending = self._pending_requests()
         announce = self._announcement(message_id, body)
         pending.posted.discard(message_id)
@@ -123,11 +123,14 @@ class DeferredSends:
         except BaseException:
             pending.abandon(message_id)
             if response.done() and not response.cancelled():
-                response.exception()  # it says the same as what is raised, or nobody wants it
+                response.exception()  # marks it as retrieved; the caller gets the error below
             raise
 
     def _announcement(self, message_id: int, body: Body) -> bytes:
-        """The header that has the peer join a long request, unless it has parts of it already."""
+        """The header that asks the peer to join a long request, unless it has parts of it already.
+
+        Empty if the peer does not join requests.
+        """
         if message_id in self._pending_requests().posted:
             return b""
         if not self._connection.peer_supports & Extension.WHOLE:

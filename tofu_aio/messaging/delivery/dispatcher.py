@@ -1,4 +1,4 @@
-"""From a connection to the tasks of its channel: who gets which message."""
+"""Delivery of a connection's messages to the calls and the mailbox of its channel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _C = TypeVar("_C")
 _BYE_HEARD: Final = State.BYE_HEARD
 _LAST_REGULAR: Final = int(OpCode.SIGNAL)
 
-# What channels share that have asked nothing yet, and have received no request in parts.
+# Shared by channels that have made no request yet, and have received none in parts.
 _NOTHING_ASKED: Final = Exemptions(shared=True)
 _TAKES_BACK: Final = Exemptions(shared=True, withdrawals=True)
 
@@ -47,18 +47,18 @@ class Dispatcher(Generic[_C]):
     else to the mailbox. It is the connection's ``Sink``.
 
     Args:
-        connection: whose messages are sorted.
-        channel: what ``introduced`` is told.
-        introduced: called when the Hello has arrived, when it is answered, at the end, and when the
-            socket is gone.
-        forget: called once, with the number, when the socket is gone.
+        connection: the connection whose messages are sorted.
+        channel: the argument for ``introduced``.
+        introduced: called when the peer's Hello has arrived, when it is answered, at the end, and
+            when the socket is closed.
+        forget: called once, with the channel's number, when the socket is closed.
 
     Attributes:
-        half_closed: the peer said Bye with ``send_eof``: it still receives.
-        hello: the peer's Hello, or its answer to ours; None before.
-        incoming: requests of the peer that are more than a message; None before the first.
-        mailbox: what the application receives.
-        peer: who the peer is; None before its Hello.
+        half_closed: whether the peer has sent its Bye with ``send_eof``, so that it still receives.
+        hello: the peer's Hello, or its answer to this side's; None before.
+        incoming: requests of the peer that need more than the mailbox; None before the first.
+        mailbox: the messages for the application.
+        peer: describes the peer; None before its Hello.
         pending: requests of this side; None before the first.
     """
 
@@ -97,7 +97,7 @@ class Dispatcher(Generic[_C]):
     # --- what the connection reports ------------------------------------------------------
 
     def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
-        """Sort what arrived: responses to those who asked, the rest to the mailbox."""
+        """Sort messages: responses go to their requests, the rest to the mailbox."""
         if self.hello is None:
             self._introduce(batch.pop(0))
         if (
@@ -111,7 +111,7 @@ class Dispatcher(Generic[_C]):
                 return
         if batch[-1]._proto & OP_CODE_MASK <= _LAST_REGULAR:
             self.mailbox.deliver(batch, wake_ups)
-            batch.clear()  # a message that the application drops is not kept here
+            batch.clear()  # so that it keeps no message alive that the application drops
             return
         byes = []
         while batch and batch[-1]._proto & OP_CODE_MASK > _LAST_REGULAR:
@@ -123,43 +123,43 @@ class Dispatcher(Generic[_C]):
             self._bye_received(byes.pop())
 
     def accepted(self) -> None:
-        """The peer's Hello was answered: the channel is open."""
+        """Report that the peer's Hello was answered: the channel is open."""
         self._introduced(self._channel)
 
     def ended(self, error: TofuError) -> None:
-        """The peer will send no more."""
+        """End the channel's incoming direction: the peer sends nothing more."""
         if self.mailbox.end is None:
             self.mailbox.finish(error)
         self._fail(when_sending(error))
         self._introduced(self._channel)
 
     def lost(self) -> None:
-        """Nothing that is sent arrives any more."""
+        """Cancel the work on requests: nothing that is sent reaches the peer any more."""
         if self.incoming is not None:
-            self.incoming.unheard()
+            self.incoming.cancel_scopes()
 
     def said(self) -> None:
-        """The last frame has left."""
+        """Report that the last frame has left."""
         self._introduced(self._channel)
 
     def closed(self) -> None:
-        """The socket is gone."""
+        """Report that the socket is closed."""
         self._introduced(self._channel)
         self._forget(self._connection.number)
 
     @property
     def waits(self) -> int:
-        """How many messages may be kept while a task waits for one, or for a part."""
+        """How many messages the application may keep while a task waits; 0 if none waits."""
         exchanges = self.exchanges()
         if not self.mailbox.waits and not any(exchange.waits for exchange in exchanges):
             return 0
         return LENT + LENT_A_STREAM * len(exchanges)
 
     def suspended(self) -> None:
-        """Warn, once, if responses cannot come because nobody receives what is before them.
+        """Warn, once, if responses cannot come because messages before them are not received.
 
-        While the application keeps a message it may be working on that, and receive the next one
-        later.
+        Not while the application keeps a message: it may be working on it, and receive the next
+        one later.
         """
         pending = self.pending
         if pending is not None and pending.requests and not pending.warned and not self._kept():
@@ -167,14 +167,14 @@ class Dispatcher(Generic[_C]):
             if reason:
                 pending.warned = True
                 logger.warning(
-                    "%d under way on channel %d: no response to a request%s",
-                    len(pending.requests),
+                    "channel %d gets no response to its requests in flight (%d)%s",
                     self._connection.number,
+                    len(pending.requests),
                     reason,
                 )
 
     def _introduce(self, hello: Message) -> None:
-        """The first message is the peer's Hello, or its answer to ours."""
+        """Handle the first message: the peer's Hello, or its answer to this side's."""
         connection = self._connection
         self.hello = hello
         self.peer = peer_of(connection.queue.transport, connection.peer_address)
@@ -186,7 +186,7 @@ class Dispatcher(Generic[_C]):
         self._introduced(self._channel)
 
     def _sort(self, batch: list[Message], wake_ups: WakeUps) -> None:
-        """Take out what belongs to requests and exchanges; the rest is for the mailbox."""
+        """Take out messages for requests and exchanges, and leave the rest for the mailbox."""
         decoder, pending, incoming = self._connection.decoder, self.pending, self.incoming
         special, decoder.special = decoder.special, False
         if special or (pending is not None and pending.busy):
@@ -195,17 +195,17 @@ class Dispatcher(Generic[_C]):
             self.incoming_requests().sort(batch)
 
     def _bye_received(self, bye: Message) -> None:
-        """Only a Bye can follow a Bye, and no response."""
+        """Handle a Bye, after which no response can come, only another Bye."""
         self.half_closed |= EOF in bye.headers
         self._fail(unanswerable())
         if self.mailbox.end is None:
             self.mailbox.finish(ChannelEnded("the peer said Bye"))
         if self._connection.decoder.state is not _BYE_HEARD:
-            # Ours was before it: nothing more is sent that an answer should wait for.
+            # This side sent its Bye first, and sends nothing more that has to precede the answer.
             self._answer_bye()
         elif not self.mailbox.items and not self.half_closed:
-            # All before it has been received, perhaps by a program that does not receive at all but
-            # only makes requests: the peer need not wait until somebody receives.
+            # Everything before it was received. Answer now, because a program that only makes
+            # requests never receives, and the peer would wait.
             self._answer_bye()
 
     def _answer_bye(self) -> None:
@@ -216,16 +216,16 @@ class Dispatcher(Generic[_C]):
     # --- what the channel does ------------------------------------------------------------
 
     def all_received(self) -> None:
-        """The application has received everything before the peer's Bye."""
+        """Note that the application has received everything before the peer's Bye."""
         if not self.half_closed:
             self._answer_bye()
 
     def report_no_more(self) -> None:
-        """The task that connected has the channel, and needs not be told of its life any more."""
+        """Stop calling ``introduced``: the task that connected has its channel."""
         self._introduced = _ignore
 
     def pending_requests(self) -> PendingRequests:
-        """The requests of this side, which begin now if there were none."""
+        """The requests of this side. Made at the first call."""
         if self.pending is None:
             self.pending = PendingRequests(self._connection)
             exempt = self._exemptions()
@@ -234,21 +234,21 @@ class Dispatcher(Generic[_C]):
         return self.pending
 
     def requested(self, message_id: int) -> None:
-        """A request was sent. Its parts before may have been posted; its response may be here."""
+        """Note that a request was sent, perhaps after posted parts. Its response may be here."""
         self.pending_requests().posted.discard(message_id)  # the response goes to ``request()``
         if self._connection.suspended:
             self._connection.reconsider()
             self.suspended()
 
     def incoming_requests(self) -> IncomingRequests:
-        """The requests of the peer that are more than a message, likewise."""
+        """The requests of the peer that need more than the mailbox. Made at the first call."""
         if self.incoming is None:
             self.incoming = IncomingRequests(self._connection, self.mailbox)
             self._exemptions().parts = self.incoming.parts
         return self.incoming
 
     def close(self, error: TofuError) -> None:
-        """This side closes: nothing more is received, not even what is here."""
+        """Close on this side: receive nothing more, not even messages that have arrived."""
         for message in self.mailbox.close(error):
             message.release()
         if self.pending is not None:
@@ -257,21 +257,21 @@ class Dispatcher(Generic[_C]):
             self.incoming.close(error)
 
     def is_awaited(self, message_id: int) -> bool:
-        """Whether the caller still waits for the answer to a request, as far as is known."""
+        """Whether the peer still waits for the answer to its request, as far as is known."""
         return self.incoming is None or not self.incoming.is_taken_back(message_id)
 
     @property
-    def deaf(self) -> bool:
+    def unreachable(self) -> bool:
         """Whether the peer takes no response any more."""
         connection = self._connection
         if connection.end is not None:
             return True
-        # Channels that are streams drop what comes after their Bye; others may wait for it.
-        leaves = connection.decoder.state is _BYE_HEARD and not self.half_closed
-        return leaves and Extension.CANCEL in connection.peer_supports
+        # A peer whose channel is a stream drops responses after its Bye; others may want them.
+        closes = connection.decoder.state is _BYE_HEARD and not self.half_closed
+        return closes and Extension.CANCEL in connection.peer_supports
 
     def _exemptions(self) -> Exemptions:
-        """Those of this channel; all share theirs before they ask or receive something special."""
+        """The exemptions of this channel alone. Before the first call it uses shared ones."""
         decoder = self._connection.decoder
         exempt = decoder.exempt
         assert exempt is not None
@@ -280,11 +280,11 @@ class Dispatcher(Generic[_C]):
         return exempt
 
     def _fail(self, error: TofuError) -> None:
-        """No response and no part will come any more."""
+        """Fail requests and exchanges: no response and no part will come any more."""
         if self.pending is not None:
             self.pending.fail(error)
         if self.incoming is not None:
-            self.incoming.fail(error, deaf=self.deaf)
+            self.incoming.fail(error, unreachable=self.unreachable)
 
     # --- what it holds --------------------------------------------------------------------
 
@@ -295,34 +295,34 @@ class Dispatcher(Generic[_C]):
 
     @property
     def dropped(self) -> int:
-        """Messages that came for nobody."""
+        """Messages that were dropped because nothing waited for them."""
         late = self.pending.late if self.pending is not None else 0
         return late + self.incoming.dropped if self.incoming is not None else late
 
     def usage(self, pool: Pool) -> PoolUsage:
-        """What it holds for the application and for the peer."""
+        """What the channel holds of a pool: messages to be received and messages to be sent."""
         return of_connection(self._connection, pool) + of_messages(self.mailbox.items, pool)
 
     def exchanges(self) -> list[Exchange]:
-        """Those in progress, whichever side has begun them."""
+        """The exchanges in progress, whichever side has begun them."""
         own = self.pending.exchanges.values() if self.pending is not None else ()
         peers = self.incoming.exchanges.values() if self.incoming is not None else ()
         return [*own, *peers]
 
     def backlog(self) -> str:
-        """What responses wait behind, for people: messages that are not received, or kept."""
+        """What responses wait behind, in words: messages that are not received, or are kept."""
         if not self._connection.suspended:
             return ""
         unread = len(self.mailbox.items)
         exchanges = [exchange for exchange in self.exchanges() if exchange.unread]
         kept = self._kept()
-        # A few that are being worked on, while many wait, are not what holds it up.
+        # A few messages in work are not the reason while more wait to be received.
         if kept <= unread + sum(len(exchange.unread) for exchange in exchanges):
             kept = 0
         return backlog.in_words(unread, exchanges, kept)
 
     def _kept(self) -> int:
-        """Permits, and the reserve, of what the application has received and not let go of."""
+        """Permits, and the reserve, that messages received and not released hold."""
         account = self._connection.decoder.account
         if account is None:
             return 0
@@ -333,9 +333,9 @@ class Dispatcher(Generic[_C]):
 
 
 def _ignore(_: object) -> None:
-    """Nobody is to be told. An idle channel would keep alive what was needed to connect."""
+    """Do nothing. With the callback of ``connect``, an idle channel would keep its task alive."""
 
 
 def unanswerable() -> TofuError:
-    """Why a request has no response, or cannot be made."""
+    """The error of a request on a channel whose peer has sent a Bye."""
     return PeerDisconnected("the peer said Bye: no response can come any more")

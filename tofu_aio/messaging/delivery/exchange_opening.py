@@ -1,4 +1,4 @@
-"""Beginning an exchange: a request in parts, or the answer to one that was received."""
+"""Opening an exchange: for a request in parts, or for the answer to a received request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_exchange(
     request: Message | None,
     headers: HeadersLike | None,
 ) -> Exchange:
-    """Begin an exchange; see ``Channel.stream``."""
+    """Open an exchange; see ``Channel.stream``."""
     if connection.end is None and connection.decoder.state is State.HELLO_HEARD:
         raise NotAllowed(f"channel {connection.number} is not open yet: accept it first")
     asks = request is None
@@ -60,24 +60,27 @@ def open_exchange(
 
 
 def _claimed(connection: Connection, dispatcher: Dispatcher[_C], request: Message) -> int:
-    """The id of a received request, which nothing else may answer from now on."""
+    """Claim a received request, so that nothing else may answer it; return its id."""
     if request.op_code is not OpCode.REQUEST:
-        raise InvalidOpCode(f"a REQUEST can be answered in parts, not {request.op_code.name}")
+        raise InvalidOpCode(f"stream() takes a received REQUEST, not {request.op_code.name}")
     if request.channel_number != connection.number:
         raise InvalidChannelNumber(
-            f"the request came on channel {request.channel_number}, not on {connection.number}"
+            f"the request came on channel {request.channel_number}, not on {connection.number}: "
+            "answer it on its own channel"
         )
     earlier = dispatcher.incoming_requests().exchanges.get(request.message_id)
     if earlier is not None and earlier.receives:
-        raise InvalidMessageId(f"the exchange of request {request.message_id} is under way")
+        raise InvalidMessageId(
+            f"the exchange of request {request.message_id} is in progress already: use that one"
+        )
     if request._proto & ANSWERED_BIT:
         raise not_to_be_answered(request)
-    request._proto |= ANSWERED_BIT  # the exchange answers it
+    request._proto |= ANSWERED_BIT  # only the exchange answers it
     return request.message_id
 
 
 def _parts_of(dispatcher: Dispatcher[_C], first: Message) -> list[Message]:
-    """Take what follows this part out of the mailbox, as far as it is here."""
+    """Take the parts that follow this one, as far as they have arrived, out of the mailbox."""
     if not first.more:
         return []
     return dispatcher.mailbox.remove(

@@ -1,4 +1,4 @@
-"""What is known of the peer's requests, beside those that wait in the mailbox."""
+"""The peer's requests that need more than the mailbox: in parts, served, or cancelled."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _REQUEST: Final = int(OpCode.REQUEST)
 
 
 class IncomingRequests:
-    """The peer's requests that come in parts, or that it takes back.
+    """The peer's requests that come in parts, or that it cancels ("takes back").
 
     Args:
         connection: the channel's.
         mailbox: the channel's.
 
     Attributes:
-        parts: by message id, the requests whose further parts are joined; None for one whose parts
-            are thrown away.
-        exchanges: by message id, those of the peer's that are served here.
-        dropped: parts that came after their exchange had been left here, or their request refused.
+        parts: by message id, the joins of requests whose further parts are expected; None for a
+            request whose parts are dropped.
+        exchanges: by message id, the exchanges that serve requests of the peer.
+        dropped: how many parts came after their exchange was left here, or their request refused.
     """
 
     __slots__ = (
@@ -63,21 +63,21 @@ class IncomingRequests:
         self.parts: dict[int, Join | None] = {}
         self.exchanges: dict[int, Exchange] = {}
         self.dropped = 0
-        self._joins = 0  # of those in ``parts``
-        self._too_many = False  # requests in parts: what the peer sends after that is nothing
-        self._room = 0  # of the joining room, what requests have that are not whole
+        self._joins = 0  # how many of ``parts`` are joined
+        self._too_many = False  # the peer exceeded OPEN_REQUESTS: drop all that it sends
+        self._room = 0  # bytes of the joining room that incomplete requests have taken
         self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
-        self._streams = False  # the application was given parts
-        self._any_is_served = False  # it answers requests of one message in parts as well
-        # Exchanges that the peer has begun and the application not left, known by an id or not.
+        self._streams = False  # the application has been given single parts
+        self._any_is_served = False  # it also answers requests of one message with ``stream``
+        # Exchanges that the peer has begun and the application has not left, whatever their ids.
         self._served: WeakSet[Exchange] = WeakSet()
-        # Of requests that the application has. It may ask about one at any time, or never.
+        # Cancelled requests that the application has. It may ask about one at any time, or never.
         self._taken_back: OrderedDict[int, None] = OrderedDict()
 
     def sort(self, batch: list[Message]) -> None:
-        """Give each part to what it belongs to, and leave the rest in the batch."""
+        """Give each part to its join or exchange, and leave the rest in the batch."""
         rest: list[Message] = []
-        taken_back: dict[int, int] = {}  # and how much of the rest came before that
+        taken_back: dict[int, int] = {}  # by id, how many messages of ``rest`` came before that
         supports = self._connection.peer_supports
         for message in batch:
             if self._too_many:
@@ -95,71 +95,72 @@ class IncomingRequests:
             elif exchange is not None and exchange.receives:
                 exchange.deliver(message)
             else:
-                self._taken_back.pop(message_id, None)  # its id is used again
+                self._taken_back.pop(message_id, None)  # the peer uses the id again
                 rest += self._begin(message)
         batch[:] = self._without(taken_back, rest) if taken_back else rest
 
     @property
     def busy(self) -> bool:
-        """Whether a plain request may be the last part of something, or have an id of another.
+        """Whether a plain request needs a check here.
 
-        Or be one too many: of those that are served, ``exchanges`` knows one for each id.
+        It may be the last part of a request, reuse an id, or exceed the number of served
+        exchanges, of which ``exchanges`` has only one for each id.
         """
         return bool(self.parts or self.exchanges or self._taken_back or self._served)
 
     def begin(self, exchange: Exchange, *, in_parts: bool) -> None:
-        """Give it the parts that come, and tell it if the request is taken back.
+        """Give an exchange the parts that come, and notify it if the peer cancels the request.
 
         Args:
-            exchange: it has the first part.
-            in_parts: whether that was not all of the request.
+            exchange: has the first part already.
+            in_parts: whether further parts follow.
         """
         self._served.add(exchange)
         self._any_is_served |= not in_parts
         earlier = self.exchanges.get(exchange.message_id)
         if earlier is not None:
-            earlier.taken_back(self._failed("the caller has used its message id again"))
+            earlier.taken_back(self._failed("the peer has used its message id again"))
         self.exchanges[exchange.message_id] = exchange
         if self.is_taken_back(exchange.message_id):
-            exchange.taken_back(self._failed("the caller has given up"))
+            exchange.taken_back(self._failed("the peer has cancelled its request"))
 
     def _failed(self, text: str) -> ExchangeFailed:
-        """What an exchange says that its peer has ended without a part that says so."""
+        """The error of an exchange that its peer has ended without a last part."""
         return ExchangeFailed(text, channel_number=self._connection.number)
 
     def forget(self, exchange: Exchange) -> None:
-        """It was left: parts that still come are thrown away."""
+        """Drop the parts that still come for an exchange that was left."""
         self._served.discard(exchange)
         message_id = exchange.message_id
         if self.exchanges.get(message_id) is not exchange:
-            return  # the channel has ended, or the id is another one's by now
+            return  # the channel has ended, or another exchange has the id now
         del self.exchanges[message_id]
         if exchange.receives:
-            self._throw_away(message_id)
-            self._connection.reconsider()  # what waits may be a part of it
+            self._drop_parts(message_id)
+            self._connection.reconsider()  # the message that waits may be a part of it
 
     def is_taken_back(self, message_id: int) -> bool:
-        """Whether the caller has given up, as far as is known."""
+        """Whether the peer has cancelled a request, as far as is known."""
         return message_id in self._taken_back
 
     def answered(self, message_id: int) -> bool:
-        """Forget a request; return whether an answer would still be wanted."""
+        """Forget a request that is being answered; return whether the peer still wants that."""
         return self._taken_back.pop(message_id, self) is self
 
     def cancel_scope(
         self, message_id: int, *, cancelled: bool
     ) -> AbstractContextManager[CancelScope]:
-        """A scope that is cancelled when the request is taken back, or the peer hears no more."""
+        """A scope that is cancelled when the peer cancels the request or becomes unreachable."""
         return _RequestScope(self._scopes, message_id, cancelled=cancelled)
 
     def close(self, error: TofuError) -> None:
-        """This side closes: nothing more is received, not even what is here."""
+        """Close on this side: receive nothing more, not even parts that have arrived."""
         for exchange in self.exchanges.values():
             exchange.close(error)
-        self.fail(error, deaf=True)
+        self.fail(error, unreachable=True)
 
-    def fail(self, error: TofuError, *, deaf: bool) -> None:
-        """The peer sends no more; and maybe hears nothing any more, so that no answer is wanted."""
+    def fail(self, error: TofuError, *, unreachable: bool) -> None:
+        """End all requests: no more parts come. If the peer is unreachable, cancel the work."""
         for join in self.parts.values():
             if join is not None:
                 self._drop(join)
@@ -169,11 +170,11 @@ class IncomingRequests:
         self.exchanges.clear()
         for exchange in exchanges:
             exchange.lose(error)
-        if deaf:
-            self.unheard()
+        if unreachable:
+            self.cancel_scopes()
 
-    def unheard(self) -> None:
-        """The peer hears nothing any more: no answer is wanted."""
+    def cancel_scopes(self) -> None:
+        """Cancel the work on all requests: no answer would reach the peer."""
         for scopes in self._scopes.values():
             for scope in scopes:
                 scope.cancel()
@@ -181,9 +182,10 @@ class IncomingRequests:
     # --- requests in parts ----------------------------------------------------------------
 
     def _begin(self, first: Message) -> list[Message]:
-        """Join a request that came in parts because it is long; others are the application's.
+        """Handle the first message of a request; return what is for the application.
 
-        Unless the peer has as many exchanges under way as it may: then this one is refused.
+        A request that came in parts because it is long is joined. Others are the application's,
+        unless the peer has as many exchanges in progress as it may: then the request is refused.
         """
         whole = first.more and self._connection.peer_supports & Extension.WHOLE
         length = whole_length(first) if whole else None
@@ -199,7 +201,7 @@ class IncomingRequests:
             self._too_many = True
             first.release()
             self._connection.closing.hang_up(
-                NotAllowed(f"the peer has {OPEN_REQUESTS} requests in parts under way already")
+                NotAllowed(f"the peer sends more than {OPEN_REQUESTS} requests in parts at a time")
             )
             return []
         join = Join(self._connection.gate.joining, f"request {first.message_id}", keep=True)
@@ -210,11 +212,11 @@ class IncomingRequests:
             self._refuse(first.message_id, error)
             first.release()
             return []
-        self._connection.reconsider()  # what waits may be a part of it
+        self._connection.reconsider()  # the message that waits may be a part of it
         return self._add(first)
 
     def _add(self, part: Message) -> list[Message]:
-        """The whole request, if this was the last of its parts."""
+        """Join a part; return the whole request if this was its last part."""
         message_id, last = part.message_id, not part.more
         join = self._end(message_id) if last else self.parts[message_id]
         if join is None:
@@ -222,11 +224,11 @@ class IncomingRequests:
             part.release()
             return []
         if last and part.status is not Status.SUCCESS:
-            self._drop(join)  # it was not sent to its end
+            self._drop(join)  # the peer has broken off the request
             part.release()
             return []
         others = self._room - join.taken
-        error = join.add(part, others)  # which drops it, if there is one
+        error = join.add(part, others)  # drops the join if it returns an error
         self._room = others if last else others + join.taken
         if error is not None:
             self._refuse(message_id, error, last=last)
@@ -234,18 +236,18 @@ class IncomingRequests:
         return [join.whole(part)] if last else []
 
     def _refuse(self, message_id: int, error: TofuError, *, last: bool = False) -> None:
-        """Tell the caller that this request cannot be received; the channel goes on."""
+        """Answer that a request cannot be received. The channel stays open."""
         connection = self._connection
         connection.gate.warnings.warn("a refused request", f"channel {connection.number}: {error}")
-        with contextlib.suppress(TofuError):  # it does not wait for an answer any more
+        with contextlib.suppress(TofuError):  # the channel has ended
             text = str(error).encode()
             connection.queue.enqueue_answer(OpCode.RESPONSE, message_id, text, status=error.status)
         if not last:
             self._end(message_id)
-            self._throw_away(message_id)
+            self._drop_parts(message_id)
 
     def _end(self, message_id: int) -> Join | None:
-        """No more is joined, or thrown away, of this request."""
+        """Stop joining, or dropping, the parts of a request; return its join."""
         join = self.parts.pop(message_id, None)
         self._joins -= join is not None
         return join
@@ -254,18 +256,18 @@ class IncomingRequests:
         self._room -= join.taken
         join.drop()
 
-    def _throw_away(self, message_id: int) -> None:
-        """Nobody wants the other parts of a request, which may never come."""
+    def _drop_parts(self, message_id: int) -> None:
+        """Drop the further parts of a request. They may never come, so only some are expected."""
         self.parts[message_id] = None
         if len(self.parts) > OPEN_REQUESTS:
             oldest = next((key for key, join in self.parts.items() if join is None), None)
             if oldest is not None:
                 del self.parts[oldest]
 
-    # --- requests that are taken back -----------------------------------------------------
+    # --- cancelled requests ---------------------------------------------------------------
 
     def _take_back(self, notice: Message) -> None:
-        """The caller has given up: nobody needs to begin, or to go on, with its request."""
+        """Handle the peer's notice that it has cancelled a request: stop the work on it."""
         message_id = notice.message_id
         join = self._end(message_id)
         exchange = self.exchanges.get(message_id)
@@ -279,7 +281,7 @@ class IncomingRequests:
             self._taken_back[message_id] = None
 
     def _without(self, taken_back: dict[int, int], rest: list[Message]) -> list[Message]:
-        """Drop what nobody has received of requests that were taken back after it had come."""
+        """Drop the unread parts of cancelled requests that came before the notice."""
         wanted: list[Message] = []
         unread = self._mailbox.remove(
             lambda message: message.message_id in taken_back and _is_request(message)
@@ -289,7 +291,7 @@ class IncomingRequests:
             (unread if dropped else wanted).append(message)
         for message in unread:
             message.release()
-            if not self._streams:  # else the application may have the first parts of it
+            if not self._streams:  # otherwise the application may have the first parts of it
                 self._taken_back.pop(message.message_id, None)
         while len(self._taken_back) > TAKEN_BACK:
             self._taken_back.popitem(last=False)
@@ -297,11 +299,11 @@ class IncomingRequests:
 
 
 class _RequestScope(AbstractContextManager[CancelScope]):
-    """A cancel scope that is entered among those of its request.
+    """A cancel scope that is registered with its request while it is entered.
 
-    It is no generator: the frame of one would stay in the traceback of what cancels it, and both,
-    with the request, until garbage is collected. In a program that waits for the request's release
-    it never may be.
+    It is not a generator, because a generator's frame stays in the traceback of the exception that
+    cancels it. Both would be kept, with the request, until garbage is collected, and a program that
+    waits for the request's release may never get there.
     """
 
     def __init__(
@@ -339,7 +341,7 @@ def _takes_back(message: Message) -> bool:
 
 def _too_many_exchanges() -> TofuError:
     return AllocationFailed(
-        f"the peer has begun {EXCHANGES_SERVED} exchanges that are not over: another one is refused"
+        f"the peer has begun {EXCHANGES_SERVED} exchanges that are not over, and may not begin more"
     )
 
 

@@ -1,4 +1,4 @@
-"""Bodies that are too long for one message: putting their parts together, in bounded memory."""
+"""Joining the parts of bodies that are too long for one message, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from ...protocol.pool import Permit, Pool
 from ...protocol.text_headers import WHOLE, TextHeaders
 
 _OVERHEAD: Final = 1024
-"""Bytes that count for a body beside its own: empty parts are not free."""
+"""Bytes that count for a body in addition to its own, since an empty body also takes memory."""
 
 
-# In the encoded form, as in agreements.py: as pairs they would take many times the memory.
+# Matches encoded headers, as in agreements.py: decoded pairs would take many times the memory.
 _WHOLE: Final = re.compile(rb"(?:\A|(?<=\r\n))%s:([0-9]{1,19}+)\r\n" % WHOLE.encode())
 
 
 class JoiningRoom:
-    """The bytes of an engine's bodies that are being put together.
+    """The room of an engine for bodies that are being joined, in bytes.
 
-    Nobody waits for room here: whoever holds a part of a body would wait for others that do. The
-    newest fails instead.
+    Nothing waits for room here, because incomplete bodies could then wait for each other. The
+    newest body fails instead.
 
     Args:
         bound: bytes of all bodies.
-        max_body: bytes of one.
-        share: the part of what others leave that the unfinished requests of one peer may take.
+        max_body: bytes of one body.
+        share: the part of the room, after what others hold, that the incomplete requests of one
+            peer may take.
 
     Attributes:
         bound, max_body, share: as given.
@@ -49,18 +50,19 @@ class JoiningRoom:
 
     @property
     def used(self) -> int:
-        """Bytes that are taken. In the loop's thread."""
+        """Bytes that are taken. Only for the loop's thread."""
         returned = self._returned
         while returned:
             self._taken -= returned.popleft()
         return self._taken
 
     def take(self, nbytes: int, own: int = 0) -> bool:
-        """Take so many bytes, if there are as many. In the loop's thread.
+        """Take bytes, if enough are free; return whether they were. Only for the loop's thread.
 
         Args:
             nbytes: how many.
-            own: how many the peer's unfinished requests have already; 0 if it has no share to keep.
+            own: bytes that the peer's incomplete requests have taken already; 0 if the share of
+                one peer does not apply.
         """
         free = self.bound - self.used
         if nbytes > free or (own and own + nbytes > (free + own) * self.share):
@@ -69,26 +71,27 @@ class JoiningRoom:
         return True
 
     def give_back(self, nbytes: int) -> None:
-        """Give bytes back. From any thread, and from a finalizer in the middle of anything."""
+        """Give bytes back. May be called from any thread, and from a finalizer at any moment."""
         self._returned.append(nbytes)
 
 
 class Join:
-    """The parts of one request or response, on their way to become one message.
+    """Joins the parts of one request or response into one message.
 
-    Until all are here they hold nothing but room, which is taken or refused at once: whatever they
-    held otherwise, messages that come in between could wait for it, with the other parts behind
-    them. The last part of a request waits for permits as a message of the whole length would, but
-    for no more than its channel's share: what they do not cover stays in the room.
+    Until all parts have arrived, they hold only room, which is taken or refused at once. If they
+    held permits, messages between the parts could wait for these permits, and the other parts
+    behind those messages. The last part of a request waits for permits as a message of the whole
+    length would, but for no more than its channel's share. Bytes that the permits do not cover
+    stay in the room.
 
     Args:
         room: of the engine.
-        what: the request or the response, in words.
-        keep: whether the whole message holds its memory until it is released. A response does not:
-            whoever asked for it has made room.
+        what: the request or the response, in words, for errors.
+        keep: whether the whole message holds its memory until it is released. False for a
+            response, because a request bounds what may come back.
 
     Attributes:
-        taken: bytes of the room.
+        taken: bytes of the room that it holds.
     """
 
     __slots__ = ("_body", "_headers", "_keep", "_room", "_what", "taken")
@@ -99,19 +102,19 @@ class Join:
         self._keep = keep
         self._body = BytesIO()
         self._headers = b""
-        self.taken = 0  # of the room
+        self.taken = 0
 
     @property
     def length(self) -> int:
-        """Bytes that have come so far."""
+        """Bytes that have arrived so far."""
         return self._body.tell() + len(self._headers)
 
     def add(self, part: Message, others: int = 0) -> TofuError | None:
-        """Take a part; or say why the whole can never be. Then nothing is kept.
+        """Add a part, or return why the parts cannot be joined. Then nothing is kept.
 
         Args:
             part: the next one.
-            others: bytes of the room that other unfinished requests of the peer have.
+            others: bytes of the room that other incomplete requests of the peer have taken.
         """
         if part.more or not self._keep:
             part.release()
@@ -132,19 +135,19 @@ class Join:
         return None
 
     def announced(self, length: int) -> TofuError | None:
-        """Why a body of so many bytes cannot be joined, if it is plain from the start."""
+        """Why a body of this announced length can never be joined; None if it may be."""
         return self._too_long(length, _OVERHEAD + length)
 
     def whole(self, last: Message) -> Message:
-        """The message, once its last part was added: which it becomes."""
+        """Make the last part, which was added before, the whole message, and return it."""
         last.body = self._body.getvalue()
         last.headers = TextHeaders.decode(self._headers)
         last._proto &= ~MORE_BIT
         permit = last._permit
-        if permit is None:  # nothing is counted
+        if permit is None:  # its memory is not counted
             self.drop()
             return last
-        if not isinstance(permit, Account):  # not the reserve: in the pool, as far as that goes
+        if not isinstance(permit, Account):  # permits of the pool, not the reserve, cover a part
             covered = min(self.taken, permit.worth * permit.pool.unit)
             self._room.give_back(covered)
             self.taken -= covered
@@ -152,44 +155,46 @@ class Join:
         return last
 
     def drop(self) -> None:
-        """Give everything back."""
+        """Give all the room back."""
         self._room.give_back(self.taken)
         self.taken = 0
 
     def _too_many_headers(self, headers: bytes) -> TofuError | None:
         if len(self._headers) + len(headers) <= MAX_PART:
             return None
-        return InvalidHeadersLen(f"{self._what} has headers of more than {MAX_PART} bytes")
+        return InvalidHeadersLen(f"{self._what} has more than {MAX_PART} bytes of headers")
 
     def _take(self, nbytes: int, others: int) -> TofuError | None:
-        """Take room, or say why there is none at this moment."""
+        """Take room, or return the error if there is none at this moment."""
         room = self._room
         if room.take(nbytes, others + self.taken if others else 0):
             self.taken += nbytes
             return None
         return AllocationFailed(
-            f"{self._what} does not fit beside other long bodies: the engine puts together "
-            f"{room.bound} bytes at a time (joining_bytes), and {room.used} are taken. Try "
-            "again, or raise that limit"
+            f"{self._what} does not fit beside other long bodies: the engine joins {room.bound} "
+            f"bytes at a time (joining_bytes), and {room.used} are taken. Try again, or raise "
+            "that limit"
         )
 
     def _too_long(self, length: int, nbytes: int) -> TofuError | None:
-        """Why a body of this length, or longer, can never be joined, whatever others do."""
+        """Why a body of this length, or longer, can never be joined, however much room is free."""
         room = self._room
         if length > room.max_body:
-            limit = f"may have {room.max_body} (max_body)"
+            limit = f"and the limit is {room.max_body} (max_body)"
         elif nbytes > room.bound:
-            limit = f"with all that counts has to fit in {room.bound} (joining_bytes)"
+            limit = (
+                f"which takes {nbytes} bytes of room, and there are {room.bound} (joining_bytes)"
+            )
         else:
             return None
         return InvalidBodyLen(
-            f"{self._what} has a body of {length} bytes or more, and {limit}: send it as a stream, "
+            f"{self._what} has a body of {length} bytes or more, {limit}: send it as a stream, "
             "or raise that limit"
         )
 
 
 class _Joined:
-    """What a whole message holds: permits or the reserve, and room for what those do not cover."""
+    """What a whole message holds: permits or the reserve, and room for bytes beyond these."""
 
     __slots__ = ("_nbytes", "_permit", "_room")
 
@@ -200,26 +205,26 @@ class _Joined:
 
     @property
     def worth(self) -> int:
-        """Of its permits."""
+        """How many permits it holds."""
         return self._permit.worth
 
     @property
     def pool(self) -> Pool:
-        """Whose permits they are."""
+        """The pool that the permits belong to."""
         return self._permit.pool
 
     def release(self) -> None:
-        """Give all of it back."""
+        """Give the permits and the room back."""
         self._room.give_back(self._nbytes)
         self._permit.release()
 
 
 def whole_length(part: Message) -> int | None:
-    """How long the whole request is of which this is the first part, if it is to be joined."""
+    """The announced length of a request, from its first part; None if it is not to be joined."""
     found = _WHOLE.search(part.headers.encode())
     return int(found[1]) if found is not None else None
 
 
 def _headers_of(part: Message) -> bytes:
-    """A part's headers, encoded as they came, but for what is between the engines."""
+    """A part's headers, encoded as they came, without the engine's own header."""
     return _WHOLE.sub(b"", part.headers.encode())

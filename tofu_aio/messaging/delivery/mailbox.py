@@ -1,4 +1,4 @@
-"""A queue with one receiver, who loses nothing when cancelled."""
+"""A queue with one receiver, which loses no item when it is cancelled."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ T = TypeVar("T")
 
 
 _NOTHING: Final = cast("deque[Never]", deque(maxlen=0))
-"""Where nothing waits: a deque of its own would be a third of what an idle channel takes."""
+"""The items of all empty mailboxes: a deque each would be a third of an idle channel's memory."""
 
 
 class Mailbox(Generic[T]):
-    """What arrived, in order, then an end.
+    """Items in order of arrival, then an end.
 
-    A signal handler or a finalizer may ``deliver`` in the middle of anything here. Such code runs
-    only within calls, so there is no call between a look and what is done upon it.
+    A signal handler or a finalizer may call ``deliver`` at any moment. Such code runs only within
+    calls, so no call here stands between a check and the action that depends on it.
 
     Args:
-        make: what items wait in.
+        make: makes the deque in which items wait.
 
     Attributes:
-        items: what waits to be received, taken from the left; while it is empty, see ``arrival``.
-        end: what receiving raises once it is gone; None while more may come.
+        items: the items that wait to be received, the oldest on the left. While there is none,
+            wait for ``arrival``.
+        end: the error that receiving raises after the last item; None while more may come.
     """
 
     __slots__ = ("_make", "_receiver", "end", "items")
@@ -42,9 +43,9 @@ class Mailbox(Generic[T]):
         self._receiver: asyncio.Future[None] | None = None
 
     def deliver(self, items: Iterable[T], wake_ups: WakeUps | None = None) -> None:
-        """Append, and wake the receiver: together with other tasks that received something, or else in the next turn.
+        """Append items, and wake the receiver: as one of ``wake_ups``, or else in the next turn.
 
-        After the end it keeps nothing: nobody would take it.
+        After the end items are dropped, because none would be received.
         """
         if self.end is not None:
             return
@@ -52,40 +53,40 @@ class Mailbox(Generic[T]):
             self.items.extend(items)
         else:
             fresh = self._make(items)
-            if self.items:  # a finalizer has put something while the deque was made
+            if self.items:  # a finalizer has delivered something while the deque was made
                 self.items.extend(items)
             else:
                 self.items = fresh
         receiver = self._receiver
         if receiver is not None:
-            self._receiver = None  # whoever takes it wakes it
+            self._receiver = None  # so that nothing else wakes it again
             if wake_ups is not None and not receiver.done():
                 complete(receiver, None, wake_ups)
             else:
                 _wake(receiver)
 
     def finish(self, error: TofuError) -> None:
-        """Nothing comes after what is here."""
+        """Let nothing come after the present items."""
         self.end = error
         self._wake_receiver()
 
     def close(self, error: TofuError) -> list[T]:
-        """Nothing more is received, not even what is here: that is returned instead."""
-        self.finish(error)  # first: from here on nothing is put
+        """Let nothing more be received. The present items are returned instead."""
+        self.finish(error)  # first, so that nothing is delivered any more
         left = list(self.items)
         self.items.clear()
         return left
 
     @property
     def waits(self) -> bool:
-        """Whether somebody waits for the next item."""
+        """Whether a task waits for the next item."""
         receiver = self._receiver
         return not self.items and receiver is not None and not receiver.done()
 
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Take out what nobody is to receive."""
+        """Take out and return the items that are not to be received."""
         removed: list[T] = []
-        for _ in range(len(self.items)):  # once around; what is put meanwhile goes behind
+        for _ in range(len(self.items)):  # once around; items delivered meanwhile go behind
             item = self.items[0]
             if unwanted(item):
                 del self.items[0]
@@ -95,10 +96,9 @@ class Mailbox(Generic[T]):
         return removed
 
     def arrival(self) -> asyncio.Future[None]:
-        """What to await while nothing is here, and then to look again.
+        """A future to await while there is no item. Then check again.
 
-        It brings nothing: an item is taken without waiting, so that nothing can be cancelled
-        between taking and having.
+        It has no result: an item is taken without an ``await``, so a cancellation can lose none.
 
         Raises:
             BusyResourceError: another task is waiting here.
@@ -114,11 +114,11 @@ class Mailbox(Generic[T]):
         if not self.items:
             self.items = _NOTHING  # type: ignore[assignment]  # costs nothing, as a cast would
         else:
-            self._wake_receiver()  # something was put since the receiver has looked
+            self._wake_receiver()  # an item was delivered since the caller's check
         return receiver
 
     async def receive(self) -> T:
-        """Wait for the next and take it.
+        """Wait for the next item and take it.
 
         Raises:
             As ``arrival``.
@@ -134,6 +134,6 @@ class Mailbox(Generic[T]):
 
 
 def _wake(receiver: asyncio.Future[None]) -> None:
-    """Have a task look again in the next turn, unless it was cancelled."""
+    """Wake a task in the next turn, unless it was cancelled."""
     if not receiver.done():
         receiver.set_result(None)

@@ -18,12 +18,12 @@ Body: TypeAlias = bytes | bytearray | memoryview
 
 
 def length_of(body: Body) -> int:
-    """How many bytes it has."""
+    """The length of a body in bytes."""
     return body.nbytes if isinstance(body, memoryview) else len(body)
 
 
 def pieces(body: Body) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """What fits in a part each, and whether it is the last."""
+    """Pieces of a body that each fit in a part, with whether it is the last."""
     if not isinstance(body, bytearray | memoryview) and len(body) <= MAX_PART:
         yield checked_body(body), True
         return
@@ -45,14 +45,15 @@ async def send_in_parts(
 ) -> None:
     """Send a long body as parts of one request or response.
 
-    ``announce`` are headers of the engine's own, on the first part, or on an empty one before it
-    if there is no room for them. It ends early when it is not ``wanted`` any more. Then, and when
-    it is cancelled, the last part says so, and the peer throws away what came before.
+    ``announce`` has the engine's own headers. They go on the first part, or on an empty part
+    before it if they do not fit. Sending ends early once ``wanted`` returns False. Then, and when
+    the call is cancelled, a last part with the status PROCESSING_FAILED is sent, and the peer
+    drops the parts before it.
     """
-    torn = False
+    incomplete = False
     try:
         for piece, last in pieces(body):
-            if torn:
+            if incomplete:
                 await asyncio.sleep(0)  # while there is room nothing here waits: let others run
             if queue.paused or queue.senders_waiting:
                 await queue.wait_for_room()
@@ -60,14 +61,14 @@ async def send_in_parts(
                 return
             if len(announce) + len(headers) > MAX_PART:
                 queue.enqueue(proto | MORE_BIT, message_id, announce)
-                torn, announce = True, b""
+                incomplete, announce = True, b""
             headers, announce = announce + headers, b""
             if last:
                 queue.enqueue(proto, message_id, headers, piece, status, True)
             else:
                 queue.enqueue(proto | MORE_BIT, message_id, headers, piece, 0, True)
-            torn, headers = not last, b""
+            incomplete, headers = not last, b""
     finally:
-        if torn:
-            with contextlib.suppress(TofuError):  # the channel has ended: the peer knows
+        if incomplete:
+            with contextlib.suppress(TofuError):  # the channel has ended, and the peer knows
                 queue.enqueue(proto & ~MORE_BIT, message_id, status=LEFT)

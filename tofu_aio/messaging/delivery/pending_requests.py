@@ -1,4 +1,4 @@
-"""What a channel has asked, and who gets the answer: requests, exchanges, and the mailbox."""
+"""The requests that a channel has made, and where each response goes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from .wake_up import WakeUps, complete
 
 _RESPONSE: Final = int(OpCode.RESPONSE)
 _FEW: Final = 4
-"""Messages for which it takes longer to make a set than to look at each."""
+"""Messages for which making a set takes longer than checking each of them."""
 
 
 class PendingRequests:
-    """Gives each response to whoever asked for it.
+    """Gives each response to its request: a ``request()``, an exchange, or the mailbox.
 
-    A response that nobody waits for any more is dropped and counted, however late it comes: it
-    belongs to nothing here, which needs no memory of what was given up.
+    A late response, whose request was cancelled or has timed out, is dropped and counted. It is
+    recognized because nothing here waits for it, so cancelled requests need not be remembered.
 
     Args:
         connection: the channel's.
 
     Attributes:
-        requests: who waits for the response, by message id.
-        exchanges: who takes the parts of the response, likewise.
-        posted: ids of requests that the application posted: the mailbox gets their responses. One
-            that is never answered stays here until the channel ends.
-        slots: for the exchanges that have begun and are not over.
-        late: responses that came after whoever asked had gone.
-        warned: the log says already that responses wait behind unread messages.
+        requests: by message id, the future that waits for the response.
+        exchanges: by message id, the exchange that takes the parts of the response.
+        posted: ids of requests that the application has posted. The mailbox gets their responses.
+            The id of a request that is never answered stays here until the channel ends.
+        slots: for exchanges that have begun and are not over.
+        late: how many late responses, or parts of them, were dropped.
+        warned: whether the log has a warning that responses wait behind unread messages.
     """
 
     __slots__ = (
@@ -66,14 +66,14 @@ class PendingRequests:
 
     @property
     def busy(self) -> bool:
-        """Whether a response may be for something else than ``requests``."""
+        """Whether a response may be for something other than ``requests``."""
         return bool(self.posted or self.exchanges)
 
     def sort(self, batch: list[Message], wake_ups: WakeUps) -> None:
-        """Give responses to those who asked, and leave the rest in the batch."""
+        """Give responses to their requests, and leave the rest in the batch."""
         requests, joins, posted = self.requests, self._joins, self.posted
         if len(batch) > _FEW and not requests and not self.exchanges:
-            # The same as below, for programs that post requests and receive what comes.
+            # A short cut of the loop below, for programs that post requests and receive responses.
             ids = {message.message_id for message in batch if message._proto == _RESPONSE}
             if len(ids) == len(batch) and ids <= posted:
                 posted -= ids
@@ -101,7 +101,7 @@ class PendingRequests:
         batch[:] = rest
 
     def give_up(self, message_id: int, response: asyncio.Future[Message]) -> None:
-        """The caller has gone; the response may come later, or be here in this very moment."""
+        """Forget a cancelled request. Its response may come later, or have just arrived."""
         if self.requests.pop(message_id, None) is None:
             if not response.cancelled() and response.exception() is None:
                 self._drop(response.result())
@@ -111,29 +111,29 @@ class PendingRequests:
         self._take_back(message_id)
 
     def abandon(self, message_id: int) -> None:
-        """A request was not sent to its end: nobody waits for the response."""
+        """Forget a request that was not sent completely."""
         self.requests.pop(message_id, None)
         self._end_join(message_id)
         self._expect_strays()
 
     def begin(self, exchange: Exchange) -> None:
-        """Give it the parts that come."""
+        """Give an exchange the parts of its response from now on."""
         self.exchanges[exchange.message_id] = exchange
 
     def forget(self, exchange: Exchange) -> None:
-        """Nobody takes the parts of an exchange any more."""
+        """Drop the parts for an exchange from now on."""
         self.exchanges.pop(exchange.message_id, None)
         if exchange.receives:
             self._expect_strays()
 
     def close(self, error: TofuError) -> None:
-        """This side closes: nothing more is received, not even what is here."""
+        """Close on this side: receive nothing more, not even parts that have arrived."""
         for exchange in self.exchanges.values():
             exchange.close(error)
         self.fail(error)
 
     def fail(self, error: TofuError) -> None:
-        """No answer will come any more."""
+        """Fail all requests: no response will come any more."""
         requests = list(self.requests.values())
         self.requests.clear()
         for response in requests:
@@ -148,9 +148,9 @@ class PendingRequests:
             exchange.lose(error)
 
     def _takes_part(self, part: Message, wake_ups: WakeUps) -> bool:
-        """Whether the mailbox takes this part of a response; else it went to who waits for it.
+        """Give a part of a response to its request; return whether it is for the mailbox.
 
-        The last part comes here only if it is to be joined.
+        A last part comes here only if it is to be joined.
         """
         message_id = part.message_id
         response = self.requests.get(message_id)
@@ -165,7 +165,7 @@ class PendingRequests:
         return False
 
     def _join(self, part: Message, response: asyncio.Future[Message], wake_ups: WakeUps) -> None:
-        """A part of the response to a ``request()``."""
+        """Join a part of the response to a ``request()``."""
         message_id, last = part.message_id, not part.more
         if response.done():  # cancelled, and the task has not run since
             self._drop(part)
@@ -203,16 +203,16 @@ class PendingRequests:
             join.drop()
 
     def _expect_strays(self) -> None:
-        """What comes of a response belongs to nothing from now on, and maybe waits already."""
+        """Let parts of a forgotten response pass without permits; one may wait for them now."""
         connection = self._connection
         if connection.decoder.exempt is not None:
             connection.decoder.exempt.strays = True
         connection.reconsider()
 
     def _take_back(self, message_id: int) -> None:
-        """Tell the peer, if it wants to know, that nobody waits for this response any more."""
+        """Notify the peer, if it supports that, that a request was cancelled."""
         if self._connection.peer_supports & Extension.CANCEL:
-            with contextlib.suppress(TofuError):  # it cannot answer any more
+            with contextlib.suppress(TofuError):  # the peer cannot answer any more
                 self._connection.queue.enqueue(WITHDRAWAL, message_id, status=LEFT)
 
     def _drop(self, message: Message) -> None:

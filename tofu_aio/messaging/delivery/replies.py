@@ -1,4 +1,4 @@
-"""A received request is answered once: the mark on it, and the errors of a second answer."""
+"""The mark on a received request that it was answered, and the errors for a second answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Claim:
     """Marks a request as answered while its answer waits to be sent, and does not keep it alive.
 
     Args:
-        request: which is answered.
+        request: the one that is answered.
     """
 
     def __init__(self, request: Message) -> None:
@@ -27,19 +27,21 @@ class Claim:
         request._proto = ANSWERED
 
     def withdraw(self) -> None:
-        """The request was not answered after all."""
+        """Remove the mark: the request was not answered after all."""
         request = self._request()
         if request is not None:
             request._proto = _REQUEST
 
 
 def not_to_be_answered(request: Message) -> TofuError:
-    """Why a message cannot be replied to."""
+    """The error for a reply to a message that cannot be replied to."""
     if request._proto & ANSWERED_BIT:
-        return NotAllowed(f"request {request.message_id} was answered already: it has one response")
+        return NotAllowed(
+            f"request {request.message_id} was answered already: a request has one response"
+        )
     if request.op_code is not OpCode.REQUEST:
-        return InvalidOpCode(f"a REQUEST is replied to, not {request.op_code.name}")
+        return InvalidOpCode(f"reply() takes a received REQUEST, not {request.op_code.name}")
     return InvalidMoreUsage(
-        f"this is a part of request {request.message_id}, and more follow: answer all of it, with "
-        "'async with channel.stream(request) as exchange'"
+        f"this is a part of request {request.message_id}, and more follow: answer the whole "
+        "request with 'async with channel.stream(request) as exchange'"
     )

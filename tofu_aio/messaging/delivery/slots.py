@@ -1,4 +1,4 @@
-"""Room for so many exchanges of a channel: one more waits until one is over."""
+"""A bounded number of exchanges of a channel: one more waits until one is over."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ logger = logging.getLogger("tofu_aio")
 
 
 class Slots:
-    """Dealt out in order of arrival; none is lost to whoever is cancelled.
+    """Slots, given to waiting tasks in order of arrival. A cancelled task loses none.
 
     Args:
-        size: how many there are.
-        number: of the channel, for the log, which says once that they do not suffice.
+        size: how many slots there are.
+        number: of the channel, for the log, which warns once when all slots are taken.
     """
 
     __slots__ = ("_free", "_number", "_waiting", "_warned")
@@ -26,19 +26,19 @@ class Slots:
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     def acquire(self) -> bool:
-        """Take one, if one is free: then nobody waits."""
+        """Take a slot if one is free, which means that no task waits; return whether it was."""
         if not self._free:
             return False
         self._free -= 1
         return True
 
     async def wait(self) -> None:
-        """Wait for one while none is free, in turn, and take it."""
+        """Wait for a slot, in order of arrival, and take it. Only while none is free."""
         if not self._warned:
             self._warned = True
             logger.warning(
-                "channel %d has as many exchanges under way as it may: another one waits until one "
-                "of them is over. Leave those that are done with, as 'async with "
+                "channel %d has as many exchanges in progress as it may: another one waits until "
+                "one of them is over. Leave exchanges that are no longer used, as 'async with "
                 "channel.stream(...)' does at its end",
                 self._number,
             )
@@ -48,15 +48,15 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             self._waiting.pop(turn, None)
-            if not turn.cancelled():  # its turn came in this very moment
+            if not turn.cancelled():  # it got a slot just before the cancellation
                 self.release()
             raise
 
     def release(self) -> None:
-        """It is the next one's."""
+        """Give a slot to the next waiting task, or free it."""
         while self._waiting:
             turn, _ = self._waiting.popitem(last=False)
-            if not turn.done():  # else it was cancelled, and its task has not run since
+            if not turn.done():  # done if it was cancelled and its task has not run since
                 turn.set_result(None)
                 return
         self._free += 1

@@ -1,4 +1,4 @@
-"""Letting a task go on there and then, without a turn of the loop."""
+"""Continuing a task inline, without a turn of the loop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TypeAlias, TypeVar
 T = TypeVar("T")
 
 WakeUps: TypeAlias = list[tuple[Context, Callable[[object], object], object]]
-"""What continues those whose result is there, and who do not know it yet: where it runs, a call,
-and the future that it is told."""
+"""Callbacks of futures that have their result, to be called: context, callback, and the future as
+its argument."""
 
 
 def complete(future: asyncio.Future[T], result: T, wake_ups: WakeUps) -> None:
-    """Set a future's result; ``go_on`` continues who awaits it.
+    """Set a future's result; ``run_wake_ups`` then continues the task that awaits it.
 
-    A future wakes its task in the next turn of the loop. That turn, with its look at every socket,
-    costs more than all else that is done for a small message. So its callbacks are taken from the
-    future, which asyncio gives no public way to do: where a loop's futures have none to show, they
-    call them themselves.
+    A future wakes its task in the next turn of the loop. That turn, in which the loop checks every
+    socket, costs more than everything else that is done for a small message. So the callbacks are
+    taken from the future, for which asyncio has no public interface. Where a loop's futures do not
+    show their callbacks, they call them themselves.
     """
     callbacks = getattr(future, "_callbacks", None) or ()
     for fn, context in [*callbacks]:
@@ -30,16 +30,17 @@ def complete(future: asyncio.Future[T], result: T, wake_ups: WakeUps) -> None:
 
 
 def run_wake_ups(wake_ups: WakeUps) -> None:
-    """Continue all of them, in order; the list is empty then.
+    """Call all callbacks, in order, and empty the list.
 
-    Not within another task, where asyncio does not allow that: then they are called soon. So are
-    the others when one of them ends the program; and so it ends, for uvloop would take what its
-    read callback raises for a failure of the connection.
+    Within another task, where asyncio does not allow that, they are called in the next turn. The
+    same holds for the rest when one of them raises SystemExit or KeyboardInterrupt. That exception
+    is also raised in the next turn, because uvloop would take an exception from its read callback
+    for a failure of the connection.
     """
     if asyncio.current_task() is not None:
         schedule_wake_ups(wake_ups)
         return
-    wake_ups.reverse()  # popped one by one, so that nobody's result is kept for the others' sake
+    wake_ups.reverse()  # popped one by one, so that no result is kept alive until the last call
     try:
         while wake_ups:
             context, fn, future = wake_ups.pop()
@@ -53,7 +54,7 @@ def run_wake_ups(wake_ups: WakeUps) -> None:
 
 
 def schedule_wake_ups(wake_ups: WakeUps) -> None:
-    """Continue all of them in the next turn, in order; the list is empty then."""
+    """Call all callbacks in the next turn, in order, and empty the list."""
     for context, fn, future in wake_ups:
         asyncio.get_running_loop().call_soon(fn, future, context=context)
     wake_ups.clear()
