@@ -267,7 +267,7 @@ BREACHES = [
         4,
         Mutation(
             "a reserve that comes back waits behind the queue",
-            "                self._go_on(reader, 0, changed)",
+            "                self._resume(reader, 0, changed)",
             "                self._end_suspension(reader)\n                self.starve(reader)",
         ),
         "messaging/flow_control/test_read_gate.py::"
@@ -342,8 +342,8 @@ BREACHES = [
         5,
         Mutation(
             "who waits shortest is served first",
-            "self._go_on(pool.waiters.popleft(), reader.needs, changed)",
-            "self._go_on(pool.waiters.popitem()[0], reader.needs, changed)",
+            "self._resume(pool.waiters.popleft(), reader.needs, changed)",
+            "self._resume(pool.waiters.popitem()[0], reader.needs, changed)",
         ),
         "messaging/flow_control/test_read_gate.py::test_who_waits_longest_is_first",
     ),
@@ -360,8 +360,8 @@ BREACHES = [
         5,
         Mutation(
             "who goes on with its reserve takes a permit past those who wait",
-            "                self._go_on(reader, 0, changed)",
-            "                self._go_on(reader, reader.needs, changed)",
+            "                self._resume(reader, 0, changed)",
+            "                self._resume(reader, reader.needs, changed)",
         ),
         "messaging/flow_control/test_read_gate.py::"
         "test_whose_reserve_comes_back_leaves_what_came_back_with_it_to_the_queue",
@@ -398,7 +398,7 @@ BREACHES = [
         5,
         Mutation(
             "who gives up is still in others' way",
-            "            self._schedule()  # it may have been in the way of one that needs less\n",
+            "            self._schedule()  # it may have blocked a channel that needs fewer permits\n",
             "",
         ),
         "messaging/flow_control/test_read_gate.py::test_who_gives_up_makes_way_for_one_that_needs_less",
@@ -453,8 +453,8 @@ BREACHES = [
         8,
         Mutation(
             "pool_empty is told for each channel that waits",
-            "        self._told = self._told or self._on_exhausted(reader)",
-            "        self._told = self._on_exhausted(reader)",
+            "        self._exhaustion_reported = self._exhaustion_reported or self._on_exhausted(reader)",
+            "        self._exhaustion_reported = self._on_exhausted(reader)",
         ),
         "messaging/flow_control/test_read_gate.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),
@@ -464,7 +464,7 @@ BREACHES = [
             "it is told again for each permit that the last who waits gets",
             "        del pool.suspended[reader.account]\n",
             "        del pool.suspended[reader.account]\n"
-            "        self._told = self._told and bool(pool.suspended)\n",
+            "        self._exhaustion_reported = self._exhaustion_reported and bool(pool.suspended)\n",
         ),
         "messaging/flow_control/test_read_gate.py::test_exhaustion_is_told_once_for_all_channels_and_turns",
     ),
@@ -472,7 +472,7 @@ BREACHES = [
         8,
         Mutation(
             "it is never told again",
-            "        self._told = self._told and bool(self.pool.suspended)\n        for reader",
+            "        self._exhaustion_reported = self._exhaustion_reported and bool(self.pool.suspended)\n        for reader",
             "        for reader",
         ),
         "messaging/flow_control/test_read_gate.py::test_exhaustion_is_told_again_after_nobody_waited",
@@ -529,7 +529,7 @@ BREACHES = [
         10,
         Mutation(
             "it is said again and again",
-            "for since in waits if since > self._told_of), default=now)",
+            "for since in waits if since > self._reported_until), default=now)",
             "for since in waits), default=now)",
         ),
         "messaging/flow_control/test_read_gate.py::test_that_nobody_gives_permits_back_is_told_once_for_each_time",
@@ -538,8 +538,8 @@ BREACHES = [
         10,
         Mutation(
             "a wait that lasts hides all later ones",
-            "            self._told_of = now - limits.HELD_TOO_LONG\n",
-            "            self._told_of = math.inf\n",
+            "            self._reported_until = now - limits.HELD_TOO_LONG\n",
+            "            self._reported_until = math.inf\n",
         ),
         "messaging/flow_control/test_read_gate.py::test_a_wait_that_lasts_does_not_hide_the_next_one",
     ),

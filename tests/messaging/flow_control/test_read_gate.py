@@ -561,69 +561,69 @@ class Clock(OwnerLoop):
             callback()
 
 
-async def test_while_permits_come_back_nobody_is_accused() -> None:
+async def test_while_permits_come_back_no_stall_is_reported() -> None:
     """However long the queue is: it counts since when none was served."""
-    clock, accused = Clock(), list[float]()
+    clock, reported = Clock(), list[float]()
     since: list[float] = []
-    watch = StallWatch(clock, lambda: since, accused.append)
+    watch = StallWatch(clock, lambda: since, reported.append)
     for _ in range(100):
         watch.begin()
         since = [clock.now]
         clock.move(6)
         assert len(clock.due) <= 1, "one timer, however often somebody begins to wait"
-    assert accused == []
+    assert reported == []
     clock.move(6)
-    assert accused == [12.0]
+    assert reported == [12.0]
     since = []
     clock.move(10)
     assert clock.due == [], "nobody waits: nothing is due"
 
 
 async def test_that_nobody_gives_permits_back_is_told_once_for_each_time() -> None:
-    clock, accused = Clock(), list[float]()
+    clock, reported = Clock(), list[float]()
     since = 0.0
-    watch = StallWatch(clock, lambda: [since], accused.append)
+    watch = StallWatch(clock, lambda: [since], reported.append)
     watch.begin()
     for episode in range(1, 4):
         for _ in range(10):
             clock.move(6)
-        assert len(accused) == episode
+        assert len(reported) == episode
         since = clock.now  # one was served, and others wait
-    assert min(accused) >= limits_module.HELD_TOO_LONG
+    assert min(reported) >= limits_module.HELD_TOO_LONG
     assert len(clock.due) == 1, "as long as somebody waits"
 
 
 async def test_a_wait_that_lasts_does_not_hide_the_next_one() -> None:
     """A client that never reads is told of once; what others wait for later, too."""
-    clock, accused = Clock(), list[float]()
+    clock, reported = Clock(), list[float]()
     since = [0.0]
-    watch = StallWatch(clock, lambda: since, accused.append)
+    watch = StallWatch(clock, lambda: since, reported.append)
     watch.begin()
     for _ in range(4):
         clock.move(10)
-    assert accused == [10.0]
+    assert reported == [10.0]
     since.append(clock.now + 5)
     clock.move(10)
-    assert len(accused) == 1
+    assert len(reported) == 1
     clock.move(5)
-    assert accused == [10.0, 10.0]
+    assert reported == [10.0, 10.0]
     for _ in range(4):
         clock.move(10)
-    assert len(accused) == 2
+    assert len(reported) == 2
 
 
 async def test_many_waits_are_told_of_together() -> None:
-    clock, accused = Clock(), list[float]()
+    clock, reported = Clock(), list[float]()
     since: list[float] = []
-    watch = StallWatch(clock, lambda: since, accused.append)
+    watch = StallWatch(clock, lambda: since, reported.append)
     for _ in range(200):
         since.append(clock.now)
         watch.begin()
         clock.move(0.1)
-    assert 1 <= len(accused) <= 2
+    assert 1 <= len(reported) <= 2
     for _ in range(100):
         clock.move(1)
-    assert len(accused) == 3, "of each once, and no more often than every ten seconds"
+    assert len(reported) == 3, "of each once, and no more often than every ten seconds"
     assert len(clock.due) == 1
 
 

@@ -1,1 +1,1 @@
-"""Which connections are read: the permits of the pool, and reports when they do not come back."""
+"""Which connections are read, by the permits of the pool; reports when permits stay out."""

@@ -1,4 +1,4 @@
-"""Who may read: permits go to the channels that wait, and once a turn the sockets are told."""
+"""Which channels are read: gives permits to waiting channels, and once a turn adjusts reading."""
 
 from __future__ import annotations
 
@@ -19,38 +19,41 @@ from .stall_watch import StallWatch
 logger = logging.getLogger("tofu_aio.pool")
 
 _FEW: Final = 32
-"""Channels over their share that are looked at in a turn of the loop."""
+"""Channels over their share that are checked in a turn of the loop."""
 
 READ_AT_ONCE: Final = 256 * 1024
-"""Bytes that are read from a socket before others have their turn, as asyncio itself does."""
+"""Bytes that are read from a socket before others have a turn, as in asyncio itself."""
 
 
 class ReadGate:
-    """The pool of an engine, and the turn's one reconciliation of who reads.
+    """The pool of an engine, and the one reconciliation per turn that decides which channels read.
 
-    A channel that finds no permit joins the queue and is looked at again at the end of the turn.
-    By then the application may have released what it held; a channel that starts and stops
-    waiting within a turn never touches its socket. ``Pool.release`` may come from any thread.
+    A channel that finds no permit joins the queue and is checked again at the end of the turn. By
+    then the application may have released messages. The socket of a channel that starts and stops
+    waiting within a turn is never touched. ``Pool.release`` may be called from any thread.
 
-    A channel that has its share of the pool waits as well, but in nobody's way: once enough of its
-    own messages are released, it joins the queue. And one whose reserve comes back goes on at
-    once, past all others, for it takes nothing that they wait for.
+    A channel that has used up its share of the pool also waits, but blocks no other channel: it
+    joins the queue once enough of its own messages are released. A channel whose reserve comes
+    back goes on at once, ahead of all others, because it takes nothing that they wait for.
 
     Args:
         limits: of the engine.
-        on_exhausted: told once when channels begin to wait, and again only after none did.
-        on_stall: told for how many seconds a channel has waited and was not served; once.
+        on_exhausted: called when channels begin to wait, and again only after none did. Returns
+            whether that was reported.
+        on_stall: called with the seconds that a channel has waited without being served; once for
+            each wait.
 
     Attributes:
         limits: as given.
-        joining: where bodies are put together that are too long for one message.
-        home: the loop that it belongs to.
+        pool: the permits.
+        joining: the room for bodies that are too long for one message.
+        owner_loop: the event loop that it belongs to.
         heartbeats: of all channels.
-        buffer: what all channels are read into, one at a time.
+        buffer: the buffer that all channels are read into, one at a time.
         suspensions: how often a channel began to wait for a permit.
-        longest_wait: seconds that a channel has waited for a permit at most, and waits no more.
-        refused: connections that listeners have refused.
-        warnings: of what peers can bring about as often as they like.
+        longest_wait: the longest time in seconds of a finished wait for a permit.
+        refused: how many connections listeners have refused.
+        warnings: about events that peers can cause as often as they like.
     """
 
     def __init__(
@@ -71,29 +74,29 @@ class ReadGate:
         self.longest_wait = 0.0
         self.refused = 0
         self.warnings = RareWarnings(logger, self.owner_loop.time)
-        self._waiting_since = 0.0  # somebody, while nobody was served
+        self._waiting_since = 0.0  # since when no channel in the queue was served
         self._on_exhausted = on_exhausted
         self._watch = StallWatch(self.owner_loop, self._unserved_since, on_stall)
-        self._told = False
+        self._exhaustion_reported = False
         self._changed: dict[Reader, None] = {}
         self._scheduled = False
-        self._returned = False  # something came back since the parked were counted
-        self._unseen = 0  # of those in ``pool.parked``, since then
+        self._permits_returned = False  # since the channels in ``pool.parked`` were counted
+        self._parked_unchecked = 0  # how many of those were not checked since then
 
     def open(self) -> None:
         """Belong to the running loop and its thread."""
         self.owner_loop.enter()
 
     def close(self) -> None:
-        """Nobody will wait any more."""
+        """Stop the watch for stalls: no channel will wait any more."""
         self._watch.stop()
 
     def count_refusal(self) -> None:
-        """A listener has refused a connection."""
+        """Count a connection that a listener has refused."""
         self.refused += 1
 
     def starve(self, reader: Reader) -> None:
-        """Have a channel wait that found no permit: at the end of the queue, or for its own."""
+        """Make a channel that found no permit wait: in the queue, or for its own messages."""
         account = reader.account
         self.suspensions += 1
         reader.suspensions += 1
@@ -102,15 +105,15 @@ class ReadGate:
         self.pool.suspend(account, reader)
         if reader.over_its_share:
             self.pool.parked.append(reader)
-            self._tell(reader)
+            self._report_wait(reader)
         else:
             self._enqueue(reader)
-        if not account.reserved:  # it came back since the decoder looked
+        if not account.reserved:  # the reserve came back since the decoder's check
             self.pool.restored.append(account)
         self._schedule()
 
     def retry(self, reader: Reader) -> None:
-        """Have a channel that waits look again at the end of this turn."""
+        """Check a waiting channel again at the end of this turn."""
         self.pool.restored.append(reader.account)
         self._schedule()
 
@@ -118,11 +121,11 @@ class ReadGate:
         """Take a channel that closes out of the queue."""
         if reader.suspended_at is not None:
             self._end_suspension(reader)
-            self._told = self._told and bool(self.pool.suspended)
-            self._schedule()  # it may have been in the way of one that needs less
+            self._exhaustion_reported = self._exhaustion_reported and bool(self.pool.suspended)
+            self._schedule()  # it may have blocked a channel that needs fewer permits
 
     def longest_wait_by_now(self) -> float:
-        """Seconds that a channel has waited for permits at most, or waits now."""
+        """The longest time in seconds that a channel has waited for permits, up to now."""
         now = self.owner_loop.time() if self.suspensions else 0.0
         waits = [
             now - reader.suspended_at
@@ -132,18 +135,18 @@ class ReadGate:
         return max(self.longest_wait, *waits, 0.0)
 
     def _schedule(self) -> None:
-        """Reconcile at the end of this turn. From any thread, and from finalizers."""
-        self._returned = True
+        """Reconcile at the end of this turn. May be called from any thread and finalizer."""
+        self._permits_returned = True
         self._schedule_again()
 
     def _schedule_again(self) -> None:
         if self._scheduled or not self.owner_loop.alive:
             return
-        # Raised before the callback is queued, lowered before it looks at the pool: a permit
-        # that comes back in between queues one callback too many, never one too few. So do two
-        # threads that find it lowered at once.
+        # Set before the callback is queued, and cleared before the callback checks the pool: a
+        # permit that comes back in between queues one callback too many, never one too few. The
+        # same holds for two threads that find it cleared at the same time.
         self._scheduled = True
-        with contextlib.suppress(RuntimeError):  # closed in this very moment
+        with contextlib.suppress(RuntimeError):  # the loop was closed just now
             self.owner_loop.call_soon(self._reconcile)
 
     def _enqueue(self, reader: Reader) -> None:
@@ -151,11 +154,11 @@ class ReadGate:
             self._waiting_since = self.owner_loop.time()
         self.pool.waiters.append(reader)
         if reader.needs > len(self.pool.free):
-            self._tell(reader)
+            self._report_wait(reader)
 
-    def _tell(self, reader: Reader) -> None:
-        """That a channel waits, once until none does."""
-        self._told = self._told or self._on_exhausted(reader)
+    def _report_wait(self, reader: Reader) -> None:
+        """Report that a channel waits, once until none does."""
+        self._exhaustion_reported = self._exhaustion_reported or self._on_exhausted(reader)
         self._watch.begin()
 
     def _reconcile(self) -> None:
@@ -164,33 +167,33 @@ class ReadGate:
         changed, self._changed = self._changed, {}
         self._use_reserves(changed)
         self._deal_out(changed)
-        # Not before: who goes on with one permit, and waits again at once, has not stopped waiting.
-        self._told = self._told and bool(self.pool.suspended)
+        # Not before: a channel that goes on with one permit and waits again at once still waits.
+        self._exhaustion_reported = self._exhaustion_reported and bool(self.pool.suspended)
         for reader in changed:
-            if reader not in self._changed:  # else it waits since this very turn: see the next
+            if reader not in self._changed:  # otherwise it began to wait just now: the next turn's
                 reader.reconcile_reading()
 
     def _use_reserves(self, changed: dict[Reader, None]) -> None:
-        """Let go on whose own reserve came back: it takes nothing from anybody."""
+        """Resume channels whose own reserve came back: they take nothing from others."""
         restored = self.pool.restored
-        # Those of now, each once, however often it came back: who goes on may give it back at
-        # once, and wait again. Else a flood that is drained in time would have the turn to itself.
+        # Only the present ones, each once: a channel that goes on may give its reserve back at once
+        # and wait again. Otherwise a flood that is drained in time would keep the turn to itself.
         for account in dict.fromkeys(restored.popleft() for _ in range(len(restored))):
             reader = self.pool.suspended.get(account)
             if reader is not None and reader.may_go_on():
-                self._go_on(reader, 0, changed)
+                self._resume(reader, 0, changed)
         if restored:
             self._schedule()
 
     def _deal_out(self, changed: dict[Reader, None]) -> None:
-        """Give the permits that came back to those who wait, in order."""
+        """Give the permits that came back to the waiting channels, in order."""
         pool = self.pool
-        self._look_at_parked()
+        self._check_parked()
         for _ in range(len(pool.waiters)):  # as above
             if not pool.waiters:
                 break
             reader = pool.waiters.first
-            # Its share first: those behind it do not wait for what it would need beyond that.
+            # Checked first: channels behind it must not wait for permits beyond its share.
             if reader.over_its_share:
                 pool.waiters.discard(reader)
                 pool.parked.append(reader)
@@ -198,33 +201,33 @@ class ReadGate:
             if reader.needs > len(pool.free):
                 break
             self._waiting_since = self.owner_loop.time()
-            self._go_on(pool.waiters.popleft(), reader.needs, changed)
+            self._resume(pool.waiters.popleft(), reader.needs, changed)
         if pool.waiters and pool.waiters.first.needs <= len(pool.free):
             self._schedule()
 
-    def _look_at_parked(self) -> None:
-        """Queue those whose share has room again: a few each turn, for there may be many."""
+    def _check_parked(self) -> None:
+        """Queue channels whose share has room again: a few each turn, because there may be many."""
         parked = self.pool.parked
-        if self._returned:
-            self._returned = False  # before the look, as all that other threads raise
-            self._unseen = len(parked)
+        if self._permits_returned:
+            self._permits_returned = False  # before the check, as other threads may set it again
+            self._parked_unchecked = len(parked)
         for _ in range(min(len(parked), _FEW)):
             reader = parked.popleft()
             if reader.over_its_share:
                 parked.append(reader)
             else:
                 self._enqueue(reader)
-        self._unseen -= _FEW
-        if self._unseen > 0:
+        self._parked_unchecked -= _FEW
+        if self._parked_unchecked > 0:
             self._schedule_again()
 
-    def _go_on(self, reader: Reader, granted: int, changed: dict[Reader, None]) -> None:
+    def _resume(self, reader: Reader, granted: int, changed: dict[Reader, None]) -> None:
         self._end_suspension(reader)
         changed[reader] = None
-        reader.resume(granted)  # takes what it needs, or has nothing left to take it for
+        reader.resume(granted)  # takes what it needs, unless it no longer needs it
 
     def _unserved_since(self) -> list[float]:
-        """Since when nobody in the queue was served, and each that waits for its own messages."""
+        """Since when the queue was not served, and since when each parked channel has waited."""
         pool = self.pool
         since = [reader.suspended_at for reader in pool.parked if reader.suspended_at is not None]
         if pool.waiters:
@@ -232,7 +235,7 @@ class ReadGate:
         return since
 
     def _end_suspension(self, reader: Reader) -> None:
-        """It waits no more."""
+        """Take a channel that waits no more out of the queue, and add up its wait."""
         assert reader.suspended_at is not None
         pool = self.pool
         pool.waiters.discard(reader)

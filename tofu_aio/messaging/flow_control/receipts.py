@@ -1,4 +1,4 @@
-"""In asyncio's debug mode: where and when the application took each message."""
+"""In asyncio's debug mode: where and when the application received each message."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 from ...protocol.message import Message
 
 _BETWEEN: Final = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
-"""Whose frames are not the application's."""
+"""Folders of code that stands between the application's line and ``popleft``."""
 
 
 class Receipt(NamedTuple):
-    """Where the application took a message, and when by its loop's clock."""
+    """Where the application received a message, and when by its loop's clock."""
 
     place: str
     time: float
@@ -26,7 +26,7 @@ RECEIPTS: Final[WeakKeyDictionary[Message, Receipt]] = WeakKeyDictionary()
 
 
 def inbox() -> type[deque[Message]]:
-    """For messages that wait to be received: in debug mode one that notes who receives them."""
+    """The type of deque for an inbox; in debug mode one that notes where messages are received."""
     return _NotedMessages if asyncio.get_running_loop().get_debug() else deque
 
 

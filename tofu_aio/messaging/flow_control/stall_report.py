@@ -1,4 +1,4 @@
-"""Which messages hold a pool's permits, for people to read when too many do for too long."""
+"""Which messages hold a pool's permits, in words, for the warning about a stall."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..exchange import Exchange
 from .receipts import RECEIPTS
 
 NAMED: Final = 5
-"""Channels, and messages or exchanges of each, that are named; the rest is counted."""
+"""Channels, and messages or exchanges of each, that are named; the others are counted."""
 
 
 @dataclass
 class Held:
-    """Of one channel.
+    """The messages of one channel that hold permits.
 
     Attributes:
-        kept: messages that the application has received, and keeps.
-        parts: how many wait in an exchange, by its message id.
+        kept: messages that the application has received and keeps.
+        parts: how many parts wait in an exchange, by its message id.
     """
 
     kept: list[Message] = field(default_factory=list)
@@ -37,18 +37,18 @@ class Held:
 def held_by_application(pool: Pool, inbox: Iterable[Message]) -> dict[int, Held]:
     """The living messages that hold permits and are in no inbox, by their channel.
 
-    It looks at all objects of the program, for nobody keeps a list of them: that would cost
-    something for each message, and this is asked when nothing moves any more.
+    It searches all objects of the program. Keeping a list of messages would cost something for
+    each of them, and this function is called only when nothing moves any more.
     """
     waiting = {id(message) for message in inbox}
     objects = gc.get_objects()
-    # By type, for to ask a stranger's object what it is may run its code.
+    # With type(), because isinstance() may run code of other objects.
     exchanges = [item for item in objects if type(item) is Exchange]
     parts = {id(part) for exchange in exchanges for part in exchange.unread}
     held: dict[int, Held] = defaultdict(Held)
     for item in objects:
         if type(item) is Message and id(item) not in waiting:
-            permit = getattr(item, "_permit", None)  # it may be being made
+            permit = getattr(item, "_permit", None)  # its __init__ may not be finished
             if permit is None or permit.pool is not pool:
                 continue
             if id(item) in parts:
@@ -59,11 +59,11 @@ def held_by_application(pool: Pool, inbox: Iterable[Message]) -> dict[int, Held]
 
 
 def in_words(held: Mapping[int, Held], shares: Mapping[int, int], now: float) -> str:
-    """Who holds how much, the greediest first; in debug mode since when, and who received it.
+    """What each channel holds, the largest first; in debug mode also where and when received.
 
     Args:
         held: by channel.
-        shares: what each channel may hold that waits until it holds less.
+        shares: how much each channel may hold that is over its share.
         now: by the loop's clock.
     """
     channels = sorted(held.items(), key=lambda entry: -len(entry[1]))
@@ -76,16 +76,17 @@ def in_words(held: Mapping[int, Held], shares: Mapping[int, int], now: float) ->
 
 
 def _of_channel(held: Held, now: float) -> str:
-    # As their sender has numbered them, for the collector knows no order.
+    # In the order of their ids, because the collector returns objects in no order.
     kept = sorted(held.kept, key=lambda message: message.message_id)
-    said = [f"{len(kept)}, {_some([_named(message, now) for message in kept])}"] if kept else []
+    names = [_named(message, now) for message in kept]
+    items = [f"{len(kept)}, {_first_few(names)}"] if kept else []
     if held.parts:
         exchanges = [f"{count} of exchange {number}" for number, count in held.parts.items()]
-        said.append(f"parts that nobody has received, {_some(exchanges)}")
-    return ", and ".join(said)
+        items.append(f"parts that were not received, {_first_few(exchanges)}")
+    return ", and ".join(items)
 
 
-def _some(names: list[str]) -> str:
+def _first_few(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if names[NAMED:] else "")
 
 

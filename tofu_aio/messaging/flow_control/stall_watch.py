@@ -1,4 +1,4 @@
-"""Noticing that nobody gives permits back while channels wait for them."""
+"""Noticing that no permits come back while channels wait for them."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ if TYPE_CHECKING:
 
 
 class StallWatch:
-    """Tells once of each wait that is long, and of all that have become long by then together.
+    """Reports each long wait once, together with all other waits that are long by then.
 
-    So it tells at most once in so many seconds, however many channels wait. It costs one timer,
-    which runs while channels wait; none of them has one of its own.
+    So there is at most one report in ``HELD_TOO_LONG`` seconds, however many channels wait. It
+    uses one timer, which runs while channels wait.
 
     Args:
-        home: where the time comes from.
-        since: since when each has waited that waits now, and was not served.
-        accuse: told for how many seconds.
+        owner_loop: the event loop, for the time and the timer.
+        since: returns since when each waiting channel has waited without being served.
+        report: called with the seconds of the longest wait that was not reported yet.
     """
 
     def __init__(
         self,
         owner_loop: OwnerLoop,
         since: Callable[[], Collection[float]],
-        accuse: Callable[[float], None],
+        report: Callable[[float], None],
     ) -> None:
         self._owner_loop = owner_loop
         self._since = since
-        self._accuse = accuse
+        self._report = report
         self._timer: TimerHandle | None = None
-        self._told_of = -math.inf  # all waits that began by then
+        self._reported_until = -math.inf  # waits that began by this time are reported
 
     def begin(self) -> None:
-        """A channel waits."""
+        """Start watching: a channel waits."""
         if self._timer is None:
-            self._again(limits.HELD_TOO_LONG)
+            self._set_timer(limits.HELD_TOO_LONG)
 
     def stop(self) -> None:
-        """None will wait any more."""
+        """Stop watching: no channel will wait any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _again(self, seconds: float) -> None:
-        self._timer = self._owner_loop.call_later(seconds, self._look)
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = self._owner_loop.call_later(seconds, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         waits = self._since()
         if not waits:
             return
         now = self._owner_loop.time()
-        # Of one that lasts, a deaf client's say, was told: the next one counts as well.
-        stalled = now - min((since for since in waits if since > self._told_of), default=now)
+        # A wait that lasts, for example of a client that never reads, must not hide the next one.
+        stalled = now - min((since for since in waits if since > self._reported_until), default=now)
         if 0 < stalled < limits.HELD_TOO_LONG:
-            self._again(limits.HELD_TOO_LONG - stalled)
+            self._set_timer(limits.HELD_TOO_LONG - stalled)
             return
         if stalled:
-            self._told_of = now - limits.HELD_TOO_LONG
-            self._accuse(stalled)
-        self._again(limits.HELD_TOO_LONG)
+            self._reported_until = now - limits.HELD_TOO_LONG
+            self._report(stalled)
+        self._set_timer(limits.HELD_TOO_LONG)

@@ -1,4 +1,4 @@
-"""Who holds the pool's permits and the engine's bytes, added up when somebody asks."""
+"""What the engine itself holds of the pool's permits, and its bytes; added up on demand."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..connection.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class PoolUsage:
-    """What the engine itself has in hand: all other permits are with the application.
+    """What the engine itself holds. All other permits that are out belong to the application.
 
     Attributes:
-        inbox: permits of messages that nobody has received yet, or that have arrived in part.
+        inbox: permits of messages that were not received yet, or that have arrived in part.
         outgoing: permits of received messages that wait to be sent on.
-        nbytes: of all messages that wait to be received or sent, whole or in part.
+        nbytes: bytes of all messages that wait to be received or sent, whole or in part.
     """
 
     inbox: int = 0
@@ -32,7 +32,7 @@ class PoolUsage:
 
 
 def of_messages(messages: Iterable[Message], pool: Pool) -> PoolUsage:
-    """What messages hold of a pool that nobody has received yet."""
+    """What messages that were not received yet hold of a pool."""
     permits = nbytes = 0
     for message in messages:
         permits += _worth(message._permit, pool)
@@ -41,7 +41,7 @@ def of_messages(messages: Iterable[Message], pool: Pool) -> PoolUsage:
 
 
 def of_connection(connection: Connection, pool: Pool) -> PoolUsage:
-    """What a connection holds: what came in part, or waits for permits, and what is to be sent."""
+    """What a connection holds: messages in part, or waiting for permits, and frames to be sent."""
     return PoolUsage(
         inbox=connection.decoder.promised,
         outgoing=sum(_worth(permit, pool) for permit in connection.queue.carried),
@@ -50,5 +50,5 @@ def of_connection(connection: Connection, pool: Pool) -> PoolUsage:
 
 
 def _worth(permit: Permit | None, pool: Pool) -> int:
-    """Messages may be received by one engine and sent by another."""
+    """How much a permit counts. A message may come from another engine, and so another pool."""
     return permit.worth if permit is not None and permit.pool is pool else 0
