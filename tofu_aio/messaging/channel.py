@@ -268,26 +268,23 @@ class Channel(ChannelLife, ObjectStream[Message]):
     ) -> Message:
         """Send a request and return its response, whatever its ``status`` is.
 
-        Any number of requests may be in flight: responses take no permits of the pool. If the call
-        times out or is cancelled, a late response is dropped and counted, and a peer that supports
-        cancellation is notified.
+        Any number may be in flight: responses take no permits. Their ``body`` may be longer than
+        that of one message. If the call times out or is cancelled, a late response is dropped and
+        counted, and a peer with this library is notified.
 
         Args:
             body: of any length. More than 65,535 bytes are sent in parts, one such body of a
                 channel at a time. A peer with this library gets the whole body, or answers with
-                INVALID_BODY_LEN if its ``max_body`` is exceeded. Other peers get the parts.
+                INVALID_BODY_LEN if it exceeds its ``max_body``. Other peers get the parts.
             headers: of the request.
-            timeout: seconds, for sending and answering together; None for no limit.
+            timeout: seconds, 0 or more, for sending and answering; None for no limit.
             message_id: of the parts sent before, if this request is the last of them.
 
-        Returns:
-            The response. Its ``body`` may be longer than that of one message.
-
         Raises:
-            TypeError, ValueError: ``timeout`` is not a number of seconds, 0 or more.
             TimeoutError: no response came in time.
-            InvalidBodyLen: the response is longer than ``max_body``: use ``stream`` for it.
+            InvalidBodyLen: the response is longer than ``max_body``: use ``stream``.
             AllocationFailed: the response is long, and ``joining_bytes`` are in use already.
+            TypeError, ValueError: ``timeout`` is wrong.
             PeerDisconnected, ProtocolViolation, ChannelClosed: no response will come.
         """
         if timeout is not None:
@@ -296,9 +293,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
         if not message_id:
             message_id = next_message_id()
         elif message_id in pending.exchanges:
-            raise InvalidMessageId(
-                f"message id {message_id} belongs to an exchange: send its last part with finish()"
-            )
+            raise InvalidMessageId(f"message id {message_id} belongs to an exchange: finish() that")
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         queue = connection.queue

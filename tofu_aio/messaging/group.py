@@ -175,7 +175,7 @@ class ChannelGroup:
         """Connect to a listener, and return the channel once the listener has accepted the Hello.
 
         ``channel = await group.connect(address)``, or ``async with group.connect(address) as
-        channel:``, which closes it at the end with a Bye. A cancelled call leaves nothing open.
+        channel:``, which ends it with a Bye. A cancelled call leaves nothing open.
 
         Args:
             address: the listener's.
@@ -187,9 +187,9 @@ class ChannelGroup:
         Raises:
             InvalidAddress: the address cannot be parsed, or is too long for a socket.
             UdsPathNotFound: there is no socket at this path.
-            ConnectFailed: the host has no address; no peer listens there; TLS fails; or the peer
-                refuses, is too slow, or speaks another protocol. The text has the reason for a
-                refusal that the listener gave, and ``__cause__`` its status.
+            ConnectFailed: the host has no address, nothing listens there, TLS fails, or the peer
+                refuses, is too slow, or speaks another protocol. For a refusal, the text has the
+                listener's reason, and ``__cause__`` its status.
             WrongAddress: the address can only be listened on, or its transport has no TLS.
             ShutdownStarted, RuntimeError: the engine's event loop is closed, or is not this one.
             TypeError, ValueError: an option is unknown, has the wrong type or is out of range.
@@ -225,10 +225,7 @@ class ChannelGroup:
             channel.abort()
             if self._closed:
                 raise group_closed() from None
-            raise ConnectFailed(
-                f"{where} did not accept the channel within {timeout:g} s: is it a tofu peer, "
-                "and does it accept?"
-            ) from None
+            raise _too_slow(where, timeout) from None
         except BaseException:
             channel.abort()
             raise
@@ -372,6 +369,13 @@ class ChannelGroup:
     def _new_connection(self, state: State) -> Connection:
         self._posting.check_open()
         return Connection(self._gate, state, self._members.new_number())
+
+
+def _too_slow(where: Address, timeout: float) -> ConnectFailed:
+    return ConnectFailed(
+        f"{where} did not accept the channel within {timeout:g} s: is it a tofu peer, and does it "
+        "accept?"
+    )
 
 
 def _is_no_listener(member: Member) -> bool:

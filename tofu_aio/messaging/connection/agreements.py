@@ -1,4 +1,4 @@
-"""What both sides of a channel agree upon: read from a Hello and from the answer to it."""
+"""What both sides of a channel agree upon, read from a Hello and from its answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Extension(IntFlag):
     """
 
     CANCEL = 1
-    """It wants to be told when a caller has given up."""
+    """It takes notices that a request was cancelled."""
     WHOLE = 2
     """It joins a request or response that comes in parts."""
 
@@ -27,11 +27,11 @@ NO_EXTENSION: Final = Extension(0)
 
 
 class Agreement(NamedTuple):
-    """What one Hello, or one answer, says.
+    """What a Hello, or the answer to one, says.
 
     Attributes:
         heartbeat: the interval that it asks for, in seconds; None if it asks for none.
-        supports: what its sender can do.
+        supports: the extensions of its sender.
     """
 
     heartbeat: float | None
@@ -42,8 +42,8 @@ NOTHING: Final = Agreement(None, NO_EXTENSION)
 
 _NAMES: Final = {flag.name.lower().encode(): flag for flag in Extension if flag.name}
 
-# All of these read the encoded form: taking the headers of every Hello apart would let strangers
-# choose how much memory that costs. A line begins after CR LF only, since a value may contain a
+# All of these match the encoded headers: if every Hello's headers were decoded, any client could
+# choose how much memory that takes. A line begins only after CR LF, since a value may contain a
 # bare CR or LF. Repeats are possessive or bounded, so the time is linear.
 _LINE: Final = rb"(?:\A|(?<=\r\n))[ \t]*+%s[ \t]*+:"
 _ECHO: Final = re.compile(_LINE % CONNECT_TO.encode())
@@ -56,27 +56,27 @@ _USUAL: Final = re.compile(rb"(?:~[^\r\n]*+\r\n)*+")
 _USUAL_LENGTH: Final = 256
 
 SUPPORTED: Final = {SUPPORTS: ",".join(name.decode() for name in _NAMES)}
-"""The header of our own stream channels, whose Hellos and answers the engine makes."""
+"""The header that the engine adds to the Hellos and answers of stream channels."""
 
 
 def agreed(headers: bytes, *, answer: bool) -> Agreement:
     """What a Hello, or the answer to one, agrees upon.
 
     A Zig server may accept a client by sending its Hello back, headers included. An answer that
-    still carries ``~connect_to`` is such an echo: it only says what this side can do, so it agrees
+    still carries ``~connect_to`` is such an echo. It says only what this side can do, so it agrees
     to nothing.
 
     Args:
-        headers: encoded. What they say beyond the agreements does not matter here.
-        answer: whether they are those of an answer.
+        headers: encoded. Other headers are ignored.
+        answer: whether they are the headers of an answer.
     """
     return (_remembered if _is_usual(headers) else _read)(headers, answer)
 
 
 def agreed_interval(client: float | None, listener: float | None) -> float | None:
-    """The interval of heartbeats that both sides keep, in seconds, by what each has asked for.
+    """The interval of heartbeats that both sides keep, in seconds, from what each has asked for.
 
-    The shorter one; but a client gets none below a second, unless the listener's own is.
+    It is the shorter one. But a client gets none below a second, unless the listener's own is.
     """
     if client is None:
         return listener
@@ -86,19 +86,19 @@ def agreed_interval(client: float | None, listener: float | None) -> float | Non
 
 
 def shared(headers: TextHeaders) -> TextHeaders:
-    """The same headers, as one object for all channels that were introduced alike.
+    """The same headers, as one object for all channels with an equal Hello.
 
-    Each channel keeps its peer's Hello.
+    This saves memory, because each channel keeps its peer's Hello.
     """
     encoded = headers.encode()
     return _decoded(encoded) if _is_usual(encoded) else headers
 
 
 def _is_usual(headers: bytes) -> bool:
-    """Whether they are short and nothing but the engine's own.
+    """Whether headers are short and only the engine's own.
 
-    Those of most Hellos are, and are the same for all clients of a listener, so what was made of
-    them is remembered. What an application has added, a token say, is not kept.
+    Most Hellos have such headers, and all clients of a listener send the same ones, so the parsed
+    form is cached. Headers that an application has added, for example a token, are not cached.
     """
     return len(headers) <= _USUAL_LENGTH and _USUAL.fullmatch(headers) is not None
 
@@ -114,14 +114,14 @@ _decoded: Final = lru_cache(maxsize=32)(TextHeaders.decode)
 
 
 def _heartbeat(headers: bytes) -> float | None:
-    """The interval; None where there is none, or one that no one could keep."""
+    """The interval in seconds; None if there is none, or if it is out of range."""
     asked = _HEARTBEAT.search(headers)
     seconds = int(asked[1]) / 1000 if asked is not None else 0.0
     return seconds if HEARTBEAT_MIN <= seconds <= HEARTBEAT_MAX else None
 
 
 def _supports(headers: bytes) -> Extension:
-    """The extensions that are known here; later versions may name others."""
+    """The extensions that are known here. Later versions may name others."""
     found = _SUPPORTS.search(headers)
     supports = NO_EXTENSION
     for token in found[1].split(b",") if found is not None else ():

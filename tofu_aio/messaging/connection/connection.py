@@ -1,4 +1,4 @@
-"""One connection: bytes of an asyncio transport on one side, messages on the other."""
+"""One connection: bytes of an asyncio transport on one side, messages on the other side."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from .suspension import Suspension
 _OPEN: Final = State.OPEN
 
 PORTION: Final = 32
-"""Messages that are decoded, handed on and answered before the next ones are. So the peer has work,
-and those that were answered have given their permits back, while the rest of a long chunk is done.
-Each portion is twice as long as the one before, for the more the peer has, the longer it is busy;
-but it leaves most of the pool to others."""
+"""Messages that are decoded, delivered and answered before the next ones. So the peer gets work,
+and answered messages give their permits back, while the rest of a long chunk is processed. Each
+portion is twice as long as the one before, because a peer with more work is busy for longer, but
+leaves most of the pool to others."""
 
 AT_ONCE: Final = 1024
-"""Messages of a channel that are handed on before others have their turn: a chunk of 256 KiB may
-have sixteen times as many."""
+"""Messages of a channel that are delivered before others have a turn. A chunk of 256 KiB may have
+sixteen times as many."""
 
 SMALL: Final = 16 * 1024
-"""Bytes of a chunk that is copied as a whole: that is faster than copying its messages one by one.
-The large bodies of a longer chunk should not be copied twice."""
+"""Bytes up to which a chunk is copied as a whole, which is faster than copying its messages one by
+one. A longer chunk may have large bodies, which should not be copied twice."""
 
 
 class Connection(StreamProtocol, asyncio.BufferedProtocol):
@@ -54,23 +54,23 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
     ``gate`` decides which connections are read.
 
     Args:
-        gate: the engine's pool and its readers.
+        gate: of the engine.
         state: CONNECTING for a client, HELLO_AWAITED for a server.
         number: the local channel number.
 
     Attributes:
         beat_after, beat_before and so on: see ``Beating``.
-        decoder: the receiving half; its ``state`` is the channel's.
-        end: why nothing more is received, as soon as that is known; None while open.
+        decoder: the receiving half. Its ``state`` is the channel's.
+        end: why nothing more is received, as soon as that is known; None before.
         gate: as given.
         heartbeat: the interval of heartbeats that the Hello asks for, and after its answer the one
             that both sides keep; None for none.
         peer_address: of the peer's socket, as known when it was connected.
-        peer_supports: what the peer can do, by its Hello or its answer to ours.
+        peer_supports: the peer's extensions, from its Hello or its answer to this side's.
         queue: the sending half.
-        received: how many messages arrived.
-        sink: takes what is received. Set before the first byte.
-        suspension: made when it first waits for permits; None before.
+        received: how many messages have arrived.
+        sink: takes the received messages. Set before the first byte.
+        suspension: made when the connection first waits for permits; None before.
     """
 
     __slots__ = (
@@ -123,19 +123,19 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
 
     @property
     def closing(self) -> Closing:
-        """What ends it."""
+        """The part that ends the connection. Made at the first call."""
         if self._closing is None:
             self._closing = Closing(self)
         return self._closing
 
     @property
     def closed_here(self) -> bool:
-        """Whether it is closed, or being closed, on this side. From any thread."""
+        """Whether it is closed, or being closed, on this side. Callable from any thread."""
         return self._closing is not None and self._closing.discarding
 
     @property
     def gone(self) -> bool:
-        """Whether its socket is."""
+        """Whether its socket is closed."""
         return self._closing is not None and self._closing.gone
 
     @property
@@ -151,25 +151,25 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
     # --- asyncio's protocol ---------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start: bound the transport's own buffer."""
+        """Keep the transport, and set its write limits."""
         self.queue.transport = cast("asyncio.Transport", transport)
         self.set_write_limits()
 
     def set_write_limits(self) -> None:
-        """Have the transport compare its buffer with the high-water mark."""
+        """Make the transport compare its buffer with the high-water mark."""
         assert self.queue.transport is not None
         self.queue.transport.set_write_buffer_limits(*self.gate.limits.water)
 
     def get_buffer(self, _: int) -> memoryview:
-        """Where the transport reads to: one buffer for all, which is empty before the next read.
+        """The buffer for a read: one for all connections, since each read is processed at once.
 
-        asyncio allocates 256 KiB for each read of a protocol that has no buffer, which takes three
+        For protocols without a buffer asyncio allocates 256 KiB for each read, which takes three
         system calls and more time than a small message.
         """
         return self.gate.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Decode and hand on what arrived in the buffer."""
+        """Decode and deliver what arrived in the buffer."""
         view, decoder = self.gate.buffer[:nbytes], self.decoder
         data = view if nbytes > SMALL else view.tobytes()
         if decoder.waiting:
@@ -178,24 +178,24 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             self._receive(decoder.feed(data, PORTION))  # at once: a call less for each read
 
     def data_received(self, data: bytes | memoryview) -> None:
-        """Decode and hand on what arrived."""
+        """Decode and deliver what arrived."""
         decoder = self.decoder
         if decoder.waiting:
-            # More came before the end of the turn: at this rate reading may have to stop now.
+            # More came before the end of the turn, so reading may have to stop now.
             decoder.feed(data)
             self.reconcile_reading()
         else:
             self._receive(decoder.feed(data, PORTION))
 
     def eof_received(self) -> bool:
-        """The peer will send no more. The transport stays, for what we still have to send."""
+        """The peer sends no more. Keep the transport for what this side still has to send."""
         closing = self.closing
         closing.lingering = False
         closing.finish(PeerDisconnected("the peer closed the connection without a Bye"))
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone. What it had brought is still delivered."""
+        """The socket is closed. What it has received is still delivered."""
         closing, transport = self.closing, self.queue.transport
         if exc is not None and not closing.reported and transport is not None:
             closing.unread = Unread.of(transport)
@@ -204,17 +204,17 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             closing.finish(exc)
         else:
             lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
-            # Its frames would keep alive what arrived in that moment.
+            # The frames of a traceback would keep alive what arrived at that moment.
             lost.__cause__ = exc and exc.with_traceback(None)
             closing.finish(lost)
         self.sink.lost()
         closing.read_rest()
 
     def detach(self) -> None:
-        """The transport is closed. uvloop does not report that if it was still being made."""
+        """Forget the closed transport. uvloop does not report one that was still being made."""
         self.queue.transport = None
-        # What is queued will never leave. If its permits were kept, what has arrived could wait for
-        # them without end.
+        # Queued messages will never be sent. If they kept their permits, messages that have arrived
+        # could wait for these permits forever.
         self.queue.release_carried()
         self.queue.forget_answers()
         if self._closing is not None:
@@ -227,10 +227,10 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         self.queue.pause()
 
     def resume_writing(self) -> None:
-        """The transport has room again. It is in the middle of something: write in the next turn.
+        """The transport has room again. Write in the next turn, not within its callback.
 
-        Some versions of asyncio that find the connection lost in a write from here call it an
-        orderly close (3.11 to 3.13), and what the peer had sent before would not be looked for.
+        If a write from here finds the connection lost, some versions of asyncio (3.11 to 3.13)
+        report an orderly close, and unread data of the peer would not be looked for.
         """
         self.queue.resume()
         self.loop.call_soon(self._go_on_writing)
@@ -242,19 +242,19 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             self.sink.said()
 
     def count_answer(self, nbytes: int) -> None:
-        """TLS has answered the peer by itself."""
+        """Count bytes that TLS has sent to the peer by itself."""
         self.queue.count_answer(nbytes)
 
     # --- receiving ------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
-        """Whether all that has arrived was handed on."""
+        """Whether everything that has arrived was delivered."""
         return not self.decoder.waiting
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        # Before its Hello is answered it is read to notice that the peer leaves.
+        # Before its Hello is answered it is also read, to notice when the peer closes.
         undecided = self.decoder.early and self.decoder.held < EARLY_BYTES
         wanted = (self.idle or undecided) and not self.queue.answers_stuck
         transport = self.queue.transport
@@ -271,25 +271,25 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             self.sink.suspended()
 
     def resume(self, granted: int) -> None:
-        """Go on with what waited for permits: these were granted, or the reserve came back."""
-        # Of what also waits for the peer to take answers, only the message that needed permits.
+        """Go on decoding with permits that were granted, or with the reserve, which came back."""
+        # If the peer does not take answers, decode only the message that needed permits.
         portion = 0 if self.queue.answers_stuck else PORTION
         self._receive(self.decoder.resume(portion, granted))
         if self._closing is not None and self._closing.unread is not None:
             self._closing.read_rest()
 
     def lend(self) -> None:
-        """Somebody begins to wait for a message: let one come even if permits are short."""
+        """A task begins to wait for a message: let one come even if permits are short."""
         if self.suspension is not None:
             self.suspension.lend()
 
     def reconsider(self) -> None:
-        """Go on at the end of this turn if what waits for permits was requested by now."""
+        """Go on at the end of this turn if the message that waits no longer needs permits."""
         if self.suspension is not None and self.decoder.needs_none:
             self.gate.retry(self.suspension)
 
     def go_on_decoding_soon(self) -> None:
-        """Decode what has waited for others to have their turn, in the next one."""
+        """Go on decoding in the next turn, so that others have one before."""
         self.loop.call_soon(self._go_on_decoding)
 
     def _go_on_decoding(self) -> None:
@@ -300,11 +300,11 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         self.reconcile_reading()
 
     def receive(self, data: bytes) -> None:
-        """Decode and hand on what a failed socket still held."""
+        """Decode and deliver what a failed socket still held."""
         self._receive(self.decoder.feed(data, PORTION))
 
     def _receive(self, batch: list[Message]) -> None:
-        """Hand on what was decoded, portion by portion, and send what is answered to each."""
+        """Deliver what was decoded, portion by portion, and send the answers to each portion."""
         decoder, queue = self.decoder, self.queue
         wake_ups: WakeUps = []
         portion = PORTION
@@ -341,11 +341,11 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             queue.flush_scheduled = False
             if wake_ups:
                 schedule_wake_ups(wake_ups)
-        if queue.frames:  # posted by a signal handler since we have looked
+        if queue.frames:  # a signal handler has posted something since the last check
             queue.flush()
 
     def _conclude(self) -> None:
-        """Nothing more can be decoded now: find out why."""
+        """Act on the reason why nothing more can be decoded now."""
         decoder = self.decoder
         if decoder.needs:
             if self.suspension is None:
@@ -372,7 +372,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
     def control_sent(
         self, state: State, op_code: int, message_id: int, headers: bytes, status: int
     ) -> None:
-        """A Hello or Bye was queued, after which the channel is in this state."""
+        """Act on a Hello or Bye that was queued, and set the channel's state after it."""
         decoder = self.decoder
         decoder.state = state
         if op_code == OpCode.HELLO_REQUEST:
@@ -386,7 +386,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
                 self.go_on_decoding_soon()
         if op_code in {OpCode.HELLO_REQUEST, OpCode.BYE_REQUEST}:
             decoder.awaited_id = message_id
-            self.queue.turn_away()  # after a Bye; before a Hello's answer there are none
+            self.queue.turn_away()  # after a Bye; before the answer to a Hello no sender waits
         if state is State.CLOSED:
             self.closing.linger(ChannelEnded("both sides said Bye"))
 
@@ -395,5 +395,5 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         self.closing.abort(error)
 
     def lose(self, error: PeerDisconnected) -> None:
-        """The peer is gone, and the kernel does not know: reset the connection, at once."""
+        """Reset the connection at once: the peer is gone, and the kernel does not know."""
         self.closing.lose(error)

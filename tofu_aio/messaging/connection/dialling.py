@@ -1,4 +1,4 @@
-"""What connecting to a listener takes, beside its channel: a socket, a Hello, and a yes."""
+"""The steps of connecting to a listener: the socket, the headers of the Hello, and the answer."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ async def attach(
     protocol: asyncio.BaseProtocol,
     keepalive: float | None = None,
 ) -> None:
-    """Connect a socket and give it to the connection, or to the layer beneath it."""
+    """Connect a socket, and attach it to the connection or to the TLS layer beneath it."""
     sock = await transports.connect(where, keepalive)
-    with contextlib.suppress(OSError):  # the peer has gone already
+    with contextlib.suppress(OSError):  # the peer has closed already
         connection.peer_address = address_of(sock.getpeername())
     loop = asyncio.get_running_loop()
     try:
         await transports.transport_to(where).attach(loop, protocol, sock)
     except BaseException as error:
         if isinstance(error, Exception):
-            sock.close()  # it has no transport; a cancelled one closes its own
+            sock.close()  # it has no transport; if cancelled, the transport closes it
         else:
-            _let_go(sock, loop)
+            _detach_descriptor(sock, loop)
         connection.detach()
         raise
     stand_ins.connecting.discard(sock)  # the engine knows its transport
-    if connection.end is not None:  # it was given up, or the peer was faster in leaving
+    if connection.end is not None:  # the channel was closed, or the peer has closed already
         connection.closing.abort(connection.end)
-        _let_go(sock, loop)
+        _detach_descriptor(sock, loop)
 
 
-def _let_go(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-    """Leave a socket to its transport, which closes.
+def _detach_descriptor(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """Leave closing the descriptor to the transport.
 
-    winloop's, and uvloop's, may have closed the descriptor and not have told the socket, which
-    would close it again: by then it may be another's.
+    The transports of uvloop and winloop may have closed the descriptor without the socket object's
+    knowledge. It would close the number again, which may belong to another file by then.
     """
     if not isinstance(loop, asyncio.BaseEventLoop):
         sock.detach()
 
 
 def hello_headers(where: Address, headers: HeadersLike, heartbeat: HeartbeatOption) -> TextHeaders:
-    """The headers of a Hello: where it goes, the engine's, and then the application's."""
+    """The headers of a Hello: the address, the engine's own, and then the application's."""
     own = {CONNECT_TO: where.to_header(), **own_headers(where, heartbeat)}
     return TextHeaders([*own.items(), *TextHeaders(headers).pairs])
 
 
 def own_headers(where: Address, heartbeat: HeartbeatOption) -> dict[str, str]:
-    """The headers that every Hello and answer of a stream channel has: what this side can do.
+    """The engine's headers in each Hello and answer of a stream channel: what this side can do.
 
     Raises:
         TypeError, ValueError: as ``heartbeat_header``.
@@ -71,21 +71,22 @@ def own_headers(where: Address, heartbeat: HeartbeatOption) -> dict[str, str]:
 
 
 def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
-    """See whether the listener has accepted the channel.
+    """Check that the listener has accepted the channel.
 
     Raises:
-        ConnectFailed: it has not: why, and if that can be told, the cure.
+        ConnectFailed: it has not. The message has the reason, and a remedy if there is a likely
+            one.
     """
     answer = channel._dispatcher.hello
     if answer is not None:
         if answer.status is Status.SUCCESS:
-            return  # if it has ended since, receiving will tell, after what came before
+            return  # if the channel has ended since, receiving raises that after its messages
         words, status = quoted(answer.body), answer.status.name.lower()
         text = f"{where} refused the channel: " + (f"{words} ({status})" if words else status)
         raise ConnectFailed(text, answer=answer) from ERRORS[answer.status](words or status)
-    end, cure = channel.end, ""
+    end, remedy = channel.end, ""
     if isinstance(end, ProtocolViolation):
-        cure = ": is it a tofu peer?"
+        remedy = ": is it a tofu peer?"
     elif isinstance(end, PeerDisconnected) and not tls and transports.transport_to(where).networked:
-        cure = ": is it full, or does it expect TLS? Then connect with ssl="
-    raise ConnectFailed(f"{where} did not accept the channel: {end}{cure}") from end
+        remedy = ": is it full, or does it expect TLS? Then connect with ssl="
+    raise ConnectFailed(f"{where} did not accept the channel: {end}{remedy}") from end

@@ -1,4 +1,4 @@
-"""What the Hellos of both sides agree upon, done."""
+"""The handshake: notes what the Hellos of both sides agree upon, and starts heartbeats."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class Introduced(Beating, Protocol):
     peer_supports: Extension
 
     def reconcile_reading(self) -> None:
-        """Read exactly if that is wanted now."""
+        """Start or stop reading, as the connection's state requires."""
 
 
 def note_hello(connection: Introduced, headers: bytes, *, answer: bool, by_peer: bool) -> None:
-    """Note what a Hello agrees upon; after the answer, begin it.
+    """Note what a Hello agrees upon. If it is the answer, start what was agreed.
 
     Args:
-        connection: whose Hello it is.
+        connection: the connection of the Hello.
         headers: encoded.
-        answer: whether it answers the other side's.
+        answer: whether it answers the other side's Hello.
         by_peer: whether the peer has sent it.
     """
     interval, supports = agreed(headers, answer=answer)
     decoder = connection.decoder
     if by_peer:
         connection.peer_supports = supports
-    earlier = decoder.heartbeats is not None  # the Hello before this one has asked
+    earlier = decoder.heartbeats is not None  # the other side's Hello has asked for heartbeats
     asked = connection.heartbeat
     connection.heartbeat = agreed_interval(asked, interval) if answer else interval
     if interval is not None:
-        # The peer may send some from now on. If it asked, it takes part.
+        # The peer may send heartbeats from now on. If it has asked for them, it takes part.
         decoder.heartbeats = bool(decoder.heartbeats) or by_peer
     if answer and connection.heartbeat is not None and connection.end is None:
         connection.gate.heartbeats.join(connection, connection.heartbeat)
         we_asked = earlier if by_peer else interval is not None
         if decoder.heartbeats and not we_asked and OpCode.SIGNAL in SEND[decoder.state]:
-            connection.queue.send_heartbeat()  # only by this can the peer know that we take part
+            connection.queue.send_heartbeat()  # only this shows the peer that this side takes part
     if by_peer and decoder.early:
-        connection.reconcile_reading()  # that may be as much as may wait
+        connection.reconcile_reading()  # as much as may wait before the decision may have arrived
