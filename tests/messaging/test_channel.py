@@ -885,7 +885,7 @@ async def test_after_send_eof_nothing_can_be_sent(tcp_pair: Pair) -> None:
     await tcp_pair.client.send_eof()
     await tcp_pair.client.send_eof()  # once more changes nothing
     for again in (tcp_pair.client.signal, tcp_pair.client.request):
-        with pytest.raises(tofu.ChannelClosed, match="Bye was said on this side"):
+        with pytest.raises(tofu.ChannelClosed, match="this side has sent a Bye"):
             await again()
 
 

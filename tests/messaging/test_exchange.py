@@ -850,7 +850,7 @@ async def test_what_cannot_be_answered_in_parts_is_refused(
         await asking.send(b"0")
         first = await server.receive()
         async with server.stream(first):
-            with pytest.raises(tofu.InvalidMessageId, match="is under way"):
+            with pytest.raises(tofu.InvalidMessageId, match="is in progress already"):
                 server.stream(first)
         with pytest.raises(tofu.InvalidMessageId, match="belongs to an exchange"):
             await client.request(message_id=asking.message_id)

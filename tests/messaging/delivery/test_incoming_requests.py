@@ -112,7 +112,7 @@ async def test_while_its_parts_come_an_id_is_not_used_again() -> None:
         await peer.send(frame(FIRST, b"a1", message_id=9) + frame(FIRST, b"a2", message_id=9))
         first, second = await channel.receive(), await channel.receive()
         async with channel.stream(first):
-            with pytest.raises(tofu.InvalidMessageId, match="is under way"):
+            with pytest.raises(tofu.InvalidMessageId, match="is in progress already"):
                 channel.stream(second)
         second.release()
 

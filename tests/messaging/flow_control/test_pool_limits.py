@@ -570,7 +570,7 @@ async def test_the_log_names_the_exchange_whose_parts_nobody_receives(
         async with server.stream(await server.receive()) as exchange:
             await until(lambda: said_by_us(caplog))
             (said,) = said_by_us(caplog)
-            assert f"nobody has received, 5 of exchange {exchange.message_id} (it may" in said
+            assert f"were not received, 5 of exchange {exchange.message_id} (it may" in said
             assert "or leave them, as 'async with channel.stream(...) as exchange'" in said
             assert "REQUEST" not in said
 

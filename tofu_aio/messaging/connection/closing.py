@@ -1,4 +1,4 @@
-"""The end of a connection: the last frames, the deadline for the peer, and the socket's end."""
+"""The end of a connection: its last frames, the peer's deadline, and closing the socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Ending(Protocol):
-    """The connection that ends."""
+    """The connection that is closed."""
 
     decoder: Decoder
     end: TofuError | None
@@ -38,7 +38,7 @@ class Ending(Protocol):
 
     @property
     def sink(self) -> Observer:
-        """What the end is reported to."""
+        """The observer that the end is reported to."""
 
     @property
     def number(self) -> int:
@@ -46,34 +46,34 @@ class Ending(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether all that has arrived was delivered."""
+        """Whether everything that has arrived was delivered."""
 
     def reconcile_reading(self) -> None:
-        """Read exactly if that is wanted now."""
+        """Start or stop reading, as the connection's state requires."""
 
     def receive(self, data: bytes) -> None:
-        """Decode and hand on what a failed socket still held."""
+        """Decode and deliver what a failed socket still held."""
 
     def resume(self, granted: int) -> None:
-        """Go on with what has waited for permits."""
+        """Go on decoding what has waited for permits."""
 
 
 class Closing:
-    """What a connection needs at its end only; made when the first of it is needed.
+    """Closes a connection. Made when it is first needed, so that idle channels stay small.
 
     There are three ways to end: ``hang_up`` sends what is queued and closes the socket, ``linger``
-    does so and lets the peer close first, and ``abort`` resets the connection. ``settle`` then
-    reports the end, once everything that arrived has been delivered, and the loss of the socket.
+    sends it and lets the peer close first, and ``abort`` resets the connection. Then ``settle``
+    reports the end, once everything that has arrived was delivered, and the closed socket.
 
     Args:
-        connection: which ends.
+        connection: the one to close.
 
     Attributes:
-        discarding: this side has closed: what still comes is thrown away.
-        gone: the socket is gone, and the sink knows.
-        lingering: our last frame is queued or sent, and the peer is to close first.
-        reported: the sink knows the end.
-        unread: what a socket that failed still holds, which is to be delivered first.
+        discarding: whether this side has closed, so that everything that still comes is dropped.
+        gone: whether the socket is closed, and the sink was notified.
+        lingering: whether the last frame is queued or sent, and the peer has to close first.
+        reported: whether the end was reported to the sink.
+        unread: unread data of a failed socket, which is delivered first; None if there is none.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Closing:
     def __init__(self, connection: Ending) -> None:
         self._connection = connection
         self._deadline: asyncio.TimerHandle | None = None
-        self._done: asyncio.Future[None] | None = None  # once somebody asks for it
+        self._done: asyncio.Future[None] | None = None  # made by ``done``
         self.discarding = False
         self.gone = False
         self.lingering = False
@@ -99,7 +99,7 @@ class Closing:
 
     @property
     def done(self) -> asyncio.Future[None]:
-        """Completed when the socket is gone."""
+        """A future that is completed when the socket is closed."""
         if self._done is None:
             self._done = self._connection.loop.create_future()
             if self.gone:
@@ -108,7 +108,7 @@ class Closing:
 
     @property
     def lingers(self) -> bool:
-        """Whether all frames have left, and only the peer's closing is waited for."""
+        """Whether all frames have left, and only the peer has to close."""
         return self.lingering and not self._connection.queue.nbytes
 
     # --- ways to end ----------------------------------------------------------------------
@@ -120,26 +120,26 @@ class Closing:
         self.finish(error)
 
     def linger(self, error: TofuError) -> None:
-        """End after our last frame, and let the peer, which has none left, close first.
+        """End after this side's last frame, and let the peer, which has none left, close first.
 
-        What still comes is read and dropped: closing a socket that holds unread bytes resets the
-        connection (tcp(7)), and a reset takes from the peer what it has not read yet.
+        Bytes that still come are read and dropped: closing a socket that holds unread bytes resets
+        the connection (tcp(7)), and a reset destroys data that the peer has not read yet.
         """
         connection = self._connection
         self.lingering = True
         queue = connection.queue
         queue.flush_all()
         if queue.transport is not None and queue.nbytes:
-            queue.transport.set_write_buffer_limits(0)  # so that it reports when all has left
+            queue.transport.set_write_buffer_limits(0)  # so that it reports an empty buffer
         self._call_later(LINGER, partial(self._linger_on, connection.loop.time(), queue.nbytes))
         connection.decoder.close()
         self.finish(error)
         connection.reconcile_reading()
 
     def linger_no_more(self) -> None:
-        """Close the socket: the peer has had its time, or its place is needed.
+        """End the lingering close, because the peer's time is over or other channels need room.
 
-        In order, unless something is left to be sent.
+        The socket is closed in order, unless bytes are left to be sent: then it is reset.
         """
         if self._connection.queue.nbytes:
             self._reset()
@@ -150,19 +150,19 @@ class Closing:
     def abort(self, error: TofuError) -> None:
         """Drop what is queued and reset the connection, at once."""
         self._connection.queue.drop()
-        self._reset()  # first: settling would close the socket, and TLS would announce that
+        self._reset()  # first: settling would close the socket, and TLS would send a notice of that
         self.finish(error)
         self.discard()
 
     def lose(self, error: PeerDisconnected) -> None:
-        """The peer is gone, and the kernel does not know: reset the connection, at once."""
+        """Reset the connection at once: the peer is gone, and the kernel does not know."""
         self._reset()
         self.finish(error)
 
     def dismiss(self, error: TofuError) -> None:
-        """Send a Bye, if the channel is open, and end at once; the peer has a second to close.
+        """Send a Bye, if the channel is open, and end at once. The peer has a second to close.
 
-        Its answer is not looked at: there may be none.
+        Its answer is ignored, because it may send none.
         """
         connection = self._connection
         if connection.end is not None:
@@ -177,14 +177,14 @@ class Closing:
             self.hang_up(error)
 
     def close_at_once(self, error: TofuError) -> None:
-        """Hang up if all has left and only the peer is to close, else abort."""
+        """Hang up if all frames have left and only the peer has to close, otherwise abort."""
         if self.lingers:
             self.hang_up(error)
         else:
             self.abort(error)
 
     def _answer_bye(self, error: TofuError) -> None:
-        """End as queueing the answer does, but with another error."""
+        """Answer a Bye and end, like ``SendQueue.enqueue``, but with another error."""
         connection = self._connection
         queue = connection.queue
         connection.decoder.state, message_id = queue.judge(OpCode.BYE_RESPONSE, 0)
@@ -193,11 +193,11 @@ class Closing:
         self.linger(error)
 
     def _linger_on(self, since: float, before: int) -> None:
-        """The peer has had its time, if our last frame left or it took nothing for that long.
+        """End the lingering close if all has left or the peer takes nothing, or check again later.
 
         Args:
-            since: when the peer was last seen to take something.
-            before: bytes that were queued at the last look.
+            since: when the peer last took something, as far as is known.
+            before: bytes that were queued at the last check.
         """
         connection = self._connection
         queued, now = connection.queue.nbytes, connection.loop.time()
@@ -213,7 +213,7 @@ class Closing:
     # --- closing on this side -------------------------------------------------------------
 
     def discard(self) -> None:
-        """Throw away all that comes, and need no permits for it: only a Bye matters now."""
+        """Drop all messages that come, without permits: only a Bye matters now."""
         connection = self._connection
         self.discarding = True
         if connection.suspension is not None:
@@ -226,11 +226,10 @@ class Closing:
     async def aclose(self, timeout: float | None = None) -> None:
         """Send or answer a Bye, wait for the peer's last frame, and close.
 
-        Safe from any task, any number of times. Cancelled, it aborts. In a forked child nothing is
-        done.
+        May be repeated, from any task. If cancelled, it aborts. In a forked child it does nothing.
 
         Args:
-            timeout: seconds that it may take; None for 5 seconds in which the peer takes nothing.
+            timeout: seconds that it may take; None: until the peer has taken nothing for 5 seconds.
         """
         if self._connection.gate.owner_loop.in_parent:
             return
@@ -238,20 +237,20 @@ class Closing:
         await self._wait_until_gone("answer Bye", timeout)
 
     def close_soon(self) -> None:
-        """Close as ``aclose`` does, with no task that waits for it."""
+        """Close as ``aclose`` does, without a task that waits for it."""
         connection = self._connection
         if connection.gate.owner_loop.in_parent:
             return
         self._begin()
-        # A task, because that is what asyncio.run cancels when the loop ends before the Bye is
-        # answered; and a callback, because a task can be cancelled before it begins.
+        # A task, because asyncio.run cancels tasks if the loop ends before the Bye is answered. And
+        # a callback, because a task can be cancelled before it begins.
         waiting = connection.loop.create_task(
             self._wait_while_taken(), name=f"tofu close {connection.number}"
         )
         waiting.add_done_callback(self._closed_soon)
 
     async def aclose_unless_lingering(self) -> None:
-        """Close as ``aclose`` does, but do not wait for a peer that is only to close."""
+        """Close as ``aclose`` does, but do not wait for a peer that only has to close."""
         if self._connection.gate.owner_loop.in_parent:
             return
         self._begin()
@@ -261,17 +260,17 @@ class Closing:
     async def wait_refused(self) -> None:
         """Wait until the peer, whose Hello was refused, has closed the connection.
 
-        Takes as long as ``aclose`` at most. Cancelled, it waits no longer.
+        Takes at most as long as ``aclose``. A cancelled call closes at once.
         """
-        await self._wait_until_gone("leave", BYE_TIMEOUT)
+        await self._wait_until_gone("close the connection", BYE_TIMEOUT)
 
     def _closed_soon(self, waiting: asyncio.Task[object]) -> None:
         if self.gone:
             return
         if waiting.cancelled():
-            self.hang_up(ChannelClosed("closing was cancelled"))  # our Bye is on its way, at least
+            self.hang_up(ChannelClosed("closing was cancelled"))  # the Bye is still sent
         else:
-            self._give_up("answer Bye", BYE_TIMEOUT)
+            self._close_late("answer Bye", BYE_TIMEOUT)
 
     def _begin(self) -> None:
         self.discard()
@@ -286,23 +285,23 @@ class Closing:
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
 
     async def _wait_until_gone(self, awaited: str, timeout: float | None) -> None:
-        """Wait until the socket is gone; give up if it takes too long."""
+        """Wait until the socket is closed; close it at once if that takes too long."""
         try:
             if timeout is None:
                 await self._wait_while_taken()
             else:
                 await asyncio.wait([self.done], timeout=timeout)
             if not self.done.done():
-                self._give_up(awaited, BYE_TIMEOUT if timeout is None else timeout)
+                self._close_late(awaited, BYE_TIMEOUT if timeout is None else timeout)
             await asyncio.shield(self.done)
         except asyncio.CancelledError:
             self.close_at_once(ChannelClosed("closing was cancelled"))
             raise
 
     async def _wait_while_taken(self) -> None:
-        """Wait until the socket is gone, or nothing has left for it within 5 seconds.
+        """Wait until the socket is closed, or the peer has taken nothing for 5 seconds.
 
-        A slow peer that still takes what was sent before our Bye is no reason to drop that.
+        A slow peer that still takes bytes gets everything that was sent before this side's Bye.
         """
         queued = 0
         while not self.done.done():
@@ -313,8 +312,8 @@ class Closing:
             if not self._connection.queue.nbytes:
                 break
 
-    def _give_up(self, awaited: str, timeout: float) -> None:
-        """Close at once: in order if all frames have left, else by a reset."""
+    def _close_late(self, awaited: str, timeout: float) -> None:
+        """Close at once: in order if all frames have left, otherwise by a reset."""
         connection = self._connection
         error = ChannelClosed(f"the peer did not {awaited} within {timeout:g} s")
         if unsent := connection.queue.nbytes:
@@ -322,27 +321,27 @@ class Closing:
             connection.gate.warnings.warn("unsent bytes", text)
             self.abort(error)
         else:
-            # The kernel goes on delivering them, a Bye behind them.
+            # The kernel goes on delivering the frames, the Bye after them.
             self.hang_up(error)
 
-    # --- the end is known, and reported ---------------------------------------------------
+    # --- noting and reporting the end -----------------------------------------------------
 
     def finish(self, error: TofuError) -> None:
-        """The connection ends by this error, unless it has ended already."""
+        """End the connection with this error, unless it has ended already."""
         connection = self._connection
-        # A loss is noticed before what waits for a permit has been read. That came first, and if it
-        # is an end as well, for example a Bye that was answered, it counts.
+        # A loss may be noticed before messages that wait for permits were decoded. They came first,
+        # so if they end the connection, for example with the answer to a Bye, that end counts.
         if connection.end is None or (
             not self.reported and isinstance(connection.end, PeerDisconnected)
         ):
             connection.end = error
         if connection.decoder.early:
-            connection.decoder.close()  # nobody will decide on this Hello
+            connection.decoder.close()  # there will be no decision on this Hello
         connection.queue.turn_away()
         self.settle()
 
     def settle(self) -> None:
-        """Report the end once all that arrived is delivered, and then the loss of the socket."""
+        """Report the end once everything that has arrived was delivered, then the closed socket."""
         connection = self._connection
         if connection.end is None or not connection.idle or self.unread is not None:
             return
@@ -369,7 +368,7 @@ class Closing:
             self._call_later(BYE_TIMEOUT, self._reset)
 
     def read_rest(self) -> None:
-        """Take what a failed socket still holds, as far as permits go; then settle."""
+        """Deliver what a failed socket still holds, as far as permits go, and then settle."""
         while self.unread is not None and self._connection.idle:
             data = self.unread.read()
             if data:
@@ -379,12 +378,12 @@ class Closing:
         self.settle()
 
     def cancel_deadline(self) -> None:
-        """The transport is gone: there is nothing to wait for."""
+        """Cancel the peer's deadline: the transport is closed."""
         if self._deadline is not None:
             self._deadline.cancel()
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back after a time, instead of what was to be called: there is one deadline."""
+        """Set the one deadline, which replaces an earlier one."""
         self.cancel_deadline()
         self._deadline = self._connection.loop.call_later(seconds, callback)
 
@@ -394,7 +393,7 @@ class Closing:
             return
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            # The peer was faster: it is reset already, or, on uvloop, even closed.
+            # Fails if the peer has reset the connection already, or, on uvloop, if it is closed.
             with contextlib.suppress(OSError, ValueError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()

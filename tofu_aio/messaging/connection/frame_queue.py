@@ -17,11 +17,11 @@ _pack: Final = HEADER.pack
 _SIGNAL: Final = int(OpCode.SIGNAL)
 
 _GATHERS: Final = sys.platform != "win32"
-"""Whether transports send several chunks with one system call. On Windows none does, and several of
-asyncio's selector loops there drop what the system has no room for (3.12 to 3.14)."""
+"""Whether transports send several chunks with one system call. On Windows none does, and asyncio's
+selector loops there drop bytes that the system has no room for (3.12 to 3.14)."""
 
 LONG: Final = 16 * 1024
-"""Bytes of a body from which it is given to the transport uncopied."""
+"""Bytes from which a body is given to the transport without copying it."""
 
 
 class Owner(Protocol):
@@ -30,19 +30,20 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def set_write_limits(self) -> None:
-        """Have the transport compare its buffer with the high-water mark."""
+        """Make the transport compare its buffer with the high-water mark."""
 
 
 class FrameQueue:
-    """Frames that the transport has not got yet, and how they leave.
+    """Frames that the transport does not have yet, and their writing to it.
 
-    Signal handlers and finalizers may send in the middle of any of this code. So a frame enters by
-    a single step, and only one flush at a time takes frames out.
+    Signal handlers and finalizers may send in the middle of any of this code. So a frame is added
+    in a single step, and only one flush at a time takes frames out.
 
     Attributes:
         carried: the permits that queued messages hold.
-        congested: whether a sender may have to wait, see ``SendQueue``.
-        frames: of each its header with the text headers, and its body; long ones as two pieces.
+        congested: whether a sender may have to wait; see ``SendQueue``.
+        frames: the queued frames. A frame with a long body is two items: header with text headers,
+            and body.
         number: of the channel, which each frame carries.
         paused: whether the transport's buffer is above the high-water mark.
         transport: where frames go; None before the connection is made and after it is lost.
@@ -69,9 +70,10 @@ class FrameQueue:
         self.number = number
         self._high_water = high_water
         self.transport: asyncio.Transport | None = None
-        self.frames: list[bytes] | tuple[()] = ()  # an empty list would be a tenth of a channel
+        # Empty, it is a tuple: an empty list would take a tenth of a channel's memory.
+        self.frames: list[bytes] | tuple[()] = ()
         self._nbytes = 0  # of the frames
-        self._given = 0  # bytes that the transport has got
+        self._given = 0  # bytes that the transport was given
         self._long = False  # whether there is a long body among the frames
         self.carried: list[Permit] | tuple[()] = ()
         self._writing = False  # a flush is in progress
@@ -79,7 +81,7 @@ class FrameQueue:
         self.congested = False
 
     def extra_info(self, name: str) -> object:
-        """What the transport knows of its socket; None once that is closed."""
+        """Information of the transport about its socket; None once that is closed."""
         transport = self.transport
         return transport.get_extra_info(name) if transport is not None else None
 
@@ -92,12 +94,12 @@ class FrameQueue:
 
     @property
     def taken(self) -> int:
-        """Bytes that the kernel has taken for the peer. With TLS it is about as many."""
+        """Bytes that the kernel has taken for the peer. With TLS the number is approximate."""
         buffered = self.transport.get_write_buffer_size() if self.transport else 0
         return self._given - buffered
 
     def _extend(self, frames: list[bytes]) -> None:
-        """Queue the pieces of a frame. The caller counts their bytes."""
+        """Queue a frame, in one or two pieces. The caller counts their bytes."""
         if len(frames[-1]) >= LONG:
             self._long = True
         if self.frames:
@@ -108,16 +110,15 @@ class FrameQueue:
     def flush(self) -> None:
         """Give the transport all frames in one piece, unless it is above its high-water mark.
 
-        Within another flush, in a signal handler or a finalizer, this leaves them to that one.
+        Called within another flush, by a signal handler or a finalizer, it leaves them to that one.
         """
         transport = self.transport
         while self.frames:
             if transport is None or self.paused or self._writing:
                 return
             if transport.is_closing():
-                # A write failed, and connection_lost comes in a later turn. Until then the
-                # transport takes and drops everything: a sender that never pauses would never let
-                # that turn come.
+                # A write has failed, and connection_lost is called in a later turn. Until then the
+                # transport drops everything. A sender that never waits would prevent that turn.
                 self.paused = self.congested = True
                 return
             self._writing = True
@@ -136,18 +137,18 @@ class FrameQueue:
                 self._writing = False
 
     def enqueue_header(self, proto: int, message_id: int = 0) -> None:
-        """Queue a frame that is only a header, whatever the state, and do not count it."""
+        """Queue a frame that is only a header, in any state and without counting it."""
         frame = _pack(self.number, proto, 0, message_id, 0, 0)
         self._extend([frame])
         self._nbytes += HEADER_SIZE
 
     def send_heartbeat(self) -> None:
-        """Send a heartbeat: it is no message, so it has no id and is not counted."""
+        """Send a heartbeat. It is not a message, so it has no id and is not counted."""
         self.enqueue_header(_SIGNAL)
         self.flush()
 
     def drop(self) -> list[bytes] | tuple[()]:
-        """Empty the queue, and return what was in it."""
+        """Empty the queue, and return its frames."""
         frames = self.frames
         self.frames = ()
         self._nbytes = 0
@@ -163,12 +164,12 @@ class FrameQueue:
             permit.release()
 
     def unsent(self) -> list[Message]:
-        """Empty the queue, and return the messages that the transport never got."""
+        """Empty the queue, and return its messages, which the transport was never given."""
         messages = Decoder(None, State.OVERHEARD).feed(b"".join(self.drop()))
         return [message for message in messages if message.message_id]  # a heartbeat has none
 
     def _write_long(self, transport: asyncio.Transport, frames: list[bytes] | tuple[()]) -> None:
-        """Write long bodies as they are, and what is between them in one piece."""
+        """Write long bodies uncopied, and the frames between them in one piece."""
         if not _GATHERS:
             transport.write(b"".join(frames))
             return
@@ -182,5 +183,5 @@ class FrameQueue:
             chunks.append(b"".join(frames[begin:]))
         transport.writelines(chunks)
         if transport.get_write_buffer_size() > self._high_water:
-            # Not every asyncio checks the limit after writelines (3.12.1 and 3.13.0 do not).
+            # Some versions of asyncio (3.12.1, 3.13.0) do not check the limit after writelines.
             self._owner.set_write_limits()

@@ -1,4 +1,4 @@
-"""Heartbeats: a silent peer is told from a lost one, whether or not anyone is receiving."""
+"""Heartbeats: they tell a silent peer from a lost one, even if the application does not receive."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ from ..threads.owner_loop import OwnerLoop
 from .send_queue import SendQueue
 
 HeartbeatOption: TypeAlias = float | Literal["auto"] | None
-"""What ``heartbeat=`` may be."""
+"""The values of ``heartbeat=``."""
 
 _LOOKS: Final = 2
-"""How often in each interval a channel is looked at."""
+"""How often a channel is checked in each interval. A check is called a look."""
 
 _SILENT_LOOKS: Final = HEARTBEATS_MISSED * _LOOKS
-"""Looks in a row that find nothing new, after which the peer is lost."""
+"""Looks in a row without a sign of life, after which the peer is lost."""
 
 _DUE: Final = 0.75
-"""The part of an interval after which a heartbeat is due: at the look after that it would be late.
-It lies between two looks, so it does not matter if the loop calls us a little early or late."""
+"""The part of an interval after which a heartbeat is due: at the next look it would be late. It
+lies between two looks, so timers may be a little early or late."""
 
 _EARLY: Final = 1 / 16
-"""The part of half an interval that a look may come early; before that its timer is set again."""
+"""The part of half an interval that a look may be early. If it is earlier, the timer is set
+again."""
 
 _MOST_SLOTS: Final = 16
-"""How many groups a wheel divides its channels into, at most."""
+"""The highest number of slots that a wheel divides its channels into."""
 
 _SHORTEST_STEP: Final = 0.05
-"""Seconds between the looks at two groups, at least: with more wake-ups there would be less in each
-than a wake-up costs."""
+"""The shortest time between the looks at two slots, in seconds. With shorter steps, waking up would
+cost more than the looks at the few channels of a slot."""
 
 
 class Beating(Protocol):
-    """A connection, with what the last look at it found.
+    """A connection, with the results of the last look at it.
 
     Attributes:
         beat_after, beat_before: its neighbours in its slot.
-        beat_arrived: bytes of the peer that had arrived; -1 makes the next look find something new.
+        beat_arrived: bytes that had arrived from the peer. With -1 the next look counts as a sign
+            of life.
         beat_sent: messages that had been sent.
         beat_sent_at: when something was last sent, as far as is known, in the loop's time.
-        beat_silent: looks in a row that found nothing new from the peer.
+        beat_silent: looks in a row without a sign of life.
         beat_taken: bytes that the peer had taken.
     """
 
@@ -72,7 +74,7 @@ class Beating(Protocol):
         """Its local number."""
 
     def lose(self, error: PeerDisconnected) -> None:
-        """Reset the connection: its peer is lost."""
+        """Reset the connection, because its peer is lost."""
 
 
 def interval_of(heartbeat: HeartbeatOption, where: Address) -> float | None:
@@ -86,7 +88,7 @@ def interval_of(heartbeat: HeartbeatOption, where: Address) -> float | None:
         TypeError, ValueError: as ``checked_seconds``: it is not 0.01 to 86,400 seconds.
     """
     if heartbeat == "auto":
-        # The kernel tells the end of a Unix socket's other process, whatever ends it.
+        # On a Unix socket the kernel reports the end of the peer's process, whatever its cause.
         heartbeat = HEARTBEAT if transport_to(where).networked else None
     if heartbeat is None:
         return None
@@ -94,7 +96,7 @@ def interval_of(heartbeat: HeartbeatOption, where: Address) -> float | None:
 
 
 def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, str]:
-    """The header of a Hello that asks for heartbeats; none if none are wanted.
+    """The header that asks for heartbeats in a Hello; empty if none are wanted.
 
     Raises:
         TypeError, ValueError: as ``interval_of``.
@@ -104,11 +106,11 @@ def heartbeat_header(heartbeat: HeartbeatOption, where: Address) -> dict[str, st
 
 
 def silence(connection: Beating) -> float:
-    """For how many seconds a peer has neither sent nor taken anything, by its own fault.
+    """For how many seconds the peer has neither sent nor taken anything, by its own fault.
 
-    0 unless that is as long as one that takes part in heartbeats may be silent: that one is lost by
-    then, unless it was not read. Nothing is known of a peer where neither side has asked for
-    heartbeats, or one has said Bye; and of a channel that has ended nothing is to be had.
+    0 if that is shorter than the silence after which a peer that takes part in heartbeats is lost
+    (unless that peer was not read). Also 0 if neither side has asked for heartbeats or one side has
+    sent a Bye, because then nothing is known, and if the channel has ended.
     """
     interval = connection.heartbeat
     state = connection.decoder.state
@@ -121,7 +123,7 @@ def silence(connection: Beating) -> float:
 class Heartbeats:
     """The heartbeats of all channels of an engine.
 
-    There is one timer for all channels that have the same interval, and none without channels.
+    All channels with the same interval share one timer. Without channels there is none.
     """
 
     __slots__ = ("_owner_loop", "_wheels")
@@ -131,14 +133,14 @@ class Heartbeats:
         self._wheels: dict[float, Wheel] = {}
 
     def join(self, connection: Beating, interval: float) -> None:
-        """Send and expect heartbeats from now on, once the peer is known to take part."""
+        """Send and expect heartbeats from now on, as soon as the peer takes part."""
         wheel = self._wheels.get(interval)
         if wheel is None:
             wheel = self._wheels[interval] = Wheel(self._owner_loop, interval)
         wheel.add(connection)
 
     def leave(self, connection: Beating, interval: float) -> None:
-        """The socket is gone. Does nothing for a channel that has not joined."""
+        """Stop heartbeats: the socket is closed. Does nothing for a channel that did not join."""
         wheel = self._wheels.get(interval)
         if wheel is not None:
             wheel.remove(connection)
@@ -147,14 +149,14 @@ class Heartbeats:
 
 
 class Slot:
-    """Some channels of a wheel, looked at together.
+    """Some channels of a wheel, which are checked together.
 
-    They are a linked list, and are the links themselves: in a set each would take three to six
-    times the memory.
+    The channels are the links of a linked list. In a set, each would take three to six times the
+    memory.
 
     Attributes:
-        due: when they are looked at next, by the loop's clock.
-        looked: when they were last. For a new one it is as long before ``due`` as ever.
+        due: the time of the next look, by the loop's clock.
+        looked: the time of the last look; for a new slot, half an interval before ``due``.
     """
 
     __slots__ = ("_first", "_last", "due", "looked")
@@ -166,18 +168,18 @@ class Slot:
         self._last: Beating | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is a channel."""
+        """Whether the slot has a channel."""
         return self._first is not None
 
     def __iter__(self) -> Iterator[Beating]:
-        """The channels, in the order in which they came."""
+        """The channels, in the order in which they were added."""
         connection = self._first
         while connection is not None:
             yield connection
             connection = connection.beat_after
 
     def add(self, connection: Beating) -> None:
-        """Put it at the end."""
+        """Add a channel at the end."""
         connection.beat_before = self._last
         if self._last is None:
             self._first = connection
@@ -186,7 +188,7 @@ class Slot:
         self._last = connection
 
     def discard(self, connection: Beating) -> None:
-        """Take it out, if it is here."""
+        """Remove a channel, if it is in this slot."""
         before, after = connection.beat_before, connection.beat_after
         if before is not None:
             before.beat_after = after
@@ -202,23 +204,23 @@ class Slot:
 
 
 class Wheel:
-    """The channels that have one interval, and one timer for them.
+    """The channels with the same interval, and their one timer.
 
-    It looks at each channel twice an interval. What travels anyway is as good as a heartbeat: one
-    is sent only where nothing else was for an interval, and any byte that arrives is a sign of
-    life, one of an unfinished TLS record too. A look compares counters that are kept anyway, so a
-    message costs nothing more.
+    It looks at each channel twice an interval. Other traffic replaces heartbeats: one is sent only
+    if nothing else was sent for an interval, and any byte that arrives is a sign of life, also a
+    byte of an incomplete TLS record. A look compares counters that exist anyway, so messages do not
+    become more expensive.
 
-    *Sending goes by the clock*: a loop whose callbacks take long looks seldom, and must send all
-    the same. *Listening goes by looks*, which are hardly closer than half an interval: a loop that
-    was held up for long looks once afterwards, and does not take its own sleep for its peers'
-    silence.
+    *Sending follows the clock*: a loop with slow callbacks looks seldom, and must send heartbeats
+    all the same. *Receiving counts looks*, which are about half an interval apart: a loop that was
+    blocked for long looks once afterwards, so it does not take its own delay for the silence of its
+    peers.
 
     The channels are spread over slots by their numbers, which are random. The looks at two slots
     are some time apart, so that the heartbeats of 10,000 channels are not all sent in one turn.
 
     Args:
-        home: whose clock and timers it uses.
+        owner_loop: the event loop, for the time and the timer.
         interval: seconds.
     """
 
@@ -230,14 +232,14 @@ class Wheel:
         self._period = interval / _LOOKS
         self._size = max(1, min(_MOST_SLOTS, int(self._period / _SHORTEST_STEP)))
         self._step = self._period / self._size
-        self.slots: dict[int, Slot] = {}  # those that have members
+        self.slots: dict[int, Slot] = {}  # only slots with channels
         self._timer: asyncio.TimerHandle | None = None
-        self._at = 0.0  # when the timer runs out
+        self._at = 0.0  # when the timer fires
 
     def add(self, connection: Beating) -> None:
         """Look at this channel too, for the first time within half an interval."""
         now = self._owner_loop.time()
-        connection.heartbeat = self.interval  # one object for all channels
+        connection.heartbeat = self.interval  # the same object for all channels
         key = connection.number % self._size
         slot = self.slots.get(key)
         if slot is None:
@@ -246,12 +248,12 @@ class Wheel:
             self._set_timer(now)
         slot.add(connection)
         connection.beat_sent, connection.beat_sent_at = connection.queue.sent, slot.looked
-        connection.beat_arrived = -1  # so the first look finds something new
+        connection.beat_arrived = -1  # so that the first look counts as a sign of life
         connection.beat_taken = connection.queue.taken
         connection.beat_silent = 0
 
     def remove(self, connection: Beating) -> None:
-        """Look at it no more."""
+        """Stop looking at a channel."""
         key = connection.number % self._size
         slot = self.slots.get(key)
         if slot is None:
@@ -274,13 +276,13 @@ class Wheel:
 
     def _tick(self) -> None:
         now = self._owner_loop.time()
-        # Timers run out early: on some loops by less than a millisecond, on Windows by up to 16.
+        # Timers may fire early: on some loops by less than a millisecond, on Windows by up to 16.
         soon = now + _EARLY * self._period
         due = [(key, slot) for key, slot in self.slots.items() if slot.due <= soon]
         for key, slot in due:
-            # After a long hold-up all are due at once. They are spread again.
-            held_up = now - slot.due > self._step
-            slot.due = now + self._period + (key * self._step if held_up else 0.0)
+            # After the loop was blocked for long, all slots are due at once, and are spread again.
+            delayed = now - slot.due > self._step
+            slot.due = now + self._period + (key * self._step if delayed else 0.0)
         self._timer = None
         self._set_timer(now)
         for _, slot in due:
@@ -295,7 +297,7 @@ class Wheel:
         takes_part = connection.decoder.heartbeats
         if takes_part and OpCode.SIGNAL in SEND[state]:
             self._beat_if_quiet(connection, now, before)
-        # Of a peer that is not known to take part it is only counted how long it is silent.
+        # If the peer is not known to take part, its silence is only counted.
         if OpCode.SIGNAL in RECEIVE[state] and self._is_silent(connection) and takes_part:
             connection.lose(
                 PeerDisconnected(
@@ -307,16 +309,16 @@ class Wheel:
     def _beat_if_quiet(self, connection: Beating, now: float, before: float) -> None:
         if connection.queue.sent != connection.beat_sent:
             connection.beat_sent = connection.queue.sent
-            connection.beat_sent_at = before  # for all we know it was just after that look
-        # What still waits to be sent says as much, and another would only wait behind it.
+            connection.beat_sent_at = before  # the earliest possible time: just after that look
+        # Queued bytes are as good a sign of life, and a heartbeat would only wait behind them.
         if now - connection.beat_sent_at >= _DUE * self.interval and not connection.queue.nbytes:
             connection.queue.send_heartbeat()
             connection.beat_sent_at = now
 
     def _is_silent(self, connection: Beating) -> bool:
-        """Count for how many looks it is; return whether a peer that takes part is lost by that."""
+        """Count silent looks; return whether a peer that takes part is lost by their number."""
         decoder = connection.decoder
-        # The decoder sees nothing of a TLS record before all of it is here, which may take long.
+        # The decoder gets a TLS record only when it is complete, which may take long.
         sealed = connection.queue.extra_info(SEALED)
         if isinstance(sealed, int):
             arrived = sealed
@@ -326,22 +328,22 @@ class Wheel:
         taken = connection.queue.taken
         takes, connection.beat_taken = taken > connection.beat_taken, taken
         if decoder.starved or connection.queue.answers_stuck:
-            # Not read: what the peer says is not heard, and a full deadline begins after that.
+            # The connection is not read, so a full deadline begins when reading goes on.
             connection.beat_arrived = -1
             if connection.queue.paused and not takes:
-                connection.beat_silent += 1  # but it is the peer that this side waits for
+                connection.beat_silent += 1  # this side waits for the peer to take bytes
                 return False
         elif arrived != connection.beat_arrived:
             connection.beat_arrived = arrived
-        elif decoder.heartbeats or not (takes or _owes(connection)):
-            # Of a peer that takes part heartbeats are to come, whatever else it does.
+        elif decoder.heartbeats or not (takes or _has_work(connection)):
+            # A peer that takes part must send heartbeats, whatever else it does.
             connection.beat_silent += 1
             return connection.beat_silent >= _SILENT_LOOKS
         connection.beat_silent = 0
         return False
 
 
-def _owes(connection: Beating) -> bool:
-    """Whether what the peer has sent is unread, or worked on, and no answer waits for it."""
+def _has_work(connection: Beating) -> bool:
+    """Whether this side has messages of the peer, unread or in work, and no bytes wait for it."""
     account = connection.decoder.account
     return account is not None and account.worth_of_all > 0 and not connection.queue.paused

@@ -18,7 +18,7 @@ from .frame_queue import FrameQueue, Owner
 from .sending_rules import judge, unpackable, when_sending
 from .waiting_senders import WaitingSenders
 
-# What the hot path uses for each message: a global is found faster than an enum's member.
+# For the hot path: looking up a global is faster than an enum's member.
 _pack: Final = HEADER.pack
 _OPEN: Final = State.OPEN
 _RESPONSE: Final = int(OpCode.RESPONSE)
@@ -29,7 +29,7 @@ _LAST_OP_CODE: Final = int(OP_CODES[-1])
 _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 
 SHORT: Final = 1024
-"""Bytes of a body below which copying it is faster than keeping it beside its header."""
+"""Bytes of a body below which copying it is faster than queueing it apart from its header."""
 
 _FEW_PIECES: Final = 64
 """Frames, apart from long bodies, that are queued in less time than the system takes to send
@@ -51,32 +51,33 @@ class Sender(Owner, Protocol):
     def control_sent(
         self, state: State, op_code: int, message_id: int, headers: bytes, status: int
     ) -> None:
-        """A Hello or Bye was queued, after which the channel is in this state."""
+        """Act on a Hello or Bye that was queued, and set the channel's state after it."""
 
     def reconcile_reading(self) -> None:
-        """Read exactly if that is wanted now."""
+        """Start or stop reading, as the connection's state requires."""
 
     def go_on_decoding_soon(self) -> None:
-        """Decode what has waited, in the next turn of the loop."""
+        """Go on decoding in the next turn of the loop."""
 
 
 class SendQueue(FrameQueue):
-    """The sending half of a connection: what may be sent, and when senders have to wait.
+    """The sending half of a connection: which frames may be sent, and when senders have to wait.
 
-    Frames are written all together: after each portion of received messages, because the tasks that
-    waited for those have answered by then, and otherwise at the end of the turn of the loop.
+    Frames are written all together. That happens after each portion of received messages, because
+    the tasks that waited for those have answered by then, and otherwise at the end of the turn of
+    the loop.
 
     Args:
         owner: the connection.
         decoder: its receiving half, whose ``state`` both halves share.
         number: of the channel, which each frame carries.
-        high_water: bytes above which the transport has enough.
+        high_water: bytes above which senders have to wait.
 
     Attributes:
-        congested: whether ``wait_for_room`` may have to wait: the transport is above its high-water
-            mark, or senders wait, or other tasks are due a turn. While it is false nothing has to
-            be awaited before ``enqueue``.
-        flush_scheduled: whether a flush will come without another call.
+        congested: whether ``wait_for_room`` may have to wait, because the transport is above its
+            high-water mark, senders wait, or other tasks should get a turn. While it is false,
+            ``enqueue`` may be called without waiting for room.
+        flush_scheduled: whether a flush comes anyway, so that none has to be scheduled.
         sent: how many messages were accepted for sending.
     """
 
@@ -109,14 +110,14 @@ class SendQueue(FrameQueue):
         """How many tasks wait for room."""
         return len(self._waiting) if self._waiting is not None else 0
 
-    # --- frames come in -------------------------------------------------------------------
+    # --- queueing frames ------------------------------------------------------------------
 
     def enqueue_message(self, message: Message, at_once: bool = False) -> int:
-        """Queue a message as it is now, and return the id it travels under.
+        """Queue a message as it is now, and return the id that it is sent with.
 
         A received message that is sent on keeps its permit until its bytes have left the queue.
 
-        Unless ``at_once``, a signal handler or a finalizer may do so in the middle of anything.
+        Without ``at_once``, a signal handler or a finalizer may call this at any moment.
 
         Raises:
             InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
@@ -126,7 +127,7 @@ class SendQueue(FrameQueue):
             proto = message._proto & _SENT_BITS
         except AttributeError:
             raise TypeError(
-                f"a Message can be sent, not {type(message).__name__}: make one, for example "
+                f"only a Message can be sent, not {type(message).__name__}: make one, for example "
                 "Message(OpCode.SIGNAL, body), or use signal(body)"
             ) from None
         if _LAST_REGULAR < proto <= _LAST_OP_CODE:
@@ -139,10 +140,10 @@ class SendQueue(FrameQueue):
             proto, message.message_id, headers, message.body, message.status, at_once
         )
         if message._permit is not None:
-            carried: list[Permit] = []  # before we look: making a list may run finalizers
+            carried: list[Permit] = []  # made before the checks, as this may run finalizers
             permit = message._take_permit()
             if permit is None:
-                pass  # another thread was faster to release it
+                pass  # another thread has released it just now
             elif self.frames:
                 if not self.carried:
                     self.carried = carried
@@ -151,7 +152,7 @@ class SendQueue(FrameQueue):
                 permit.release()
         return message_id
 
-    def enqueue(  # noqa: PLR0912, PLR0917 - no calls, and by position, because that is faster
+    def enqueue(  # noqa: PLR0912, PLR0917 - inlined, and by position, because that is faster
         self,
         proto: int,
         message_id: int = 0,
@@ -160,11 +161,11 @@ class SendQueue(FrameQueue):
         status: int = 0,
         at_once: bool = False,
     ) -> int:
-        """Queue one frame, whole or not at all, and return the id it travels under.
+        """Queue one frame, whole or not at all, and return the id that it is sent with.
 
-        ``at_once``, a queue above the high-water mark is written before the end of the turn, so
-        that a task that waits for room learns when there is none. Never so in a signal handler or
-        a finalizer: transports and selectors allow no call within another.
+        With ``at_once``, a queue above the high-water mark is written before the end of the turn,
+        so that the next sender knows whether it has to wait. Not for signal handlers and
+        finalizers, because transports and selectors are not reentrant.
 
         Raises:
             As ``enqueue_message``.
@@ -208,7 +209,7 @@ class SendQueue(FrameQueue):
             self._flush_burst()
         elif not self.flush_scheduled:
             self._owner.loop.call_soon(self._flush_turn)
-            self.flush_scheduled = True  # after it: should that be interrupted, another one comes
+            self.flush_scheduled = True  # last: if call_soon is interrupted, another flush comes
         return message_id
 
     def _enqueue_judged(  # noqa: PLR0917 - as ``enqueue``
@@ -220,7 +221,7 @@ class SendQueue(FrameQueue):
         status: int,
         at_once: bool,
     ) -> int:
-        """Queue what may change the state of the channel, or may not be sent now at all."""
+        """Queue a frame that may change the channel's state, or may not be allowed in it."""
         op_code = proto & OP_CODE_MASK
         state = self._decoder.state
         after, message_id = self.judge(op_code, message_id)
@@ -248,12 +249,12 @@ class SendQueue(FrameQueue):
     def enqueue_answer(
         self, proto: int, message_id: int, body: bytes = b"", *, status: int
     ) -> None:
-        """Queue what the engine itself, or code that cannot wait for room, answers to a request.
+        """Queue an automatic answer: from the engine, or from code that cannot wait for room.
 
         A peer that sends requests and does not read must not make the queue grow without end. So
-        it is not read either once it has not taken ``UNTAKEN_ANSWERS`` bytes of these answers.
-        Other frames that wait for room do not count: two peers that both send much would otherwise
-        wait for each other.
+        once ``UNTAKEN_ANSWERS`` bytes of these answers wait for the peer, it is not read. Other
+        queued frames do not count; otherwise two peers that both send much could wait for each
+        other.
 
         Raises:
             As ``enqueue_message``.
@@ -263,33 +264,33 @@ class SendQueue(FrameQueue):
             self.count_answer(HEADER_SIZE + len(body))
 
     def count_answer(self, nbytes: int) -> None:
-        """Count an automatic answer, ours or one of TLS, that the peer has not taken."""
+        """Count an automatic answer, the engine's or one of TLS, that the peer has not taken."""
         self._untaken += nbytes
         if self.answers_stuck:
             self._owner.reconcile_reading()
 
     @property
     def answers_stuck(self) -> bool:
-        """Whether the peer does not take automatic answers: then it is not read."""
+        """Whether too many automatic answers wait for the peer, so that it is not read."""
         return self._untaken > UNTAKEN_ANSWERS
 
     def forget_answers(self) -> None:
-        """The peer has taken the automatic answers, or will take none."""
+        """Reset the count of automatic answers: the peer has taken them, or will take none."""
         stuck, self._untaken = self.answers_stuck, 0
         if stuck:
             self._owner.go_on_decoding_soon()
 
     def _is_full(self) -> bool:
-        """Whether a queue above the high-water mark is to be written now.
+        """Whether a queue above the high-water mark should be written now.
 
-        Long bodies wait until there is twice as much, which is all that the transport may hold (see
-        docs/design/messaging.md).
+        With long bodies only from twice the high-water mark, which is all that the transport may
+        hold (see docs/design/messaging.md).
         """
         return not self._long or self.nbytes >= 2 * self._high_water
 
     def _flush_burst(self) -> None:
-        """Flush before the end of the turn; after short messages other tasks are due a turn."""
-        # Long bodies fill the kernel's buffer soon enough, and then sending waits.
+        """Flush before the end of the turn. After short messages other tasks should get a turn."""
+        # Long bodies soon fill the kernel's buffer, and then senders wait anyway.
         quick = self._long and len(self.frames) <= _FEW_PIECES
         self.flush()
         self._turn_taken = not (quick or self.paused)
@@ -312,7 +313,7 @@ class SendQueue(FrameQueue):
         self.paused = self.congested = True
 
     def resume(self) -> None:
-        """The transport has room again; ``flush`` and ``admit`` are to follow."""
+        """The transport has room again. The caller has to ``flush`` and ``admit`` next."""
         self.paused = False
         self._update_congested()
         self.forget_answers()
@@ -320,9 +321,9 @@ class SendQueue(FrameQueue):
     async def wait_for_room(self) -> None:
         """Wait, in order of arrival, until the peer has taken enough of what was sent.
 
-        While the peer keeps up there is nothing to wait for. But after a burst of short messages
-        other tasks get a turn: otherwise a loop of sends would never let a timeout or a
-        cancellation happen. Returns early when nothing can be sent any more: sending raises then.
+        Returns at once while the peer keeps up. But after a burst of short messages other tasks
+        get a turn; otherwise a loop of sends would allow no timeout and no cancellation. Returns
+        early when nothing can be sent any more: then sending raises the reason.
 
         Raises:
             ChannelClosed, PeerDisconnected: nothing more can be sent.
@@ -330,7 +331,7 @@ class SendQueue(FrameQueue):
         if not (self.paused or self._waiting):
             if not self._turn_taken:
                 return
-            # In the queue all the same: otherwise tasks that send meanwhile would come first.
+            # Joins the queue anyway; otherwise tasks that send meanwhile would come first.
             self.admit_soon()
         self._turn_taken = False
         self._update_congested()
@@ -371,10 +372,10 @@ class SendQueue(FrameQueue):
         self.judge(_SIGNAL, 0)
 
     def check(self, message: Message) -> int:
-        """The id under which a message would travel if it were sent now. From any thread.
+        """The id that a message would be sent with now. May be called from any thread.
 
         Raises:
-            NotAllowed, InvalidMessageId, ChannelClosed, PeerDisconnected: it would not.
+            NotAllowed, InvalidMessageId, ChannelClosed, PeerDisconnected: it cannot be sent now.
         """
         message_id = message.message_id
         if message.op_code is not OpCode.BYE_SIGNAL:
@@ -382,7 +383,7 @@ class SendQueue(FrameQueue):
         return message_id or next_message_id()
 
     def judge(self, value: int, message_id: int) -> tuple[State, int]:
-        """As ``sending_rules.judge``, for this channel as it is now."""
+        """Call ``sending_rules.judge`` with this channel's present state."""
         end, decoder = self._owner.end, self._decoder
         if end is not None:
             if self._owner.closed_here:

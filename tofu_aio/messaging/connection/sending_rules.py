@@ -1,4 +1,4 @@
-"""Which frames may be sent on a channel, and the errors that say why one may not."""
+"""Which frames may be sent on a channel, and the errors for those that may not."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def judge(op_code: OpCode, message_id: int, state: State, asked_id: int) -> tupl
     """The state of a channel after sending an op code, and the id that the frame must carry.
 
     Args:
-        op_code: to be sent.
-        message_id: to be sent; 0 leaves it to this side.
+        op_code: of the frame.
+        message_id: of the frame; 0 lets this function choose it.
         state: of the channel now.
         asked_id: the id of the peer's Hello or Bye that is not answered yet.
 
     Raises:
         NotAllowed, ChannelClosed: the op code may not be sent in this state.
-        InvalidMessageId: it answers something, and has another id.
+        InvalidMessageId: the frame is an answer, and its id is not that of the request.
     """
     after = SEND[state].get(op_code)
     if after is None:
@@ -46,13 +46,13 @@ def judge(op_code: OpCode, message_id: int, state: State, asked_id: int) -> tupl
 
 
 def when_sending(end: TofuError) -> TofuError:
-    """The error for a sender on a channel that has ended: the peer is gone."""
+    """The error for sending on a channel that has ended."""
     return PeerDisconnected("the peer said Bye") if isinstance(end, ChannelEnded) else again(end)
 
 
 def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
     if state in BYE_SAID:
-        return ChannelClosed(f"Bye was said on this side: {op_code.name} cannot follow it")
+        return ChannelClosed(f"this side has sent a Bye: {op_code.name} cannot follow it")
     return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
 
 

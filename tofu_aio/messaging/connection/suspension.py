@@ -1,4 +1,4 @@
-"""A connection that waits for permits, as the queue of the pool sees it."""
+"""The entry of a connection that waits for permits, for the queue of the pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Suspended(Protocol):
 
     @property
     def sink(self) -> Lender:
-        """What takes its messages."""
+        """The sink of its messages."""
 
     @property
     def number(self) -> int:
@@ -30,18 +30,18 @@ class Suspended(Protocol):
         """Go on decoding."""
 
     def reconcile_reading(self) -> None:
-        """Read exactly if that is wanted now."""
+        """Start or stop reading, as the connection's state requires."""
 
 
 class Suspension:
-    """Made when a connection first finds no permit; most connections never do. See ``Reader``.
+    """Made when a connection first waits for a permit; most never do. Implements ``Reader``.
 
     Args:
-        connection: which waits.
+        connection: the connection that waits.
 
     Attributes:
-        suspended_at: when it began to wait, in the loop's time; None while it does not.
-        suspended_for: seconds for which it has waited before that.
+        suspended_at: when it began to wait, in the loop's time; None while it does not wait.
+        suspended_for: seconds of its earlier waits, all together.
         suspensions: how often it has begun to wait.
     """
 
@@ -55,9 +55,9 @@ class Suspension:
 
     @property
     def account(self) -> Account:
-        """What the connection's messages hold."""
+        """The account of what the connection's messages hold."""
         account = self._connection.decoder.account
-        assert account is not None  # otherwise it would wait for nothing
+        assert account is not None  # it waits for permits, so they are counted
         return account
 
     @property
@@ -67,23 +67,23 @@ class Suspension:
 
     @property
     def needs(self) -> int:
-        """How many permits it waits for; 0 if it does not."""
+        """How many permits it waits for; 0 if it does not wait."""
         return self._connection.decoder.needs
 
     @property
     def over_its_share(self) -> bool:
-        """Whether it waits for its own messages, and not for those of others."""
+        """Whether it waits until its own messages are released, not those of others."""
         return self.account.over_share(self.needs)
 
     @property
     def seconds(self) -> float:
-        """For how long it has waited in all, up to now."""
+        """The seconds for which it has waited in all, up to now."""
         if self.suspended_at is None:
             return self.suspended_for
         return self.suspended_for + self._connection.loop.time() - self.suspended_at
 
     def may_go_on(self) -> bool:
-        """Whether it needs nothing of the pool: its reserve is free, or it waits for nothing.
+        """Whether it needs no permit of the pool: its reserve is free, or nothing is needed.
 
         The reserve is freed if the application waits for the next message.
         """
@@ -98,8 +98,8 @@ class Suspension:
         self._connection.gate.starve(self)
 
     def lend(self) -> None:
-        """Somebody begins to wait for a message: let one come, whatever the application keeps."""
-        # Lent now, because whoever waits may have gone by the end of the turn.
+        """A task begins to wait for a message: let one come, whatever the application keeps."""
+        # Lent now, because the task may have been cancelled by the end of the turn.
         if self.suspended_at is not None and self.may_go_on():
             self._connection.gate.retry(self)
 
@@ -108,5 +108,5 @@ class Suspension:
         self._connection.resume(granted)
 
     def reconcile_reading(self) -> None:
-        """Read from the socket exactly if the connection can take something."""
+        """Start or stop reading, as the connection's state requires."""
         self._connection.reconcile_reading()

@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Final, Protocol
 
 _WOKEN_AT_ONCE: Final = 32
-"""Senders that are woken in one turn of the loop: their short messages leave with one system call,
-and only a few have been woken for nothing if the first of them take all the room."""
+"""Senders that are woken in one turn of the loop. Their short messages leave with one system call,
+and only a few were woken in vain if the first of them take all the room."""
 
 
 class Queue(Protocol):
-    """What a sender looks at before it goes on."""
+    """The queue that senders wait for."""
 
     paused: bool
 
@@ -29,10 +29,10 @@ class Queue(Protocol):
 
 
 class WaitingSenders:
-    """Senders in order of arrival.
+    """Waiting senders in order of arrival.
 
-    A sender that is cancelled leaves without disturbing the order. One that was woken and finds no
-    room, because those before it took it, keeps its place.
+    Cancelling a sender does not change the order of the others. A sender that was woken and finds
+    no room, because senders before it took it, keeps its position.
     """
 
     __slots__ = ("_turns",)
@@ -49,29 +49,29 @@ class WaitingSenders:
         Raises:
             ChannelClosed, PeerDisconnected: the end came while this sender was being woken.
         """
-        place = object()
+        position = object()
         try:
             while True:
-                turn = self._turns[place] = queue.loop.create_future()
+                turn = self._turns[position] = queue.loop.create_future()
                 if not await turn:
                     return
-                if not queue.paused and next(iter(self._turns)) is place:
+                if not queue.paused and next(iter(self._turns)) is position:
                     return
-                queue.check_open()  # nobody wakes it a second time for an end that came meanwhile
+                queue.check_open()  # it is not woken again for an end that came meanwhile
         finally:
-            del self._turns[place]
+            del self._turns[position]
             following = next(iter(self._turns.values()), None)
             if following is not None and not following.done():
                 queue.admit_soon()  # after the caller has queued its message, or was cancelled
 
     def admit(self) -> None:
-        """Wake the first few. Each goes on if there is still room when it runs."""
+        """Wake the first few senders. Each goes on if there is still room when it runs."""
         for turn in islice(self._turns.values(), _WOKEN_AT_ONCE):
             if not turn.done():
                 turn.set_result(True)
 
     def turn_away(self) -> None:
-        """Wake all: nothing more can be sent, and the attempt to send raises the reason."""
+        """Wake all senders: nothing more can be sent, and trying it raises the reason."""
         for turn in self._turns.values():
             if not turn.done():
                 turn.set_result(False)
