@@ -360,11 +360,17 @@ class ChannelGroup:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but only until the group is closed."""
+        # Without ``_deadline``: in the traceback of a generator's TimeoutError the frames of the
+        # callers would stay until garbage is collected, with an iterator that is to be dropped.
+        deadline = asyncio.timeout(0 if self._closed else seconds)
         try:
-            async with self._deadline(0 if self._closed else seconds):
+            async with deadline:
+                self._deadlines[deadline] = None
                 await asyncio.get_running_loop().create_future()
         except TimeoutError:
             return
+        finally:
+            self._deadlines.pop(deadline, None)
 
     def _new_connection(self, state: State) -> Connection:
         self._posting.check_open()

@@ -523,7 +523,7 @@ async def test_a_peer_that_opens_endless_requests_in_parts_is_lost(tcp: World) -
         await peer.send(b"".join(frame(FIRST, b"", whole, message_id=n + 2) for n in range(limit)))
         await until(lambda: incoming_parts(channel) == limit)
         await peer.send(frame(FIRST, b"", whole, message_id=limit + 2))
-        with pytest.raises(tofu.TofuError, match=f"has {limit} requests in parts under way"):
+        with pytest.raises(tofu.TofuError, match=f"more than {limit} requests in parts at a time"):
             await channel.receive()
         channel.abort()
 
