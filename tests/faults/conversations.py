@@ -13,7 +13,7 @@ from tests.faults.conftest import BEAT
 from tests.faults.cutting import Cut, Relay, Street, street
 from tests.faults.flows import UNSEEN, Answers, Flow, Posted, Say, Script, Story, word_for
 from tests.messaging.peers import PATIENCE, turns, until
-from tests.messaging.test_posted import listening
+from tests.messaging.posting.test_posted import listening
 from tofu_aio import OpCode, Status
 
 DEADLINE: Final = 2.0

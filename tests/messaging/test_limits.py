@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
+from tests.messaging.accepting.test_admission import SOON
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import (
     ENOUGH,
@@ -26,7 +27,6 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tests.messaging.test_acceptor import SOON
 from tofu_aio import Message, OpCode, State
 from tofu_aio.messaging import limits
 from tofu_aio.messaging.accepting import acceptor as acceptor_module

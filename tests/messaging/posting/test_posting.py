@@ -11,7 +11,7 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import RawPeer, RawServer, frame, hello, turns, until
-from tests.messaging.test_posted import (
+from tests.messaging.posting.test_posted import (
     Ends,
     ends,
     get,

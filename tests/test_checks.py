@@ -9,9 +9,11 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.conftest import Connect
+from tests.messaging.conftest import Connect, both_ends, listener, tcp_pair
 from tests.messaging.peers import Pair, RawPeer, hello, until
 from tofu_aio import Message, OpCode, Triggers
+
+__all__ = ["both_ends", "listener", "tcp_pair"]
 
 NOWHERE = "tcp://127.0.0.1:9"
 HERE = "tcp://127.0.0.1:0"

@@ -18,7 +18,7 @@ import tofu_aio as tofu
 from tests.conftest import _LOOPS
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import RawServer, frame, turns, until
-from tests.messaging.test_posted import (
+from tests.messaging.posting.test_posted import (
     Ends,
     ends,
     get,
