@@ -15,12 +15,12 @@ import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, hello, turns, until
 from tofu_aio.transport import happy_eyeballs as race
 from tofu_aio.transport import tcp
-from tofu_aio.transport.happy_eyeballs import NoneConnected, Place, first_connected, interleaved
+from tofu_aio.transport.happy_eyeballs import Endpoint, NoneConnected, first_connected, interleaved
 
 SIX, FOUR = socket.AF_INET6, socket.AF_INET
-ONE: Place = (SIX, ("::1", 1))
-TWO: Place = (FOUR, ("127.0.0.1", 2))
-THREE: Place = (FOUR, ("127.0.0.2", 3))
+ONE: Endpoint = (SIX, ("::1", 1))
+TWO: Endpoint = (FOUR, ("127.0.0.1", 2))
+THREE: Endpoint = (FOUR, ("127.0.0.2", 3))
 PLACES = [ONE, TWO, THREE]
 
 
@@ -28,16 +28,16 @@ class Course:
     """Attempts that end when, and how, a test says."""
 
     def __init__(self) -> None:
-        self.begun: dict[Place, asyncio.Future[None]] = {}
+        self.begun: dict[Endpoint, asyncio.Future[None]] = {}
         self.made: list[socket.socket] = []
 
-    async def attempt(self, place: Place) -> socket.socket:
+    async def attempt(self, place: Endpoint) -> socket.socket:
         self.begun[place] = asyncio.get_running_loop().create_future()
         await self.begun[place]
         self.made.append(socket.socket())
         return self.made[-1]
 
-    def refuse(self, place: Place, number: int = errno.ECONNREFUSED) -> None:
+    def refuse(self, place: Endpoint, number: int = errno.ECONNREFUSED) -> None:
         self.begun[place].set_exception(OSError(number, os.strerror(number)))
 
 
@@ -149,10 +149,10 @@ async def test_cancelled_it_leaves_nothing(course: Course, won: int | None) -> N
 # --- for real --------------------------------------------------------------------------------
 
 
-def stage(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
+def stage(monkeypatch: pytest.MonkeyPatch, *places: Endpoint) -> None:
     """Let every host have these addresses."""
 
-    async def resolve(address: tofu.TcpAddress) -> list[Place]:
+    async def resolve(address: tofu.TcpAddress) -> list[Endpoint]:
         return list(places)
 
     monkeypatch.setattr(tcp, "_resolve", resolve)
@@ -167,7 +167,7 @@ async def test_an_address_that_swallows_everything_costs_a_moment(
     real = tcp._connected_tcp
     swallowed = []
 
-    async def attempt(place: Place, options: object) -> socket.socket:
+    async def attempt(place: Endpoint, options: object) -> socket.socket:
         if place[1][0] == "192.0.2.1":
             swallowed.append(place)
             await asyncio.get_running_loop().create_future()
@@ -230,7 +230,7 @@ async def test_what_churn_makes_fail_is_tried_again(
     real = tcp._connected_tcp
     attempts = []
 
-    async def attempt(place: Place, options: list[tuple[int, int, int]]) -> socket.socket:
+    async def attempt(place: Endpoint, options: list[tuple[int, int, int]]) -> socket.socket:
         attempts.append(place)
         if len(attempts) < 3:
             raise OSError(number, os.strerror(number))
@@ -245,7 +245,7 @@ async def test_what_churn_makes_fail_is_tried_again(
 async def test_what_churn_makes_fail_is_not_tried_for_ever(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def attempt(place: Place, options: object) -> socket.socket:
+    async def attempt(place: Endpoint, options: object) -> socket.socket:
         raise OSError(errno.EADDRNOTAVAIL, "")
 
     monkeypatch.setattr(tcp, "_connected_tcp", attempt)

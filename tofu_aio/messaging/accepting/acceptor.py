@@ -15,7 +15,7 @@ from ...transport.peer import address_of
 from ...transport.socket_attributes import Attributes, local_attributes
 from ...transport.socket_file import file_of
 from ...transport.socket_module import note_copies, stop_listening
-from ...transport.windows import Accepted, close_if_unheard, usual_errno
+from ...transport.windows import Accepted, close_if_cancelled, usual_errno
 from ..limits import ACCEPT_RETRY, ACCEPTED_AT_ONCE
 from ..rare_warnings import RareWarnings
 from .admission import Admission
@@ -113,7 +113,7 @@ class Acceptor:
 
     async def _sock_accept(self) -> Accepted:
         with usual_errno():
-            return await close_if_unheard(self._loop.sock_accept(self._sock))
+            return await close_if_cancelled(self._loop.sock_accept(self._sock))
 
     def _accept(self) -> None:
         """Take some of those that have connected; for the others this is called again."""

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from ...protocol.address import Address
 from ...transport import stand_ins
 from ...transport.stream_protocol import StreamProtocol
-from ...transport.windows import send_at_once
+from ...transport.windows import set_nodelay
 from ..limits import EARLY_BYTES
 from .connection_counts import CountedConnection
 
@@ -68,7 +68,7 @@ class PendingConnection(asyncio.BufferedProtocol):
         """Wait."""
         self.transport = cast("asyncio.Transport", transport)
         if sys.platform == "win32":
-            send_at_once(transport)
+            set_nodelay(transport)
         self._admission.arrived(self)
 
     def get_buffer(self, _: int) -> bytearray:
