@@ -46,8 +46,9 @@ def _look_up(host: str, port: int) -> list[Place]:
     """Ask the system, and wait."""
     try:
         return _found(host, port)
-    except socket.gaierror:
-        # Some systems' resolvers call it an unknown name when they can open no file or socket.
+    except OSError:
+        # When they can open no file or socket, some resolvers call the name unknown, and others,
+        # libnss-mdns for one, an argument invalid.
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
         raise
 
