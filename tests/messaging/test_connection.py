@@ -148,7 +148,7 @@ class Recorder:
         self.messages += batch
         self.told += [(message.op_code, message.body) for message in batch]
         if self.act is not None:
-            self.act(batch, answered)
+            self.act(batch, wake_ups)
 
     def ended(self, error: tofu.TofuError) -> None:
         self.told.append(error)
@@ -422,7 +422,7 @@ async def test_who_was_answered_goes_on_whatever_comes_in_between() -> None:
     told: list[str] = []
 
     def fail(_: list[Message], wake_ups: WakeUps) -> None:
-        answered.append((copy_context(), told.append, "went on"))
+        wake_ups.append((copy_context(), told.append, "went on"))
         raise MemoryError
 
     bench.sink.act = fail

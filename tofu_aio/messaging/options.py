@@ -45,7 +45,7 @@ class ConnectOptions(AttemptOptions, total=False):
         keepalive: seconds of silence after which the kernel asks whether the peer is still
             there, 0.01 to 32,767; a peer that is not is lost within twice that time. None never
             asks. Not needed over Unix sockets, whose kernel knows.
-        timeout: seconds, for all of it.
+        timeout: seconds to connect and be accepted; 10 by default.
         heartbeat: seconds, 0.01 to 86,400. Either end sends a heartbeat when it has sent
             nothing else for so long, and a peer that is silent for three times as long is
             lost. It is enough that one end asks; if both do, the shorter interval counts, but a
@@ -91,7 +91,8 @@ class ListenOptions(TypedDict, total=False):
             for the owner alone, 0o660 for a group too. None leaves them to the umask. Who may
             write to the file may connect. An abstract name has no file: it is open to every
             user of the machine.
-        hello_timeout: seconds that a connection may take to introduce itself, TLS included.
+        hello_timeout: seconds that a connection may take to introduce itself, TLS included; 10 by
+            default.
         heartbeat: seconds; see ``ConnectOptions``. Clients may ask for a shorter interval, of a
             second or more.
         max_channels: how many channels of this listener may be open at once, those that are

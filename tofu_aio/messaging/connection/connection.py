@@ -33,8 +33,8 @@ from .suspension import Suspension
 _OPEN: Final = State.OPEN
 
 PORTION: Final = 32
-"""Messages that are decoded, handed on and wake_ups before the next ones are. So the peer has work,
-and those that were wake_ups have given their permits back, while the rest of a long chunk is done.
+"""Messages that are decoded, handed on and answered before the next ones are. So the peer has work,
+and those that were answered have given their permits back, while the rest of a long chunk is done.
 Each portion is twice as long as the one before, for the more the peer has, the longer it is busy;
 but it leaves most of the pool to others."""
 
@@ -50,8 +50,8 @@ The large bodies of a longer chunk should not be copied twice."""
 class Connection(StreamProtocol, asyncio.BufferedProtocol):
     """The engine's half of a channel, from the first byte to the last.
 
-    It ties its parts together: ``decoder`` receives, as far as permits go, and ``gate`` decides
-    which connections are read; ``queue`` sends; ``closing`` ends it.
+    It ties its parts together: ``decoder`` receives, ``queue`` sends, ``closing`` ends it, and
+    ``gate`` decides which connections are read.
 
     Args:
         gate: the engine's pool and its readers.
@@ -59,14 +59,12 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         number: the local channel number.
 
     Attributes:
-        beat_after, beat_arrived, beat_before, beat_sent, beat_sent_at, beat_silent, beat_taken: see
-            ``Beating``.
+        beat_after, beat_before and so on: see ``Beating``.
         decoder: the receiving half; its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None while open.
         gate: as given.
-        heartbeat: the interval of heartbeats that the Hello has asked for, and once it is wake_ups
-            the one that both sides keep; None for none.
-        loop: the event loop.
+        heartbeat: the interval of heartbeats that the Hello asks for, and after its answer the one
+            that both sides keep; None for none.
         peer_address: of the peer's socket, as known when it was connected.
         peer_supports: what the peer can do, by its Hello or its answer to ours.
         queue: the sending half.
@@ -186,8 +184,8 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             # More came before the end of the turn: at this rate reading may have to stop now.
             decoder.feed(data)
             self.reconcile_reading()
-            return
-        self._receive(decoder.feed(data, PORTION))
+        else:
+            self._receive(decoder.feed(data, PORTION))
 
     def eof_received(self) -> bool:
         """The peer will send no more. The transport stays, for what we still have to send."""
@@ -206,7 +204,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             closing.finish(exc)
         else:
             lost = PeerDisconnected(f"the connection was lost: {exc or 'closed by the peer'}")
-            # Its frames would keep alive, as long as the error, what arrived in that moment.
+            # Its frames would keep alive what arrived in that moment.
             lost.__cause__ = exc and exc.with_traceback(None)
             closing.finish(lost)
         self.sink.lost()
@@ -244,7 +242,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
             self.sink.said()
 
     def count_answer(self, nbytes: int) -> None:
-        """TLS has wake_ups the peer by itself."""
+        """TLS has answered the peer by itself."""
         self.queue.count_answer(nbytes)
 
     # --- receiving ------------------------------------------------------------------------
@@ -256,7 +254,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
 
     def reconcile_reading(self) -> None:
         """Make the transport read if, and only if, this channel can take something."""
-        # Before its Hello is wake_ups it is read to notice that the peer leaves.
+        # Before its Hello is answered it is read to notice that the peer leaves.
         undecided = self.decoder.early and self.decoder.held < EARLY_BYTES
         wanted = (self.idle or undecided) and not self.queue.answers_stuck
         transport = self.queue.transport
@@ -306,7 +304,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         self._receive(self.decoder.feed(data, PORTION))
 
     def _receive(self, batch: list[Message]) -> None:
-        """Hand on what was decoded, portion by portion, and send what is wake_ups to each."""
+        """Hand on what was decoded, portion by portion, and send what is answered to each."""
         decoder, queue = self.decoder, self.queue
         wake_ups: WakeUps = []
         portion = PORTION

@@ -34,7 +34,7 @@ class Sink(Observer, Lender, Protocol):
         """Take messages, in order; never none. Tasks that wait for them go into ``wake_ups``."""
 
     def accepted(self) -> None:
-        """The peer's Hello was wake_ups from here: the channel is open."""
+        """The peer's Hello was answered from here: the channel is open."""
 
     def suspended(self) -> None:
         """The connection is not read for want of permits, since the end of this turn."""

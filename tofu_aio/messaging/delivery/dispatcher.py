@@ -49,7 +49,7 @@ class Dispatcher(Generic[_C]):
     Args:
         connection: whose messages are sorted.
         channel: what ``introduced`` is told.
-        introduced: called when the Hello has arrived, when it is wake_ups, at the end, and when the
+        introduced: called when the Hello has arrived, when it is answered, at the end, and when the
             socket is gone.
         forget: called once, with the number, when the socket is gone.
 
@@ -123,7 +123,7 @@ class Dispatcher(Generic[_C]):
             self._bye_received(byes.pop())
 
     def accepted(self) -> None:
-        """The peer's Hello was wake_ups: the channel is open."""
+        """The peer's Hello was answered: the channel is open."""
         self._introduced(self._channel)
 
     def ended(self, error: TofuError) -> None:

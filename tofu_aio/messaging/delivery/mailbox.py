@@ -42,7 +42,7 @@ class Mailbox(Generic[T]):
         self._receiver: asyncio.Future[None] | None = None
 
     def deliver(self, items: Iterable[T], wake_ups: WakeUps | None = None) -> None:
-        """Append, and wake the receiver: with those who are wake_ups, or else in the next turn.
+        """Append, and wake the receiver: together with other tasks, or else in the next turn.
 
         After the end it keeps nothing: nobody would take it.
         """

@@ -37,7 +37,7 @@ class PendingRequests:
         requests: who waits for the response, by message id.
         exchanges: who takes the parts of the response, likewise.
         posted: ids of requests that the application posted: the mailbox gets their responses. One
-            that is never wake_ups stays here until the channel ends.
+            that is never answered stays here until the channel ends.
         slots: for the exchanges that have begun and are not over.
         late: responses that came after whoever asked had gone.
         warned: the log says already that responses wait behind unread messages.

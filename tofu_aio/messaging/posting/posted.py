@@ -121,7 +121,7 @@ class PostedChannel:
             self._connection.closing.hang_up(PeerDisconnected("the peer refused the channel"))
 
     def accepted(self) -> None:
-        """The application has wake_ups the peer's Hello."""
+        """The application has answered the peer's Hello."""
         assert self._admission is not None
         self._undecided = None
         self._admission.accepted(self._connection)
