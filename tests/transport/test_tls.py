@@ -114,7 +114,7 @@ async def test_it_is_encrypted(group: tofu.ChannelGroup, raw_server: RawServer) 
         assert data[:2] == b"\x16\x03", "a TLS handshake"
         assert b"~connect_to" not in data
         assert b"a secret" not in data
-    with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
+    with pytest.raises(tofu.ConnectFailed, match="in the handshake: check that it uses TLS"):
         await connecting
 
 
@@ -261,7 +261,7 @@ REFUSALS = {
         lambda: server_context(stranger=True),
         client_context,
         "certificate is not valid: unable to get local issuer",
-        "the peer does not know who signed",
+        "the peer does not trust the authority that signed",
     ),
     "another name": (
         lambda: server_context("elsewhere.example"),
@@ -273,31 +273,31 @@ REFUSALS = {
         lambda: server_context(expired=True),
         client_context,
         "certificate is not valid: certificate has expired",
-        "the peer found this side's certificate expired",
+        "the peer reports that this side's certificate has expired",
     ),
     "a client without a certificate": (
         lambda: server_context(mutual=True),
         client_context,
-        "the listener demands a certificate: load one",
-        "the client has no certificate",
+        "the listener requires a certificate: load one",
+        "the client sent no certificate",
     ),
     "a client without a certificate, TLS 1.2": (
         lambda: server_context(mutual=True),
         lambda: client_context(tls12=True),
-        "the peer refused: no cipher in common, or it has, or got, no certificate",
-        "the client has no certificate",
+        "the peer refused the handshake: no cipher in common, or one side has no certificate",
+        "the client sent no certificate",
     ),
     "a client whose certificate nobody knows": (
         lambda: server_context(mutual=True),
         lambda: client_context("eve@example.org", stranger=True),
-        "the peer does not know who signed this side's certificate",
+        "the peer does not trust the authority that signed this side's certificate",
         "certificate is not valid: unable to get local issuer",
     ),
     "a listener without a certificate": (
         lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
         client_context,
-        "the peer refused: no cipher in common",
-        "has the listener's context a certificate",
+        "the peer refused the handshake: no cipher in common",
+        "load a certificate into the listener's context",
     ),
 }
 
@@ -331,7 +331,7 @@ async def test_a_plain_client_is_refused(
     with pytest.raises(tofu.ConnectFailed, match="does it expect TLS\\? Then connect with ssl="):
         await group.connect(door.address)
     await until(lambda: logged_by_us(refusals))
-    assert "TLS failed: the peer does not speak TLS" in logged_by_us(refusals)[0]
+    assert "TLS failed: the peer does not use TLS" in logged_by_us(refusals)[0]
     await no_channel_but(door, engine)
 
 
@@ -341,7 +341,7 @@ async def test_a_plain_listener_is_refused(
     engine: tofu.Engine,
     refusals: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
+    with pytest.raises(tofu.ConnectFailed, match="in the handshake: check that it uses TLS"):
         await group.connect(listener.address, ssl=client_context())
     await until(lambda: logged_by_us(refusals))
     assert "a connection was refused: at byte 0: " in logged_by_us(refusals)[0]
@@ -354,7 +354,7 @@ async def test_an_answer_that_is_not_tls_is_refused(
     connecting = asyncio.create_task(group.connect(raw_server.address, ssl=client_context()))
     with await raw_server.accept() as peer:
         await peer.send(b"220 mail.example ESMTP\r\n")
-        with pytest.raises(tofu.ConnectFailed, match="the peer does not speak TLS"):
+        with pytest.raises(tofu.ConnectFailed, match="the peer does not use TLS"):
             await connecting
 
 

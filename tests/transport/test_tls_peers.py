@@ -208,7 +208,7 @@ async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
                     b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(100))
                 )
             await peer.raw.send(sealer.seal(frame(OpCode.SIGNAL, b"still here?")))
-        with pytest.raises(tofu.CommunicationFailed, match="asks for new keys again and again"):
+        with pytest.raises(tofu.CommunicationFailed, match="requests new keys too often"):
             await channel.receive()
         await draining
 
@@ -309,14 +309,14 @@ async def test_a_yes_with_a_forged_record_behind_it_is_still_somebody_s(
 def introductions(monkeypatch: pytest.MonkeyPatch) -> list[tofu.Channel]:
     """Each channel of a listener whose Hello has come, whether or not anybody waits for it."""
     known: list[tofu.Channel] = []
-    tell = tofu.Listener.introduced
+    tell = tofu.Listener._introduced
 
     def introduced(listener: tofu.Listener, channel: tofu.Channel) -> None:
         if channel._dispatcher.hello is not None and channel not in known:
             known.append(channel)
         tell(listener, channel)
 
-    monkeypatch.setattr(tofu.Listener, "introduced", introduced)
+    monkeypatch.setattr(tofu.Listener, "_introduced", introduced)
     return known
 
 

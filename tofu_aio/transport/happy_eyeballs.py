@@ -47,9 +47,8 @@ async def first_connected(endpoints: Sequence[Endpoint], attempt: Attempt) -> so
         while winner is None and (waiting or running):
             if waiting:
                 endpoint = waiting.popleft()
-                running[asyncio.create_task(attempt(endpoint), name=f"tofu connect {endpoint}")] = (
-                    endpoint
-                )
+                started = asyncio.create_task(attempt(endpoint), name=f"tofu connect {endpoint}")
+                running[started] = endpoint
             done, _ = await asyncio.wait(
                 running,
                 timeout=ATTEMPT_DELAY if waiting else None,

@@ -80,7 +80,7 @@ def checked_mode(mode: int, address: Address) -> int:
     """Check the permissions for the file of a socket, and return them.
 
     Raises:
-        TypeError: ``mode`` is not an int; True and False do not count as one.
+        TypeError: ``mode`` is not an integer; True and False do not count as one.
         ValueError: it has other bits than permissions, like the decimal 600 in place of 0o600.
         WrongAddress: an address of this kind has no file.
     """
@@ -93,7 +93,7 @@ def checked_mode(mode: int, address: Address) -> int:
         )
     right = f"give 0 to {oct(_MODE_MAX)}, for example 0o600 (only the owner) or 0o660 (a group too)"
     if isinstance(mode, bool) or not isinstance(mode, int):
-        raise TypeError(f"mode is {mode!r}, not an int: {right}")
+        raise TypeError(f"mode is {mode!r}, not an integer: {right}")
     if not 0 <= mode <= _MODE_MAX:
         raise ValueError(f"mode is {mode}, which is {oct(mode)}: {right}")
     return mode

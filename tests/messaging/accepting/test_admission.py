@@ -139,7 +139,7 @@ async def test_who_says_nothing_is_closed_in_time(
             assert engine.statistics().channels == 1
             assert await peer.end() == b""
         assert not admission_of(listener)._silent
-        assert f"a connection said no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
+        assert f"a connection sent no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
         await good_client_works(listener, group)
 
 
@@ -156,7 +156,7 @@ async def test_who_falls_silent_before_the_hello_is_whole_is_closed_in_time(
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(data)
             assert await peer.end() == b""
-        assert f"a connection said no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
+        assert f"a connection sent no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
         assert engine.statistics().channels == 1
         await good_client_works(listener, group)
 
@@ -171,7 +171,7 @@ async def test_a_stranger_whose_hello_is_not_whole_in_time_is_closed(
             (channel,) = [m for m in group._members.values() if isinstance(m, tofu.Channel)]
             assert await peer.end() == b""
         assert isinstance(channel.end, tofu.ProtocolViolation)
-        assert "no Hello came within 0.2 s: is it a tofu peer?" in str(channel.end)
+        assert "no Hello arrived within 0.2 s: is it a tofu peer?" in str(channel.end)
         await until(lambda: engine.statistics().channels == 1)
         await good_client_works(listener, group)
 
@@ -474,5 +474,5 @@ async def test_without_a_channel_number_left_connections_are_refused(
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(hello())
             assert await peer.end() == b""
-    assert "no number is left" in caplog.text
+    assert "no channel number is left" in caplog.text
     await good_client_works(listener, group)

@@ -101,8 +101,8 @@ def test_a_visit_ends_once() -> None:
     assert first is not None
     assert second is not None
     assert visits.begin(("192.0.2.1", 3)) is None
-    first.end()
-    first.end()
+    first.release()
+    first.release()
     assert visits.begin(("192.0.2.1", 3)) is not None
     assert visits.begin(("192.0.2.1", 4)) is None
 
@@ -115,7 +115,7 @@ def test_a_visit_ends_once() -> None:
         ({"max_connections_per_address": True}, "max_connections_per_address is True, no whole"),
         ({"idle_timeout": 0}, r"idle_timeout is 0: give 0\.01 or more seconds"),
         ({"idle_timeout": float("nan")}, r"idle_timeout is nan: give 0\.01 or more seconds"),
-        ({"idle_timeout": "5"}, "idle_timeout is '5', no number"),
+        ({"idle_timeout": "5"}, "idle_timeout is '5', not a number"),
     ],
 )
 async def test_bounds_that_make_no_sense_are_refused(

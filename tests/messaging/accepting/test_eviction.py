@@ -429,10 +429,12 @@ async def test_what_came_before_is_received_and_then_why_it_was_closed(
         with await channel.receive() as message:
             assert message.body == b"last words"
         for wait in (channel.receive, channel.signal, lambda: asking):
-            with pytest.raises(tofu.ChannelClosed, match=r"silent for .*, and others wait"):
+            with pytest.raises(
+                tofu.ChannelClosed, match=r"silent for .*, and other connections wait"
+            ):
                 await wait()
         assert channel.state is State.CLOSED
-        assert f"channel {channel.number} gives way" in caplog.text
+        assert f"channel {channel.number} is evicted" in caplog.text
         assert (await peer.message()).op_code is OpCode.REQUEST
         assert (await peer.message()).op_code is OpCode.BYE_REQUEST
         await channel.aclose()

@@ -204,7 +204,7 @@ async def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
     await stopped(serving, listener)
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
-    assert record.getMessage().startswith("deciding on <Channel ")
+    assert record.getMessage().startswith("the decision on <Channel ")
 
 
 async def test_functions_that_are_not_async_are_told_to_be(

@@ -34,7 +34,7 @@ async def test_a_channel_without_messages_is_closed(
     ) as listener:
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
         with pytest.raises(
-            tofu.ChannelClosed, match=r"no message came or went for 0\.1 s, the idle"
+            tofu.ChannelClosed, match=r"no message was sent or received for 0\.1 s \(idle"
         ):
             await server.receive()
         with pytest.raises(tofu.ChannelEnded):

@@ -621,7 +621,7 @@ async def test_an_opening_whose_number_is_anothers_by_now_ends_quietly(
     await turns(1)
     group.post(message(OpCode.BYE_SIGNAL, number))
     await get_plain(group, 2)
-    group._members.numbers._resting.clear()
+    group._members.numbers._reserved.clear()
     monkeypatch.setattr(random, "randint", lambda *_: number)
     assert group.post(welcome("tcp://127.0.0.1:1")).channel_number == number
     connected.set_exception(tofu.ConnectFailed("nobody is there"))

@@ -209,7 +209,7 @@ async def test_threads_that_never_pause_leave_the_loop_its_turns(
     blocking_the_loop(lambda: [client.update_receiver() for _ in range(25)])
     seen = []
     for _ in range(4):
-        seen.append(len(client._mailbox.items))
+        seen.append(len(client._posting.mailbox.items))
         await turns(1)
     assert seen == [0, 10, 20, 25]
     await get_plain(client, 25)
@@ -324,7 +324,7 @@ def test_whoever_looks_whether_a_number_is_free_has_claimed_it(
             return super().__contains__(number)
 
     monkeypatch.setattr(random, "randint", lambda *_: next(drawn))
-    table._resting = Interleaved()
+    table._reserved = Interleaved()
     assert (table.add("me"), others) == (7, [9])
     assert (table.get(7), table.get(9)) == ("me", "another")
     assert not table._claims
@@ -644,7 +644,7 @@ async def posted_until_refused(
             await result
         else:
             await turns(1)
-            while client._numbers.get(number) is not None:
+            while client._members.numbers.get(number) is not None:
                 await turns(1)
     return list(chain.from_iterable(accepted))
 
@@ -793,7 +793,7 @@ async def test_a_message_of_one_s_own_is_received_as_it_is(group: tofu.ChannelGr
 async def test_updates_come_in_order_with_what_is_here(ends: Ends) -> None:
     client, server, _c, s, _, _ = ends
     server.post(message(OpCode.SIGNAL, s, b"first"))
-    await until(lambda: client._mailbox.items)
+    await until(lambda: client._posting.mailbox.items)
     client.update_receiver(message(OpCode.SIGNAL, 0, b"second"))
     blocking_the_loop(lambda: client.update_receiver(message(OpCode.SIGNAL, 0, b"third")))
     assert [entry[4] for entry in await get_plain(client, 3)] == [b"first", b"second", b"third"]
