@@ -1,4 +1,4 @@
-"""Options and arguments that make no sense: who gives one is told which, and what is right."""
+"""Options and arguments that are not allowed: the error says which, and what is allowed."""
 
 from __future__ import annotations
 

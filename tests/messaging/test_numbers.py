@@ -1,4 +1,4 @@
-"""Channel numbers: random, and a stale one stays an error for long."""
+"""Channel numbers are random, and using a stale one is an error for a long time."""
 
 from __future__ import annotations
 

@@ -125,23 +125,20 @@ class Listener(AnyioListener[Channel]):
 
         A channel is closed when its handler returns. If the handler raises, the channel is aborted
         and the error is logged; the other channels, and the listener, go on. Errors that report the
-        end of the handler's own channel, because the peer was lost or because this side closes the
-        channel, are not faults: a handler may let them propagate, and the log has one line at level
-        INFO. The same is true for ``ExchangeFailed`` of an exchange on this channel. But a handler
-        that lets it propagate has ended, and the channel is closed with a Bye: catch the error if
-        the other exchanges of the channel should go on.
+        end of the handler's own channel, because the peer was lost or this side closes it, are not
+        faults: a handler may let them propagate, and the log has one line at level INFO. So may it
+        let ``ExchangeFailed`` of an exchange on this channel, but then the handler has ended, and
+        the channel is closed with a Bye: catch it if the other exchanges should go on.
 
         Args:
             handler: an async function that is called with the channel.
-            task_group: runs the handlers. Without one, this waits for the handlers before it
-                returns.
+            task_group: runs the handlers. Without one, this waits for them before it returns.
             decide: an async function that examines ``channel.hello`` and ``channel.peer`` before
                 the channel is accepted. It accepts by returning. It refuses by raising
                 ``Rejected``, for example ``Rejected("unknown user")``, whose text and status are
-                sent to the peer. After any other exception the peer is told only that the decision
-                failed, and the exception is logged. It runs in the channel's own task, so it does
-                not delay other channels, and it is cancelled when the peer disconnects. None
-                accepts every channel at once.
+                sent to the peer. Any other exception is logged, and the peer is told only that the
+                decision failed. It runs in the channel's own task, and is cancelled when the peer
+                disconnects. None accepts every channel at once.
             decide_timeout: seconds for the decision. When they have passed, the channel is refused.
 
         Raises:

@@ -196,20 +196,14 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
         self._below.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the limits of the transport below.
-
-        The upper one also applies to the data that waits for a handshake or a renegotiation.
-        """
+        """Set the limits of the transport below, and of the data that waits for a handshake."""
         if high is not None:
             self._high_water = high
         self._below.set_write_buffer_limits(high, low)
         self._update_pause()
 
     def get_write_buffer_size(self) -> int:
-        """Return the size of all unsent data.
-
-        It includes the data that waits for a handshake or a renegotiation.
-        """
+        """Return the size of all unsent data, including what waits for a handshake."""
         return len(self._unwritten) + self._below.get_write_buffer_size()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

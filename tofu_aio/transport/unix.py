@@ -151,7 +151,7 @@ def _uds_name(address: UdsAddress) -> str:
     if size > UDS_PATH_LIMIT:
         raise InvalidAddress(
             f"{address} has {size} bytes, but a socket's path may have at most {UDS_PATH_LIMIT} "
-            "here: choose a shorter path"
+            "here: choose a shorter one"
         )
     return name
 
