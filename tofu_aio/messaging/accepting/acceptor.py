@@ -148,7 +148,7 @@ class Acceptor:
 
     def _accept_later(self, error: OSError) -> None:
         text = f"cannot accept connections; trying again every {ACCEPT_RETRY:g} s"
-        self._warnings.warn("a shortage", f"{self.address}: {text}: {explain(error)}")
+        self._warnings.warn("shortage", f"{self.address}: {text}: {explain(error)}")
         self._retry = self._loop.call_later(ACCEPT_RETRY, self._accept_again)
 
     def _accept_again(self) -> None:
