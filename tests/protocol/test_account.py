@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.waiter import Waiter
-from tofu_aio.protocol.account import _RESERVE, LENT, LENT_TO_STREAMS, PERMIT, Account
-from tofu_aio.protocol.pool import Permit, Pool
+from tofu_aio.protocol.account import _RESERVE, LENT, PERMIT, Account
+from tofu_aio.protocol.pool import LENT_TO_STREAMS, Permit, Pool
 
 SHARES = [1.0, 0.5, 0.001]
 
