@@ -38,10 +38,10 @@ DIFFERING = [
     "tests/faults/test_leaving.py",  # the same for a program with an engine
     "tests/cli/test_running.py",
     "tests/messaging/delivery/test_wake_up.py",  # a future's private callbacks
-    "tests/messaging/test_threads.py",  # threads beside a loop
+    "tests/messaging/threads/test_call_queue.py",  # threads beside a loop
     "tests/messaging/test_anyio_contract.py",  # cancellation by task groups and time-outs
-    "tests/messaging/test_race.py",
-    "tests/messaging/test_tls.py",  # ssl and its OpenSSL
+    "tests/transport/test_happy_eyeballs.py",
+    "tests/transport/test_tls.py",  # ssl and its OpenSSL
     "tests/simulated/test_transports.py",  # asyncio's transports on simulated sockets
     "tests/protocol/test_account.py",  # what is one step for other threads
 ]
@@ -63,6 +63,7 @@ FREE_THREADED_TESTS = [
     "tests/protocol",
     "tests/reactor",
     "tests/conformance",
+    "tests/transport",
     "tests/messaging",
     "tests/blocking",
     "tests/cli",

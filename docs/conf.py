@@ -31,6 +31,7 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(sys.stdlib_module_names))}|anyio)\..*"),
     ("py:exc", "BusyResourceError|EndOfStream"),  # of anyio
     ("py:class", r".*\.T|Args|tuple\[float"),  # type variables, and half of a pair
+    ("py:class", r"tofu_aio\.reactor\.selector\.ReactorSelector"),  # for those who write a loop
 ]
 
 myst_enable_extensions = ["alert", "deflist"]

@@ -508,7 +508,7 @@ BREACHES = [
             "closing.unread = Unread.of(transport)",
             "closing.unread = None",
         ),
-        "messaging/test_remains.py",
+        "transport/test_unread.py",
     ),
     Breach(
         9,

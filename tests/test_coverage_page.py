@@ -16,7 +16,7 @@ DESIGN = TESTS.parent / "docs" / "design"
 PAGE = (DESIGN / "coverage.md").read_text(encoding="utf-8")
 
 # Those whose fixtures run an async test once for each loop.
-ON_EVERY_LOOP = (TESTS / "messaging", TESTS / "faults")
+ON_EVERY_LOOP = (TESTS / "transport", TESTS / "messaging", TESTS / "faults")
 
 
 @cache

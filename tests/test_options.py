@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from typing import Any, NamedTuple, get_type_hints, is_typeddict
+from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 
 import tofu_aio as tofu
 from tofu_aio import blocking
-from tofu_aio.messaging.limits import Limits, OtherLimits
+from tofu_aio.messaging.limits import CONNECT_TIMEOUT, HELLO_TIMEOUT, Limits, OtherLimits
 
 Function = Callable[..., object]
 
@@ -76,18 +76,21 @@ def test_a_misspelt_option_is_told_with_those_there_are(call: Function, words: s
 
 
 LIMITS = {f.name: Option(get_type_hints(Limits)[f.name], f.default) for f in fields(Limits)}
-CONNECT = options(tofu.ChannelGroup.connect)
-LISTEN = options(tofu.ChannelGroup.listen)
-DESCRIBED = [
-    (tofu.EngineOptions, LIMITS),
-    (tofu.ConnectOptions, CONNECT),
-    (tofu.ListenOptions, LISTEN),
+DEFAULTS = [
+    (tofu.EngineOptions, {name: option.default for name, option in LIMITS.items()}),
+    (tofu.ConnectOptions, {"timeout": CONNECT_TIMEOUT}),
+    (tofu.ListenOptions, {"hello_timeout": HELLO_TIMEOUT}),
 ]
+DICTIONARIES = [which for which, _ in DEFAULTS]
 
 
-@pytest.mark.parametrize(("which", "there"), DESCRIBED)
-def test_the_dictionaries_have_the_options_there_are(which: type, there: dict[str, Option]) -> None:
-    assert get_type_hints(which) == {name: option.kind for name, option in there.items()}
+def test_the_engine_s_dictionary_has_the_limits_there_are() -> None:
+    kinds = {name: option.kind for name, option in LIMITS.items()}
+    assert get_type_hints(tofu.EngineOptions) == kinds
+
+
+@pytest.mark.parametrize("which", DICTIONARIES)
+def test_no_option_is_required(which: type) -> None:
     assert which.__required_keys__ == frozenset()  # type: ignore[attr-defined]
 
 
@@ -116,6 +119,8 @@ def test_with_an_engine_of_its_own_there_are_those_of_the_engine(which: type, of
     [
         (tofu.Engine, OtherLimits),
         (blocking.Engine, OtherLimits),
+        (tofu.ChannelGroup.connect, tofu.ConnectOptions),
+        (tofu.ChannelGroup.listen, tofu.ListenOptions),
         (blocking.ChannelGroup.connect, tofu.ConnectOptions),
         (blocking.ChannelGroup.listen, tofu.ListenOptions),
         (tofu.ChannelGroup.reconnecting, tofu.ReconnectOptions),
@@ -144,26 +149,23 @@ def described(where: Any) -> set[str]:
     return set(re.findall(r"^ +(\w+): ", inspect.getdoc(where) or "", re.MULTILINE))
 
 
-@pytest.mark.parametrize(
-    "where",
-    [tofu.ChannelGroup.connect, tofu.ChannelGroup.listen, *(which for which, _ in DESCRIBED)],
-)
-def test_each_option_is_described_where_it_is_given(where: Any) -> None:
-    assert set(get_type_hints(where) if is_typeddict(where) else options(where)) <= described(where)
+@pytest.mark.parametrize("which", DICTIONARIES)
+def test_each_option_is_described_where_it_is_defined(which: type) -> None:
+    assert set(get_type_hints(which)) <= described(which)
 
 
 def test_those_of_connecting_again_are_described_where_they_differ() -> None:
     assert described(tofu.ReconnectOptions) == {"headers", "body", "backoff", "on_failure"}
 
 
-@pytest.mark.parametrize(("which", "there"), DESCRIBED)
-def test_a_described_default_is_the_default(which: type, there: dict[str, Option]) -> None:
+@pytest.mark.parametrize(("which", "defaults"), DEFAULTS)
+def test_a_described_default_is_the_default(which: type, defaults: dict[str, object]) -> None:
     entry = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)  # a name, and what it is
-    named = {
-        name: number[1]
+    described = {
+        name: float(number[1])
         for name, words in entry.findall(inspect.getdoc(which) or "")
-        if (number := re.search(r"; (\d+)\s+by\s+default", words))
+        if name in defaults and (number := re.search(r"\b(\d[\d.]*)\s+by\s+default", words))
     }
-    assert named
-    for name, number in named.items():
-        assert there[name].default == int(number), name
+    assert described
+    for name, number in described.items():
+        assert defaults[name] == number, name

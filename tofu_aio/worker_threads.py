@@ -1,4 +1,4 @@
-"""Functions that may block, in threads of our own."""
+"""Running functions that block in daemon threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class RevocableCall:
-    """A call that is made at home, unless whoever wants it takes it back before that."""
+    """A call to be made in another thread, which can be revoked until it is made."""
 
     __slots__ = ("_call", "_decided")
 
@@ -28,46 +28,47 @@ class RevocableCall:
         self._decided: dict[str, str] = {}
 
     def make(self) -> None:
-        """Make the call, unless it was taken back. At home."""
-        if self._decided.setdefault("by", "home") == "home":
+        """Make the call, unless it was revoked. For the thread that the call is meant for."""
+        if self._decided.setdefault("by", "make") == "make":
             self._call()
 
     def revoke(self) -> bool:
-        """Take it back; False if the call is made already. Repeatable."""
-        return self._decided.setdefault("by", "its owner") == "its owner"
+        """Revoke the call; return False if it was made already. May be called again."""
+        return self._decided.setdefault("by", "revoke") == "revoke"
 
 
 class Threads:
-    """Threads that begin when they are needed, and end when there is nothing to do.
+    """Threads that start when they are needed, and end when there is nothing to do.
 
-    Not the loop's executor: that is the application's, which may keep it busy or shut it down. And
-    ``concurrent.futures`` takes no more work once the main thread has ended, although other threads
-    may go on for hours. These are daemons: nobody who leaves waits for a name server.
+    The loop's executor is not used, because it is the application's, which may keep it busy or shut
+    it down. ``concurrent.futures`` accepts no more work once the main thread has ended, although
+    other threads may go on for hours. These threads are daemons, so that the exit of a program does
+    not wait for a name server.
 
     Args:
         name: of the threads, for debuggers.
-        most: how many there may be at once, over all loops of the process.
+        most: how many threads there may be at the same time, for all loops of the process together.
     """
 
     def __init__(self, name: str, most: int) -> None:
         self._name = name
         self._most = most
-        self._begin()
+        self._reset()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._begin)  # it has none of the threads
+            os.register_at_fork(after_in_child=self._reset)  # the child does not have the threads
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._waiting: deque[_Call[object]] = deque()
-        self._taken: dict[int, object] = {}  # each place that is taken, and the claim it has
+        self._taken: dict[int, object] = {}  # the slots in use, and the claim of each
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Call a function in a thread, and return what it does, or raise that.
+        """Call a function in a thread, and return its result or raise its exception.
 
-        Cancelled, it does not wait for the function, which goes on to its end all the same; one
-        that has not begun never does.
+        If this is cancelled, it does not wait for the function. A function that is running goes on
+        to its end; one that has not started is not called.
 
         Raises:
-            AllocationFailed: the system has no room for one more thread.
+            AllocationFailed: the system cannot start another thread.
         """
         call = _Call(function)
         self._waiting.append(call)
@@ -81,21 +82,21 @@ class Threads:
         try:
             raise call.error
         finally:
-            del call  # which its error's traceback would keep, and it that
+            del call  # breaks a reference cycle: the error's traceback refers to this frame
 
-    # Without a lock, which a signal handler or a finalizer could find taken by its own thread. Who
-    # has something to do puts it in the queue first, and then looks for a place; a thread that
-    # ends gives its place back first, and then looks at the queue. So one of the two sees it.
+    # There is no lock, because a signal handler or a finalizer could find that its own thread holds
+    # it. ``run`` puts a call in the queue first, and then looks for a free slot. A thread that ends
+    # frees its slot first, and then looks at the queue. So one of the two finds the other.
 
     def _start(self) -> None:
-        """Begin a thread, unless there are as many as may be: those come to what waits."""
+        """Start a thread, unless all slots are in use: the running threads will find the call."""
         claim = object()
         work = RevocableCall(lambda: self._work(claim))
         try:
-            if self._take_place(claim):
+            if self._take_slot(claim):
                 threading.Thread(target=work.make, name=self._name, daemon=True).start()
         except BaseException as error:
-            # Interrupted, say. The place is the thread's if there is one after all.
+            # For example an interrupt. If the thread has started after all, it keeps the slot.
             if work.revoke():
                 withdraw(self._taken, claim)
             if isinstance(error, RuntimeError):
@@ -108,25 +109,25 @@ class Threads:
                 call = self._waiting.popleft()
             except IndexError:
                 withdraw(self._taken, claim)
-                if not self._waiting or not self._take_place(claim):
+                if not self._waiting or not self._take_slot(claim):
                     return
             else:
                 call.carry_out()
 
-    def _take_place(self, claim: object) -> bool:
-        """Put the claim in a free place, by one step, so that it can always be found there."""
+    def _take_slot(self, claim: object) -> bool:
+        """Put the claim in a free slot, in one atomic step, so that it can always be withdrawn."""
         taken = self._taken
-        return any(taken.setdefault(place, claim) is claim for place in range(self._most))
+        return any(taken.setdefault(slot, claim) is claim for slot in range(self._most))
 
 
 class _Call(Generic[T_co]):
     """A function that a coroutine waits for.
 
     Attributes:
-        wanted: whether it still does.
-        done: when the function has returned, or raised.
-        result: what it has returned.
-        error: what it has raised.
+        wanted: whether the coroutine still waits.
+        done: completed when the function has returned or raised.
+        result: what the function has returned.
+        error: what the function has raised.
     """
 
     def __init__(self, function: Callable[[], T_co]) -> None:
@@ -139,14 +140,14 @@ class _Call(Generic[T_co]):
         self.error: BaseException | None = None
 
     def carry_out(self) -> None:
-        """In a thread."""
+        """Call the function. To be called in a worker thread."""
         if not self.wanted:
             return
         try:
             self.result = self._context.run(self._function)
-        except BaseException as error:  # whatever it is, it is the coroutine's
+        except BaseException as error:  # any exception is passed on to the coroutine
             self.error = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nothing waits any more
             self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:

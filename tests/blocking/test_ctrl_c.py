@@ -40,7 +40,7 @@ def test_ctrl_c_ends_every_call_that_waits(listener: blocking.Listener, call: st
             thread = engine._thread
             before = None
             while before != (before := thread.call(
-                lambda: (len(thread._calls.running), channel._channel._connection.sent)
+                lambda: (len(thread._calls.running), channel._channel._connection.queue.sent)
             )) or before[0] != 2:
                 pass
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_a_close_that_waits_for_its_peer(listener: blocking.Listener
     """
     with process(listener.address, code) as running:
         channel = listener.receive_hello(PATIENCE)
-        channel._channel._connection._transport.pause_reading()  # type: ignore[union-attr]
+        channel._channel._connection.queue.transport.pause_reading()  # type: ignore[union-attr]
         channel.accept()
         assert finished(running) == (0, "interrupted\n", "")
         channel.abort()

@@ -49,7 +49,7 @@ def test_closing_does_not_wait_for_a_name_server(
     async def never(_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr("tofu_aio.transport.sockets._resolve", never)
+    monkeypatch.setattr("tofu_aio.transport.tcp._resolve", never)
     with blocking.Engine(loop_factory=loop_factory) as engine:
         group = engine.create_group()
         listening = Beside(lambda: group.listen("tcp://localhost:0"))

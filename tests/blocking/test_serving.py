@@ -180,9 +180,9 @@ def test_a_refused_client_that_stays_keeps_no_thread(
     ("options", "words"),
     [
         ({"max_threads": 0}, "^max_threads is 0: give 1 or more"),
-        ({"max_threads": True}, "^max_threads is True, no whole number: give 1 or more"),
-        ({"max_threads": 1.5}, "^max_threads is 1.5, no whole number"),
-        ({"max_threads": None}, "^max_threads is None, no whole number"),
+        ({"max_threads": True}, "^max_threads is True, not an integer: give 1 or more"),
+        ({"max_threads": 1.5}, "^max_threads is 1.5, not an integer"),
+        ({"max_threads": None}, "^max_threads is None, not an integer"),
         ({"handler": None}, "^handler is None: give a function"),
         ({"handler": b"echo"}, "^handler is b'echo': give a function"),
         ({"decide": True}, "^decide is True: give a function"),

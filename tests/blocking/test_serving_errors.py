@@ -226,7 +226,7 @@ def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
             group.connect(listener.address, body=b"bug")
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
-    assert record.getMessage().startswith("deciding on <Channel ")
+    assert record.getMessage().startswith("the decision on <Channel ")
 
 
 def test_a_decision_on_a_peer_that_has_left_ends_quietly(

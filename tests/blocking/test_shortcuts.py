@@ -53,10 +53,10 @@ def test_each_shortcut_takes_the_limits_of_an_engine(loop_factory: LoopFactory) 
         serving = Beside(server.serve_forever)
         assert limits_of(server._engine) == Limits(**limits)
         with blocking.connect(server.address, loop_factory=loop_factory, **limits) as channel:
-            assert channel._channel._connection._gate.limits == Limits(**limits)
+            assert channel._channel._connection.gate.limits == Limits(**limits)
         channels = blocking.reconnecting(server.address, loop_factory=loop_factory, **limits)
         with next(channels) as channel:
-            assert channel._channel._connection._gate.limits == Limits(**limits)
+            assert channel._channel._connection.gate.limits == Limits(**limits)
         channels.close()
         server.close()
         serving.result()

@@ -13,7 +13,7 @@ from tests.faults.conftest import BEAT
 from tests.faults.cutting import Cut, Relay, Street, street
 from tests.faults.flows import UNSEEN, Answers, Flow, Posted, Say, Script, Story, word_for
 from tests.messaging.peers import PATIENCE, turns, until
-from tests.messaging.test_posted import listening
+from tests.messaging.posting.test_posted import listening
 from tofu_aio import OpCode, Status
 
 DEADLINE: Final = 2.0
@@ -113,7 +113,7 @@ async def stream(flow: Flow, kind: str, cut: Cut | None = None) -> tuple[str, st
             await follow(relay, flow, cut)
             first = await client
             # The server may never have seen a channel, and then waits for the next one.
-            await until(lambda: server.done() or len(there._numbers) <= 1)
+            await until(lambda: server.done() or len(there._members.numbers) <= 1)
             await listener.aclose()
             second = await server
         return first, second.removeprefix("ChannelClosed"), relay
@@ -189,7 +189,7 @@ async def messages(flow: Posted, kind: str, cut: Cut | None = None) -> tuple[str
             await follow(relay, flow, cut)
             first = await client
             # The server may never have seen a channel, and then hears of its listener's end only.
-            await until(lambda: server.done() or len(there._numbers) <= 1)
+            await until(lambda: server.done() or len(there._members.numbers) <= 1)
             bye = tofu.Message(OpCode.BYE_SIGNAL)
             bye.channel_number = number
             there.post(bye)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import tofu_aio as tofu
 from tests.faults.stepping import Outcome
 from tests.messaging.peers import PATIENCE, Pair
-from tests.messaging.test_posted import Ends, listening, opened
+from tests.messaging.posting.test_posted import Ends, listening, opened
 from tofu_aio import OpCode
 
 

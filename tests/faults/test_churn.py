@@ -16,7 +16,7 @@ from tests.faults.counting import COUNTS, FULL
 from tests.messaging.peers import RawPeer, hello, turns, until
 from tests.systems import needs_tracing, on_a_proactor
 from tofu_aio import OpCode
-from tofu_aio.messaging.numbers import RESTING
+from tofu_aio.messaging.numbers import RESERVED
 
 CONNECTS = 10_000 if FULL else 1_000
 AT_ONCE = 20
@@ -133,7 +133,7 @@ async def test_connects_and_disconnects_leave_nothing(
 
         tracemalloc.start()
         try:
-            while len(engine._numbers._resting) < RESTING:
+            while len(engine._numbers._reserved) < RESERVED:
                 await crowd(CONNECTS // 10)
             before = counts()
             first = memory()

@@ -21,7 +21,7 @@ from tests.messaging.peers import (
     hello,
     turns,
 )
-from tests.messaging.test_posted import greeting, welcome
+from tests.messaging.posting.test_posted import greeting, welcome
 from tofu_aio.messaging.connection import closing as closing_module
 
 ROUNDS = 100 if FULL else 4

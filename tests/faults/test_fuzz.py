@@ -25,7 +25,7 @@ import tofu_aio as tofu
 from tests.conftest import _LOOPS, open_descriptors
 from tests.faults.counting import COUNTS
 from tests.messaging.peers import RESET, RawPeer, frame, hello, turns, until
-from tests.messaging.test_posted import listening, message
+from tests.messaging.posting.test_posted import listening, message
 from tests.systems import heard_by_loop, on_a_proactor
 from tofu_aio import OpCode
 

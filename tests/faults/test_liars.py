@@ -12,7 +12,7 @@ import pytest
 import tofu_aio as tofu
 from tests.faults.promises import echo
 from tests.messaging.peers import PATIENCE, RawPeer, RawServer, frame, hello, until
-from tests.messaging.test_posted import get_plain, listening
+from tests.messaging.posting.test_posted import get_plain, listening
 from tofu_aio import OpCode, Status
 
 WRONG_OP = Status.INVALID_OP_CODE

@@ -68,7 +68,7 @@ def idle_child() -> Iterator[None]:
 
 def refused(*calls: Callable[[], object]) -> None:
     for call in calls:
-        with pytest.raises(tofu.TofuError, match="after a fork the child needs its own"):
+        with pytest.raises(tofu.TofuError, match="create a new one in the child"):
             call()
 
 

@@ -67,7 +67,7 @@ def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any], words: str
 @pytest.mark.parametrize("wrong", ["1", True, None, [1]])
 @pytest.mark.parametrize("name", ["initial", "maximum", "factor"])
 def test_limits_are_numbers(name: str, wrong: Any) -> None:
-    with pytest.raises(TypeError, match=rf"^{name} is .*, no number: give .*\d"):
+    with pytest.raises(TypeError, match=rf"^{name} is .*, not a number: give .*\d"):
         tofu.Backoff(**{name: wrong})
 
 

@@ -30,7 +30,7 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tests.messaging.test_posted import listening
+from tests.messaging.posting.test_posted import listening
 from tofu_aio import OpCode, State
 from tofu_aio.messaging.connection import closing as closing_module
 from tofu_aio.messaging.connection import connection as connection_module

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
+from tests.messaging.accepting.test_admission import SOON
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import (
     ENOUGH,
@@ -26,7 +27,6 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tests.messaging.test_acceptor import SOON
 from tofu_aio import Message, OpCode, State
 from tofu_aio.messaging import limits
 from tofu_aio.messaging.accepting import acceptor as acceptor_module
@@ -165,8 +165,8 @@ async def test_who_is_slow_gives_way_to_who_knocks(
             await until(lambda: len(admission._slow) == 2)
         client, server = await pair_of(group, listener)
         assert await slow[0].end() == b""
-        assert "no Hello came within" in caplog.text
-        assert "and others wait" in caplog.text
+        assert "no Hello arrived within" in caplog.text
+        assert "and other connections are waiting" in caplog.text
         await until(lambda: len(admission._slow) == 1)
         await slow[1].send(LARGE_HELLO[ENOUGH:])
         last = await listener.accept()
@@ -243,7 +243,7 @@ async def test_more_than_may_wait_are_refused(
         for _ in range(3):
             with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
                 await group.connect(listener.address)
-        assert caplog.text.count("a connection was refused: 2 wait already") == 1
+        assert caplog.text.count("a connection was refused: 2 are pending already") == 1
         assert engine.statistics().refused == 3
         for peer in crowd:
             peer.close()
@@ -297,7 +297,7 @@ async def test_who_is_silent_gives_way_to_more_than_may_wait(
             channel.abort()
         assert await crowd[0].end() == b""
         assert silent(listener) == 1
-        assert caplog.text.count("a connection was refused: 2 wait already") == 1
+        assert caplog.text.count("a connection was refused: 2 are pending already") == 1
         assert engine.statistics().refused == 1
         for peer in crowd:
             peer.close()

@@ -23,7 +23,7 @@ async def echo(channel: tofu.Channel) -> None:
 
 
 async def ping(group: tofu.ChannelGroup, address: tofu.Address, body: bytes = b"ping") -> None:
-    """A whole good conversation."""
+    """A complete request and response."""
     async with await group.connect(address) as channel:
         with await channel.request(body) as response:
             assert response.body == body
@@ -107,7 +107,7 @@ async def test_only_one_task_may_accept(listener: tofu.Listener) -> None:
     await turns(2)
 
 
-async def test_who_has_left_before_being_accepted_is_skipped(
+async def test_a_channel_that_ended_before_it_was_accepted_is_skipped(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
     gone = await RawPeer.connect(listener.address)
@@ -196,7 +196,7 @@ async def test_a_handler_that_raises_costs_only_its_channel(
     assert record.name == "tofu_aio"
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
-    caplog.clear()  # the traceback holds the message
+    caplog.clear()  # the traceback refers to the message
     await asyncio.gather(good.aclose(), bad.aclose(), listener.aclose())
     await serving
 
@@ -217,7 +217,7 @@ async def test_a_peer_that_is_lost_is_no_error_of_the_handler(
 async def test_a_failure_of_another_channel_is_an_error_of_the_handler(
     group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A proxy whose other side was lost: its own channel is open, and would stay so."""
+    """A proxy loses its other side while its own channel is open."""
 
     async def proxy(channel: tofu.Channel) -> None:
         raise tofu.PeerDisconnected("the other side")
@@ -324,7 +324,7 @@ async def test_channels_not_accepted_end_with_their_listener(
 async def test_a_listener_may_close_at_any_moment_of_an_arrival(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str, after: int
 ) -> None:
-    """Connected, being made a transport, half introduced: nothing may stay behind."""
+    """Connected, becoming a transport, half a Hello: nothing may be left."""
     listener = await group.listen(transport_address, hello_timeout=1000)
     early = await RawPeer.connect(listener.address)
     await early.send(LARGE_HELLO[:ENOUGH])

@@ -1,4 +1,4 @@
-"""Channel numbers: random, and a stale one stays an error for long."""
+"""Channel numbers are random, and using a stale one is an error for a long time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 import tofu_aio as tofu
 from tofu_aio.messaging import numbers
-from tofu_aio.messaging.numbers import RESTING, NumberedTable
+from tofu_aio.messaging.numbers import RESERVED, NumberedTable
 
 
 def test_a_number_leads_to_its_entry_until_it_is_removed() -> None:
@@ -28,13 +28,13 @@ def test_numbers_are_within_1_and_65534() -> None:
 
 
 def test_a_number_rests_until_1024_others_were_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numbers, "MAX_CHANNEL", RESTING + 2)
+    monkeypatch.setattr(numbers, "MAX_CHANNEL", RESERVED + 2)
     table: NumberedTable[None] = NumberedTable()
     closed = [table.add(None)]
     table.remove(closed[0])
-    for _ in range(3 * RESTING):
+    for _ in range(3 * RESERVED):
         number = table.add(None)
-        assert number not in closed[-RESTING:]
+        assert number not in closed[-RESERVED:]
         table.remove(number)
         closed.append(number)
 

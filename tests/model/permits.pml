@@ -1,6 +1,6 @@
 /*
  * A permit comes back in any thread: the pool, the gate that resumes channels, and the loop that
- * may be asleep (protocol/pool.py, messaging/flow.py, reactor/wake_up.py).
+ * may be asleep (protocol/account.py, messaging/flow_control/read_gate.py, reactor/wake_up.py).
  *
  * Every line is one atomic step of Python, and threads run in any order between them. Whose turn
  * it is to wait is left to reactor.pml: here it matters that somebody does.

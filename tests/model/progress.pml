@@ -1,7 +1,7 @@
 /*
  * Whole programs on an exhausted pool: gateways that call each other in a chain, all in one engine
  * so that they share one pool, beside a neighbour that keeps what it receives (protocol/pool.py,
- * protocol/decoder.py, messaging/flow.py).
+ * protocol/decoder.py, messaging/flow_control/read_gate.py).
  *
  * A client makes several calls at once, keeps every response until it has all of them, as
  * asyncio.gather does, and starts again. A call goes through a number of levels. At each level a

@@ -1,7 +1,7 @@
 /*
  * Messages are released in any thread while their channel is about to wait, waits, or is about to
  * go on: its permits, its reserve, the queue, and the place beside it (protocol/account.py,
- * messaging/flow.py).
+ * messaging/flow_control/read_gate.py).
  *
  * Every line is one atomic step of Python, and threads run in any order between them. One channel
  * may be suspended. Others take a permit when nobody waits, and give it back or keep it for ever.

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.waiter import Waiter
-from tofu_aio.protocol.account import _PERMIT, _RESERVE, LENT, LENT_TO_STREAMS, Account
-from tofu_aio.protocol.pool import Permit, Pool
+from tofu_aio.protocol.account import _RESERVE, LENT, PERMIT, Account
+from tofu_aio.protocol.pool import LENT_TO_STREAMS, Permit, Pool
 
 SHARES = [1.0, 0.5, 0.001]
 
@@ -166,13 +166,13 @@ def test_a_reserve_that_another_thread_gives_back_in_this_moment_is_not_there_ye
     account = using_its_reserve(pool)
     account.taken = Interrupted(account.taken, lambda: account.acquire(1, 4))
     account.release()
-    assert (account.taken, account.reserved, account.held) == ([_PERMIT], False, 1)
+    assert (account.taken, account.reserved, account.held) == ([PERMIT], False, 1)
     assert account.acquire(4, 0) is account
-    assert (account.taken, account.held, len(pool.reserves)) == ([_RESERVE, _PERMIT], 1, 1)
+    assert (account.taken, account.held, len(pool.reserves)) == ([_RESERVE, PERMIT], 1, 1)
     long = account.acquire(2, 3)
     assert long is not None
     long.release()  # two permits, though the reserve was taken after the first
-    assert (account.taken, pool.out) == ([_RESERVE, _PERMIT], 1)
+    assert (account.taken, pool.out) == ([_RESERVE, PERMIT], 1)
     account.release()
     assert (account.taken, pool.out, account.reserved) == ([_RESERVE], 0, True)
     account.release()
@@ -254,7 +254,7 @@ def test_the_reserve_may_come_back_by_another_thread_while_it_is_freed(others: i
 
     account.taken = Interrupted(account.taken, lend)
     account.release()
-    assert (account.lent, account.reserved, account.taken) == (0, False, [_PERMIT] * others)
+    assert (account.lent, account.reserved, account.taken) == (0, False, [PERMIT] * others)
     assert (pool.out, len(pool.reserves)) == (others, 0)
 
 

@@ -132,16 +132,16 @@ MUTATIONS = [
         "a Hello that was given up comes back again when connecting fails",
         "            channel.give_up(error)\n",
         "            channel.give_up(error)\n"
-        "            self._mailbox.put([returned(hello, error.status, connection.number)])\n",
+        "            self._mailbox.deliver([returned(hello, error.status, connection.number)])\n",
     ),
     Mutation(
         "channel_closed does not wait for messages that other threads have posted",
-        "what it waits for\n        self._follow(self._say_last)",
-        "what it waits for\n        self._say_last()",
+        "waits for other threads\n        self._follow(self._notify_closed)",
+        "waits for other threads\n        self._notify_closed()",
     ),
     Mutation(
         "another thread may post after channel_closed",
-        "        if self._over:\n",
+        "        if self._closed_notified:\n",
         "        if False:\n",
     ),
     Mutation(

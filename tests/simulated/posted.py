@@ -34,7 +34,7 @@ class Correspondent:
         self._random = Random(f"{world.seed} {name}")
         self._group = group
         elsewhere = self._random.random() < 0.25
-        self._hand_over = group._post_from_elsewhere if elsewhere else group.post
+        self._hand_over = group._posting._post_from_elsewhere if elsewhere else group.post
         self._conversations = conversations
         self._talks: dict[int, tuple[Conversation, int]] = {}
         self._open: set[int] = set()
@@ -67,7 +67,9 @@ class Correspondent:
         with contextlib.suppress(tofu.InvalidChannelNumber, tofu.ChannelClosed):
             # As if by several threads, including the loop's, within one turn.
             for _ in range(self._random.choice([1, 1, 3])):
-                post = self._random.choice([self._group.post, self._group._post_from_elsewhere])
+                post = self._random.choice(
+                    [self._group.post, self._group._posting._post_from_elsewhere]
+                )
                 post(_to(number, tofu.Message(tofu.OpCode.BYE_SIGNAL)))
 
     def _post(self, message: tofu.Message) -> tofu.BinaryHeader:

@@ -281,7 +281,8 @@ class Side:
 
     def _link(self) -> Link | None:
         """The connection of the channel; None if it is gone, or has no unique name."""
-        names = {self._channel._connection.extra_info(name) for name in ("sockname", "peername")}
+        queue = self._channel._connection.queue
+        names = {queue.extra_info(name) for name in ("sockname", "peername")}
         links = self._talk.world.links
         return next((link for link in links if names == {link.client, link.server}), None)
 

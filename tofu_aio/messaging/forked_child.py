@@ -1,4 +1,4 @@
-"""A forked child has no part in the conversations of its parent."""
+"""Ending an engine in a forked child, which must not use the connections of its parent."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from .threads.owner_loop import NOT_YOURS
 
 
 class Group(Protocol):
-    """What a group consists of."""
+    """The parts of a group that are needed here."""
 
     _members: Members
     _posting: Posting
 
 
 def leave_to_parent(groups: Iterable[Group]) -> None:
-    """In a forked child: end the groups of an engine, and let go of their connections."""
+    """End the groups of an engine in a forked child, and replace the sockets of their connections.
+
+    See ``transport.stand_ins``.
+    """
     end = ChannelClosed(NOT_YOURS)
     transports = [each for group in groups for each in _transports(group, end)]
     found = [transport.get_extra_info("socket") for transport in transports]
@@ -32,7 +35,7 @@ def leave_to_parent(groups: Iterable[Group]) -> None:
 
 
 def _transports(group: Group, end: TofuError) -> Iterator[asyncio.BaseTransport]:
-    """End a group and all its members without telling any peer, and find their transports."""
+    """End a group and its members without sending anything, and yield their transports."""
     mailbox = group._posting.mailbox
     mailbox.end = mailbox.end or end
     for member in list(group._members.values()):
@@ -44,4 +47,5 @@ def _transports(group: Group, end: TofuError) -> Iterator[asyncio.BaseTransport]
             if connection.queue.transport is not None:
                 yield connection.queue.transport
         elif member._acceptor is not None:
-            member._acceptor.leave_to_parent()  # those it has accepted are still connecting
+            # The sockets of its pending connections are in ``stand_ins.connecting``.
+            member._acceptor.leave_to_parent()

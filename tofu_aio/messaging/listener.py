@@ -27,8 +27,8 @@ from .limits import DECISION_TIMEOUT
 class Listener(AnyioListener[Channel]):
     """Accepts channels. Made by ``group.listen``.
 
-    A connection shows up here once its Hello has arrived; what does not introduce itself in time,
-    or not with a Hello, is closed and never seen. An anyio ``Listener[Channel]``.
+    A connection becomes a channel here once its Hello has arrived. A connection that does not send
+    a Hello in time is closed, and the application never sees it. An anyio ``Listener[Channel]``.
     """
 
     def __init__(self, number: int, forget: Callable[[int], None]) -> None:
@@ -39,34 +39,36 @@ class Listener(AnyioListener[Channel]):
         self._acceptor: Acceptor | None = None
 
     def _start(self, acceptor: Acceptor, admission: Admission) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         self._acceptor = acceptor
         self._admission = admission
         acceptor.start()
 
     @property
     def channel_number(self) -> int:
-        """Its local number, 1 to 65534."""
+        """The local number of the listener, 1 to 65534."""
         return self._number
 
     @property
     def address(self) -> Address:
-        """Where it listens; the port is the one the system chose, if that was left to it.
+        """The address that it listens on. For port 0 it has the port that the system chose.
 
-        The path of a Unix socket is as it was given: a relative one means what was the working
-        directory when it began to listen, and leads there only as long as that is the same.
+        The path of a Unix socket is as it was given. A relative path is valid only as long as the
+        working directory is the one in which the listener was created.
         """
         assert self._acceptor is not None
         return self._acceptor.address
 
     @property
     def extra_attributes(self) -> Attributes:  # type: ignore[override]
-        """The ``SocketAttribute``s of anyio that tell where it listens; none once it is closed."""
+        """Anyio's ``SocketAttribute``s with the local address; none once the listener is closed."""
         assert self._acceptor is not None
         return self._acceptor.attributes()
 
     async def accept(self) -> Channel:
-        """The next channel, open: its Hello is answered now. Cancelled, it loses none.
+        """Wait for the next channel and accept it, which answers its Hello.
+
+        No channel is lost if this is cancelled.
 
         Raises:
             ChannelClosed: the listener was closed.
@@ -77,32 +79,35 @@ class Listener(AnyioListener[Channel]):
         return channel
 
     async def receive_hello(self) -> Channel:
-        """The next channel, undecided: look at its ``hello`` and ``peer``, then decide.
+        """Wait for the next channel and return it undecided: look at its ``hello`` and ``peer``.
 
-        ``channel.accept()`` opens it, ``await channel.reject(reason)`` tells the peer why not, and
-        closing it says nothing. It is in the state HELLO_HEARD until then, or CLOSED when the peer
-        has not waited. It counts as one of the listener's 128 strangers until it is accepted or
-        gone, so an application that takes Hellos and does not decide shuts its own door; and it
-        outlives the listener. Cancelled, this loses none.
+        Then ``channel.accept()`` opens it, ``await channel.reject(reason)`` refuses it and sends
+        the reason to the peer, and closing it refuses it without a reason. Until then its state is
+        HELLO_HEARD, or CLOSED if the peer has disconnected.
+
+        A listener has at most 128 undecided channels. Each of them counts until it is accepted or
+        closed, so an application that receives Hellos and does not decide blocks its own listener.
+        An undecided channel stays open when the listener is closed. No channel is lost if this is
+        cancelled.
 
         Raises:
             ChannelClosed, BusyResourceError: as ``accept``.
         """
         while True:
             channel = await self._ready.receive()
-            if channel.state is State.HELLO_HEARD:  # else its peer has left again
+            if channel.state is State.HELLO_HEARD:  # otherwise the peer has disconnected already
                 return channel
 
     @property
     def _waiting(self) -> int:
-        """How many channels have said Hello, and nobody has taken. From any thread."""
+        """How many undecided channels have not been received yet. For any thread."""
         return len(self._ready.items)
 
     def __aiter__(self) -> Listener:
         return self
 
     async def __anext__(self) -> Channel:
-        """The next channel; the iteration ends when the listener is closed."""
+        """Accept the next channel. The iteration ends when the listener is closed."""
         try:
             return await self.accept()
         except ChannelClosed:
@@ -116,29 +121,29 @@ class Listener(AnyioListener[Channel]):
         decide: Decide | None = None,
         decide_timeout: float = DECISION_TIMEOUT,
     ) -> None:
-        """Accept channels and run ``handler(channel)`` for each, all at once, until closed.
+        """Accept channels and run ``handler(channel)`` for each, concurrently, until closed.
 
-        A channel is closed when its handler returns. One whose handler raises is aborted and the
-        error is logged; the others, and the listener, go on. What a handler is told by a channel
-        that ends, because the peer was lost or the channel is closed on this side, is no error: it
-        may raise that too, and the log has one line about it at the level INFO. Nor is
-        ``ExchangeFailed`` of one of its channel's exchanges; but a handler that lets it go has
-        ended, and so has the channel, with a Bye: catch it where the others should go on.
+        A channel is closed when its handler returns. If the handler raises, the channel is aborted
+        and the error is logged; the other channels, and the listener, go on. Errors that report the
+        end of the handler's own channel, because the peer was lost or this side closes it, are not
+        faults: a handler may let them propagate, and the log has one line at level INFO. So may it
+        let ``ExchangeFailed`` of an exchange on this channel, but then the handler has ended, and
+        the channel is closed with a Bye: catch it if the other exchanges should go on.
 
         Args:
-            handler: an async function that takes the channel.
-            task_group: runs the handlers; without one, this waits for them before it returns.
-            decide: an async function that looks at ``channel.hello`` and ``channel.peer`` before
-                the channel is accepted. It accepts by returning, and refuses by raising
-                ``Rejected("who are you?")``, say, whose text and status the peer is told. Of any
-                other exception the peer learns only that the decision failed, and the log
-                everything. It runs in the channel's own task and holds up no other; it is cancelled
-                when the peer leaves. None accepts at once.
-            decide_timeout: seconds for that, then the channel is refused.
+            handler: an async function that is called with the channel.
+            task_group: runs the handlers. Without one, this waits for them before it returns.
+            decide: an async function that examines ``channel.hello`` and ``channel.peer`` before
+                the channel is accepted. It accepts by returning. It refuses by raising
+                ``Rejected``, for example ``Rejected("unknown user")``, whose text and status are
+                sent to the peer. Any other exception is logged, and the peer is told only that the
+                decision failed. It runs in the channel's own task, and is cancelled when the peer
+                disconnects. None accepts every channel at once.
+            decide_timeout: seconds for the decision. When they have passed, the channel is refused.
 
         Raises:
-            TypeError, ValueError: ``decide_timeout`` is no number of seconds, 0 or more; or
-                ``handler`` or ``decide`` is no function.
+            TypeError, ValueError: ``decide_timeout`` is not a number of seconds, 0 or more; or
+                ``handler`` or ``decide`` is not a function.
             BusyResourceError: another task is accepting.
         """
         checked_function("handler", handler)
@@ -150,9 +155,9 @@ class Listener(AnyioListener[Channel]):
                 async with anyio.create_task_group() as own:
                     await self.serve(handler, own, decide=decide, decide_timeout=decide_timeout)
             except BaseExceptionGroup as group:
-                # Of a handler only sys.exit and the like get here, and they have stopped the loop
-                # already. Now it cleans up, which cancels: what came again, or in a group, would
-                # be printed as a crash.
+                # Only SystemExit and KeyboardInterrupt of a handler get here, and they have stopped
+                # the loop already. Now the loop cleans up and cancels this task. If the exception
+                # were raised again, or in a group, it would be printed as a crash.
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise asyncio.CancelledError from None
@@ -170,25 +175,25 @@ class Listener(AnyioListener[Channel]):
                 task_group.start_soon(_decide, decide, decide_timeout, handler, channel)
 
     async def aclose(self) -> None:
-        """Stop listening. Channels that it brought live on; those it has not are closed."""
+        """Stop listening. Accepted channels stay open; those not received yet are closed."""
         for channel in self._ready.close(ChannelClosed("the listener was closed")):
             channel.abort()
         if self._acceptor is not None:
             self._acceptor.close()
         forget, self._forget = self._forget, _already_forgotten
         forget(self._number)
-        await asyncio.sleep(0)  # then the address is free
+        await asyncio.sleep(0)  # after this turn the address is free
 
     def _introduced(self, channel: Channel) -> None:
-        """A channel said Hello, or ended before it could; or it was accepted, or is gone."""
+        """Handle a new state of a channel: HELLO_HEARD, open or CLOSED."""
         assert self._admission is not None
         if channel.state is State.HELLO_HEARD:
-            self._admission.introduced(channel._connection)
+            self._admission.hello_received(channel._connection)
             self._ready.deliver([channel])
         elif channel.state is State.CLOSED:
-            with contextlib.suppress(ValueError):  # nobody took it, and nobody is to keep it
+            with contextlib.suppress(ValueError):  # it was received already
                 self._ready.items.remove(channel)
-            self._admission.left(channel._connection)
+            self._admission.ended(channel._connection)
         else:
             self._admission.accepted(channel._connection)
 
@@ -197,7 +202,7 @@ class Listener(AnyioListener[Channel]):
 
 
 def _already_forgotten(number: int) -> None:
-    """Closing twice is no error."""
+    """Do nothing: closing twice is allowed."""
 
 
 async def _decide(
@@ -216,5 +221,5 @@ async def _handle(handler: Callable[[Channel], Awaitable[object]], channel: Chan
         try:
             await awaited("handler", handler(channel))
         except Exception as error:
-            # One bad conversation must not end the others: a server's tasks are its peers.
+            # A failed handler must not end the others, which serve other peers.
             handler_failed(channel, error)

@@ -19,28 +19,29 @@ Member: TypeAlias = Postable | Listener
 
 
 class Members(dict[int, Member]):
-    """What a group has, and what of its closed channels is still to be received.
+    """The members of a group, including closed channels that still have messages to receive.
 
     Args:
-        numbers: of all groups of the engine, each entered under its members.
+        numbers: the channel numbers of all groups of the engine, and the members of the group that
+            each number belongs to.
     """
 
     def __init__(self, numbers: NumberedTable[Members]) -> None:
         super().__init__()
         self.numbers = numbers
-        self._ended: WeakSet[Channel] = WeakSet()  # that still have something to be received
+        self._ended: WeakSet[Channel] = WeakSet()  # those with messages still to be received
 
     def new_number(self) -> int:
-        """A number for a member.
+        """Assign a number for a new member.
 
         Raises:
-            AllocationFailed: all are taken.
+            AllocationFailed: all numbers are in use.
         """
         return self.numbers.add(self)
 
     def forget(self, number: int) -> None:
-        """Take one out, and give its number back."""
-        # The number first: with a number and no member it would look, to another thread, like a
+        """Remove a member, and free its number."""
+        # The number is freed first: to another thread, a number without a member would look like a
         # channel that is being opened.
         self.numbers.remove(number)
         member = self.pop(number, None)
@@ -49,22 +50,22 @@ class Members(dict[int, Member]):
 
     @property
     def connections(self) -> list[Connection]:
-        """Those of all channels."""
+        """The connections of all channels."""
         return [member._connection for member in self.values() if is_channel(member)]
 
     # --- what they hold -------------------------------------------------------------------
 
     def usage(self, pool: Pool) -> PoolUsage:
-        """What all channels together hold of a pool."""
+        """Return what all channels together hold of a pool."""
         channels = [member for member in (*self.values(), *self._ended) if is_channel(member)]
         return sum((channel._usage(pool) for channel in channels), PoolUsage())
 
     def awaited(self) -> int:
-        """Requests in flight, on all channels together."""
+        """Return the number of in-flight requests of all channels together."""
         return sum(each._dispatcher.awaited for each in self.values() if isinstance(each, Channel))
 
     def unreceived(self) -> list[Message]:
-        """The messages that the application has not received, those that arrive among them."""
+        """Return the messages that the application has not received, including incomplete ones."""
         messages: list[Message] = []
         for member in (*self.values(), *self._ended):
             if isinstance(member, Channel):
@@ -76,5 +77,5 @@ class Members(dict[int, Member]):
 
 
 def is_channel(member: Member) -> TypeGuard[Channel | PostedChannel]:
-    """Whether it has a peer."""
+    """Return whether a member is a channel, and not a listener."""
     return isinstance(member, Channel | PostedChannel)

@@ -1,4 +1,4 @@
-"""Local channel numbers: random, and not soon used again."""
+"""Local channel numbers, which are random and not reused soon."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from ..protocol.errors import AllocationFailed
 
 T = TypeVar("T")
 
-RESTING: Final = 1024
-"""How many of the numbers closed last are not given out: a stale one must stay an error."""
+RESERVED: Final = 1024
+"""How many of the most recently closed numbers are not assigned: using one must be an error."""
 
 
 class Claim:
-    """A number that ``give_up`` can take back, by whoever may be interrupted before knowing it.
+    """A number that ``give_up`` can free again.
+
+    The caller of ``claim`` may be interrupted before it receives the number, but has the claim.
 
     Attributes:
-        number: which one; 0 before there is one.
+        number: the claimed number; 0 before there is one.
     """
 
     __slots__ = ("number",)
@@ -30,26 +32,27 @@ class Claim:
 
 
 class NumberedTable(Generic[T]):
-    """What lives under which number.
+    """Entries by channel number.
 
-    A number that was just closed may still be in somebody's hands; had it a new owner already,
-    a late message would go to the wrong peer. Random numbers make that visible early.
+    The application may still use a number that was just closed. If the number belonged to another
+    channel already, a late message would go to the wrong peer. With random numbers such mistakes
+    show up early.
 
-    Any thread may add, remove and look. Looking for a free number and taking it are two steps, and
-    a lock may be kept by a thread that Ctrl-C interrupts: so whoever looks has claimed the number
-    before, which is one step.
+    The methods may be called from any thread. Finding a free number and taking it are two steps,
+    and a lock could stay locked for ever, if Ctrl-C interrupts the thread that holds it. So a
+    thread claims a number, in one atomic step, before it checks whether the number is free.
     """
 
     def __init__(self) -> None:
-        self._living: dict[int, T] = {}
-        self._resting: OrderedDict[int, None] = OrderedDict()
+        self._entries: dict[int, T] = {}
+        self._reserved: OrderedDict[int, None] = OrderedDict()
         self._claims: dict[int, Claim] = {}
 
     def add(self, entry: T) -> int:
-        """Give the entry a number.
+        """Assign a number to an entry.
 
         Raises:
-            AllocationFailed: all are taken.
+            AllocationFailed: all numbers are in use.
         """
         claim = Claim()
         number = self.claim(entry, claim)
@@ -57,52 +60,52 @@ class NumberedTable(Generic[T]):
         return number
 
     def claim(self, entry: T, claim: Claim) -> int:
-        """Give the entry a number that can be given up until it is settled.
+        """Assign a number to an entry. Until the claim is settled, ``give_up`` can free it again.
 
         Raises:
-            AllocationFailed: all are taken.
+            AllocationFailed: all numbers are in use.
         """
-        while len(self._living) + len(self._resting) < MAX_CHANNEL:
+        while len(self._entries) + len(self._reserved) < MAX_CHANNEL:
             # Fewer than two tries on average until half of the numbers are taken.
             number = random.randint(1, MAX_CHANNEL)  # noqa: S311 - not a secret
             if self._claims.setdefault(number, claim) is not claim:
                 continue
-            if number in self._living or number in self._resting:
+            if number in self._entries or number in self._reserved:
                 del self._claims[number]
                 continue
-            claim.number = number  # known before it is taken
-            self._living[number] = entry
+            claim.number = number  # before the number is taken, so that ``give_up`` finds it
+            self._entries[number] = entry
             return number
         raise AllocationFailed(
-            f"{len(self._living)} channels are open and no number is left: close some"
+            f"{len(self._entries)} channels are open and no channel number is left: close some"
         )
 
     def settle(self, claim: Claim) -> None:
-        """The number is its entry's from now on. Repeatable."""
+        """Keep the number for its entry from now on. May be called again."""
         withdraw(self._claims, claim)
 
     def give_up(self, claim: Claim) -> None:
-        """The number is free again, if it was taken already. Before it is settled."""
-        self._living.pop(claim.number, None)
+        """Free the number, if it was taken already. To be called before the claim is settled."""
+        self._entries.pop(claim.number, None)
 
     def get(self, number: int) -> T | None:
-        """Who has this number now."""
-        return self._living.get(number)
+        """Return the entry with this number; None if there is none."""
+        return self._entries.get(number)
 
     def remove(self, number: int) -> None:
-        """Close a number; it rests until 1024 others were closed after it.
+        """Remove an entry. Its number is reserved until 1024 others have been closed after it.
 
         Raises:
-            KeyError: nobody has it.
+            KeyError: there is no such entry.
         """
-        self._resting[number] = None  # first: it is never free in between
+        self._reserved[number] = None  # first, so that the number is never free in between
         try:
-            del self._living[number]
+            del self._entries[number]
         except KeyError:
-            del self._resting[number]
+            del self._reserved[number]
             raise
-        if len(self._resting) > RESTING:
-            self._resting.popitem(last=False)
+        if len(self._reserved) > RESERVED:
+            self._reserved.popitem(last=False)
 
     def __len__(self) -> int:
-        return len(self._living)
+        return len(self._entries)

@@ -1,4 +1,4 @@
-"""What went wrong with a socket, for people, and what helps."""
+"""Error messages for failed socket calls: what went wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Final, TypeVar
 
 from ..protocol.address import Address, TcpAddress
 from ..protocol.errors import ConnectFailed, ListenFailed, UdsPathNotFound
-from .happy_eyeballs import Place
+from .happy_eyeballs import Endpoint
 
 _Failed = TypeVar("_Failed", ConnectFailed, ListenFailed, UdsPathNotFound)
 
-ADDRESS_IN_USE: Final = "the address is in use: stop its user, or take another (port 0 finds one)"
+ADDRESS_IN_USE: Final = (
+    "the address is in use: stop the program that uses it, or choose another address (with port 0 "
+    "the system chooses a free one)"
+)
 
-_CURES: Final = {
+_EXPLANATIONS: Final = {
     errno.ECONNREFUSED: "nobody is listening there: start the listener first",
     errno.EADDRINUSE: ADDRESS_IN_USE,
     errno.EADDRNOTAVAIL: "the host is not an address of this machine",
-    errno.EACCES: "permission denied: ports below 1024 and other users' folders need rights",
+    errno.EACCES: "permission denied: choose a port above 1023, or a folder that you may write to",
     errno.EPERM: "permission denied",
     errno.ENOENT: "the folder of the socket does not exist: create it first",
-    errno.ENOTDIR: "a part of the path is not a folder",
-    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a part of the path is not a folder: check the path",
+    errno.EROFS: "the file system is read-only: choose another path",
     errno.ENETUNREACH: "the network is unreachable",
     errno.EHOSTUNREACH: "the host is unreachable",
     errno.EMFILE: "this process has no file descriptor left: close some, or raise `ulimit -n`",
@@ -33,15 +36,15 @@ _CURES: Final = {
     errno.EPROTOTYPE: "the socket at that path is not a stream socket",
 }
 
-_CONNECTING_CURES: Final = {
-    **_CURES,
+_CONNECTING_EXPLANATIONS: Final = {
+    **_EXPLANATIONS,
     errno.EADDRNOTAVAIL: "this machine has no address, or no free port, to connect from",
     errno.EADDRINUSE: "this machine has no free port to connect from",
 }
 
 
 def failure(kind: type[_Failed], text: str, errors: Sequence[OSError]) -> _Failed:
-    """What to raise for errors of the system's, with their number if they have one in common."""
+    """Make an exception for system errors; its ``errno`` is theirs if they all have the same."""
     failed = kind(text)
     numbers = {None if isinstance(error, socket.gaierror) else error.errno for error in errors}
     if len(numbers) == 1:
@@ -50,27 +53,30 @@ def failure(kind: type[_Failed], text: str, errors: Sequence[OSError]) -> _Faile
 
 
 def cannot_listen(address: Address, error: OSError) -> ListenFailed:
-    """What to raise for an error of the system's, as ``failure``."""
+    """Make the exception for a system error that prevents listening. See ``failure``."""
     return failure(ListenFailed, f"cannot listen on {address}: {explain(error)}", [error])
 
 
 def unresolved(address: TcpAddress, error: OSError) -> str:
-    """Why the host's addresses are not known."""
+    """Explain why the addresses of a host could not be looked up."""
     if isinstance(error, socket.gaierror):
         return f"{address.host!r} has no address ({error.strerror}): check the name"
-    return f"cannot look {address.host!r} up: {explain(error)}"
+    return f"cannot look up {address.host!r}: {explain(error)}"
 
 
-def explain(error: OSError, cures: Mapping[int, str] = _CURES) -> str:
-    """An error of the system's for people: with a cure, if there is one."""
-    return cures.get(error.errno or 0) or error.strerror or str(error)
+def explain(error: OSError, explanations: Mapping[int, str] = _EXPLANATIONS) -> str:
+    """Explain a system error, with advice where there is some."""
+    return explanations.get(error.errno or 0) or error.strerror or str(error)
 
 
-def explain_all(failures: Sequence[tuple[Place, OSError]]) -> str:
-    """What went wrong; with each address that it went wrong with, if there are several."""
+def explain_all(failures: Sequence[tuple[Endpoint, OSError]]) -> str:
+    """Explain the errors of all attempts, with the addresses that each one concerns.
+
+    A single attempt needs no address: the whole message names it already.
+    """
     explained: dict[str, list[str]] = {}
     for (_, name), error in failures:
-        explained.setdefault(explain(error, _CONNECTING_CURES), []).append(str(name[0]))
+        explained.setdefault(explain(error, _CONNECTING_EXPLANATIONS), []).append(str(name[0]))
     if len(failures) == 1:
         return next(iter(explained))
     return "; ".join(f"{', '.join(hosts)}: {text}" for text, hosts in explained.items())

@@ -1,4 +1,4 @@
-"""Connecting to a host of several addresses: happy eyeballs (RFC 8305)."""
+"""Connecting to a host that has several addresses: happy eyeballs (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from typing import TypeAlias
 from .limits import ATTEMPT_DELAY
 
 SocketName: TypeAlias = tuple[str, int] | tuple[str, int, int, int] | str
-Place: TypeAlias = tuple[socket.AddressFamily, SocketName]
-"""What one address is for the kernel."""
+Endpoint: TypeAlias = tuple[socket.AddressFamily, SocketName]
+"""One resolved address, as the kernel takes it: the family, and the arguments of connect(2)."""
 
-Attempt: TypeAlias = Callable[[Place], Coroutine[object, object, socket.socket]]
+Attempt: TypeAlias = Callable[[Endpoint], Coroutine[object, object, socket.socket]]
 
 
 class NoneConnected(Exception):
-    """Every place failed.
+    """Every attempt failed.
 
     Args:
-        failures: the error of each place that was tried, in the order in which they came.
+        failures: each address that was tried, with its error, in the order of the failures.
     """
 
-    def __init__(self, failures: Sequence[tuple[Place, OSError]]) -> None:
-        super().__init__("no place connected")
+    def __init__(self, failures: Sequence[tuple[Endpoint, OSError]]) -> None:
+        super().__init__("no address connected")
         self.failures = failures
 
 
-async def first_connected(places: Sequence[Place], attempt: Attempt) -> socket.socket:
-    """Try each place in turn, without waiting long for one; the first to connect wins.
+async def first_connected(endpoints: Sequence[Endpoint], attempt: Attempt) -> socket.socket:
+    """Try the addresses in turn, without waiting long for any of them; the first to connect wins.
 
-    The next one is begun when the last has failed, or has not answered in 250 ms. The others are
-    given up, and closed, when one has won.
+    The next attempt starts when the previous one has failed, or after 250 ms without an answer.
+    Once one has connected, the others are cancelled and their sockets closed.
 
     Raises:
-        NoneConnected: all failed.
+        NoneConnected: all attempts failed.
     """
-    waiting = deque(interleaved(places))
-    running: dict[asyncio.Task[socket.socket], Place] = {}
-    failures: list[tuple[Place, OSError]] = []
+    waiting = deque(interleaved(endpoints))
+    running: dict[asyncio.Task[socket.socket], Endpoint] = {}
+    failures: list[tuple[Endpoint, OSError]] = []
     winner: socket.socket | None = None
     try:
         while winner is None and (waiting or running):
             if waiting:
-                place = waiting.popleft()
-                running[asyncio.create_task(attempt(place), name=f"tofu connect {place}")] = place
+                endpoint = waiting.popleft()
+                started = asyncio.create_task(attempt(endpoint), name=f"tofu connect {endpoint}")
+                running[started] = endpoint
             done, _ = await asyncio.wait(
                 running,
                 timeout=ATTEMPT_DELAY if waiting else None,
@@ -73,13 +74,16 @@ async def first_connected(places: Sequence[Place], attempt: Attempt) -> socket.s
     return winner
 
 
-def interleaved(places: Sequence[Place]) -> list[Place]:
-    """The families in turn, each in the resolver's order: one that is broken holds up no other."""
-    families: dict[socket.AddressFamily, list[Place]] = {}
-    for place in places:
-        families.setdefault(place[0], []).append(place)
+def interleaved(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """Alternate between the address families, so that a broken one does not delay the others.
+
+    Within each family the resolver's order is kept.
+    """
+    families: dict[socket.AddressFamily, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        families.setdefault(endpoint[0], []).append(endpoint)
     turns = zip_longest(*families.values())
-    return [place for place in chain.from_iterable(turns) if place is not None]
+    return [endpoint for endpoint in chain.from_iterable(turns) if endpoint is not None]
 
 
 async def _give_up(running: Collection[asyncio.Task[socket.socket]]) -> None:

@@ -1,4 +1,4 @@
-"""The last act of a connection whose last word must be heard."""
+"""A lingering close: the peer receives what was sent last before the connection closes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from .stream_protocol import StreamProtocol
 
 
 class LingeringClose(asyncio.Protocol):
-    """Says that nothing more is sent, then reads, and drops, until the peer closes as well.
+    """Half-closes a connection, then reads and discards data until the peer closes as well.
 
-    Closing a socket whose peer has sent something unread makes a reset of it, and a reset takes
-    from the peer what it has not read yet (tcp(7)): a refusal, say. Whoever begins a farewell also
-    bounds its time, by aborting the transport.
+    Closing a socket that has unread data resets the connection, and the reset discards what the
+    peer has not read yet (tcp(7)), for example the reason of a refusal. Whoever starts a lingering
+    close also limits its duration, by aborting the transport.
 
     Args:
-        transport: it has been given the last word.
-        mourner: the protocol so far; it is told when the connection is lost, and nothing else.
+        transport: its last data has been written already.
+        protocol: the transport's protocol until now. Of its methods only ``connection_lost`` is
+            called from here on.
     """
 
-    def __init__(self, transport: asyncio.Transport, mourner: StreamProtocol) -> None:
-        self._mourner = mourner
+    def __init__(self, transport: asyncio.Transport, protocol: StreamProtocol) -> None:
+        self._protocol = protocol
         transport.set_protocol(self)
-        with contextlib.suppress(OSError, RuntimeError):  # the peer was faster
+        with contextlib.suppress(OSError, RuntimeError):  # the connection was lost already
             transport.write_eof()
         transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """The peer has heard it all: the transport closes."""
+        """Let the transport close: the peer has received everything."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on."""
-        self._mourner.connection_lost(exc)
+        """Tell the previous protocol."""
+        self._protocol.connection_lost(exc)

@@ -1,4 +1,4 @@
-"""Who is at the other end of a channel, as far as the system can tell."""
+"""The identity of a channel's peer, as far as the system and TLS know it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _UCRED: Final = struct.Struct("3i")
 """Linux' struct ucred: pid, uid, gid (unix(7))."""
 
 _XUCRED: Final = struct.Struct("IIh2xI")
-"""The start of BSD's struct xucred: version, uid, number of groups, the first of them, which is
-the effective one (sys/ucred.h). Behind it are fifteen more groups."""
+"""The start of BSD's struct xucred (sys/ucred.h): version, uid, number of groups, and the first
+group, which is the effective one. Fifteen more groups follow."""
 
 _XUCRED_SIZE: Final = _XUCRED.size + 15 * 4
 _SOL_LOCAL: Final = 0
@@ -33,7 +33,7 @@ DistinguishedName: TypeAlias = tuple[tuple[tuple[str, str], ...], ...]
 
 
 class Certificate(TypedDict, total=False):
-    """A certificate as ``ssl.SSLObject.getpeercert`` tells it."""
+    """A certificate as ``ssl.SSLObject.getpeercert`` returns it."""
 
     subject: DistinguishedName
     issuer: DistinguishedName
@@ -48,11 +48,11 @@ class Certificate(TypedDict, total=False):
 
 
 CERTIFICATES: Final = "tofu_certificates"
-"""Asks a transport for what it knows of the peer's certificate; None without TLS."""
+"""The name of the extra info with the peer's ``Certificates``; None without TLS."""
 
 
 class Certificates(NamedTuple):
-    """A peer's certificate in both its forms, each as ``Peer`` has it."""
+    """A peer's certificate in both forms; see ``Peer``."""
 
     verified: Certificate | None
     der: bytes | None
@@ -63,14 +63,14 @@ NO_CERTIFICATES: Final = Certificates(None, None)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The process at the other end of a Unix socket, as the kernel vouches for it.
+    """The process at the other end of a Unix socket, as the kernel reports it.
 
-    They are those of the moment at which it connected, or listened.
+    They are the credentials that the process had when it connected or began to listen.
 
     Attributes:
-        pid: of the process; None where the system does not tell.
-        uid: its effective user.
-        gid: its effective group.
+        pid: the process id; None where the system does not report it.
+        uid: the effective user id.
+        gid: the effective group id.
     """
 
     pid: int | None
@@ -80,16 +80,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of a channel.
+    """The other end of a channel.
 
     Attributes:
-        address: of the peer's socket; None for a Unix socket without a name, which is what who
-            connects has.
-        credentials: of the process, over a Unix socket on Linux, macOS and the BSDs; else None.
-        certificate: the peer's, verified; None without TLS, without one, or where the context
-            does not verify.
-        certificate_der: the same in DER; also what was not verified, to compare it with a known
-            one, say.
+        address: the address of the peer's socket. None for a Unix socket without a name; the
+            connecting side of a Unix connection has none.
+        credentials: of the peer's process, over a Unix socket on Linux, macOS and the BSDs;
+            otherwise None.
+        certificate: the peer's certificate, if it was verified. None without TLS, if the peer sent
+            no certificate, or if the context does not verify certificates.
+        certificate_der: the same certificate in DER. It is here even if it was not verified, for
+            example to compare it with a known certificate.
     """
 
     address: Address | None
@@ -99,11 +100,16 @@ class Peer:
 
 
 def peer_of(transport: asyncio.Transport | None, address: Address | None) -> Peer:
-    """What can be told of the peer of a connected transport, whose address is known."""
+    """Describe the peer of a connected transport.
+
+    Args:
+        transport: None if there is no connection (any more).
+        address: of the peer.
+    """
     if transport is None:
         return Peer(address, None, None, None)
     found = transport.get_extra_info(CERTIFICATES)
-    if isinstance(address, TcpAddress):  # who comes over the network has no credentials
+    if isinstance(address, TcpAddress):  # there are no credentials over a network
         if found is None:
             return _over_tcp(address)
         sock = None
@@ -115,16 +121,18 @@ def peer_of(transport: asyncio.Transport | None, address: Address | None) -> Pee
 
 @lru_cache(maxsize=16)
 def _over_tcp(address: TcpAddress) -> Peer:
-    """A peer without TLS. All channels of a client to one listener share it."""
+    """Return a peer without TLS. All channels of a client to one listener share the object."""
     return Peer(address, None, None, None)
 
 
 def certificates_of(handshaken: ssl.SSLObject) -> Certificates:
-    """What the peer has shown. Right after the handshake: an SSLObject that has failed has none.
+    """Return the peer's certificate in both forms.
+
+    To be called right after the handshake: an SSLObject that has failed since returns none.
 
     Raises:
-        ValueError, ssl.SSLError: what it has shown cannot be read. The checks of a handshake let
-            some of that pass.
+        ValueError, ssl.SSLError: the certificate cannot be parsed. A handshake accepts some
+            certificates that are not well-formed.
     """
     return Certificates(
         cast("Certificate", handshaken.getpeercert() or None),
@@ -134,14 +142,14 @@ def certificates_of(handshaken: ssl.SSLObject) -> Certificates:
 
 @lru_cache(maxsize=64)
 def _one_text(host: str) -> str:
-    """The same text for all connections of a host: a proxy has many."""
+    """Share one string between all connections of a host: a proxy has many."""
     return host
 
 
 @lru_cache(maxsize=16)
 def address_of(name: object) -> Address | None:
-    """What accept(2) and getpeername(2) tell of a peer; None for a socket without a name."""
-    with contextlib.suppress(InvalidAddress):  # a path that no header could carry
+    """Parse a peer's name from accept(2) or getpeername(2); None for a socket without a name."""
+    with contextlib.suppress(InvalidAddress):  # a path that does not fit in a header
         match name:
             case (str(host), int(port)):
                 return TcpAddress(_one_text(host), port)
@@ -155,7 +163,11 @@ def address_of(name: object) -> Address | None:
 
 
 def _ipv6(host: str, scope: int) -> str:
-    """An IPv4 peer of a listener for both is an IPv4 peer; a link's address needs its link."""
+    """Return an IPv4-mapped address as IPv4, and a link-local one with its scope.
+
+    A listener for both families sees IPv4 peers as IPv4-mapped addresses, and a link-local address
+    is useless without its link.
+    """
     with contextlib.suppress(AddressValueError):
         mapped = IPv6Address(host).ipv4_mapped
         if mapped is not None:

@@ -1,4 +1,4 @@
-"""What anyio's generic code may ask a stream or a listener about its socket."""
+"""The attributes of a socket that anyio's generic code asks a stream or a listener for."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Final, TypeAlias, cast
 from anyio.abc import SocketAttribute
 
 Attributes: TypeAlias = Mapping[object, Callable[[], object]]
-"""What each attribute gives when it is asked for. (anyio itself declares them with a type variable
-that nothing binds, which no type can equal.)"""
+"""A function for each attribute that returns its value. (anyio itself declares this with an unbound
+type variable, which no type can match.)"""
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
 def both_ends(extra_info: Callable[[str], object]) -> Attributes:
-    """The ``SocketAttribute``s of both ends; none once the socket is closed.
+    """Return the ``SocketAttribute``s of both ends; none once the socket is closed.
 
-    The socket itself is not among them: reading from it would take what belongs to the channel.
+    The socket itself is not among them: reading from it would take data that belongs to the
+    channel.
 
     Args:
-        extra_info: what the transport knows of its socket; None once that is closed.
+        extra_info: ``get_extra_info`` of the transport.
     """
     sock = cast("socket.socket | None", extra_info("socket"))
     if sock is None:
@@ -36,7 +37,7 @@ def both_ends(extra_info: Callable[[str], object]) -> Attributes:
 
 
 def local_attributes(family: int, name: object) -> Attributes:
-    """The ``SocketAttribute``s of a socket's own end."""
+    """Return the ``SocketAttribute``s of a socket's local end."""
     end = _end(family, name, SocketAttribute.local_address, SocketAttribute.local_port)
     end[SocketAttribute.family] = lambda: socket.AddressFamily(family)
     return end
@@ -45,10 +46,18 @@ def local_attributes(family: int, name: object) -> Attributes:
 def _end(
     family: int, name: object, address: object, port: object
 ) -> dict[object, Callable[[], object]]:
-    """Of one end, whose name is as the kernel gives it: IPv6 has two more numbers in it."""
+    """Return the attributes of one end.
+
+    Args:
+        family: of the socket.
+        name: as the kernel reports it. For IPv6 it has two more numbers, which anyio does not
+            expect.
+        address: the attribute for the address.
+        port: the attribute for the port.
+    """
     if family not in _INTERNET:
         return {address: lambda: name}
-    if not name:  # the peer has gone
+    if not name:  # the peer has disconnected
         return {}
     internet = cast("tuple[str, int]", name)
     return {address: lambda: internet[:2], port: lambda: internet[1]}

@@ -1,4 +1,4 @@
-"""The file of a Unix socket: who may connect to it, and who may put it where it is."""
+"""The file of a Unix socket: its permissions, and the lock that guards its creation."""
 
 from __future__ import annotations
 
@@ -31,83 +31,89 @@ else:  # this Python has no Unix sockets there
 
 
 _LOCK_SUFFIX: Final = ".tofu-lock"
-"""What the lock's file is called, after the socket's."""
+"""The name of the lock file is the socket's path with this suffix."""
 
 _MODE_MAX: Final = 0o777
 
 _DESCRIPTORS: Final = "/proc/self/fd"
-"""Where Linux has a link for each descriptor, if /proc is mounted."""
+"""The folder where Linux has a link for each file descriptor, if /proc is mounted."""
 
 
 class SocketFile:
-    """The file of a Unix socket that was just bound, wherever the process goes from there.
+    """The file of a Unix socket that was just bound.
+
+    It stays the same file if the process changes its working directory later.
 
     Args:
-        path: as it was bound; a relative one means the working directory of now.
+        path: as it was bound. A relative path refers to the current working directory.
     """
 
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps what is after ".."
-        # Tells it from a later one at its path, until the socket is closed: as long as that is
-        # bound no other file can have its number.
+        # Distinguishes the file from a later one at the same path. While the socket is bound, no
+        # other file can have the same inode number.
         self._identity = os.lstat(path)
 
     def remove(self) -> None:
-        """Remove it, if it is still the socket's own. Before that is closed."""
+        """Remove the file, if it is still that of this socket.
+
+        To be called before the socket is closed.
+        """
         remove_if_same(self._path, self._identity)
 
 
 def file_of(address: Address) -> SocketFile | None:
-    """The file of a socket that was just bound to an address, if it has one."""
+    """Return the file of a socket that was just bound to an address; None if there is none."""
     if isinstance(address, UdsAddress) and not address.abstract:
         return SocketFile(address.path)
     return None
 
 
 def remove_if_same(path: str, identity: os.stat_result) -> None:
-    """Remove the file unless another has taken its place since it was looked at."""
+    """Remove a file, unless another file has replaced it since ``identity`` was read."""
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.lstat(path), identity):
             Path(path).unlink()
 
 
 def checked_mode(mode: int, address: Address) -> int:
-    """The permissions of the file of a socket at an address.
+    """Check the permissions for the file of a socket, and return them.
 
     Raises:
-        TypeError: it is no whole number; True and False are none.
-        ValueError: there are other bits in it, as in 600, which is not 0o600.
-        WrongAddress: there is no file.
+        TypeError: ``mode`` is not an integer; True and False do not count as one.
+        ValueError: it has other bits than permissions, like the decimal 600 in place of 0o600.
+        WrongAddress: an address of this kind has no file.
     """
     if not isinstance(address, UdsAddress):
         raise WrongAddress(f"{address}: only the file of a Unix socket has a mode")
     if address.abstract:
         raise WrongAddress(
             f"{address}: an abstract name has no file, and so no mode: every user of this machine "
-            "may connect. Use uds:///path, or look at channel.peer.credentials"
+            "may connect. Use uds:///path, or check channel.peer.credentials"
         )
-    right = "give 0o600 for the owner alone, say, or 0o660 for a group too"
+    right = f"give 0 to {oct(_MODE_MAX)}, for example 0o600 (only the owner) or 0o660 (a group too)"
     if isinstance(mode, bool) or not isinstance(mode, int):
-        raise TypeError(f"mode is {mode!r}, no whole number: {right}")
+        raise TypeError(f"mode is {mode!r}, not an integer: {right}")
     if not 0 <= mode <= _MODE_MAX:
-        raise ValueError(f"mode is {mode}, {oct(mode)}, beyond {oct(_MODE_MAX)}: {right}")
+        raise ValueError(f"mode is {mode}, which is {oct(mode)}: {right}")
     return mode
 
 
 def set_mode(path: str, mode: int) -> None:
-    """Set the permissions of a socket's file, whatever the umask, and of no other file.
+    """Set the permissions of a socket's file, regardless of the umask.
 
-    Between bind(2) and listen(2), when nobody can connect yet.
+    To be called between bind(2) and listen(2), when nothing can connect yet. No other file is ever
+    changed.
 
     Raises:
-        OSError: the system refuses it; or something else has been put there.
+        OSError: the system refuses the change, or another file is at the path.
     """
-    # Where others may write to the folder, a link to another file could be there by now.
+    # If other users may write to the folder, one of them may have put a link there by now.
     if sys.platform == "linux":  # which has no lchmod(2)
         file = os.open(path, os.O_PATH | _NO_LINK)
         try:
             if not stat.S_ISSOCK(os.fstat(file).st_mode):
-                raise FileExistsError(errno.EEXIST, "somebody has put another file in its place")
+                raise FileExistsError(errno.EEXIST, "another file has replaced the socket's file")
             _chmod(file, mode)
         finally:
             os.close(file)
@@ -116,69 +122,71 @@ def set_mode(path: str, mode: int) -> None:
 
 
 def _chmod(file: int, mode: int) -> None:
-    """Set the mode by a descriptor that is good for nothing else, which fchmod(2) refuses."""
+    """Set the mode through an O_PATH descriptor, which fchmod(2) refuses."""
     try:
         Path(f"{_DESCRIPTORS}/{file}").chmod(mode)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise OSError(
             errno.ENOTSUP,
-            "mode= needs /proc, which is not there: mount it, or leave mode= out and set the umask",
+            "mode= needs /proc, which is not mounted: mount it, or leave out mode= and set the "
+            "umask",
         ) from error
 
 
 @contextlib.contextmanager
 def removed_on_failure(path: str) -> Iterator[None]:
-    """Remove the file of a socket that was just bound if what else there is to do fails."""
+    """Remove the file of a socket that was just bound if the block raises."""
     identity = os.lstat(path)
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # what has failed before says more
+        with contextlib.suppress(OSError):  # the first error is more useful
             remove_if_same(path, identity)
         raise
 
 
 @contextlib.contextmanager
-def alone_at(address: UdsAddress) -> Iterator[None]:
-    """Be the only one of its kind who looks at a path and puts a socket there. Never waits.
+def locked_path(address: UdsAddress) -> Iterator[None]:
+    """Hold the lock of a path while checking it and creating a socket there. Never waits.
 
-    To find a file that nobody listens on, to remove it and to listen oneself are several steps.
-    Two that took them at the same time would both listen, and one would never be found: the second
-    removes what the first has just put there. Not even its number tells it from the stale one, for
-    file systems give a number out again at once.
+    Finding a stale file, removing it and listening are separate steps. If two listeners did them at
+    the same time, both would listen, but nothing could connect to the first: the second would have
+    removed the file that the first had just created. Not even the inode number distinguishes that
+    file from the stale one, because file systems reuse inode numbers at once.
 
-    So there is a file beside it, for this moment, that is locked by flock(2). Should the process
-    die the kernel unlocks it; then it stays, and whoever comes next takes it, and removes it.
+    So a lock file exists beside the socket during these steps, locked with flock(2). If the process
+    dies, the kernel releases the lock; the file stays, and the next listener locks and removes it.
 
     Raises:
-        BlockingIOError: another one is at it, maybe in this process.
-        ListenFailed: there is a file of that name that is no such lock, or is another user's.
-        OSError: the system has no room for it, or allows nothing there.
+        BlockingIOError: another listener, perhaps in this process, holds the lock.
+        ListenFailed: the file of that name is not a lock file, or belongs to another user.
+        OSError: the lock file cannot be created.
     """
-    # As it is bound: a process need not be allowed to search the folders above its own.
+    # The path as it is bound: a process may lack the permission to search the parent folders.
     path = address.path + _LOCK_SUFFIX
-    lock = _locked(path, address)
+    lock = _acquire_lock(path, address)
     try:
         yield
     finally:
         try:
-            # While it is locked: who opened it before sees then that it locks nothing any more. So
-            # it does not matter either if a child, forked in this moment, keeps it open.
+            # Remove it while it is locked: a process that opened it before will notice that the
+            # file is gone, and that its lock is void. For the same reason it does not matter if a
+            # child, forked at this moment, keeps it open.
             remove_if_same(path, os.fstat(lock))
         finally:
             os.close(lock)
 
 
-def _locked(path: str, address: UdsAddress) -> int:
+def _acquire_lock(path: str, address: UdsAddress) -> int:
     while True:
-        lock = _opened(path, address)
+        lock = _open_lock_file(path, address)
         try:
             _lock(lock)
             found = os.fstat(lock)
             if found.st_size or not stat.S_ISREG(found.st_mode):
                 raise ListenFailed(
-                    f"cannot listen on {address}: {path} should be an empty file, a lock, and is "
-                    "left alone: choose another path or remove it"
+                    f"cannot listen on {address}: {path} is not an empty lock file, and is left "
+                    "alone: choose another path or remove it"
                 )
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.lstat(path), found):
@@ -186,17 +194,17 @@ def _locked(path: str, address: UdsAddress) -> int:
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # whoever had it has removed it: it keeps nobody out any more
+        os.close(lock)  # its previous holder has removed the file: the lock is void
 
 
-def _opened(path: str, address: UdsAddress) -> int:
+def _open_lock_file(path: str, address: UdsAddress) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600)
     except PermissionError as error:
         if not os.path.lexists(path):
             raise
         text = (
-            f"cannot listen on {address}: {path} is another user's lock: if that user is not "
-            "about to listen there, remove it"
+            f"cannot listen on {address}: {path} is the lock file of another user: remove it, "
+            "unless that user is about to listen there"
         )
         raise failure(ListenFailed, text, [error]) from error

@@ -1,4 +1,4 @@
-"""Where sockets come from, and what is done with all of them alike."""
+"""Creating sockets, and what all kinds of sockets have in common."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ from .socket_options import Option
 
 
 class SocketModule(Protocol):
-    """The functions of the module ``socket`` that make sockets, or look for where they could be."""
+    """The functions of the module ``socket`` that the transports use to create sockets."""
 
     def has_dualstack_ipv6(self) -> bool:
-        """Whether one listener can serve both families."""
+        """Whether one listener can serve both IPv4 and IPv6."""
 
     def fromfd(self, fd: int, family: int, kind: int, /) -> socket.socket:
-        """Another descriptor of the same one."""
+        """Duplicate the file descriptor of a socket."""
 
     def socket(self, family: int, kind: int, proto: int = ..., /) -> socket.socket:
-        """A new one."""
+        """Create a socket."""
 
 
 def socket_module() -> SocketModule:
-    """What makes sockets for the running loop: the module ``socket``.
+    """Return the module that creates the sockets for the running loop.
 
-    Or the loop's own ``socket_module``: a loop that brings its own network, a simulated one, has
-    sockets of its own as well, and everything else asks only the loop about them.
+    That is the module ``socket``, unless the loop has an attribute ``socket_module``: a loop with a
+    simulated network has simulated sockets, and all other operations on sockets go through the
+    loop anyway.
     """
     return cast("SocketModule", getattr(asyncio.get_running_loop(), "socket_module", socket))
 
 
 def note_copies(sock: socket.socket, copied: WeakSet[socket.socket]) -> None:
-    """Note what a forked child gets a copy of. The descriptor of a simulated one is none."""
+    """Add a socket to those that a forked child must replace, unless it is a simulated one.
+
+    A simulated socket has no file descriptor that a child could inherit.
+    """
     if socket_module() is socket:
         copied.add(sock)
 
@@ -56,7 +60,7 @@ def closed_on_failure(sock: socket.socket) -> Iterator[None]:
 def start_listening(
     sock: socket.socket, name: SocketName, options: Iterable[Option] = ()
 ) -> socket.socket:
-    """Bind a socket, and listen on it; it is closed if that fails."""
+    """Bind a socket and listen on it. If that fails, close it."""
     with closed_on_failure(sock):
         for option in options:
             sock.setsockopt(*option)
@@ -73,10 +77,10 @@ def listen_on(sock: socket.socket) -> None:
 
 
 def stop_listening(sock: socket.socket) -> None:
-    """Let nobody connect any more, and the address go, before the socket is closed.
+    """Refuse new connections and free the address at once, before the socket is closed.
 
-    The kernel closes it when the last copy of it closes, and a child that was just forked has one
-    until it begins to run.
+    Closing alone may not be enough: the kernel stops listening when the last copy of the socket is
+    closed, and a child that was just forked has a copy until it begins to run.
     """
-    with contextlib.suppress(OSError):  # only Linux knows this of listeners; elsewhere ENOTCONN
+    with contextlib.suppress(OSError):  # only Linux supports this for listeners; else ENOTCONN
         sock.shutdown(socket.SHUT_RDWR)

@@ -16,7 +16,11 @@ Option: TypeAlias = tuple[int, int, int]
 
 
 def keepalive_options(keepalive: float | None) -> list[Option]:
-    """The kernel asks after so many seconds, then a few times more in the same time again.
+    """Return the socket options for keep-alive probes by the kernel; none for None.
+
+    Args:
+        keepalive: seconds of silence before the first probe. The further probes are spread over
+            the same time again; then the connection is lost.
 
     Raises:
         TypeError, ValueError: ``keepalive`` is not 0.01 to 32,767 seconds.
@@ -39,12 +43,14 @@ def keepalive_options(keepalive: float | None) -> list[Option]:
 
 
 def reuse_port_option(address: Address) -> int:
-    """The name of SO_REUSEPORT.
+    """Return the number of SO_REUSEPORT.
 
     Raises:
-        ListenFailed: this system has none.
+        ListenFailed: this system does not have it.
     """
     option: int | None = getattr(socket, "SO_REUSEPORT", None)
     if option is None:
-        raise ListenFailed(f"cannot listen on {address}: this system has no SO_REUSEPORT")
+        raise ListenFailed(
+            f"cannot listen on {address}: this system has no SO_REUSEPORT: leave out reuse_port"
+        )
     return option

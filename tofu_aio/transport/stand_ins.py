@@ -1,8 +1,9 @@
-"""Sockets that lead nowhere, which a forked child has in place of its parent's.
+"""Dummy sockets that replace the parent's sockets in a forked child.
 
-What a child inherits are copies: what it writes reaches its parent's peers, and while it lives
-nothing that its parent closes is closed for them. A stand-in has the number of the copy, so whoever
-still knows that number, be it the loop or an object of Python's, does no harm to anybody.
+A child inherits copies of the sockets. What it writes to them reaches its parent's peers, and while
+it keeps them open, a connection that its parent closes stays open for the peer. A stand-in takes
+over the file descriptor's number, so that the loop, or a Python object that still uses this number,
+does no harm.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from .. import forks
 
 
 def replace_connected(sockets: Iterable[socket.socket]) -> None:
-    """Replace connections by one whose peer has hung up."""
+    """Replace connected sockets by one whose peer has closed the connection."""
     _replace(sockets, _hung_up)
 
 
 def replace_listening(sockets: Iterable[socket.socket]) -> None:
-    """Replace listeners by a socket that nothing ever comes to."""
+    """Replace listening sockets by one that never becomes readable."""
     _replace(sockets, _silent)
 
 
@@ -30,7 +31,7 @@ def _replace(sockets: Iterable[socket.socket], make: Callable[[], int]) -> None:
     if not numbers:
         return
     for number in numbers:
-        os.close(number)  # first, for room: there may be no descriptor to spare
+        os.close(number)  # before the stand-in is made: there may be no descriptor left for it
     stand_in = make()
     for number in numbers - {stand_in}:
         os.dup2(stand_in, number, inheritable=False)
@@ -40,12 +41,12 @@ def _replace(sockets: Iterable[socket.socket], make: Callable[[], int]) -> None:
 
 def _hung_up() -> int:
     try:
-        ours, theirs = socket.socketpair()
-        theirs.close()
-    except OSError:  # no two descriptors to spare; Linux says of this one that it has hung up, too
-        ours = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    ours.setblocking(False)
-    return ours.detach()
+        kept, closed = socket.socketpair()
+        closed.close()
+    except OSError:  # no two descriptors left; Linux reports a hang-up for this socket, too
+        kept = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    kept.setblocking(False)
+    return kept.detach()
 
 
 def _silent() -> int:
@@ -55,10 +56,12 @@ def _silent() -> int:
 
 
 connecting: WeakSet[socket.socket] = WeakSet()
-"""What no connection knows a transport of yet."""
+"""Connected or connecting sockets that no ``Connection`` has a transport for yet."""
 
 listening: WeakSet[socket.socket] = WeakSet()
+"""Listening sockets."""
 
-# Each all at once, with one stand-in: there may be no more than a descriptor or two to spare.
+# Each set is replaced as a whole, by copies of one stand-in: there may be only a descriptor or two
+# left.
 forks.at_fork(after_in_child=lambda: replace_connected(list(connecting)))
 forks.at_fork(after_in_child=lambda: replace_listening(list(listening)))

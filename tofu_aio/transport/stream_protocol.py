@@ -1,4 +1,4 @@
-"""What sits on a transport: a connection, or TLS with a connection on it."""
+"""The protocol above a transport: a connection, or TLS with a connection above it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from abc import abstractmethod
 
 
 class StreamProtocol(asyncio.BaseProtocol):
-    """A protocol that takes bytes, whether its transport reads into a buffer of its own or not.
+    """A protocol that accepts data as bytes, even if it is a buffered protocol as well.
 
-    So it can sit on TLS, be given what was read before it had its place, and still be one of
-    asyncio's buffered protocols towards a socket. (It is none of ``asyncio.Protocol``, for uvloop
-    would not use its buffer then.)
+    So it works above TLS, can be given data that was read before it became the transport's
+    protocol, and can still be an ``asyncio.BufferedProtocol`` directly above a socket. (It is not
+    derived from ``asyncio.Protocol``, because uvloop would not use its buffer then.)
     """
 
     __slots__ = ()
 
     @abstractmethod
     def data_received(self, data: bytes | memoryview) -> None:
-        """Some bytes have come. Of a view nothing may be kept."""
+        """Receive data. A memoryview is valid only during the call."""
 
     @abstractmethod
     def eof_received(self) -> bool:
-        """No more will come. Whether the transport stays, for what is still to be sent."""
+        """The peer sends no more data. Return whether the transport stays open for sending."""
 
     def count_answer(self, nbytes: int) -> None:
-        """TLS has answered the peer by itself, and what is to be sent is above its high water.
+        """TLS itself has sent an answer while the write buffer is above its high-water mark.
 
-        Ignored unless a protocol counts such answers. A peer that asks for many, and takes none,
-        must not be read.
+        By default this does nothing. A protocol may count these bytes, to suspend reading from a
+        peer that requests many answers and reads none of them.
 
         Args:
-            nbytes: of the answer.
+            nbytes: the size of the answer.
         """

@@ -1,4 +1,4 @@
-"""TCP: each address of a host is tried, and failures are named for a person."""
+"""TCP: connecting tries each address of a host, and errors explain what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..protocol.address import ANY_HOST, Address, TcpAddress
 from ..protocol.errors import ConnectFailed, InvalidAddress, ListenFailed, WrongAddress
 from . import stand_ins
 from .failures import cannot_listen, explain_all, failure, unresolved
-from .happy_eyeballs import NoneConnected, Place, SocketName, first_connected
+from .happy_eyeballs import Endpoint, NoneConnected, SocketName, first_connected
 from .limits import CHURN_PAUSES
 from .resolving import resolve
 from .socket_file import checked_mode
@@ -25,8 +25,8 @@ from .transport import Transport
 from .windows import usual_errno
 
 _CHURN: Final = {errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ECONNABORTED}
-"""What comes of many connections that come and go, and passes: no port is free to connect from, or
-a port is still in use by what was just closed."""
+"""Temporary errors while many connections are opened and closed: there is no free port to connect
+from, or a port is still in use by a connection that was just closed."""
 
 
 class TcpTransport(Transport):
@@ -42,23 +42,25 @@ class TcpTransport(Transport):
         self._address = address
 
     async def connect(self, keepalive: float | None) -> socket.socket:
-        """Try each address of the host, the next one while the last has not answered yet."""
+        """Connect to the first address of the host that answers. See ``first_connected``."""
         address = self._address
         options = keepalive_options(keepalive)
         if address.host == ANY_HOST or address.port == 0:
-            raise WrongAddress(f"{address} is for listening: connecting needs a host and a port")
+            raise WrongAddress(
+                f"{address} is for listening only: to connect, give the listener's host and port"
+            )
 
-        async def attempt(place: Place) -> socket.socket:
-            return await _connected_tcp(place, options)
+        async def attempt(endpoint: Endpoint) -> socket.socket:
+            return await _connected_tcp(endpoint, options)
 
         pauses = iter(CHURN_PAUSES)
         try:
-            places = await _resolve(address)
+            endpoints = await _resolve(address)
         except OSError as error:
             raise failure(ConnectFailed, unresolved(address, error), [error]) from error
         while True:
             try:
-                return await first_connected(places, attempt)
+                return await first_connected(endpoints, attempt)
             except NoneConnected as none:
                 errors = [error for _, error in none.failures]
                 pause = next(pauses, None)
@@ -73,11 +75,11 @@ class TcpTransport(Transport):
     async def listen(
         self, keepalive: float | None, *, reuse_port: bool, mode: int | None
     ) -> socket.socket:
-        """Listen on the first address of the host, or on all of the machine's."""
+        """Listen on the first address of the host, or on all addresses of this machine."""
         address = self._address
         if mode is not None:
             checked_mode(mode, address)
-        options = keepalive_options(keepalive)  # those of a listener are its connections' as well
+        options = keepalive_options(keepalive)  # accepted sockets inherit them from the listener
         if address.host == ANY_HOST:
             family, name = _any_address(address.port)
         else:
@@ -88,7 +90,7 @@ class TcpTransport(Transport):
         if reuse_port:
             options.append((socket.SOL_SOCKET, reuse_port_option(address), 1))
         if sys.platform != "win32":
-            # Port in TIME_WAIT: fine. On Windows the option would steal a live port instead.
+            # Allows a port in TIME_WAIT. On Windows it would allow taking a port that is in use.
             options.append((socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
         if family == socket.AF_INET6:
             options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != ANY_HOST))
@@ -113,12 +115,12 @@ class TcpTransport(Transport):
         return TcpAddress(self._address.host, sock.getsockname()[1])
 
 
-async def _resolve(address: TcpAddress) -> list[Place]:
-    """The addresses of a host.
+async def _resolve(address: TcpAddress) -> list[Endpoint]:
+    """Look up the addresses of a host.
 
     Raises:
-        OSError: it has none now, and may have one later.
-        InvalidAddress: no host can have this name.
+        OSError: it has no address (now).
+        InvalidAddress: the name is not a valid host name.
     """
     try:
         if socket_module() is socket:
@@ -128,25 +130,25 @@ async def _resolve(address: TcpAddress) -> list[Place]:
         )
     except UnicodeError as error:
         raise InvalidAddress(f"{address.host!r} is not a host ({error}): check the name") from error
-    # The stubs allow for a raw address of an unknown family, which this query cannot bring.
+    # The stubs allow for raw addresses of an unknown family, which this query does not return.
     return [(family, cast("SocketName", name)) for family, _, _, _, name in found]
 
 
-async def _connected_tcp(place: Place, options: Iterable[Option]) -> socket.socket:
-    family, name = place
-    sock = _tcp_socket(family)  # fails where the system has no IPv6, say
+async def _connected_tcp(endpoint: Endpoint, options: Iterable[Option]) -> socket.socket:
+    family, name = endpoint
+    sock = _tcp_socket(family)  # fails for example if the system has no IPv6
     note_copies(sock, stand_ins.connecting)
     try:
         for option in options:
             sock.setsockopt(*option)
         sock.setblocking(False)
         await _connect(sock, name)
-        with contextlib.suppress(OSError):  # it has gone already, as reading will tell
+        with contextlib.suppress(OSError):  # the peer has disconnected; reading will report that
             if sock.getsockname() == sock.getpeername():
-                # Where nobody listens, a port that the system gives to who connects can be the
-                # very one that is connected to: such a socket talks to itself.
-                raise _Echo
-    except _Echo:
+                # If nothing listens on an ephemeral port, the system may choose that very port as
+                # the source port, and the socket is connected to itself.
+                raise _ConnectedToItself
+    except _ConnectedToItself:
         sock.close()
         raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself") from None
     except BaseException:
@@ -162,7 +164,8 @@ async def _connect(sock: socket.socket, name: SocketName) -> None:
         with usual_errno():
             await loop.sock_connect(sock, name)
         return
-    # uvloop reads the name anew and drops its scope, without which it leads nowhere.
+    # uvloop parses the address again and drops its scope, without which a link-local address is
+    # useless.
     with contextlib.suppress(BlockingIOError):
         sock.connect(name)
     writable = asyncio.Event()
@@ -176,17 +179,18 @@ async def _connect(sock: socket.socket, name: SocketName) -> None:
         raise OSError(error, os.strerror(error))
 
 
-class _Echo(Exception):
+class _ConnectedToItself(Exception):
     """A socket that is connected to itself."""
 
 
-def _any_address(port: int) -> Place:
+def _any_address(port: int) -> Endpoint:
     if socket_module().has_dualstack_ipv6():
         return socket.AF_INET6, ("::", port)
     return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - what "*" asks for
 
 
 def _tcp_socket(family: socket.AddressFamily) -> socket.socket:
-    # By name, for asyncio sets TCP_NODELAY only where it reads the protocol's number, and on an
-    # accepted socket that is the listener's. Without it a small message waits for a delayed ACK.
+    # The protocol number is given explicitly: asyncio sets TCP_NODELAY only on sockets that have
+    # it, and an accepted socket inherits it from the listener. Without TCP_NODELAY a small message
+    # would wait for a delayed ACK.
     return socket_module().socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

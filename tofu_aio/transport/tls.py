@@ -1,4 +1,4 @@
-"""TLS between a connection and its socket, the same on every loop."""
+"""TLS between a connection and its socket, with the same behaviour on every loop."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from .stream_protocol import StreamProtocol
 logger = logging.getLogger("tofu_aio.listener")
 
 _PIECE: Final = 64 * 1024
-"""Bytes that OpenSSL is given at a time: its buffers grow to that, and never shrink."""
+"""Bytes given to OpenSSL at a time: its buffers grow to this size, and never shrink."""
 
 SEALED: Final = "tofu_sealed"
-"""Asks a transport how many bytes have come from the peer, still encrypted; None without TLS."""
+"""The name of the extra info with the number of encrypted bytes received; None without TLS."""
 
 _RECORD: Final = 16 * 1024
-"""Bytes that one record may bring at most (RFC 8446, 5.1)."""
+"""The largest payload of one record, in bytes (RFC 8446, 5.1)."""
 
-_CURES: Final = {
-    "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
-    "UNKNOWN_PROTOCOL": "the peer does not speak TLS",
-    "HTTP_REQUEST": "the peer speaks HTTP without TLS",
-    "NO_SHARED_CIPHER": "no cipher in common: has the listener's context a certificate? "
+_EXPLANATIONS: Final = {
+    "WRONG_VERSION_NUMBER": "the peer does not use TLS",
+    "UNKNOWN_PROTOCOL": "the peer does not use TLS",
+    "HTTP_REQUEST": "the peer uses HTTP without TLS",
+    "NO_SHARED_CIPHER": "no cipher in common: load a certificate into the listener's context "
     "(load_cert_chain)",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client has no certificate, and this listener's "
-    "context demands one",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the listener demands a certificate: load one into the "
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, but this listener's "
+    "context requires one",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the listener requires a certificate: load one into the "
     "context (load_cert_chain)",
-    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not know who signed this side's certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer found this side's certificate expired",
+    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust the authority that signed this side's "
+    "certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer reports that this side's certificate has expired",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the peer refused this side's certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer refused this side's certificate",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refused: no cipher in common, or it has, or got, "
-    "no certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refused the handshake: no cipher in common, or one "
+    "side has no certificate",
 }
-_CURES["UNEXPECTED_MESSAGE"] = _CURES["UNKNOWN_PROTOCOL"]
+_EXPLANATIONS["UNEXPECTED_MESSAGE"] = _EXPLANATIONS["UNKNOWN_PROTOCOL"]
 
 _WRONG_SIDE: Final = {
     True: (ssl.PROTOCOL_TLS_CLIENT, "listening", "CLIENT_AUTH"),
@@ -53,22 +54,25 @@ _WRONG_SIDE: Final = {
 
 
 class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
-    """A transport to the connection above it, a protocol to the transport below it.
+    """A transport for the connection above it, and a protocol for the transport below it.
 
-    asyncio's own TLS differs from loop to loop and from version to version: whether an end of the
-    stream lets the other direction live, what becomes of data that waits while the connection is
-    lost. Here all that is readable goes up at once, so nothing is ever held back or lost, and
-    pausing, limits and closing are those of the transport below. It is connected from the start
-    and keeps what is written until the handshake is over; whoever waits for the peer's first
-    message thereby bounds the handshake.
+    asyncio's own TLS behaves differently from loop to loop and from version to version, for example
+    whether the other direction stays open after an end of the stream, and what happens to buffered
+    data when the connection is lost. Here all decrypted data goes up at once, so nothing is held
+    back or lost. Flow control, buffer limits and closing are those of the transport below.
+
+    The connection above counts as connected from the start, and what it writes is buffered until
+    the handshake is done. A timeout for the peer's first message therefore covers the handshake,
+    too.
 
     Args:
         connection: the protocol above.
         context: of this side.
-        server_hostname: whom the peer's certificate must name; None on the listener's side.
+        server_hostname: the name that the peer's certificate must have; None on the listener's
+            side.
 
     Raises:
-        ValueError: the context checks names, and there is none.
+        ValueError: the context checks host names, and ``server_hostname`` is empty.
     """
 
     def __init__(
@@ -86,86 +90,89 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
         self._ssl = context.wrap_bio(
             self._incoming, self._outgoing, self._server_side, server_hostname
         )
-        self._shaken = False  # hands
-        self._ended = False  # the peer said that nothing more comes
+        self._handshaken = False
+        self._ended = False  # the peer has sent its close_notify
         self._failure: CommunicationFailed | None = None
         self._certificates = NO_CERTIFICATES
-        self._unwritten = bytearray()  # until the handshake, or a renegotiation, is over
-        self._arrived = 0  # bytes from the peer, still encrypted
-        self._answered = 0  # bytes that TLS itself has said since the handshake
+        self._unwritten = bytearray()  # waits for the end of a handshake or a renegotiation
+        self._arrived = 0  # encrypted bytes received from the peer
+        self._answered = 0  # bytes that TLS itself has sent since the handshake
         self._high_water = WRITE_HIGH_WATER
         self._below_full = False
-        self._full = False  # as what is above was told
+        self._full = False  # whether the protocol above is paused
 
     # --- the protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connect what is above. The handshake begins with the client's first write."""
+        """Connect the protocol above. The handshake starts with the client's first write."""
         self._below = cast("asyncio.Transport", transport)
         self._above.connection_made(self)
 
     def data_received(self, data: bytes | memoryview) -> None:
-        """Hand on what this makes readable."""
+        """Decrypt the data, and pass on what is readable."""
         self._arrived += len(data)
         plain = self.decrypt(data)
         answered = self._outgoing.pending
         self._write_through()
         if answered and self._below_full:
             self._protocol.count_answer(answered)
-        self._tell_failure()
+        self._report_failure()
         if plain:
             self._protocol.data_received(plain)
         if self._ended and not self.is_closing():
             self.eof_received()
 
     def eof_received(self) -> bool:
-        """No more comes, announced or not: a tofu peer's last word is its Bye, not TLS's."""
+        """Pass on the end of the stream, whether or not TLS announced it with a close_notify.
+
+        A tofu peer announces the end of a conversation with a Bye, not with TLS.
+        """
         if self.is_closing():
-            return True  # a transport of Windows' proactor tells of it all the same
-        if not self._shaken and not self._server_side:
-            self._fail("the peer closed the connection in the handshake: does it speak TLS?")
-            self._tell_failure()
+            return True  # Windows' proactor transports call this even while they are closing
+        if not self._handshaken and not self._server_side:
+            self._fail("the peer closed the connection in the handshake: check that it uses TLS")
+            self._report_failure()
         elif not self._protocol.eof_received():
             self.close()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand it on; a failure of TLS explains more than what came of it."""
+        """Pass on the loss. A TLS failure replaces the error that it led to."""
         self._above.connection_lost(self._failure or exc)
 
     def pause_writing(self) -> None:
-        """Hand it on."""
+        """Pause the protocol above."""
         self._below_full = True
-        self._tell_room()
+        self._update_pause()
 
     def resume_writing(self) -> None:
-        """Hand it on, unless more waits for a renegotiation."""
+        """Resume the protocol above, unless too much data waits for a renegotiation."""
         self._below_full = False
-        self._tell_room()
+        self._update_pause()
 
     # --- the transport --------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send."""
         self._unwritten += data
-        if not self._shaken:
-            self.decrypt(b"")  # begins the handshake, if this is the first
+        if not self._handshaken:
+            self.decrypt(b"")  # the first write starts the handshake
         self._write_through()
-        self._tell_failure()
+        self._report_failure()
 
     def can_write_eof(self) -> bool:
-        """It can."""
+        """Return True: half-closing is supported."""
         return True
 
     def write_eof(self) -> None:
-        """Say, to TLS and to the socket, that nothing more is sent."""
-        self._say_goodbye()
+        """Send a close_notify, then half-close the socket."""
+        self._send_close_notify()
         self._below.write_eof()
 
     def close(self) -> None:
-        """Say so, and close once all is sent."""
+        """Send a close_notify, and close when all data has been sent."""
         if not self._below.is_closing():
-            self._say_goodbye()
+            self._send_close_notify()
             self._below.close()
 
     def abort(self) -> None:
@@ -173,42 +180,42 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
         self._below.abort()
 
     def is_closing(self) -> bool:
-        """As below."""
+        """Return whether the transport below is closing."""
         return self._below.is_closing()
 
     def is_reading(self) -> bool:
-        """As below."""
+        """Return whether the transport below is reading."""
         return self._below.is_reading()
 
     def pause_reading(self) -> None:
-        """As below."""
+        """Suspend reading in the transport below."""
         self._below.pause_reading()
 
     def resume_reading(self) -> None:
-        """As below."""
+        """Resume reading in the transport below."""
         self._below.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As below, and likewise for what waits for the handshake or a renegotiation."""
+        """Set the limits of the transport below, and of the data that waits for a handshake."""
         if high is not None:
             self._high_water = high
         self._below.set_write_buffer_limits(high, low)
-        self._tell_room()
+        self._update_pause()
 
     def get_write_buffer_size(self) -> int:
-        """As below, with what waits for the handshake or a renegotiation."""
+        """Return the size of all unsent data, including what waits for a handshake."""
         return len(self._unwritten) + self._below.get_write_buffer_size()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Be another's transport."""
+        """Replace the protocol above."""
         self._above = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Whose transport it is."""
+        """Return the protocol above."""
         return self._above
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """As below, and ``SEALED`` and ``CERTIFICATES``."""
+        """Return ``SEALED``, ``CERTIFICATES`` or the info of the transport below."""
         if name == SEALED:
             return self._arrived
         if name == CERTIFICATES:
@@ -218,17 +225,17 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
     # --- between the two ------------------------------------------------------------------
 
     def decrypt(self, data: bytes | memoryview) -> bytes:
-        """What these bytes from the peer make readable; maybe nothing yet."""
+        """Decrypt bytes from the peer. Return what is readable now, which may be nothing."""
         records: list[bytes] = []
         for at in range(0, len(data) or 1, _PIECE):
             self._incoming.write(data[at : at + _PIECE])
-            shaken, said = self._shaken, self._outgoing.pending
+            handshaken, pending = self._handshaken, self._outgoing.pending
             try:
                 while self._failure is None and not self._ended:
-                    if not self._shaken:
+                    if not self._handshaken:
                         self._ssl.do_handshake()
                         self._certificates = certificates_of(self._ssl)
-                        self._shaken = True
+                        self._handshaken = True
                     record = self._ssl.read(_RECORD)
                     self._ended = not record
                     records.append(record)
@@ -240,37 +247,38 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
                 self._fail(_explain(error), error)
             except ValueError as error:
                 self._fail(f"the peer's certificate cannot be read: {error}", error)
-            if shaken:
-                self._count_answers(self._outgoing.pending - said)
+            if handshaken:
+                self._count_answers(self._outgoing.pending - pending)
         return b"".join(records)
 
     def _count_answers(self, nbytes: int) -> None:
-        """TLS itself has so much to say to what came."""
+        """Count what TLS itself sends as an answer, and fail if it is too much."""
         self._answered += nbytes
         if self._answered > TLS_ANSWERS + self._arrived // TLS_DATA:
-            self._fail("the peer asks for new keys again and again, and sends little else")
+            self._fail("the peer requests new keys too often for the little data that it sends")
 
     def _write_through(self) -> None:
-        """Send what is to be sent: our data, and what TLS itself has to say."""
+        """Encrypt and send the unwritten data, and send what TLS itself has to send."""
         sealed = [self._outgoing.read()]
         try:
-            while self._unwritten and self._shaken and self._failure is None:
+            while self._unwritten and self._handshaken and self._failure is None:
                 done = self._ssl.write(self._unwritten[:_PIECE])
                 del self._unwritten[:done]
                 sealed.append(self._outgoing.read())
-        except ssl.SSLWantReadError:  # a renegotiation (TLS 1.2): the peer's part of it comes first
+        except ssl.SSLWantReadError:  # a renegotiation (TLS 1.2) waits for the peer
             sealed.append(self._outgoing.read())
         except ssl.SSLError as error:
             self._fail(_explain(error), error)
         if data := b"".join(sealed):
             self._below.write(data)
-        self._tell_room()
+        self._update_pause()
 
-    def _tell_room(self) -> None:
-        """Have what is above write no more than the transport, or TLS itself, can pass on.
+    def _update_pause(self) -> None:
+        """Pause or resume the protocol above.
 
-        A peer decides how long a renegotiation takes, and meanwhile the transport's own buffer is
-        empty.
+        It is paused while the buffer of the transport below is full, and while too much data waits
+        for a renegotiation. The peer decides how long a renegotiation takes, and the buffer of the
+        transport below is empty meanwhile.
         """
         full = self._below_full or len(self._unwritten) > self._high_water
         if full is not self._full:
@@ -280,9 +288,9 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
             else:
                 self._above.resume_writing()
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         if self._failure is None:
-            with contextlib.suppress(ssl.SSLError):  # it does not wait for the peer's answer
+            with contextlib.suppress(ssl.SSLError):  # the peer's answer is not waited for
                 self._ssl.unwrap()
             self._write_through()
 
@@ -291,15 +299,15 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
             self._failure = CommunicationFailed(f"TLS failed: {text}")
             self._failure.__cause__ = cause
 
-    def _tell_failure(self) -> None:
-        """End the connection, if TLS has failed, so that the peer can hear why."""
+    def _report_failure(self) -> None:
+        """If TLS has failed, close the connection so that the peer receives the TLS alert."""
         if self._failure is None or self.is_closing():
             return
-        if self._server_side and not self._shaken:
+        if self._server_side and not self._handshaken:
             name = self._below.get_extra_info("sockname")
             logger.info("%s: a connection was refused: %s", name, self._failure)
             LingeringClose(self._below, self)
-        elif self._shaken:
+        elif self._handshaken:
             self._below.abort()
         else:
             self._below.close()
@@ -312,23 +320,25 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
 def client_layer(
     address: object, context: ssl.SSLContext | None, server_hostname: str | None
 ) -> Callable[[StreamProtocol], StreamProtocol]:
-    """What puts TLS, if it is wanted, between a connection to the address and its socket.
+    """Return a function that puts TLS between a connecting side's connection and its socket.
+
+    Without a context it returns the connection itself.
 
     Raises:
-        TypeError, ValueError, WrongAddress: TLS cannot be had like this.
+        TypeError, ValueError, WrongAddress: the arguments are wrong; the message says which.
     """
     if context is None:
         if server_hostname is not None:
-            raise ValueError("server_hostname is for TLS: give ssl=, an ssl.SSLContext, too")
+            raise ValueError("server_hostname is for TLS only: give an ssl.SSLContext as ssl=, too")
         return as_it_is
     host = _check(address, context, server_side=False)
     if context.protocol != ssl.PROTOCOL_TLS_CLIENT and context.verify_mode is ssl.CERT_NONE:
-        # Nobody has asked for that: it is what a context for either side begins with.
+        # A context for either side (PROTOCOL_TLS) starts like this, so it is hardly intended.
         raise ValueError(
-            "this ssl.SSLContext verifies no certificate, so anybody could pass for the listener: "
-            "use ssl.create_default_context(). If you mean it, take that one, or "
-            "ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), and set check_hostname = False, and then "
-            "verify_mode = ssl.CERT_NONE"
+            "this ssl.SSLContext verifies no certificate, so anyone could impersonate the "
+            "listener: use ssl.create_default_context(). To disable verification on purpose, take "
+            "that one, or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), and set check_hostname = False, "
+            "then verify_mode = ssl.CERT_NONE"
         )
     name = host.partition("%")[0] if server_hostname is None else server_hostname
     return lambda connection: Tls(connection, context, name)
@@ -337,10 +347,12 @@ def client_layer(
 def server_layer(
     address: object, context: ssl.SSLContext | None
 ) -> Callable[[StreamProtocol], StreamProtocol]:
-    """What puts TLS, if it is wanted, between a listener's connections and their sockets.
+    """Return a function that puts TLS between a listener's connection and its socket.
+
+    Without a context it returns the connection itself.
 
     Raises:
-        TypeError, ValueError, WrongAddress: TLS cannot be had like this.
+        TypeError, ValueError, WrongAddress: the arguments are wrong; the message says which.
     """
     if context is None:
         return as_it_is
@@ -349,16 +361,16 @@ def server_layer(
 
 
 def as_it_is(connection: StreamProtocol) -> StreamProtocol:
-    """The layer that is none."""
+    """Return the connection itself: no TLS."""
     return connection
 
 
 def _check(address: object, context: object, *, server_side: bool) -> str:
-    """Refuse what cannot work, and return the host."""
+    """Check a context for an address, and return the host of the address."""
     wrong, doing, purpose = _WRONG_SIDE[server_side]
     if not isinstance(context, ssl.SSLContext):
         raise TypeError(
-            f"ssl is an ssl.SSLContext, not {context!r}: use "
+            f"ssl is {context!r}, not an ssl.SSLContext: use "
             f"ssl.create_default_context(ssl.Purpose.{purpose})"
         )
     if context.protocol == wrong:
@@ -367,18 +379,21 @@ def _check(address: object, context: object, *, server_side: bool) -> str:
             f"ssl.create_default_context(ssl.Purpose.{purpose})"
         )
     if not isinstance(address, TcpAddress):
-        raise WrongAddress(f"{address}: TLS is for TCP: a Unix socket never leaves the machine")
+        raise WrongAddress(
+            f"{address}: TLS is for TCP only, as a Unix socket never leaves the machine: leave out "
+            "ssl"
+        )
     return address.host
 
 
 _UNKNOWN_AUTHORITY: Final = {18, 19, 20, 21}
-"""OpenSSL's codes for a certificate that nobody vouches for whom we know (x509_vfy.h)."""
+"""OpenSSL's codes for a certificate that no trusted authority has signed (x509_vfy.h)."""
 
 
 def _explain(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"the peer's certificate is not valid: {error.verify_message}"
-        cure = ": load its authority into the context, with load_verify_locations"
-        return text + (cure if error.verify_code in _UNKNOWN_AUTHORITY else "")
+        advice = ": load its authority into the context, with load_verify_locations"
+        return text + (advice if error.verify_code in _UNKNOWN_AUTHORITY else "")
     reason = error.reason or str(error)
-    return _CURES.get(reason) or reason.lower().replace("_", " ")
+    return _EXPLANATIONS.get(reason) or reason.lower().replace("_", " ")

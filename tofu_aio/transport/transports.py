@@ -1,4 +1,4 @@
-"""The kinds of transport. An address alone selects one, here and nowhere else."""
+"""The kinds of transport. The address alone selects one, here and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .unix import UdsTransport
 
 
 def transport_to(address: Address) -> Transport:
-    """The transport of the kind that the address is of."""
+    """Return the transport for an address."""
     match address:
         case TcpAddress():
             return TcpTransport(address)
@@ -20,7 +20,7 @@ def transport_to(address: Address) -> Transport:
 
 
 async def connect(address: Address, keepalive: float | None = None) -> socket.socket:
-    """A connected, non-blocking socket: see ``Transport.connect``."""
+    """Return a connected, non-blocking socket. See ``Transport.connect``."""
     return await transport_to(address).connect(keepalive)
 
 
@@ -31,5 +31,5 @@ async def listen(
     reuse_port: bool = False,
     mode: int | None = None,
 ) -> socket.socket:
-    """A listening, non-blocking socket: see ``Transport.listen``."""
+    """Return a listening, non-blocking socket. See ``Transport.listen``."""
     return await transport_to(address).listen(keepalive, reuse_port=reuse_port, mode=mode)

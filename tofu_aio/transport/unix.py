@@ -1,4 +1,4 @@
-"""Unix sockets, which have a file or, on Linux, an abstract name."""
+"""Unix sockets, at a path in the file system or, on Linux, with an abstract name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..protocol.errors import (
 from . import stand_ins
 from .failures import ADDRESS_IN_USE, cannot_listen, explain, failure
 from .limits import CHURN_PAUSES, UNIX_BACKLOG_RETRY
-from .socket_file import alone_at, checked_mode, remove_if_same, removed_on_failure, set_mode
+from .socket_file import checked_mode, locked_path, remove_if_same, removed_on_failure, set_mode
 from .socket_module import (
     closed_on_failure,
     listen_on,
@@ -32,7 +32,7 @@ from .socket_options import keepalive_options
 from .transport import Transport
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
-"""Bytes of ``sun_path``, the closing NUL of a path included (unix(7); afunix.h; sys/un.h)."""
+"""Bytes of ``sun_path``, including the NUL after a path (unix(7); afunix.h; sys/un.h)."""
 
 _HAS_ABSTRACT: Final[bool] = sys.platform == "linux"
 
@@ -50,7 +50,7 @@ class UdsTransport(Transport):
         self._address = address
 
     async def connect(self, keepalive: float | None) -> socket.socket:
-        """Connect, as soon as the listener's backlog has room."""
+        """Connect. If the listener's backlog is full, wait for room in it."""
         keepalive_options(keepalive)
         address = self._address
         name = _uds_name(address)
@@ -71,19 +71,19 @@ class UdsTransport(Transport):
     async def listen(
         self, keepalive: float | None, *, reuse_port: bool, mode: int | None
     ) -> socket.socket:
-        """Listen; a file that nobody listens on is replaced, anything else there is left alone."""
+        """Listen. A stale socket file at the path is replaced, and any other file is left alone."""
         address = self._address
         if mode is not None:
             checked_mode(mode, address)
         keepalive_options(keepalive)
         if reuse_port:
-            raise WrongAddress(f"{address}: only TCP ports can be shared, by reuse_port")
+            raise WrongAddress(f"{address}: reuse_port is for TCP ports only: leave it out")
         pauses = iter(CHURN_PAUSES)
         while True:
             try:
                 return _listening_uds(address, mode)
             except ListenFailed:
-                raise  # an OSError too, and explained already
+                raise  # it is an OSError as well, and already has its explanation
             except BlockingIOError as error:
                 pause = next(pauses, None)
                 if pause is None:
@@ -102,7 +102,7 @@ class UdsTransport(Transport):
         await loop.create_unix_connection(lambda: protocol, sock=sock)
 
     def bound(self, _: socket.socket) -> Address:
-        """The address as it was given."""
+        """Return the address as it was given."""
         return self._address
 
 
@@ -110,18 +110,19 @@ def _connected_uds(name: str) -> socket.socket:
     sock = _uds_socket()
     note_copies(sock, stand_ins.connecting)
     with closed_on_failure(sock):
-        # Never "in progress": it succeeds or fails at once. asyncio's sock_connect takes EAGAIN
-        # for EINPROGRESS and calls a full backlog a connection.
+        # connect(2) succeeds or fails at once here; it is never in progress. asyncio's
+        # sock_connect would treat EAGAIN, a full backlog, like EINPROGRESS, and report a
+        # connection that does not exist.
         sock.connect(name)
     return sock
 
 
 def _listening_uds(address: UdsAddress, mode: int | None) -> socket.socket:
     name = _uds_name(address)
-    sock = _uds_socket()  # first: where there are none, nothing else would do either
+    sock = _uds_socket()  # first, because it raises if there are no Unix sockets at all
     if address.abstract:
         return start_listening(sock, name)
-    with closed_on_failure(sock), alone_at(address):
+    with closed_on_failure(sock), locked_path(address):
         _remove_stale(address)
         sock.bind(name)
         with removed_on_failure(name):
@@ -140,7 +141,7 @@ def _uds_socket() -> socket.socket:
 
 
 def _uds_name(address: UdsAddress) -> str:
-    """The name for the kernel, if it fits: the kernel's own error would not say the limit."""
+    """Return the address for the kernel. Check its length: the system's error names no limit."""
     if address.abstract:
         if not _HAS_ABSTRACT:
             raise WrongAddress(f"{address}: only Linux has abstract names: use uds:///path")
@@ -149,18 +150,18 @@ def _uds_name(address: UdsAddress) -> str:
         name, size = address.path, len(os.fsencode(address.path)) + 1
     if size > UDS_PATH_LIMIT:
         raise InvalidAddress(
-            f"{address} has {size} bytes and a socket's path may have {UDS_PATH_LIMIT} here: "
-            "choose a shorter one"
+            f"{address} has {size} bytes, but a socket's path may have at most {UDS_PATH_LIMIT} "
+            "here: choose a shorter one"
         )
     return name
 
 
 def _remove_stale(address: UdsAddress) -> None:
-    """Remove a socket file that nobody listens on. For who is alone at its path.
+    """Remove a socket file that nothing listens on. The caller holds the lock of its path.
 
     Raises:
-        ListenFailed: it is alive, or not a socket.
-        OSError: the system does not let us look or remove.
+        ListenFailed: another listener uses it, or it is not a socket.
+        OSError: the system refuses to examine or remove it.
     """
     try:
         found = os.lstat(address.path)
@@ -168,7 +169,7 @@ def _remove_stale(address: UdsAddress) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenFailed(
-            f"cannot listen on {address}: what is there is not a socket, and is left alone: "
+            f"cannot listen on {address}: the file there is not a socket, and is left alone: "
             "choose another path or remove it"
         )
     with _uds_socket() as probe:
@@ -178,5 +179,5 @@ def _remove_stale(address: UdsAddress) -> None:
             remove_if_same(address.path, found)
             return
         except BlockingIOError:
-            pass  # a full backlog: it is alive
+            pass  # the backlog is full, so a listener exists
     raise ListenFailed(f"cannot listen on {address}: {ADDRESS_IN_USE}")

@@ -1,4 +1,4 @@
-"""What the kernel still holds of a connection that failed."""
+"""Unread data of a failed connection, which the kernel still holds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _CHUNK: Final = 256 * 1024
 
 
 class Unread:
-    """The unread bytes of a lost connection, to be read as far as there are permits for them.
+    """The unread data of a lost connection, which is read as permits become free.
 
-    A failed *write* is how a loop notices that the peer has gone, and it closes the socket there
-    and then. But the kernel keeps what the peer sent before, reset or not, as long as somebody
-    has the socket open (tcp(7), unix(7)): so a copy of it stays until all has been read.
+    A loop often notices through a failed *write* that the peer has disconnected, and closes the
+    socket immediately. But the kernel keeps what the peer sent before that, even after a reset, as
+    long as the socket is open (tcp(7), unix(7)). So a duplicate of the socket stays open until all
+    data has been read.
     """
 
     __slots__ = ("_decrypt", "_sock")
@@ -29,28 +30,32 @@ class Unread:
 
     @classmethod
     def of(cls, transport: asyncio.Transport) -> Self | None:
-        """Those of a transport whose socket is still open; None where they cannot be read."""
+        """Keep the socket of a transport open; None if that is not possible.
+
+        Args:
+            transport: its socket must still be open.
+        """
         own = transport.get_extra_info("socket")
         if own is None:
             return None
         try:
             sock = socket_module().fromfd(own.fileno(), own.family, own.type)
-        except OSError:  # no descriptor left, or none any more
+        except OSError:  # there is no descriptor left, or the socket is closed already
             return None
         sock.setblocking(False)
         return cls(sock, transport.decrypt if isinstance(transport, Tls) else None)
 
     def read(self) -> bytes:
-        """The next bytes; none at the end, and then all is closed."""
+        """Return the next bytes. At the end, close the socket and return none."""
         while True:
             try:
                 data = self._sock.recv(_CHUNK)
-            except OSError:  # the reset itself, or nothing there
+            except OSError:  # the reset, or there is no data
                 data = b""
             if not data:
                 self._sock.close()
             elif self._decrypt is not None:
                 data = self._decrypt(data)
                 if not data:
-                    continue  # a part of a record
+                    continue  # an incomplete TLS record
             return data

@@ -1,4 +1,4 @@
-"""What is otherwise on Windows."""
+"""What is different on Windows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Generator, Iterator
 from typing import Final, TypeAlias
 
 Accepted: TypeAlias = tuple[socket.socket, object]
-"""A connection, and whose it is."""
+"""An accepted socket, and the peer's name."""
 
 _ERRNO: Final = {
     59: errno.ECONNRESET,  # ERROR_UNEXP_NET_ERR
@@ -21,16 +21,16 @@ _ERRNO: Final = {
     1231: errno.ENETUNREACH,  # ERROR_NETWORK_UNREACHABLE
     1232: errno.EHOSTUNREACH,  # ERROR_HOST_UNREACHABLE
     1236: errno.ECONNABORTED,  # ERROR_CONNECTION_ABORTED
-    10057: errno.ECONNABORTED,  # WSAENOTCONN: it was accepted, and had gone already
+    10057: errno.ECONNABORTED,  # WSAENOTCONN: the peer had disconnected before it was accepted
 }
 
 
 @contextlib.contextmanager
 def usual_errno() -> Iterator[None]:
-    """Raise errors of the network with the number that they have on every loop but one.
+    """Translate network errors of the proactor loop to the ``errno`` that other loops report.
 
-    The completion port of asyncio's proactor brings the system's own numbers, and Python takes
-    those that are no socket's for EINVAL.
+    The completion port of asyncio's proactor reports Windows' own error numbers. Python converts
+    those that are not socket errors to EINVAL.
     """
     try:
         yield
@@ -42,13 +42,14 @@ def usual_errno() -> Iterator[None]:
 
 
 @types.coroutine
-def close_if_unheard(
+def close_if_cancelled(
     accepting: Coroutine[asyncio.Future[Accepted], None, Accepted],
 ) -> Generator[asyncio.Future[Accepted], None, Accepted]:
-    """Await ``sock_accept``; a connection that comes as the task is cancelled is closed.
+    """Await ``sock_accept``. If it completes while the task is cancelled, close the connection.
 
-    The task hears of it in the next turn. Cancelled before that, it would leave the connection to
-    the garbage collection, and the peer without an end of it.
+    The task is resumed one turn of the loop after the connection was accepted. If it is cancelled
+    in between, the socket would stay open until it is garbage-collected, and the peer would not
+    notice the end.
     """
     try:
         while True:
@@ -66,12 +67,13 @@ def close_if_unheard(
         accepting.close()
 
 
-def send_at_once(transport: asyncio.BaseTransport) -> None:
+def set_nodelay(transport: asyncio.BaseTransport) -> None:
     """Set TCP_NODELAY on an accepted socket.
 
-    asyncio sets it on sockets that have TCP's protocol number, which Python does not give to those
-    that are accepted on Windows. Without it a small message waits for a delayed ACK.
+    asyncio sets it only on sockets whose protocol number is that of TCP, and on Windows Python does
+    not set this number for accepted sockets. Without TCP_NODELAY a small message would wait for a
+    delayed ACK.
     """
     sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):  # it has gone already, as reading will tell
+    with contextlib.suppress(OSError):  # the peer has disconnected; reading will report that
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

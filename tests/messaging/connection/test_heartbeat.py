@@ -299,7 +299,7 @@ async def test_an_interval_that_cannot_be_kept_is_refused(
 
 @pytest.mark.parametrize("word", ["", "fast", "AUTO"])
 async def test_a_word_that_is_no_interval_is_refused(group: tofu.ChannelGroup, word: str) -> None:
-    with pytest.raises(TypeError, match=f"^heartbeat is '{word}', no number: give .* seconds"):
+    with pytest.raises(TypeError, match=f"^heartbeat is '{word}', not a number: give .* seconds"):
         await group.listen("tcp://127.0.0.1:0", heartbeat=word)  # type: ignore[arg-type]
 
 

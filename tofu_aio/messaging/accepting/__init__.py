@@ -1,1 +1,1 @@
-"""From an accepted socket to an open channel."""
+"""The steps from an accepted socket to an open channel."""

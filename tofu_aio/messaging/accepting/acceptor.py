@@ -1,4 +1,4 @@
-"""Accepting connections on a socket, and giving its address back."""
+"""Accepting connections on a listening socket, and closing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...transport.peer import address_of
 from ...transport.socket_attributes import Attributes, local_attributes
 from ...transport.socket_file import file_of
 from ...transport.socket_module import note_copies, stop_listening
-from ...transport.windows import Accepted, close_if_unheard, usual_errno
+from ...transport.windows import Accepted, close_if_cancelled, usual_errno
 from ..limits import ACCEPT_RETRY, ACCEPTED_AT_ONCE
 from ..rare_warnings import RareWarnings
 from .admission import Admission
@@ -26,15 +26,15 @@ logger = logging.getLogger("tofu_aio.listener")
 
 
 class Acceptor:
-    """A listening socket, and the admission that takes what connects to it.
+    """Accepts the connections of a listening socket, and gives them to an admission.
 
-    It accepts by itself, not by a server of the loop's. For want of descriptors asyncio's log a
-    thousand tracebacks a second, and one of uvloop's drops who waits. This one leaves them waiting,
-    tries again after a second, and says so in one line.
+    It does not use the loop's own servers. When there are no file descriptors left, those of
+    asyncio log a thousand tracebacks a second, and that of uvloop drops pending connections. This
+    one leaves them in the backlog, tries again after a second, and logs one line.
 
     Args:
-        sock: listening; it belongs to the acceptor from now on.
-        address: where that is.
+        sock: a listening socket, which belongs to the acceptor from now on.
+        address: of the socket.
         admission: closed together with the socket.
 
     Attributes:
@@ -54,10 +54,10 @@ class Acceptor:
         self._closed = False
 
     def start(self) -> None:
-        """Accept from now on.
+        """Start to accept connections.
 
         Raises:
-            ListenFailed: the system has no room to watch one more socket. Then it is closed.
+            ListenFailed: the system has no memory to watch one more socket, which is closed then.
         """
         try:
             self._watch()
@@ -66,14 +66,14 @@ class Acceptor:
             raise cannot_listen(self.address, error) from error
 
     def attributes(self) -> Attributes:
-        """The ``SocketAttribute``s of anyio of the listening socket; none once it is closed."""
+        """Return anyio's ``SocketAttribute``s of the listening socket; none once it is closed."""
         sock = self._sock
         return {} if self._closed else local_attributes(sock.family, sock.getsockname())
 
     def close(self) -> None:
-        """Stop listening, remove the socket's file, and drop who has not said Hello.
+        """Stop listening, remove the socket's file, and drop connections without a Hello.
 
-        The address is free at once; on Windows' proactor loop in a moment.
+        The address is free at once; on Windows' proactor loop shortly afterwards.
         """
         if self._closed:
             return
@@ -83,8 +83,8 @@ class Acceptor:
             if file is not None:
                 file.remove()
         except OSError as error:
-            # A daemon may have given up the right to. That must not keep the socket open.
-            logger.warning("%s: its file stays: %s", self.address, error)
+            # A daemon may have dropped the privileges for this. The socket must be closed anyway.
+            logger.warning("%s: the socket's file could not be removed: %s", self.address, error)
         if self._retry is not None:
             self._retry.cancel()
         if self._next is not None:
@@ -97,14 +97,14 @@ class Acceptor:
         self._admission.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: have nothing to close, and no file to remove."""
+        """Count as closed in a forked child, where the socket and its file are the parent's."""
         self._file = None
         self._closed = True
 
     # --- accepting ------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Be told when somebody has connected."""
+        """Have the loop call when there is a connection to accept."""
         try:
             self._loop.add_reader(self._sock, self._accept)
         except NotImplementedError:  # Windows' proactor loop
@@ -113,10 +113,10 @@ class Acceptor:
 
     async def _sock_accept(self) -> Accepted:
         with usual_errno():
-            return await close_if_unheard(self._loop.sock_accept(self._sock))
+            return await close_if_cancelled(self._loop.sock_accept(self._sock))
 
     def _accept(self) -> None:
-        """Take some of those that have connected; for the others this is called again."""
+        """Accept some connections; for the others the loop calls this again."""
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, name = self._sock.accept()
@@ -131,7 +131,7 @@ class Acceptor:
                 self._receive(sock, name)
 
     def _accepted(self, accepting: asyncio.Task[Accepted]) -> None:
-        """Take the one that has connected, on a loop that tells of no more than that."""
+        """Take an accepted connection, on a loop that accepts one at a time."""
         if self._closed or accepting.cancelled():
             if not accepting.cancelled() and accepting.exception() is None:
                 accepting.result()[0].close()
@@ -147,8 +147,8 @@ class Acceptor:
         self._watch()
 
     def _accept_later(self, error: OSError) -> None:
-        text = f"cannot accept connections, and tries again every {ACCEPT_RETRY:g} s"
-        self._warnings.warn("a shortage", f"{self.address}: {text}: {explain(error)}")
+        text = f"cannot accept connections; trying again every {ACCEPT_RETRY:g} s"
+        self._warnings.warn("shortage", f"{self.address}: {text}: {explain(error)}")
         self._retry = self._loop.call_later(ACCEPT_RETRY, self._accept_again)
 
     def _accept_again(self) -> None:
@@ -158,7 +158,7 @@ class Acceptor:
             self._accept_later(error)
 
     def _receive(self, sock: socket.socket, name: object) -> None:
-        """Make a caller of a connection, in a turn or two."""
+        """Make a pending connection of a socket, which takes a turn or two of the loop."""
         counted = self._admission.count(name)
         if counted is None:
             sock.close()
@@ -183,4 +183,4 @@ class Acceptor:
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, OSError):
                 raise error
-            logger.info("%s: a connection was lost as it was accepted: %s", self.address, error)
+            logger.info("%s: a connection was lost while accepting it: %s", self.address, error)

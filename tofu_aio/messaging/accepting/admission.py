@@ -1,4 +1,4 @@
-"""Who of those that connect to a listener becomes a channel, and when."""
+"""Which connections to a listener become channels, and when."""
 
 from __future__ import annotations
 
@@ -31,21 +31,26 @@ logger = logging.getLogger("tofu_aio.listener")
 
 
 class Admission:
-    """The steps from a connection to an open channel, each of them bounded.
+    """The steps from a connection to an open channel, each of them limited in number and time.
 
-    A caller is *silent*, and little more than a descriptor, until its Hello is here, or as much of
-    one as is read of who waits. Then it *knocks*, until there is a place for it: then it is a
-    *stranger* with a connection and a number, and introduces itself, which takes time if its Hello
-    is large, or TLS comes first. The application accepts it, and it is *open*. In the end it may be
-    *leaving*: nothing travels any more, and the peer is to hang up. Who does not go on in time is
-    dropped; and while somebody knocks, who is slow, or silent for too long, gives way.
+    1. A pending connection is *silent* until its Hello has arrived, or as much of it as is read
+       ahead. It costs little more than a file descriptor.
+    2. Then it is *waiting* until there is a free slot.
+    3. With a slot it has a channel number, and is *handshaking* until its Hello is complete. This
+       takes time if the Hello is large, or if TLS comes first.
+    4. It is *undecided* from step 3 on, until the application accepts the channel.
+    5. Then it is *open*.
+    6. At the end it may be *lingering*: nothing is sent any more, and the peer has to close.
+
+    A connection that does not proceed in time is dropped. While others are waiting, a handshake
+    that is slow is dropped earlier, and open channels that have been silent too long are evicted.
 
     Args:
         address: of the listener, for the log.
         admit: makes the connection of a new channel.
-        layer: puts TLS between a connection and its socket, if that is wanted.
-        refused: told of each connection that is refused.
-        bounds: on what they may cost.
+        layer: puts TLS between a connection and its socket, if the listener uses TLS.
+        refused: called for each connection that is refused.
+        bounds: the limits.
     """
 
     def __init__(
@@ -67,95 +72,96 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._warnings = RareWarnings(logger, self._loop.time)
         self._closed = False
-        self._filling = False  # for who is invited may end in that moment
+        self._filling = False  # a connection that gets a slot may end, and free it, at that moment
         self._counts = ConnectionCounts(bounds.max_connections_per_address)
-        self._counted: dict[Connection, CountedConnection] = {}  # as far as they are counted
-        # All in order of arrival.
+        self._counted: dict[Connection, CountedConnection] = {}  # those that are counted
+        # All of these are in the order of arrival.
         self._silent: dict[PendingConnection, asyncio.TimerHandle] = {}
         self._waiting: dict[PendingConnection, None] = {}
         self._undecided: set[Connection] = set()
-        self._handshaking: dict[Connection, asyncio.TimerHandle] = {}  # strangers without a Hello
-        self._slow: dict[Connection, None] = {}  # those that have had time for it
-        self._open: set[Connection] = set()  # only where there is a maximum to hold
+        self._handshaking: dict[Connection, asyncio.TimerHandle] = {}
+        self._slow: dict[Connection, None] = {}  # those handshaking for longer than SLOW_HELLO
+        self._open: set[Connection] = set()  # only if there is a maximum
         self._lingering: dict[Connection, None] = {}
         self._idle = None if bounds.idle_timeout is None else IdleWatch(bounds.idle_timeout)
-        # Of the open, those that were told and have still to be sent their last bytes, and when.
+        # Open channels that were evicted and still have bytes to send, and when they were evicted.
         self._evicted: dict[Connection, float] = {}
-        self._too_few_silent = False  # were silent for long enough at the last look
-        self._look_again: asyncio.TimerHandle | None = None  # for who may give way
+        self._too_few_silent = False  # the last check found fewer channels to evict than wanted
+        self._look_again: asyncio.TimerHandle | None = None  # the next check
 
     def close(self) -> None:
-        """Drop everyone whose Hello has not come."""
+        """Drop all connections whose Hello has not arrived."""
         self._closed = True
         self._stop_looking()
-        for caller in [*self._silent, *self._waiting]:
-            self._drop(caller)
+        for pending in [*self._silent, *self._waiting]:
+            self._drop(pending)
         for connection in list(self._handshaking):
             connection.closing.abort(ChannelClosed("the listener was closed"))
 
-    # --- what callers tell ----------------------------------------------------------------
+    # --- called for pending connections ---------------------------------------------------
 
     def count(self, name: object) -> CountedConnection | None:
-        """Count a connection that was accepted; None if its address has too many, and it must go.
+        """Count an accepted connection; None if its address has too many, and it must be closed.
 
         Args:
-            name: of the peer, as accept(2) tells it.
+            name: of the peer, as accept(2) returns it.
         """
         counted = self._counts.begin(name)
         if counted is None:
             self._refuse(
-                "an address",
+                "address",
                 f"{name[0] if isinstance(name, tuple) else name} has as many connections as "
                 "max_connections_per_address allows",
             )
         return counted
 
-    def arrived(self, caller: PendingConnection) -> None:
-        """It is connected, and silent."""
+    def connected(self, pending: PendingConnection) -> None:
+        """Handle a new pending connection."""
         if self._closed or not self._has_room():
-            caller.transport.abort()
+            pending.transport.abort()
         else:
-            self._silent[caller] = self._loop.call_later(
-                self._hello_timeout, self._drop_silent, caller
+            self._silent[pending] = self._loop.call_later(
+                self._hello_timeout, self._drop_silent, pending
             )
 
-    def spoke(self, caller: PendingConnection) -> None:
-        """It has said something, maybe enough to knock."""
-        if caller not in self._silent:
-            return  # it knocks already, or was dropped
-        wanted = self._first_bytes(caller.early)
+    def bytes_received(self, pending: PendingConnection) -> None:
+        """Handle received bytes, which may be enough for a slot."""
+        if pending not in self._silent:
+            return  # it is waiting already, or was dropped
+        wanted = self._first_bytes(pending.early)
         if wanted is None and not self._has_slot():
-            logger.info("%s: a connection was refused: it said no Hello", self._address)
-            self._drop(caller)
-        elif wanted is None or len(caller.early) >= wanted:
-            # Where a place is free the connection itself finds out what is wrong, and says it best.
-            self._wait(caller)
+            logger.info("%s: a connection was refused: it sent no Hello", self._address)
+            self._drop(pending)
+        elif wanted is None or len(pending.early) >= wanted:
+            # What is not a Hello gets a slot, too, if one is free: the connection's own checks give
+            # a better error message.
+            self._wait(pending)
 
-    def _wait(self, caller: PendingConnection) -> None:
-        self._silent.pop(caller).cancel()
-        self._waiting[caller] = None
+    def _wait(self, pending: PendingConnection) -> None:
+        self._silent.pop(pending).cancel()
+        self._waiting[pending] = None
         if self._slow and not self._has_slot():
             self._drop_slow(next(iter(self._slow)))
         self._fill_slots()
 
-    def gone(self, caller: PendingConnection) -> None:
-        """It has left, or must."""
-        self._waiting.pop(caller, None)
-        deadline = self._silent.pop(caller, None)
+    def remove(self, pending: PendingConnection) -> None:
+        """Forget a pending connection that was lost, or is being dropped."""
+        self._waiting.pop(pending, None)
+        deadline = self._silent.pop(pending, None)
         if deadline is not None:
             deadline.cancel()
 
-    # --- what connections tell ------------------------------------------------------------
+    # --- called for the connections of channels -------------------------------------------
 
-    def introduced(self, connection: Connection) -> None:
-        """The stranger's Hello is here: from now on the time is the application's."""
+    def hello_received(self, connection: Connection) -> None:
+        """Handle a complete Hello: from now on it is the application's turn."""
         deadline = self._handshaking.pop(connection, None)
         if deadline is not None:
             deadline.cancel()
             self._slow.pop(connection, None)
 
     def accepted(self, connection: Connection) -> None:
-        """It is a stranger no more."""
+        """Handle that the application has accepted the channel."""
         self._undecided.discard(connection)
         if self._max_channels is not None:
             self._open.add(connection)
@@ -163,13 +169,16 @@ class Admission:
             self._idle.add(connection)
         self._fill_slots()
 
-    def left(self, connection: Connection) -> None:
-        """It has ended. Told again when our last word has left, and when its socket is gone."""
+    def ended(self, connection: Connection) -> None:
+        """Handle the end of a connection.
+
+        Called again when the last bytes have been sent, and when the socket is closed.
+        """
         early = connection in self._handshaking
         if early:
-            self.introduced(connection)
+            self.hello_received(connection)
             if isinstance(connection.end, ProtocolViolation):
-                # Who knocks at the wrong door is no news for those who run the service.
+                # A client of another protocol is not worth a warning.
                 logger.info("%s: a connection was refused: %s", self._address, connection.end)
         if self._idle is not None:
             self._idle.discard(connection)
@@ -179,14 +188,17 @@ class Admission:
         elif connection.closing.lingers:
             self._linger(connection)
         elif not early:
-            return  # something of it is still to be sent, which costs as much as when it was open
+            return  # it still has bytes to send, and costs as much as an open one
         self._undecided.discard(connection)
         self._open.discard(connection)
         self._evicted.pop(connection, None)
         self._fill_slots()
 
     def _linger(self, connection: Connection) -> None:
-        """It costs a descriptor and no more: so it takes no place, unless there are too many."""
+        """Let a connection linger. It costs only a file descriptor, so it does not take a slot.
+
+        If there are too many of them, close the oldest.
+        """
         self._lingering[connection] = None
         if len(self._lingering) > LEAVING_CHANNELS:
             oldest = next(iter(self._lingering))
@@ -196,15 +208,16 @@ class Admission:
     # --- the steps ------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        """Whether one more caller may wait, maybe in place of who has been silent longest.
+        """Return whether there is room for one more pending connection.
 
-        However short that is: if it were protected, as many as may wait could come anew all the
-        time, and nobody else would get in. Who means to speak has mostly done so by then.
+        If necessary, drop the one that has been silent longest, however short that is. If it were
+        protected for some time, connections that stay silent could fill all the room over and over
+        again, and lock out all others. Most good clients send their Hello before that.
         """
         if len(self._silent) + len(self._waiting) < WAITING_CONNECTIONS:
             return True
         oldest = next(iter(self._silent), None)
-        self._refuse("a crowd", f"{WAITING_CONNECTIONS} wait already")
+        self._refuse("pending", f"{WAITING_CONNECTIONS} are pending already")
         if oldest is not None:
             self._drop(oldest)
         return oldest is not None
@@ -213,24 +226,25 @@ class Admission:
         return not self._is_full() and len(self._undecided) < PENDING_CHANNELS
 
     def _is_full(self) -> bool:
-        """Whether there are as many channels as there may be."""
+        """Return whether there are as many channels as allowed."""
         channels = len(self._undecided) + len(self._open)
         return self._max_channels is not None and channels >= self._max_channels
 
     def _evict(self) -> bool:
-        """Have open channels give way to those that knock; whether any has left its place already.
+        """Evict silent channels for waiting connections. Return whether a slot is free already.
 
-        If too few may it is looked again in a while: not for each that knocks, for they may be
-        many. So it is for those that were told and do not leave in time: others do in their stead.
+        If there are too few silent channels, check again later: not for each waiting connection,
+        as there may be many. An evicted channel that does not close in time counts no more, and
+        another one is evicted in its place.
         """
         if self._heartbeat is None or not self._is_full():
             return False
         wanted = min(len(self._waiting), PENDING_CHANNELS - len(self._undecided))
         wanted -= len(self._evicted)
         if wanted > 0 and not self._too_few_silent:
-            yielding = evict_silent(self._open, wanted)
-            self._too_few_silent = len(yielding) < wanted
-            self._evicted |= dict.fromkeys(self._open.intersection(yielding), self._loop.time())
+            evicted = evict_silent(self._open, wanted)
+            self._too_few_silent = len(evicted) < wanted
+            self._evicted |= dict.fromkeys(self._open.intersection(evicted), self._loop.time())
         if self._look_again is None and not self._has_slot():
             self._look_again = self._loop.call_later(self._heartbeat / 2, self._look)
         return self._has_slot()
@@ -239,7 +253,7 @@ class Admission:
         self._look_again = None
         self._too_few_silent = False
         overdue = self._loop.time() - EVICTION_TIME
-        self._evicted = {each: told for each, told in self._evicted.items() if told > overdue}
+        self._evicted = {each: since for each, since in self._evicted.items() if since > overdue}
         self._fill_slots()
 
     def _stop_looking(self) -> None:
@@ -248,9 +262,9 @@ class Admission:
             self._look_again = None
 
     def _fill_slots(self) -> None:
-        """Give those that knock the places there are."""
+        """Give the free slots to waiting connections."""
         if self._filling:
-            return  # whoever is at it will see the place that this is about
+            return  # the call that is in progress will see the slot that this one is about
         self._filling = True
         try:
             self._fill()
@@ -259,25 +273,25 @@ class Admission:
 
     def _fill(self) -> None:
         while self._waiting and (self._has_slot() or self._evict()):
-            caller = next(iter(self._waiting))
-            del self._waiting[caller]
+            pending = next(iter(self._waiting))
+            del self._waiting[pending]
             connection = self._new_channel()
             if connection is None:
-                caller.transport.abort()
+                pending.transport.abort()
             else:
-                if caller.counted is not NOT_COUNTED:
-                    self._counted[connection] = caller.counted
-                connection.peer_address = caller.address
-                caller.become(self._layer(connection))
+                if pending.counted is not NOT_COUNTED:
+                    self._counted[connection] = pending.counted
+                connection.peer_address = pending.address
+                pending.become(self._layer(connection))
 
     def _new_channel(self) -> Connection | None:
-        """A connection for one more, unless the group is closing or its numbers have run out."""
+        """Make a connection; None if the group is closing or there is no channel number left."""
         try:
             connection = self._admit()
         except ChannelClosed:
             return None
         except TofuError as error:
-            self._refuse("a number", str(error))
+            self._refuse("number", str(error))
             return None
         self._undecided.add(connection)
         self._handshaking[connection] = self._loop.call_later(
@@ -286,7 +300,7 @@ class Admission:
         return connection
 
     def _is_slow(self, connection: Connection) -> None:
-        """The stranger's Hello is not here, though it could be."""
+        """Handle a handshake that has taken longer than ``SLOW_HELLO``."""
         rest = self._hello_timeout - SLOW_HELLO
         if self._waiting:
             self._drop_slow(connection)
@@ -297,29 +311,30 @@ class Admission:
             self._handshaking[connection] = self._loop.call_later(rest, self._drop_late, connection)
 
     def _drop_slow(self, connection: Connection) -> None:
-        _dismiss(connection, f"no Hello came within {SLOW_HELLO:g} s, and others wait")
+        text = f"no Hello arrived within {SLOW_HELLO:g} s, and other connections are waiting"
+        _abort(connection, text)
 
     def _drop_late(self, connection: Connection) -> None:
-        text = f"no Hello came within {self._hello_timeout:g} s: is it a tofu peer?"
-        _dismiss(connection, text)
+        text = f"no Hello arrived within {self._hello_timeout:g} s: is it a tofu peer?"
+        _abort(connection, text)
 
-    def _drop_silent(self, caller: PendingConnection) -> None:
+    def _drop_silent(self, pending: PendingConnection) -> None:
         logger.info(
-            "%s: a connection said no Hello within %g s: is it a tofu peer?",
+            "%s: a connection sent no Hello within %g s: is it a tofu peer?",
             self._address,
             self._hello_timeout,
         )
-        self._drop(caller)
+        self._drop(pending)
 
-    def _drop(self, caller: PendingConnection) -> None:
-        self.gone(caller)
-        caller.transport.abort()
+    def _drop(self, pending: PendingConnection) -> None:
+        self.remove(pending)
+        pending.transport.abort()
 
     def _refuse(self, kind: str, reason: str) -> None:
-        """Count a connection that is refused, and tell why; who refuses has better things to do."""
+        """Count a refused connection, and log why, at a limited rate."""
         self._count_refusal()
         self._warnings.warn(kind, f"{self._address}: a connection was refused: {reason}")
 
 
-def _dismiss(connection: Connection, text: str) -> None:
+def _abort(connection: Connection, text: str) -> None:
     connection.closing.abort(ProtocolViolation(text, Status.INVALID_OP_CODE))

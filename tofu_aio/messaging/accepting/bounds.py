@@ -1,4 +1,4 @@
-"""What those that connect to a listener may cost."""
+"""Limits on what the connections to a listener may cost."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ..options import ListenOptions
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What those that connect to a listener may cost, all together and each.
+    """Limits on what the connections to a listener may cost, together and each of them.
 
     Attributes:
-        hello_timeout: seconds that a caller has to knock, and a stranger for the rest of its Hello.
-        max_channels: how many strangers and open channels there may be; None for any number.
-        max_connections_per_address: how many connections one address may have, from acceptance to
-            the end; None for any number.
+        hello_timeout: seconds that a pending connection has for the first bytes of its Hello, and
+            then again for the rest of it.
+        max_channels: the maximum of undecided and open channels together; None for no limit.
+        max_connections_per_address: the maximum of connections from one address, from accept(2)
+            until the socket is closed; None for no limit.
         idle_timeout: seconds without a message after which a channel is closed; None for never.
-        heartbeat: seconds between the heartbeats that the listener asks for; None for none.
+        heartbeat: seconds between the heartbeats that the listener requests; None for none.
 
     Raises:
-        TypeError, ValueError: one makes no sense: the message says which.
+        TypeError, ValueError: one of them is not allowed; the message says which.
     """
 
     hello_timeout: float = HELLO_TIMEOUT
@@ -47,11 +48,11 @@ class Bounds:
 
     @classmethod
     def of(cls, where: Address, options: ListenOptions) -> Self:
-        """Those that the options of a listener ask for.
+        """Make the limits from the options of a listener.
 
         Raises:
-            TypeError, ValueError: one makes no sense.
-            WrongAddress: one is not for this kind of address.
+            TypeError, ValueError: an option is not allowed; the message says which.
+            WrongAddress: an option is not for this kind of address.
         """
         per_address = options.get("max_connections_per_address")
         bounds = cls(
@@ -63,8 +64,8 @@ class Bounds:
         )
         if per_address is not None and not transport_to(where).networked:
             raise WrongAddress(
-                f"{where}: max_connections_per_address is for TCP: who connects to a Unix socket "
-                "has no address"
+                f"{where}: max_connections_per_address is for TCP only, as clients of a Unix "
+                "socket have no address: leave it out"
             )
         return bounds
 

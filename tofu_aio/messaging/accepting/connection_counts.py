@@ -1,4 +1,4 @@
-"""How many connections each address has, where that is bounded."""
+"""Counting the connections from each address, if their number is limited."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ipaddress import IPv6Address
 from typing import Final
 
 _NETWORK: Final = 64
-"""Bits of an IPv6 address that tell hosts apart: of the others a host has as many as it likes."""
+"""The bits of an IPv6 address that identify a network. A host can choose the other bits itself."""
 
 
 class ConnectionCounts:
-    """The connections of a listener, counted by the address that they come from.
+    """The number of connections to a listener from each address.
 
     Args:
-        most: how many one address may have; None for any number, and none are counted.
+        most: the maximum for one address. With None there is no limit, and nothing is counted.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -22,10 +22,10 @@ class ConnectionCounts:
         self._counts: Counter[str] = Counter()
 
     def begin(self, name: object) -> CountedConnection | None:
-        """Count one more; None if its address has as many as it may.
+        """Count one more connection; None if its address has the maximum already.
 
         Args:
-            name: of the peer, as accept(2) tells it.
+            name: of the peer, as accept(2) returns it.
         """
         if self._most is None or not isinstance(name, tuple):
             return NOT_COUNTED
@@ -36,7 +36,7 @@ class ConnectionCounts:
 
 
 class CountedConnection:
-    """One connection, from its acceptance until its socket is gone."""
+    """One connection, from accept(2) until its socket is closed."""
 
     __slots__ = ("_counts", "_host")
 
@@ -47,7 +47,7 @@ class CountedConnection:
             counts[host] += 1
 
     def release(self) -> None:
-        """Its socket is gone. Told again, it does nothing."""
+        """Count it no more. Does nothing if called again."""
         counts, self._counts = self._counts, None
         if counts is not None:
             counts[self._host] -= 1
@@ -56,13 +56,13 @@ class CountedConnection:
 
 
 NOT_COUNTED: Final = CountedConnection(None, "")
-"""Any one where there is no bound."""
+"""Stands for every connection where there is no limit."""
 
 
 def host_of(name: tuple[object, ...]) -> str:
-    """Whose connection it is: the IPv4 address, or the network of 64 bits of an IPv6 one.
+    """Return the key that a connection is counted under: the IPv4 address, or the IPv6 /64 network.
 
-    A link's own addresses are all in one such network: there it is the address, and its link.
+    All link-local addresses are in one such network, so for them it is the address with its scope.
     """
     host = str(name[0])
     if ":" not in host:

@@ -1,4 +1,4 @@
-"""Whether a channel is accepted, decided by an async function that belongs to the application."""
+"""Deciding whether to accept a channel, with an async function of the application."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from ..channel import Channel
 from .handler_errors import awaited, refusal
 
 Decide: TypeAlias = Callable[[Channel], Awaitable[object]]
-"""Accepts by returning, or by ``channel.accept``; refuses by raising ``Rejected``, or by
-``channel.reject``."""
+"""A function that accepts a channel by returning or with ``channel.accept``, and refuses it by
+raising ``Rejected`` or with ``channel.reject``."""
 
-_REASON: Final = 10_000
-"""Characters of an exception's text that travel: they fit in a body, whatever they are."""
+_MAX_REASON: Final = 10_000
+"""Characters of an exception's text that are sent to the peer. They fit in a body in any case."""
 
 
 async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
-    """Let ``decide`` look at a channel; return whether it is accepted.
+    """Call ``decide`` with a channel, and return whether it is accepted.
 
-    The text of a ``Rejected`` is told to the peer; any other exception is logged, and is not the
-    peer's business. It is cancelled when the peer leaves: so no more decisions
-    are under way than there are strangers.
+    The text of a ``Rejected`` is sent to the peer. Any other exception is only logged, because its
+    text is not meant for the peer. The decision is cancelled when the peer disconnects, so there
+    are never more decisions in progress than undecided channels.
     """
     deadline = asyncio.timeout(timeout)
 
-    def left(_: asyncio.Future[None]) -> None:
-        with contextlib.suppress(RuntimeError):  # it is over already
-            deadline.reschedule(0)  # long ago
+    def disconnected(_: asyncio.Future[None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the decision was made already
+            deadline.reschedule(0)  # in the past: it expires at once
 
     gone = channel._connection.closing.done
-    gone.add_done_callback(left)
+    gone.add_done_callback(disconnected)
     try:
         async with deadline:
             try:
                 await awaited("decide", decide(channel))
             finally:
-                gone.remove_done_callback(left)
+                gone.remove_done_callback(disconnected)
     except Exception as error:
         if isinstance(error, TimeoutError) and deadline.expired():
             error = Rejected(f"no decision was made within {timeout:g} s")
@@ -52,8 +52,8 @@ async def decided(decide: Decide, channel: Channel, timeout: float) -> bool:
 
 
 def refuse(channel: Channel, error: Rejected) -> None:
-    """Tell the peer why it is not accepted, if it still waits to hear that: then it is closed."""
+    """Send the peer the reason why its channel is not accepted, and close the channel."""
     if channel.state is State.HELLO_HEARD:
-        channel._refuse(str(error)[:_REASON], error.status)
+        channel._refuse(str(error)[:_MAX_REASON], error.status)
     else:
-        channel.abort()  # it was accepted before that, or its peer has left
+        channel.abort()  # it was accepted before, or the peer has disconnected

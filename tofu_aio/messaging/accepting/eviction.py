@@ -1,4 +1,4 @@
-"""Which of the open channels makes room for who waits."""
+"""Closing silent channels to make room for waiting connections."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ logger = logging.getLogger("tofu_aio.listener")
 
 
 def evict_silent(connections: Iterable[Connection], most: int) -> list[Connection]:
-    """Close, with a Bye each, the channels whose peers have been silent longest; return which.
+    """Close the channels whose peers have been silent longest, with a Bye; return them.
 
-    Only those whose peers have neither sent nor taken anything for as long as one that takes part
-    in heartbeats may be silent: nobody knows of such a peer whether it is still there. One that
-    takes part is not among them, unless this side waits for it to take something and cannot read.
+    A channel qualifies if its peer has neither sent nor received anything for as long as a peer
+    with heartbeats may be silent, because it may not exist any more. Peers that answer heartbeats
+    do not qualify, unless this side has suspended reading while it waits for them to receive data.
 
     Args:
-        connections: among which.
-        most: how many.
+        connections: to choose from.
+        most: how many to close at most.
     """
     silent = ((silence(connection), connection) for connection in connections)
     longest = heapq.nlargest(most, (pair for pair in silent if pair[0]), key=lambda pair: pair[0])
     for seconds, connection in longest:
         error = ChannelClosed(
-            f"the peer was silent for {seconds:g} s: it neither sent nor took anything, and others "
-            "wait for its place"
+            f"the peer was silent for {seconds:g} s: it neither sent nor received anything, and "
+            "other connections wait for its slot"
         )
-        logger.info("channel %d gives way: %s", connection.number, error)
+        logger.info("channel %d is evicted: %s", connection.number, error)
         connection.closing.dismiss(error)
     return [connection for _, connection in longest]

@@ -1,4 +1,7 @@
-"""What a caller must have said to wait for a place: else one byte would do, and cost nobody."""
+"""The first bytes that a pending connection must have sent before it waits for a slot.
+
+Without this requirement, one byte would be enough to wait, at no cost for an attacker.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ _RECORD_HEADER: Final = struct.Struct(">BBBH")
 
 _HANDSHAKE: Final = 22
 _TLS: Final = 3
-"""The major version, of all of them."""
+"""The major version of all TLS versions."""
 
 
 def hello_bytes(early: bytes) -> int | None:
-    """How many of the first bytes must be here: the whole Hello, or as much as is read of one.
+    """Return how many bytes must have arrived: the whole Hello, or as much of it as is read ahead.
 
-    As far as is known yet; None if this is no Hello.
+    Until the header is complete, this is the size of the header. None if it is not a Hello.
     """
     if len(early) < HEADER_SIZE:
         return HEADER_SIZE
@@ -31,7 +34,7 @@ def hello_bytes(early: bytes) -> int | None:
 
 
 def client_hello_bytes(early: bytes) -> int | None:
-    """The same where TLS comes first, of which the first record is to be here."""
+    """Return how many bytes of TLS must have arrived: the first record. None if it is not TLS."""
     if len(early) < _RECORD_HEADER.size:
         return _RECORD_HEADER.size
     kind, major, _, length = _RECORD_HEADER.unpack_from(early)

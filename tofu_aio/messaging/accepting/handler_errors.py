@@ -1,6 +1,6 @@
-"""Whose doing it is when the application's own functions raise, and what is done about it.
+"""What happens when a handler or a decision function of the application raises.
 
-For both faces: a handler means the same in a thread of its own.
+The asyncio API and the blocking API share these rules.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ...protocol.status import Status
 
 logger = logging.getLogger("tofu_aio")
 
-_NAMED: Final = 3
-"""Errors that are named of a group; the rest is counted."""
+_QUOTED: Final = 3
+"""How many errors of a group are quoted in the log; the others are only counted."""
 
 
-class Judged(Protocol):
-    """A channel, of whichever face."""
+class HandledChannel(Protocol):
+    """A channel of the asyncio API or of the blocking API."""
 
     @property
     def number(self) -> int:
-        """Its local number."""
+        """The local channel number."""
 
     @property
     def state(self) -> State:
-        """Where it is in its life."""
+        """The state of its lifecycle."""
 
     @property
     def _closed_here(self) -> bool:
@@ -40,40 +40,47 @@ class Judged(Protocol):
 
 
 async def awaited(name: str, answer: Awaitable[object]) -> None:
-    """Wait for what a function of the application's returned.
+    """Await what a function of the application has returned.
 
     Raises:
-        TypeError: it returned what cannot be waited for.
+        TypeError: it is not awaitable.
     """
     if not inspect.isawaitable(answer):
         raise TypeError(f"{name} returned {answer!r:.80}: make it an async function")
     await answer
 
 
-def handler_failed(channel: Judged, error: Exception) -> None:
-    """Log what a handler raised; and reset its channel, unless it is not to blame for any of it."""
-    if _is_free_of_faults(channel, error):
+def handler_failed(channel: HandledChannel, error: Exception) -> None:
+    """Log what a handler raised, and reset its channel if the exception is a fault of the handler.
+
+    It is not if it merely reports the end of the channel or of an exchange.
+    """
+    if _is_expected(channel, error):
         logger.info("%r: %s", channel, _in_words(error))
     else:
         logger.error("the handler of %r failed", channel, exc_info=error)
         channel.abort()
 
 
-def refusal(channel: Judged, error: Exception) -> Rejected:
-    """What a peer is told when a decision raised: a reason that is meant for it, and no other."""
+def refusal(channel: HandledChannel, error: Exception) -> Rejected:
+    """Return the refusal to send to the peer after a decision function raised.
+
+    Only the text of a ``Rejected`` is meant for the peer.
+    """
     if isinstance(error, Rejected):
         return error
-    if _is_free_of_faults(channel, error):
+    if _is_expected(channel, error):
         logger.info("%r: %s", channel, _in_words(error))
     else:
-        logger.error("deciding on %r failed", channel, exc_info=error)
+        logger.error("the decision on %r failed", channel, exc_info=error)
     return Rejected("the decision failed", Status.PROCESSING_FAILED)
 
 
 def _in_words(error: Exception) -> str:
-    """The errors that a group is made of, of which several tasks may have the same."""
+    """Return the texts of an error, or of those in a group, each text only once."""
     texts = list(dict.fromkeys(str(leaf) or repr(leaf) for leaf in _leaves(error)))
-    return "; ".join(texts[:_NAMED]) + (f"; {len(texts) - _NAMED} more" if texts[_NAMED:] else "")
+    more = f"; {len(texts) - _QUOTED} more" if texts[_QUOTED:] else ""
+    return "; ".join(texts[:_QUOTED]) + more
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:
@@ -84,13 +91,16 @@ def _leaves(error: Exception) -> Iterator[Exception]:
         yield error
 
 
-def _is_free_of_faults(channel: Judged, error: Exception) -> bool:
-    _, faults = ExceptionGroup("", [error]).split(lambda part: _is_no_fault(channel, part))
+def _is_expected(channel: HandledChannel, error: Exception) -> bool:
+    _, faults = ExceptionGroup("", [error]).split(lambda part: _reports_end(channel, part))
     return faults is None
 
 
-def _is_no_fault(channel: Judged, error: BaseException) -> bool:
-    """Whether it comes of an end: the peer was lost, broke an exchange off, or we are closing."""
+def _reports_end(channel: HandledChannel, error: BaseException) -> bool:
+    """Return whether an error merely reports an end.
+
+    It does if the peer was lost or has ended an exchange, or if this side is closing the channel.
+    """
     if isinstance(error, ExchangeFailed):
         return error.channel_number == channel.number
     ends = channel.state is State.CLOSED or channel._closed_here

@@ -1,4 +1,4 @@
-"""A connection that was accepted and has no channel yet."""
+"""A connection that was accepted and does not have a channel yet."""
 
 from __future__ import annotations
 
@@ -10,41 +10,44 @@ from typing import Protocol, cast
 from ...protocol.address import Address
 from ...transport import stand_ins
 from ...transport.stream_protocol import StreamProtocol
-from ...transport.windows import send_at_once
+from ...transport.windows import set_nodelay
 from ..limits import EARLY_BYTES
 from .connection_counts import CountedConnection
 
 
 class Observer(Protocol):
-    """What is told of pending connections."""
+    """What is notified about pending connections."""
 
-    def arrived(self, caller: PendingConnection) -> None:
-        """It is connected."""
+    def connected(self, pending: PendingConnection) -> None:
+        """The connection is ready to be read."""
 
-    def spoke(self, caller: PendingConnection) -> None:
-        """More of its first bytes are here."""
+    def bytes_received(self, pending: PendingConnection) -> None:
+        """More of its first bytes have arrived."""
 
-    def gone(self, caller: PendingConnection) -> None:
-        """Its peer has left."""
+    def remove(self, pending: PendingConnection) -> None:
+        """The connection was lost, or its peer sends no more data."""
 
 
 class PendingConnection(asyncio.BufferedProtocol):
-    """A connection before it has a place.
+    """An accepted connection that waits for a slot.
 
-    It is read, for else nobody would notice that the peer has left; but no more than a little,
-    which a buffer of our own sees to: the rest stays in the kernel. (Windows' proactor loop has
-    read 64 KiB by then.)
+    It is read, because otherwise nothing would notice that the peer disconnects. But only a few
+    bytes are read, into a buffer of this class; the rest stays in the kernel. (Windows' proactor
+    loop has already read 64 KiB by then.)
 
     Args:
-        admission: told what comes of it.
-        counted: as which it is counted; ended here unless the connection goes on as a channel's.
-        address: of its socket, as accept(2) has told. Later the system may not know it any more.
-        sock: among those that are connecting until it goes on as a channel's. Who is dropped is
-            known to nobody here, and closed a turn later: a child forked in between has a copy.
+        admission: notified about the connection.
+        counted: the connection in the counts of its address. It is released here, unless a
+            channel's connection takes over.
+        address: of the peer's socket, as accept(2) returned it. Later the system may not know it
+            any more.
+        sock: the socket. It belongs to ``stand_ins.connecting`` until a channel's connection takes
+            over. It does so even while it is being dropped: the loop closes it one turn later, and
+            a child forked in between has a copy.
 
     Attributes:
         address: as given.
-        early: what it has said so far, until it goes on as a channel's connection.
+        early: the bytes received so far, until a channel's connection takes over.
         counted: as given.
     """
 
@@ -65,48 +68,48 @@ class PendingConnection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait."""
+        """Start to wait."""
         self.transport = cast("asyncio.Transport", transport)
         if sys.platform == "win32":
-            send_at_once(transport)
-        self._admission.arrived(self)
+            set_nodelay(transport)
+        self._admission.connected(self)
 
     def get_buffer(self, _: int) -> bytearray:
-        """Room for a little, made when something comes: who is silent has none."""
+        """Return a small buffer. It is made when data arrives: a silent connection has none."""
         room = EARLY_BYTES - len(self.early)
-        # Windows' proactor loop deals out all the 64 KiB that it has read, whatever it is told.
+        # Windows' proactor loop passes on all the 64 KiB that it has read, even when paused.
         self._buffer = bytearray(room if room > 0 else EARLY_BYTES)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Keep it, and tell."""
+        """Keep the data, and notify the admission."""
         data = bytes(memoryview(self._buffer)[:nbytes])
         self._buffer = bytearray()
         if self._successor is not None:
-            # Windows' proactor loop deals a chunk out that it has read before.
+            # Windows' proactor loop passes on the rest of a chunk that it read before.
             self._successor.data_received(data)
             return
         self.early += data
         if len(self.early) >= EARLY_BYTES:
             self.transport.pause_reading()
-        self._admission.spoke(self)
+        self._admission.bytes_received(self)
 
     def eof_received(self) -> bool:
-        """It does not wait for an answer: close."""
-        self._admission.gone(self)
+        """Close the connection: a peer that sends no more data cannot become a channel."""
+        self._admission.remove(self)
         return False
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Wait no more."""
-        self._admission.gone(self)
+        """Stop waiting."""
+        self._admission.remove(self)
         self.counted.release()
 
     def become(self, protocol: StreamProtocol) -> None:
-        """Go on as a channel's connection."""
+        """Hand the transport, and the bytes received so far, to a channel's connection."""
         self._successor = protocol
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
-        stand_ins.connecting.discard(self._sock)  # the connection knows its transport
+        stand_ins.connecting.discard(self._sock)  # the connection has its transport now
         if not self.transport.is_reading():
             self.transport.resume_reading()
         early, self.early = self.early, b""

@@ -1,4 +1,4 @@
-"""Channels and listeners that a posted message makes."""
+"""Opening the channels and listeners that are requested by posted messages."""
 
 from __future__ import annotations
 
@@ -38,15 +38,18 @@ from .snapshots import handing_over
 
 
 class Openings:
-    """Those of a group that are in progress, by number.
+    """The openings of a group that are in progress.
 
     Args:
         gate: of the engine.
         members: of the group.
         mailbox: of the group.
-        calls: what other threads have posted.
-        held_up: channels that wait for permits.
-        check_open: raises if the group was closed.
+        calls: the calls of other threads.
+        held_up: the channels that wait for permits.
+        check_open: raises if the group is closed.
+
+    Attributes:
+        tasks: by channel number.
     """
 
     def __init__(
@@ -69,17 +72,21 @@ class Openings:
         self.tasks: dict[int, asyncio.Task[None]] = {}
 
     def open_soon(self, message: Message) -> BinaryHeader:
-        """Check what makes a channel, give it its numbers, and begin. From any thread.
+        """Check a request for a channel or listener, assign its numbers, and start to open it.
 
-        In the owner loop that is at once; where that is not running, as soon as it does.
+        May be called from any thread. In the owner loop the opening starts at once; otherwise as
+        soon as that loop runs.
         """
         if message.channel_number != UNASSIGNED_CHANNEL:
             raise InvalidChannelNumber(
-                f"{message.op_code.name} makes a channel: its channel number must be 0"
+                f"{message.op_code.name} makes a new channel: its channel number must be 0, not "
+                f"{message.channel_number}"
             )
         name = LISTEN_ON if message.op_code is OpCode.WELCOME_REQUEST else CONNECT_TO
         if name not in message.headers:
-            raise InvalidAddress(f"{message.op_code.name} needs the header {name}")
+            raise InvalidAddress(
+                f"{message.op_code.name} has no header {name}: add one with the address"
+            )
         where = parse_address(message.headers[name])
         own = snapshot(message)
         own.message_id = own.message_id or next_message_id()
@@ -105,7 +112,7 @@ class Openings:
 
     def _open_now(self, number: int, message: Message, where: Address) -> None:
         if message.op_code is OpCode.HELLO_REQUEST:
-            # At once, so that it can be given up from now on.
+            # The channel exists at once, so that it can be reset from now on.
             connection = Connection(self._gate, State.CONNECTING, number)
             channel = self._posted_channel(connection, hello=message)
             opening = self._open_channel(channel, connection, message, where)
@@ -122,7 +129,7 @@ class Openings:
         hello: Message | None = None,
         admission: Admission | None = None,
     ) -> PostedChannel:
-        """Make a connection one whose messages go to the mailbox."""
+        """Make a channel for a connection whose messages go to the mailbox."""
         channel = PostedChannel(
             connection,
             self._mailbox,
@@ -137,16 +144,16 @@ class Openings:
 
     def _opened(self, number: int, task: asyncio.Task[None]) -> None:
         if self.tasks.get(number) is not task:
-            return  # a reset channel went on connecting until its number was given out again
+            return  # a reset channel went on connecting until its number was assigned again
         del self.tasks[number]
-        # A channel gives its number back itself, perhaps before this; where there is none yet, the
-        # task may not even have begun.
+        # A channel frees its number itself, perhaps before this. If there is no channel or listener
+        # yet, the task may not even have started.
         members = self._members
         if number not in members and members.numbers.get(number) is members:
             members.forget(number)
 
     async def _open_listener(self, number: int, welcome: Message, where: Address) -> None:
-        """Listen, and answer; if it fails, the answer says why."""
+        """Listen and put the answer in the mailbox. If it fails, the answer has the reason."""
         try:
             address = await self._listen(number, welcome.message_id, where)
             headers: HeadersLike = {LISTEN_ON: address.to_header()}
@@ -182,9 +189,9 @@ class Openings:
     async def _open_channel(
         self, channel: PostedChannel, connection: Connection, hello: Message, where: Address
     ) -> None:
-        """Connect and send a Hello; if it fails, the channel ends and says why."""
+        """Connect and send a Hello. If it fails, the Hello comes back with the reason."""
         if connection.end is not None:
-            return  # it was given up already
+            return  # the application has reset it already
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await attach(connection, where, connection)

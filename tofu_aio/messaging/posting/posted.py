@@ -1,4 +1,4 @@
-"""Channels and listeners at the altitude of messages: everything goes to the group's mailbox."""
+"""Channels and listeners of the message-level API, which use the group's mailbox for everything."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ class PostedChannel:
     """A channel that a posted HELLO_REQUEST made, or a connection to a posted listener.
 
     Args:
-        connection: its half of the engine.
-        mailbox: the group's.
-        forget: called once, with the number, when the socket is gone.
-        follow: has something done after what other threads have posted, which comes back first.
-        held_up: those of the group that wait for permits; one that waits no more may still be here.
-        hello: our own, which comes back if the peer does not answer it.
-        admission: of the listener it came to, if it did.
+        connection: the connection of the channel.
+        mailbox: of the group.
+        forget: called once, with the channel number, when the socket is closed.
+        follow: schedules a call after all messages that other threads have posted so far.
+        held_up: the connections of the group that wait for permits. One that does not wait any more
+            may still be in it.
+        hello: the Hello of this side, which comes back if the peer does not answer it.
+        admission: of the listener, if the connection was accepted by one.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class PostedChannel:
         self._hello = hello
         self._hello_id = 0 if hello is None else hello.message_id
         self._admission = admission
-        self._undecided: Message | None = None  # the peer's Hello, until it is decided upon
-        self._silent = True  # nothing was received yet
-        self._known = admission is None  # to the application: who has not said Hello is not
-        self._over = False  # channel_closed was told, or waits for what other threads have posted
+        self._undecided: Message | None = None  # the peer's Hello, until the application decides
+        self._nothing_received = True
+        # Whether the application knows the channel: before the peer's Hello it does not.
+        self._known = admission is None
+        self._closed_notified = False  # channel_closed was delivered, or waits in ``follow``
 
     def post(self, message: Message) -> BinaryHeader:
         """Queue a message."""
@@ -74,50 +76,50 @@ class PostedChannel:
         return message.header_as(self._connection.number, message_id)
 
     def check(self, message: Message) -> int:
-        """The id under which ``post`` would send the message now. From any thread.
+        """Return the message id with which ``post`` would send a message now. For any thread.
 
         Raises:
-            InvalidChannelNumber: channel_closed is on its way, and nothing may follow it.
+            InvalidChannelNumber: the channel is about to be reported as closed.
             TofuError: as ``post``.
         """
-        if self._over:
+        if self._closed_notified:
             raise no_channel(self._connection.number)
         return self._connection.queue.check(message)
 
     def give_up(self, error: TofuError) -> None:
-        """Connecting failed: the Hello comes back with the error's status, and the channel ends.
+        """End the channel because connecting failed. The Hello comes back with the error's status.
 
-        Does nothing if the application has reset the channel meanwhile.
+        Does nothing if the application has reset the channel in the meantime.
         """
         hello, self._hello = self._hello, None
         if hello is not None:
-            self._tell([returned(hello, error.status, self._connection.number)])
+            self._notify([returned(hello, error.status, self._connection.number)])
         self._connection.closing.abort(ChannelClosed("connecting failed"))
 
     def _usage(self, pool: Pool) -> PoolUsage:
-        """What it has in hand for the peer; the mailbox is the group's."""
+        """Return what the connection holds of the pool. The mailbox belongs to the group."""
         return of_connection(self._connection, pool)
 
     async def aclose(self) -> None:
-        """Say Bye, wait for the answer, and close."""
+        """Send a Bye, wait for the answer, and close."""
         await self._connection.closing.aclose()
 
     def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
-        """Everything is the application's business."""
+        """Pass all messages to the application."""
         refused = False
-        if self._silent:
+        if self._nothing_received:
             refused = batch[0].op_code is OpCode.HELLO_RESPONSE and bool(batch[0].status)
-            self._silent = False
+            self._nothing_received = False
             self._known = True
             self._hello = None
             headers = batch[0].headers.encode()
             note_hello(self._connection, headers, answer=self._admission is None, by_peer=True)
             if self._admission is not None:
-                self._admission.introduced(self._connection)
+                self._admission.hello_received(self._connection)
                 self._undecided = batch[0]
         self._mailbox.deliver(batch, wake_ups)
-        batch.clear()  # who drops a message that it has received has dropped it
-        if refused:  # who has refused waits for that
+        batch.clear()  # no reference is kept: a message that the application drops is freed at once
+        if refused:  # after a refusal the peer waits for this side to close
             self._connection.closing.hang_up(PeerDisconnected("the peer refused the channel"))
 
     def accepted(self) -> None:
@@ -127,23 +129,23 @@ class PostedChannel:
         self._admission.accepted(self._connection)
 
     def ended(self, error: TofuError) -> None:
-        """What could not be sent comes back, then the reason unless it was a Bye."""
+        """Return the unsent messages, then notify the reason unless it was a Bye."""
         if self._admission is not None:
-            self._admission.left(self._connection)
-        self._withdraw()
+            self._admission.ended(self._connection)
+        self._withdraw_hello()
         number = self._connection.number
         unsent = self._connection.queue.unsent()
         if self._hello is None:
-            notices = [come_back(message, error, number) for message in unsent]
-        else:  # sent or not, it is the only one so far
+            notices = [not_sent(message, error, number) for message in unsent]
+        else:  # sent or not, the Hello is the only message so far
             notices = [returned(self._hello, Status.CONNECT_FAILED, number)]
             self._hello = None
         if not isinstance(error, ChannelEnded | ChannelClosed):
             notices.append(notification(error.status, number))
-        self._tell(notices)
+        self._notify(notices)
 
-    def _withdraw(self) -> None:
-        """A peer that leaves undecided, and whose Hello nobody has received, was never here."""
+    def _withdraw_hello(self) -> None:
+        """Take back an undecided peer's Hello that was not received yet, when the peer is lost."""
         hello, self._undecided = self._undecided, None
         if hello is not None:
             with contextlib.suppress(ValueError):  # it was received
@@ -152,38 +154,41 @@ class PostedChannel:
 
     @property
     def waits(self) -> int:
-        """How many messages may be kept by who waits for the group's next one."""
+        """How many messages may be lent to a receiver that keeps some and waits for the next."""
         return LENT if self._mailbox.waits else 0
 
     def lost(self) -> None:
-        """Its end will tell."""
+        """Do nothing: the end of the connection is notified anyway."""
 
     def suspended(self) -> None:
-        """The pool has told the mailbox already; whoever receives is to lend it something."""
+        """Note that the connection waits for permits, for the next ``receive`` to lend it some.
+
+        The pool has notified the mailbox already.
+        """
         self._held_up[self._connection] = None
         if self._mailbox.waits:
             self._connection.lend()
 
     def said(self) -> None:
-        """Our last word has left."""
+        """The last bytes have been sent."""
         if self._admission is not None:
-            self._admission.left(self._connection)
+            self._admission.ended(self._connection)
 
     def closed(self) -> None:
-        """The socket is gone."""
+        """The socket is closed."""
         self._held_up.pop(self._connection, None)
         if self._admission is not None:
-            self._admission.left(self._connection)
-        self._over = True  # before follow(): from here on no thread can add to what it waits for
-        self._follow(self._say_last)
+            self._admission.ended(self._connection)
+        self._closed_notified = True  # before follow(), which waits for other threads
+        self._follow(self._notify_closed)
 
-    def _say_last(self) -> None:
-        """Tell channel_closed, and give the number back."""
+    def _notify_closed(self) -> None:
+        """Notify channel_closed, and free the channel number."""
         number = self._connection.number
-        self._tell([notification(Status.CHANNEL_CLOSED, number, self._hello_id)])
+        self._notify([notification(Status.CHANNEL_CLOSED, number, self._hello_id)])
         self._forget(number)
 
-    def _tell(self, notices: list[Message]) -> None:
+    def _notify(self, notices: list[Message]) -> None:
         if self._known:
             self._mailbox.deliver(notices)
 
@@ -210,7 +215,7 @@ class PostedListener:
         self._state = WELCOMED[True]
 
     def post(self, message: Message) -> BinaryHeader:
-        """A Bye closes the listener; there is no peer to tell anything else.
+        """Close the listener, if the message is a Bye. It has no peer for other messages.
 
         Raises:
             NotAllowed: it is not a Bye.
@@ -220,13 +225,13 @@ class PostedListener:
         return message.header_as(self._number, message_id)
 
     def check(self, message: Message) -> int:
-        """The id of the message; raises as ``post``. From any thread."""
+        """Return the message's id, or raise as ``post``. For any thread."""
         if self._state is ListenerState.CLOSED:
             raise ChannelClosed(f"listener {self._number} was closed")
         if message.op_code not in POST[self._state]:
             raise NotAllowed(
-                f"channel {self._number} is a listener: only BYE_SIGNAL or BYE_REQUEST, to close "
-                f"it, can be posted to it, not {message.op_code.name}"
+                f"channel {self._number} is a listener, and {message.op_code.name} cannot be "
+                "posted to it: only BYE_SIGNAL or BYE_REQUEST, which close it"
             )
         return message.message_id or next_message_id()
 
@@ -235,29 +240,29 @@ class PostedListener:
         self.close()
 
     def close(self) -> None:
-        """Stop listening. Channels that it brought live on."""
+        """Stop listening. Accepted channels stay open."""
         if self._state is ListenerState.CLOSED:
             return
         self._state = ListenerState.CLOSED
         self._acceptor.close()
-        self._follow(self._say_last)
+        self._follow(self._notify_closed)
 
-    def _say_last(self) -> None:
+    def _notify_closed(self) -> None:
         last = notification(Status.CHANNEL_CLOSED, self._number, self._welcome_id)
         self._mailbox.deliver([last])
         self._forget(self._number)
 
 
-def come_back(message: Message, error: TofuError, number: int) -> Message:
-    """Mark a message that could not be sent, with the reason as its status.
+def not_sent(message: Message, error: TofuError, number: int) -> Message:
+    """Prepare a message that could not be sent for its return, with the reason as its status.
 
-    The status channel_closed is reserved for the notification that ends a channel, so that an
-    application can rely on it; a message that came too late for its channel has send_failed.
+    The status channel_closed is reserved for the last notification of a channel, so that an
+    application can rely on it. A message that was too late for its channel gets send_failed.
     """
     closed = error.status is Status.CHANNEL_CLOSED
     return returned(message, Status.SEND_FAILED if closed else error.status, number)
 
 
 def no_channel(number: int) -> InvalidChannelNumber:
-    """What posting to a number that belongs to no channel raises."""
+    """Return the error for a number that belongs to no channel."""
     return InvalidChannelNumber(f"there is no channel {number} (any more)")

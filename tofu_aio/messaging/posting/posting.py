@@ -1,4 +1,4 @@
-"""The message API of a group: what ``post``, ``update_receiver`` and ``receive`` do."""
+"""The message-level API of a group: ``post``, ``update_receiver`` and ``receive``."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ from ..listener import Listener
 from ..members import Members
 from ..threads.call_queue import CallQueue
 from .openings import Openings
-from .posted import PostedChannel, come_back, no_channel
+from .posted import PostedChannel, no_channel, not_sent
 from .snapshots import handing_over
 
 _OPENINGS: Final = frozenset({OpCode.WELCOME_REQUEST, OpCode.HELLO_REQUEST})
 
 
 class Posting:
-    """A part of each group. ``post`` and ``update_receiver`` may be called from any thread.
+    """The part of a group that implements the message-level API.
+
+    ``post`` and ``update_receiver`` may be called from any thread.
 
     Args:
         gate: of the engine.
         members: of the group.
 
     Attributes:
-        calls: what other threads have posted and the owner loop has not done yet.
-        mailbox: of the group. Its end is that of the group.
-        openings: channels and listeners that are being made.
+        calls: the calls of other threads that the owner loop has not made yet.
+        mailbox: of the group. It is closed together with the group.
+        openings: the channels and listeners that are being opened.
     """
 
     def __init__(self, gate: ReadGate, members: Members) -> None:
@@ -63,22 +65,22 @@ class Posting:
 
     @property
     def closed(self) -> bool:
-        """Whether the group was closed."""
+        """Whether the group is closed."""
         return self.mailbox.end is not None
 
     def check_open(self) -> None:
-        """Raise if the group was closed."""
+        """Raise if the group is closed."""
         if self.mailbox.end is not None:
             raise again(self.mailbox.end)
 
     def close(self) -> None:
-        """Do what other threads have posted, and drop what nobody has received."""
+        """Carry out what other threads have posted, and release the messages not received yet."""
         self.calls.close(group_closed())
         for message in self.mailbox.close(group_closed()):
             message.release()
 
     def post(self, message: Message) -> BinaryHeader:
-        """As ``ChannelGroup.post``."""
+        """Post a message. See ``ChannelGroup.post``."""
         if get_ident() != self._owner_loop.thread:
             return self._post_from_elsewhere(message)
         self.check_open()
@@ -95,7 +97,7 @@ class Posting:
         return member.post(message)
 
     def update_receiver(self, message: Message | None) -> None:
-        """As ``ChannelGroup.update_receiver``."""
+        """Wake the receiver. See ``ChannelGroup.update_receiver``."""
         if message is None:
             self._update(notification(Status.RECEIVER_UPDATE))
             return
@@ -104,7 +106,7 @@ class Posting:
             self._update(own)
 
     async def receive(self) -> Message:
-        """As ``ChannelGroup.receive``."""
+        """Receive the next message. See ``ChannelGroup.receive``."""
         mailbox = self.mailbox
         while not mailbox.items:
             arrival = mailbox.arrival()
@@ -117,7 +119,10 @@ class Posting:
         return mailbox.items.popleft()
 
     def pool_exhausted(self, number: int) -> bool:
-        """Notify the application if the channel that found no permit belongs to the mailbox."""
+        """Notify the application that a channel found no permit, if its messages come here.
+
+        Return whether they do.
+        """
         if not isinstance(self._members.get(number), PostedChannel):
             return False
         self.mailbox.deliver([notification(Status.POOL_EMPTY)])
@@ -131,7 +136,7 @@ class Posting:
             self.mailbox.deliver([update])
 
     def _no_peer(self, number: int) -> TofuError:
-        """Why nothing can be posted to this number."""
+        """Return the error that explains why nothing can be posted to a number."""
         members = self._members
         if number in members:
             return NotAllowed(f"channel {number} is a listener: it has no peer to post to")
@@ -143,31 +148,31 @@ class Posting:
             return no_channel(number)
         if owner is not members:
             return InvalidChannelGroup(f"channel {number} belongs to another group")
-        return NotAllowed(f"channel {number} is not open yet: wait for the answer that it is")
+        return NotAllowed(f"channel {number} is not open yet: wait for the answer to its request")
 
     # --- from other threads ---------------------------------------------------------------
 
     def _post_from_elsewhere(self, message: Message) -> BinaryHeader:
-        """Check at once; do the rest in the owner loop."""
+        """Check a message at once, and do the rest in the owner loop."""
         own = snapshot(message)
         if own.op_code in _OPENINGS:
             return self.openings.open_soon(message)
         self.check_open()
-        # Marked: if the channel ends, what was posted before comes back first, and then its end.
+        # The mark delays channel_closed: if the channel ends now, the message comes back before.
         mark = object()
         try:
-            self.calls.putting.add(mark)
+            self.calls.submitting.add(mark)
             own.message_id = self._checked(own)
             header = own.header_as(own.channel_number, own.message_id)
             with handing_over(message, own):
                 self.calls.submit(RevocableCall(partial(self._post_late, own)))
             return header
         finally:
-            self.calls.putting.discard(mark)
+            self.calls.submitting.discard(mark)
 
     def _checked(self, message: Message) -> int:
-        """The id that a message of another thread gets, if it may be posted."""
-        # Looked at before the channel: what is still to be done may change what it allows.
+        """Return the id for a message of another thread, if it may be posted."""
+        # Read this before the channel's state: the pending calls may change what is allowed.
         unsettled = self.calls.pending
         number = message.channel_number
         member = self._members.get(number)
@@ -183,13 +188,13 @@ class Posting:
             return message.message_id or next_message_id()
 
     def _post_late(self, message: Message) -> None:
-        """Post what another thread did; it comes back if that is no longer possible."""
+        """Post a message of another thread. It comes back if it cannot be posted any more."""
         try:
             self.post(message)
         except TofuError as error:
-            self.mailbox.deliver([come_back(message, error, message.channel_number)])
+            self.mailbox.deliver([not_sent(message, error, message.channel_number)])
 
 
 def group_closed() -> TofuError:
-    """The error for what is asked of a closed group."""
+    """Return the error for operations on a closed group."""
     return ChannelClosed("the group was closed")

@@ -1,4 +1,4 @@
-"""A posted message is taken as it is, and its permit goes with what stands for it."""
+"""Handing the permit of a posted message to its snapshot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ...protocol.message import Message
 
 @contextmanager
 def handing_over(message: Message, own: Message) -> Iterator[None]:
-    """Let the permit of the application's message go with its snapshot, unless that fails."""
+    """Move the permit of the application's message to its snapshot.
+
+    If the block raises a TofuError, the message gets its permit back.
+    """
     own._permit = message._take_permit()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Calls that other threads have made in the owner loop of an engine."""
+"""A queue of calls that other threads submit to the owner loop of an engine."""
 
 from __future__ import annotations
 
@@ -11,113 +11,121 @@ from ...worker_threads import RevocableCall
 from .owner_loop import Call, OwnerLoop, loop_closed
 
 CALLS_A_TURN: Final = 1024
-"""How many calls of other threads one turn of the loop carries out: however many threads never
-pause, the sockets have their turns too."""
+"""How many calls of other threads one turn of the loop makes at most, so that threads that submit
+calls without a pause do not keep the loop from its sockets."""
 
-_A_MOMENT: Final = 0.001
-"""Seconds after which it is looked anew whether threads have put what they were about to put."""
+_RECHECK_DELAY: Final = 0.001
+"""Seconds between the checks whether threads have submitted what they were about to submit."""
 
 
 class CallQueue:
-    """What other threads want done at home: done in order, with one wake-up for many.
+    """Calls of other threads, which the owner loop makes in order, with one wake-up for many.
 
-    Nothing is dropped: a call that ``submit`` took is carried out, at the latest by ``close``; one
-    that comes after that is refused.
+    No call is lost: one that ``submit`` has accepted is made, at the latest by ``close``. After
+    that, ``submit`` raises.
 
-    There is no lock: Ctrl-C may interrupt a thread that holds one for ever. Who puts a call has
-    done so by a single step, and looks then whether it was too late.
+    There is no lock, because Ctrl-C can interrupt a thread that holds one, and the lock would stay
+    locked for ever. ``submit`` appends the call in one atomic step, and checks afterwards whether
+    it was too late.
 
     Attributes:
-        putting: a mark of each thread that is about to put something, on account of what it sees.
-            What would change that waits, in ``follow``, until those that may have seen it before
-            are through.
+        submitting: a mark for each thread that has checked the state of a channel and is about to
+            submit a call because of it. ``follow`` delays changes of this state until the threads
+            that may have seen the old one have submitted their calls.
     """
 
     def __init__(self, owner_loop: OwnerLoop) -> None:
         self._owner_loop = owner_loop
         self._calls: deque[RevocableCall] = deque()
         self._runs = 0
-        self._asked_for = -1  # after which of the runs another one was asked for
+        self._scheduled_after = -1  # the number of runs when the next one was scheduled
         self._running = False
         self._end: TofuError | None = None
-        self.putting: set[object] = set()
+        self.submitting: set[object] = set()
 
     @property
     def pending(self) -> bool:
-        """Whether something that this thread has put may still have to be done."""
+        """Whether a call that this thread has submitted may not have been made yet."""
         return bool(self._calls) or self._running
 
-    def submit(self, posting: RevocableCall) -> None:
-        """Have it called at home. It must not raise.
+    def submit(self, call: RevocableCall) -> None:
+        """Have a call made in the owner loop. The call must not raise.
 
         Raises:
-            TofuError: the queue was closed: with what, it says.
-            ShutdownStarted: the loop was closed, and nobody has closed the engine before.
+            TofuError: the queue is closed; this is the error that it was closed with.
+            ShutdownStarted: the loop was closed before the engine.
         """
         try:
             if self._end is None and self._owner_loop.alive:
-                self._calls.append(posting)
-                self._ask_for_run()
+                self._calls.append(call)
+                self._schedule_run()
             if self._end is not None:
                 raise again(self._end)
             if not self._owner_loop.alive:
                 raise loop_closed()
         except RuntimeError:
-            if posting.revoke():
+            if call.revoke():
                 raise loop_closed() from None
         except TofuError:
-            if posting.revoke():
+            if call.revoke():
                 raise
         except BaseException:
-            posting.revoke()
+            call.revoke()
             raise
 
     def follow(self, call: Call) -> None:
-        """Do it now or, where calls of other threads are still to be done, after those. At home."""
-        self._follow(call, set(self.putting))
+        """Make a call now or, if calls of other threads are pending, after those.
+
+        To be called in the owner loop.
+        """
+        self._follow(call, set(self.submitting))
 
     def close(self, error: TofuError) -> None:
-        """Carry out what was put so far, and refuse with the error all that comes. At home."""
+        """Make all calls submitted so far. Later ones are refused with the error.
+
+        To be called in the owner loop.
+        """
         self._end = error
         self._running = True
         while self._next():
             pass
         self._running = False
 
-    def _follow(self, call: Call, putting: set[object]) -> None:
-        putting &= self.putting
-        if putting and self._end is None:
-            self._owner_loop.call_later(_A_MOMENT, partial(self._follow, call, putting))
+    def _follow(self, call: Call, submitting: set[object]) -> None:
+        submitting &= self.submitting
+        if submitting and self._end is None:
+            self._owner_loop.call_later(_RECHECK_DELAY, partial(self._follow, call, submitting))
         elif self._calls:
             self._calls.append(RevocableCall(call))
-            self._ask_for_run()
+            self._schedule_run()
         else:
             call()
 
-    def _ask_for_run(self) -> None:
-        # Asked for after what is to be done was put. It is asked for once while none has begun; and
-        # noted after it, so that an interrupt in between costs a run too many, and no more.
+    def _schedule_run(self) -> None:
+        # This is called after a call was appended. While a scheduled run has not started, no other
+        # is scheduled. The note is made after scheduling: if an interrupt comes in between, there
+        # is one run too many, which does no harm.
         runs = self._runs
-        if self._asked_for != runs:
+        if self._scheduled_after != runs:
             self._owner_loop.call_soon(self._run)
-            self._asked_for = runs
+            self._scheduled_after = runs
 
     def _run(self) -> None:
         self._running = True
-        self._runs += 1  # before the first is looked for: who puts one later asks anew
+        self._runs += 1  # before the queue is read: a later ``submit`` schedules another run
         try:
             for _ in range(CALLS_A_TURN):
                 if not self._next():
                     break
         finally:
             if self._calls:
-                self._ask_for_run()
+                self._schedule_run()
             self._running = False
 
     def _next(self) -> bool:
         try:
-            posting = self._calls.popleft()
+            call = self._calls.popleft()
         except IndexError:
             return False
-        posting.make()
+        call.make()
         return True

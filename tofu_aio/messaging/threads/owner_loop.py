@@ -1,4 +1,4 @@
-"""Where an engine lives, and how other threads get something done there."""
+"""The event loop that an engine belongs to, and calls into it from other threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...protocol.errors import ShutdownStarted, TofuError
 Call: TypeAlias = Callable[[], None]
 
 NOT_YOURS: Final = (
-    "the engine belongs to the process that entered it: after a fork the child needs its own"
+    "the engine belongs to the parent process, which entered it: create a new one in the child"
 )
 
 
@@ -20,8 +20,9 @@ class OwnerLoop:
     """The loop in which an engine was entered, and its thread.
 
     Attributes:
-        thread: its identifier; 0 before ``enter``.
-        in_parent: whether this is a forked child, which has nothing to close here.
+        thread: the identifier of the thread; 0 before ``enter``.
+        in_parent: whether this process is a forked child, so that the engine is its parent's and
+            has nothing to close here.
     """
 
     def __init__(self) -> None:
@@ -30,53 +31,56 @@ class OwnerLoop:
         self.in_parent = False
 
     def enter(self) -> None:
-        """Live in the running loop."""
+        """Make the running loop the owner."""
         self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
 
     @property
     def alive(self) -> bool:
-        """Whether there is a loop that can still be called."""
+        """Whether there is a loop, and it is not closed."""
         return self._loop is not None and not self._loop.is_closed()
 
     def is_here(self) -> bool:
-        """Whether it is the running loop. In a loop."""
+        """Return whether this is the running loop. To be called in a loop."""
         return self._loop is asyncio.get_running_loop()
 
     def check(self) -> None:
-        """Refuse to do in another loop what belongs here. In a loop.
+        """Raise unless this is the running loop. To be called in a loop.
 
         Raises:
-            ShutdownStarted: this one was closed, or is a parent's.
-            RuntimeError: it is another one.
+            ShutdownStarted: the owner loop was closed, or is that of the parent process.
+            RuntimeError: another loop is running.
         """
         if self.in_parent:
             raise ShutdownStarted(NOT_YOURS)
         if not self.is_here():
             if not self.alive:
                 raise loop_closed()
-            raise RuntimeError("the engine was entered in another event loop, and belongs to that")
+            raise RuntimeError(
+                "the engine belongs to another event loop, in which it was entered: use it there, "
+                "or create another engine in this loop"
+            )
 
     @property
     def running(self) -> bool:
-        """Whether the loop runs at this moment."""
+        """Whether the loop is running."""
         return self._loop is not None and self._loop.is_running()
 
     def time(self) -> float:
-        """The loop's clock, in seconds."""
+        """Return the time of the loop's clock, in seconds."""
         assert self._loop is not None
         return self._loop.time()
 
     def call_later(self, seconds: float, callback: Call) -> asyncio.TimerHandle:
-        """Have it called after a while. At home."""
+        """Have a function called after some seconds. To be called in the owner loop."""
         assert self._loop is not None
         return self._loop.call_later(seconds, callback)
 
     def call_soon(self, callback: Call) -> None:
-        """Have it called in the next turn. From any thread, and from finalizers.
+        """Have a function called in the next turn. For any thread, and for finalizers.
 
         Raises:
-            RuntimeError: the loop was closed in this very moment.
+            RuntimeError: the loop is closed.
         """
         assert self._loop is not None
         if threading.get_ident() == self.thread:
@@ -86,5 +90,5 @@ class OwnerLoop:
 
 
 def loop_closed() -> TofuError:
-    """The error for what would need the loop."""
+    """Return the error for operations that need the loop."""
     return ShutdownStarted("the engine's event loop was closed")

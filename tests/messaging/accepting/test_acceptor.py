@@ -1,4 +1,4 @@
-"""A listener that cannot accept: it says so, loses nobody, and closes for good."""
+"""A listener that cannot accept logs that, loses no connection, and can be closed."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ SOON = 0.01
 
 
 def retry_after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have listeners that failed try again then, and warn of each try."""
+    """Set the time between attempts to accept, and have a warning for each of them."""
     monkeypatch.setattr(acceptor_module, "ACCEPT_RETRY", seconds)
     monkeypatch.setattr(limits, "WARNINGS_QUIET", 0.0)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the log says of accepting."""
+    """The warnings about accepting."""
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     return [line for line in lines if "cannot accept" in line]
 
 
 def acceptor_of(listener: tofu.Listener) -> Acceptor:
-    """What is beneath it."""
+    """The acceptor of a listener."""
     assert listener._acceptor is not None
     return listener._acceptor
 
 
 def waiting(address: tofu.Address) -> RawPeer:
-    """A peer whose connection the kernel has completed, and that nobody can have accepted yet."""
+    """A peer in the backlog: its connection is complete, but cannot have been accepted yet."""
     if isinstance(address, tofu.UdsAddress):
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(address.path)
@@ -52,12 +52,12 @@ def waiting(address: tofu.Address) -> RawPeer:
 
 
 async def after_a_retry() -> None:
-    """Timers come due in order, so whoever was to try again has."""
+    """Wait for a retry. Timers expire in order, so it has happened after this."""
     await asyncio.sleep(3 * SOON)
 
 
 async def greeting(listener: tofu.Listener, peer: RawPeer) -> bytes:
-    """What a peer hears that has connected, and says Hello now."""
+    """Send a Hello from a connected peer, and return the body of the first message it receives."""
     await peer.send(hello(listener.address))
     async with asyncio.timeout(PATIENCE):
         channel = await listener.accept()
@@ -90,7 +90,7 @@ async def test_a_shortage_is_told_once_a_try(
 
 
 @needs_a_limit
-async def test_who_waits_through_a_shortage_is_served(
+async def test_a_connection_that_waits_through_a_shortage_is_served(
     group: tofu.ChannelGroup,
     transport_address: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +137,7 @@ async def test_channels_go_on_through_a_shortage(
 
 
 @needs_a_limit
-async def test_a_listener_that_is_closed_in_a_shortage_is_heard_of_no_more(
+async def test_a_listener_that_is_closed_in_a_shortage_logs_nothing_more(
     group: tofu.ChannelGroup,
     transport_address: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,7 +158,7 @@ async def test_a_listener_that_is_closed_in_a_shortage_is_heard_of_no_more(
 
 
 @needs_a_limit
-async def test_a_listener_of_messages_serves_who_waits_through_a_shortage(
+async def test_a_posted_listener_serves_a_connection_that_waits_through_a_shortage(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     retry_after(monkeypatch, SOON)
@@ -178,7 +178,7 @@ async def test_a_listener_of_messages_serves_who_waits_through_a_shortage(
 
 
 class Failing(socket.socket):
-    """A listening socket that fails to accept as often as it is told to."""
+    """A listening socket whose accept fails with the given errors."""
 
     failures: tuple[int, ...] = ()
 
@@ -256,7 +256,7 @@ async def test_a_socket_that_cannot_be_watched_is_closed(
 async def test_what_is_cancelled_as_it_is_accepted_is_closed(
     group: tofu.ChannelGroup, transport_address: str
 ) -> None:
-    """As at the end of ``asyncio.run``, which cancels all there is."""
+    """``asyncio.run`` cancels all tasks at its end."""
     async with await group.listen(transport_address) as listener:
         arriving = acceptor_of(listener)._arriving
         with await RawPeer.connect(listener.address) as peer:
@@ -267,7 +267,7 @@ async def test_what_is_cancelled_as_it_is_accepted_is_closed(
         assert not arriving
 
 
-async def test_who_has_connected_as_the_listener_closes_is_dropped(
+async def test_a_connection_that_arrives_as_the_listener_closes_is_dropped(
     group: tofu.ChannelGroup, transport_address: str
 ) -> None:
     async with await group.listen(transport_address) as listener:
@@ -283,7 +283,7 @@ async def test_who_has_connected_as_the_listener_closes_is_dropped(
 
 
 class Proactor(asyncio.SelectorEventLoop):
-    """In one thing as Windows' proactor loop: it accepts for who asks, and watches nothing."""
+    """Like Windows' proactor loop in one respect: it has sock_accept, but no add_reader."""
 
     def add_reader(self, *_: object) -> None:  # type: ignore[override]
         raise NotImplementedError
@@ -298,7 +298,7 @@ Run = Callable[[Callable[[tofu.ChannelGroup], Coroutine[object, object, None]]],
 
 @pytest.fixture
 def run_there() -> Iterator[Run]:
-    """Run a function of a group on such a loop."""
+    """Run a function with a group on such a loop."""
     if sys.platform == "win32":
         pytest.skip("there the loop asyncio is the real one, and all tests run on it")
 
@@ -325,7 +325,7 @@ def test_there_too_it_accepts_one_after_another(run_there: Run) -> None:
 
 
 @needs_a_limit
-def test_there_too_who_waits_through_a_shortage_is_served(
+def test_there_too_a_connection_that_waits_through_a_shortage_is_served(
     run_there: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     retry_after(monkeypatch, SOON)
@@ -341,7 +341,7 @@ def test_there_too_who_waits_through_a_shortage_is_served(
 
 
 @needs_a_limit
-def test_there_too_a_closed_listener_is_heard_of_no_more(
+def test_there_too_a_closed_listener_logs_nothing_more(
     run_there: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     retry_after(monkeypatch, SOON)

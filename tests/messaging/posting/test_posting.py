@@ -1,4 +1,4 @@
-"""The altitude of messages, whole: whatever happens to a channel, its story is told in order."""
+"""The message-level API as a whole: whatever happens, each channel's notifications are in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tofu_aio as tofu
 from tests.conftest import HAS_UDS
 from tests.messaging.peers import RawPeer, RawServer, frame, hello, turns, until
-from tests.messaging.test_posted import (
+from tests.messaging.posting.test_posted import (
     Ends,
     ends,
     get,
@@ -57,7 +57,7 @@ async def test_regular_messages_travel_as_they_are(ends: Ends, op_code: OpCode, 
 
 
 async def test_every_op_code_has_an_answer_on_every_kind_of_channel(ends: Ends) -> None:
-    """In the state open, and on a listener: what is sent, what acts, what is refused."""
+    """What an open channel and a listener send, carry out and refuse."""
     client, server, c, _, listener, _ = ends
     refused_on_a_channel = {
         OpCode.HELLO_REQUEST: tofu.InvalidChannelNumber,
@@ -122,7 +122,7 @@ async def test_a_group_listens_on_tcp_and_unix_sockets_at_once(
     listeners = dict([await listening(server, address) for address in addresses])
     pairs = [await opened(client, server, where) for where in listeners.values()]
     assert len({number for pair in pairs for number in pair} | set(listeners)) == 3 * len(pairs)
-    # Closing listeners leaves their channels alive, each and all.
+    # Closing listeners does not close their channels.
     for listener in listeners:
         server.post(message(OpCode.BYE_REQUEST, listener))
         assert await get_plain(server, 1) == [told(Status.CHANNEL_CLOSED, listener)]
@@ -153,9 +153,9 @@ async def test_groups_of_one_engine_and_engines_of_one_process_do_not_mix() -> N
             assert await get_plain(server, 1) == [
                 ("peer", OpCode.SIGNAL, pairs[number][1], Status.SUCCESS, b"%d" % number)
             ]
-        stranger = groups[0]
+        other_group = groups[0]
         with pytest.raises(tofu.InvalidChannelGroup):
-            stranger.post(message(OpCode.SIGNAL, pairs[1][0]))  # another group of this engine
+            other_group.post(message(OpCode.SIGNAL, pairs[1][0]))  # another group of this engine
         await asyncio.gather(*(group.aclose() for group in groups))
         assert (one.statistics().channels, two.statistics().channels) == (0, 0)
 
@@ -201,7 +201,7 @@ async def test_channel_closed_is_told_once_and_last(
     own: OpCode | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However a channel ends, by whom, and whatever was posted and received before."""
+    """However a channel ends, and whatever was posted and received before."""
     monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.05)
     listener, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as peer:
@@ -219,8 +219,8 @@ async def test_channel_closed_is_told_once_and_last(
         while not heard or heard[-1].status is not Status.CHANNEL_CLOSED:
             heard.append(await get(group))
             if heard[-1].op_code is OpCode.BYE_REQUEST:
-                # Its sender may have gone meanwhile, or we have reset it, or wait for its answer,
-                # which does not come.
+                # Its sender may have disconnected, this side may have reset it, or this side waits
+                # for an answer that does not come.
                 with contextlib.suppress(tofu.TofuError):
                     group.post(message(OpCode.BYE_RESPONSE, number))
                 with contextlib.suppress(tofu.TofuError):
@@ -276,7 +276,7 @@ async def test_closing_sends_what_was_posted_then_byes_and_lets_nobody_in(what: 
 async def test_listeners_close_before_channels_say_bye(
     engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was made first: who is let in while others leave would be turned away at once."""
+    """In any order of creation: otherwise new channels would be accepted and closed at once."""
     from tofu_aio.messaging.accepting.acceptor import Acceptor
     from tofu_aio.messaging.connection.closing import Closing
 

@@ -1,4 +1,4 @@
-"""Errors of Windows' completion ports have the numbers that they have everywhere."""
+"""Errors of Windows' completion ports get the same errno as on other systems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tofu_aio.transport.windows import usual_errno
 
 
 def windows_error(number: int) -> OSError:
-    """As the proactor raises it: to Python, what is no number of a socket's is EINVAL."""
+    """An error as the proactor raises it: Python converts other than socket errors to EINVAL."""
     if sys.platform == "win32":
         return OSError(None, "in the system's words", None, number)
     error = OSError(errno.EINVAL, "in the system's words")

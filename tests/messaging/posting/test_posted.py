@@ -1,4 +1,4 @@
-"""Channels as messages: everything is posted, and everything comes back through one mailbox."""
+"""The message-level API: messages are posted, and one mailbox receives everything."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def get(group: tofu.ChannelGroup) -> tofu.Message:
 
 
 async def get_plain(group: tofu.ChannelGroup, count: int) -> list[tuple[object, ...]]:
-    """The next messages as they matter: from whom, what, which channel, status, body."""
+    """The relevant parts of the next messages: origin, op code, channel, status, body."""
     plain = []
     for _ in range(count):
         with await get(group) as m:
@@ -73,7 +73,7 @@ async def nothing_more(group: tofu.ChannelGroup) -> None:
 
 
 class Ends(NamedTuple):
-    """An open channel between two groups, all by messages."""
+    """An open channel between two groups, made by messages."""
 
     client: tofu.ChannelGroup
     server: tofu.ChannelGroup
@@ -107,24 +107,26 @@ async def opened(
 
 @pytest.fixture
 async def ends(engine: tofu.Engine, transport_address: str) -> AsyncIterator[Ends]:
-    """A channel over each kind of transport. Nothing may be left unheard in the end."""
+    """A channel over each kind of transport. In the end both mailboxes must be empty."""
     client, server = engine.create_group(), engine.create_group()
     listener, where = await listening(server, transport_address)
     c, s = await opened(client, server, where)
     yield Ends(client, server, c, s, listener, where)
     await nothing_more(client)
     await nothing_more(server)
-    await asyncio.gather(client.aclose(), server.aclose())  # one alone waits for the other's Bye
+    await asyncio.gather(
+        client.aclose(), server.aclose()
+    )  # one alone would wait for the other's Bye
 
 
 def told(status: Status, channel: int) -> tuple[object, ...]:
-    """What the engine says by itself."""
+    """A notification of the engine."""
     return ("engine", OpCode.SIGNAL, channel, status, b"")
 
 
 @pytest.fixture
 def regular_file(socket_path: str) -> Iterator[str]:
-    """What is no socket, at a path for one."""
+    """A file that is not a socket, at the path of one."""
     Path(socket_path).write_bytes(b"content")
     yield socket_path
     assert Path(socket_path).read_bytes() == b"content"
@@ -219,7 +221,7 @@ async def test_a_bye_signal_ends_it_here_and_now(ends: Ends) -> None:
 
 
 async def test_many_channels_share_a_mailbox(engine: tofu.Engine, group: tofu.ChannelGroup) -> None:
-    """Clients and servers even: each message says which channel it is of."""
+    """Even of clients and servers: each message has its channel number."""
     _, where = await listening(group, "tcp://127.0.0.1:0")
     _, other = await listening(group, "tcp://127.0.0.1:0")
     pairs = dict([await opened(group, group, (where, other)[n % 2]) for n in range(6)])
@@ -239,7 +241,7 @@ async def test_many_channels_share_a_mailbox(engine: tofu.Engine, group: tofu.Ch
     assert seen == dict.fromkeys([*pairs, *pairs.values()], numbers)
 
 
-async def test_both_altitudes_talk_to_each_other(
+async def test_both_apis_talk_to_each_other(
     engine: tofu.Engine, group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
     async with engine.create_group() as messages:
@@ -425,7 +427,7 @@ async def test_hello_fails_by_coming_back(
 async def test_channel_closed_has_the_id_of_what_made_the_channel(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
-    """Of one's own Hello or Welcome, however the channel ends; one that a peer made has none."""
+    """The id of the own Hello or Welcome, however the channel ends; else 0."""
     server = engine.create_group()
     welcomed = server.post(welcome("tcp://127.0.0.1:0"))
     where = (await get(server)).headers["~listen_on"]
@@ -511,7 +513,7 @@ async def test_a_refusal_is_an_answer(ends: Ends) -> None:
     first = await get_plain(client, 1)
     if first == [("peer", OpCode.HELLO_RESPONSE, c, Status.NOT_ALLOWED, b"no")]:
         first = await get_plain(client, 1)
-    else:  # the reset was faster
+    else:  # the reset arrived first
         assert first == [("engine", OpCode.HELLO_REQUEST, c, Status.CONNECT_FAILED, b"hi")]
         first = await get_plain(client, 1)
     assert first == [told(Status.PEER_DISCONNECTED, c)]
@@ -568,7 +570,7 @@ async def test_an_opening_that_was_given_up_and_fails_then_is_told_once(
     elif outcome == "is cancelled":
         connected.cancel()
     else:
-        connected.set_exception(RuntimeError("a fault of ours"))
+        connected.set_exception(RuntimeError("a bug"))
     assert await get_plain(group, 2) == [
         ("engine", OpCode.HELLO_REQUEST, number, Status.CONNECT_FAILED, b"hi"),
         told(Status.CHANNEL_CLOSED, number),
@@ -577,7 +579,7 @@ async def test_an_opening_that_was_given_up_and_fails_then_is_told_once(
     await nothing_more(group)
     if outcome == "breaks":
         gc.collect()
-        assert "a fault of ours" in str(nothing_goes_unheard.pop())
+        assert "a bug" in str(nothing_goes_unheard.pop())
 
 
 async def test_an_opening_that_breaks_is_told_as_well(
@@ -585,10 +587,10 @@ async def test_an_opening_that_breaks_is_told_as_well(
     monkeypatch: pytest.MonkeyPatch,
     nothing_goes_unheard: list[dict[str, object]],
 ) -> None:
-    """By a fault of ours, which the loop is told of: the application waits for the Hello."""
+    """A bug in the library is reported to the loop, but the application waits for its Hello."""
 
     async def connect(*_: object) -> socket.socket:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("a bug")
 
     monkeypatch.setattr(transports, "connect", connect)
     number = group.post(greeting("tcp://127.0.0.1:1")).channel_number
@@ -598,13 +600,13 @@ async def test_an_opening_that_breaks_is_told_as_well(
     ]
     await until(lambda: not group._posting.openings.tasks)
     gc.collect()
-    assert "a fault of ours" in str(nothing_goes_unheard.pop())
+    assert "a bug" in str(nothing_goes_unheard.pop())
 
 
 async def test_an_opening_whose_number_is_anothers_by_now_ends_quietly(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was given up may go on connecting while a thousand channels come and go."""
+    """An opening that was reset may go on connecting while a thousand channels open and close."""
     loop = asyncio.get_running_loop()
     connected: asyncio.Future[socket.socket] = loop.create_future()
     listening: asyncio.Future[socket.socket] = loop.create_future()
@@ -621,7 +623,7 @@ async def test_an_opening_whose_number_is_anothers_by_now_ends_quietly(
     await turns(1)
     group.post(message(OpCode.BYE_SIGNAL, number))
     await get_plain(group, 2)
-    group._members.numbers._resting.clear()
+    group._members.numbers._reserved.clear()
     monkeypatch.setattr(random, "randint", lambda *_: number)
     assert group.post(welcome("tcp://127.0.0.1:1")).channel_number == number
     connected.set_exception(tofu.ConnectFailed("nobody is there"))
@@ -676,14 +678,14 @@ async def test_a_violation_is_told_by_the_rule(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", hello()[:7], b""])
-async def test_who_says_no_hello_is_closed_and_never_heard_of(
+async def test_a_connection_without_a_hello_is_closed_and_never_notified(
     group: tofu.ChannelGroup,
     engine: tofu.Engine,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     said: bytes,
 ) -> None:
-    """The mailbox is bounded by permits, and a stranger has none: it cannot fill it."""
+    """Permits limit the mailbox. A connection without a Hello has none, and cannot fill it."""
     caplog.set_level(logging.INFO, "tofu_aio")
     number, where = await listening(group, "tcp://127.0.0.1:0")
     listener: Any = group._members[number]
@@ -697,10 +699,10 @@ async def test_who_says_no_hello_is_closed_and_never_heard_of(
 
 
 @pytest.mark.parametrize("ending", ["accepts", "refuses", "resets", "leaves"])
-async def test_who_is_not_answered_is_a_stranger(
+async def test_an_unanswered_hello_takes_a_slot(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """Until its Hello is answered, or it is gone, the next one waits."""
+    """Until its Hello is answered, or its connection closed, the next one waits."""
     monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 1)
     _, where = await listening(group, "tcp://127.0.0.1:0")
     with await RawPeer.connect(where) as one, await RawPeer.connect(where) as other:
@@ -744,7 +746,7 @@ async def test_a_refused_peer_that_stays_is_closed_in_time(
 
 
 async def test_nobody_can_speak_in_the_engines_name(ends: Ends) -> None:
-    """A peer's frame with the engine's origin, a status and somebody's number."""
+    """A peer sends a frame with the engine's origin, a status and a channel number."""
     _, server, _, s, _, where = ends
     peer = await RawPeer.connect(where)
     await peer.send(hello())
@@ -770,8 +772,8 @@ async def test_messages_never_sent_come_back_in_order(
         await peer.send(frame(OpCode.HELLO_RESPONSE, message_id=asked.message_id))
         (await get(group)).release()
         posted = []
-        # A proactor's transport pauses, resumes and is given all that waits then; nothing of what
-        # comes after that.
+        # A proactor's transport pauses, resumes, and then gets everything that waits, but nothing
+        # that comes later.
         for counts in (range(200), range(200, 220)):
             posted += [
                 group.post(
@@ -802,7 +804,7 @@ async def test_messages_never_sent_come_back_in_order(
 
 
 def cut(group: tofu.ChannelGroup, number: int) -> None:
-    """Break a connection as a failed write does: what is posted now, this turn, cannot leave."""
+    """Break a connection like a failed write: what is posted in this turn cannot be sent."""
     channel = group._members[number]
     assert isinstance(channel, PostedChannel)
     transport = channel._connection.queue.transport
@@ -830,7 +832,7 @@ async def test_what_is_posted_in_the_turn_of_the_loss_comes_back_before_the_end(
 
 
 async def test_a_byes_answer_that_cannot_leave_comes_back_before_the_end(ends: Ends) -> None:
-    """Both have said Bye, so the channel has ended; and of that only one notice may tell."""
+    """Both sides have sent a Bye, so the channel has ended, and there is only one notification."""
     _, server, _, _, _, where = ends
     peer, s = await said_hello(where, server)
     server.post(message(OpCode.HELLO_RESPONSE, s))
@@ -866,7 +868,7 @@ async def test_a_rejection_that_cannot_leave_comes_back_before_the_end(ends: End
 async def said_hello(
     where: tofu.Address, server: tofu.ChannelGroup, message_id: int = 1
 ) -> tuple[RawPeer, int]:
-    """A peer by hand that waits for the answer to its Hello, and its channel's number."""
+    """A raw peer that waits for the answer to its Hello, and its channel number."""
     peer = await RawPeer.connect(where)
     await peer.send(hello(where, message_id))
     return peer, (await get(server)).channel_number
@@ -874,7 +876,7 @@ async def said_hello(
 
 @pytest.mark.parametrize("status", [Status.SUCCESS, Status.NOT_ALLOWED, Status.SHUTDOWN_STARTED])
 async def test_a_rejection_travels_with_the_engines_origin(ends: Ends, status: Status) -> None:
-    """A Zig client looks for a failure among what its engine says; a yes is an application's."""
+    """The Zig library expects failures from the engine, and an acceptance from the application."""
     _, server, _, _, _, where = ends
     peer, s = await said_hello(where, server)
     header = server.post(message(OpCode.HELLO_RESPONSE, s, b"words", status=status))
@@ -914,7 +916,7 @@ async def test_nothing_else_that_has_a_status_does(ends: Ends, op_code: OpCode) 
 async def test_a_rejection_is_the_peers_whatever_its_origin(
     group: tofu.ChannelGroup, raw_server: RawServer, origin: Origin
 ) -> None:
-    """It is the answer of another program: what our own engine has to say it cannot say."""
+    """It is the answer of another program, which cannot speak for the local engine."""
     number = group.post(greeting(raw_server.address)).channel_number
     with await raw_server.accept() as peer:
         asked = await peer.message()
@@ -970,7 +972,7 @@ async def test_closing_goes_through_with_the_pool_empty(ends: Ends, engine: tofu
 
 
 async def test_received_messages_can_be_sent_on_by_number(ends: Ends, engine: tofu.Engine) -> None:
-    """A relay: what comes on one channel goes out on another, permit and all."""
+    """A relay: messages of one channel are sent on another, with their permits."""
     client, server, c, _, _, where = ends
     other_c, other_s = await opened(client, server, where)
     for count in range(30):

@@ -1,4 +1,4 @@
-"""Options and arguments that make no sense: who gives one is told which, and what is right."""
+"""Options and arguments that are not allowed: the error says which, and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import anyio
 import pytest
 
 import tofu_aio as tofu
-from tests.messaging.conftest import Connect
+from tests.messaging.conftest import Connect, both_ends, listener, tcp_pair
 from tests.messaging.peers import Pair, RawPeer, hello, until
 from tofu_aio import Message, OpCode, Triggers
+
+__all__ = ["both_ends", "listener", "tcp_pair"]
 
 NOWHERE = "tcp://127.0.0.1:9"
 HERE = "tcp://127.0.0.1:0"
@@ -24,7 +26,7 @@ NO_NUMBERS: list[Any] = ["5", True, b"5", [5]]
 async def test_connecting_takes_numbers_of_seconds_only(
     group: tofu.ChannelGroup, engine: tofu.Engine, option: str, wrong: Any
 ) -> None:
-    with pytest.raises(TypeError, match=rf"^{option} is .*, no number: give .* seconds"):
+    with pytest.raises(TypeError, match=rf"^{option} is .*, not a number: give .* seconds"):
         await group.connect(NOWHERE, **{option: wrong})
     assert engine.statistics().channels == 0
 
@@ -34,7 +36,7 @@ async def test_connecting_takes_numbers_of_seconds_only(
 async def test_listening_takes_numbers_of_seconds_only(
     group: tofu.ChannelGroup, engine: tofu.Engine, option: str, wrong: Any
 ) -> None:
-    with pytest.raises(TypeError, match=rf"^{option} is .*, no number: give .* seconds"):
+    with pytest.raises(TypeError, match=rf"^{option} is .*, not a number: give .* seconds"):
         await group.listen(HERE, **{option: wrong})
     assert engine.statistics().channels == 0
 
@@ -62,9 +64,9 @@ async def test_seconds_that_cannot_be_are_refused_for_good(
 
 @pytest.mark.parametrize("wrong", [True, 1.5, "1"])
 async def test_counts_are_whole_numbers(group: tofu.ChannelGroup, wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"^max_channels is .*, no whole number: give 1 or more"):
+    with pytest.raises(TypeError, match=r"^max_channels is .*, not an integer: give 1 or more"):
         await group.listen(HERE, max_channels=wrong)
-    with pytest.raises(TypeError, match=r"^pool_messages is .*, no whole number: give 1 to "):
+    with pytest.raises(TypeError, match=r"^pool_messages is .*, not an integer: give 1 to "):
         tofu.Engine(wrong)
 
 
@@ -111,7 +113,7 @@ async def test_a_request_checks_its_timeout_before_it_is_sent(tcp_pair: Pair) ->
     for wrong in (math.nan, -1):
         with pytest.raises(ValueError, match=r"^timeout is .* give 0 or more seconds"):
             await tcp_pair.client.request(timeout=wrong)
-    with pytest.raises(TypeError, match=r"^timeout is '5', no number"):
+    with pytest.raises(TypeError, match=r"^timeout is '5', not a number"):
         await tcp_pair.client.request(timeout="5")  # type: ignore[arg-type]
     assert tcp_pair.client.statistics().sent == sent
 

@@ -1,4 +1,4 @@
-"""What a caller must have said before it counts among those that wait for a place."""
+"""The first bytes that a pending connection must have sent before it waits for a slot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tofu_aio.protocol.op_code import ORIGIN_BIT
 
 LARGE = frame(OpCode.HELLO_REQUEST, headers=b"a:" + b"b" * 60_000 + b"\r\n")
 RECORD = b"\x16\x03\x01"
-"""How a ClientHello begins, but for its length."""
+"""The start of a ClientHello, without its length."""
 
 
 def test_a_header_is_needed_to_know_how_long_the_hello_is() -> None:
@@ -39,7 +39,7 @@ def test_anything_else_is_no_hello(op_code: OpCode) -> None:
 
 
 def test_other_bits_of_the_header_do_not_matter_here() -> None:
-    """The connection itself says what is wrong with them."""
+    """The connection's own checks explain what is wrong with them."""
     first = bytearray(hello())
     first[2] |= ORIGIN_BIT
     assert hello_bytes(bytes(first)) == len(first)

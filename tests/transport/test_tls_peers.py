@@ -1,4 +1,4 @@
-"""What a peer can do in TLS itself costs it its channel, and us a bounded number of bytes."""
+"""A peer that misuses TLS loses its channel, and costs a limited number of bytes."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ HERE = "tcp://127.0.0.1:0"
 HIGH_WATER = 4096
 UNTAKEN = 2048
 GARBAGE = b"\x17\x03\x03\x00\x20" + b"g" * 32
-"""What looks like a record, and was sealed under no key."""
+"""Bytes that look like a record, but were not encrypted with any key."""
 
 
 @pytest.fixture
 async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tofu.ChannelGroup]:
-    """A group whose channels may have little to be sent."""
+    """A group whose channels have a low high-water mark."""
     monkeypatch.setattr(send_queue_module, "UNTAKEN_ANSWERS", UNTAKEN)
     monkeypatch.setattr(tls_module, "TLS_ANSWERS", 2**30)
     async with tofu.Engine(write_high_water=HIGH_WATER) as engine, engine.create_group() as group:
@@ -54,13 +54,13 @@ async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tofu.ChannelG
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """Where a raw peer's secrets go."""
+    """The key log file of a raw peer."""
     return tmp_path / "keys"
 
 
 @contextlib.asynccontextmanager
 async def raw_client(listener: tofu.Listener, keys: Path) -> AsyncIterator[tuple[RawTls, Sealer]]:
-    """A client by hand, that has shaken hands."""
+    """A raw client after its handshake."""
     with await RawPeer.connect(listener.address) as raw:
         peer = RawTls(raw, telling(keys, server_side=False))
         await peer.shake()
@@ -71,7 +71,7 @@ async def raw_client(listener: tofu.Listener, keys: Path) -> AsyncIterator[tuple
 async def raw_channel(
     group: tofu.ChannelGroup, keys: Path
 ) -> AsyncIterator[tuple[RawTls, Sealer, tofu.Channel]]:
-    """A client by hand that has said Hello, and the channel that it has."""
+    """A raw client that has sent its Hello, and its channel."""
     async with (
         await group.listen(HERE, ssl=server_context()) as listener,
         raw_client(listener, keys) as (peer, sealer),
@@ -84,7 +84,7 @@ async def raw_channel(
 async def raw_server(
     group: tofu.ChannelGroup, keys: Path, *, tls12: bool = False
 ) -> AsyncIterator[tuple[RawTls, Sealer, bytes, asyncio.Task[tofu.Channel]]]:
-    """A server by hand that was sent a Hello, the answer that it could give, and who waits."""
+    """A raw server that has received a Hello, the answer to it, and the waiting client."""
     with RawServer() as server:
         connecting = asyncio.create_task(
             group.connect(server.address, ssl=client_context(tls12=tls12))
@@ -98,14 +98,14 @@ async def raw_server(
 
 
 def takes_little(sock: socket.socket) -> None:
-    """Have the kernel keep little of either direction."""
+    """Make the socket buffers small in both directions."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
 @contextlib.asynccontextmanager
 async def drained(peer: RawPeer) -> AsyncIterator[None]:
-    """Take all there is, until the end of the block."""
+    """Receive everything, until the end of the block."""
     draining = asyncio.create_task(peer.end())
     yield
     draining.cancel()
@@ -116,11 +116,11 @@ async def drained(peer: RawPeer) -> AsyncIterator[None]:
 
 
 FLOOD = 5000
-"""KeyUpdates, of 27 bytes each: an answer to all of them is many times what may be queued."""
+"""KeyUpdates of 27 bytes each. The answers to all of them exceed the high-water mark by far."""
 
 
 async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> None:
-    """A peer asks for new keys, and takes no answer: it is not read any more, until it does."""
+    """A peer requests new keys and reads no answers: reading is suspended until it does."""
     transport = connection.queue.transport
     assert transport is not None
     takes_little(peer.raw.sock)
@@ -130,11 +130,11 @@ async def check_flood(peer: RawTls, sealer: Sealer, connection: Connection) -> N
     sending = asyncio.create_task(peer.raw.send(flood))
     await until(lambda: not transport.is_reading(), "for the reading to stop")
     await turns(20)
-    # A read brings up to 64 KiB, all of whose answers are made.
+    # One read gets up to 64 KiB, and all of it is answered.
     assert connection.queue.nbytes < len(flood) / 2
     async with drained(peer.raw):
         await sending
-        # And not before all of it has been read: until then it may stop again.
+        # Only then, because reading may be suspended again before.
         await until(lambda: transport.get_extra_info(SEALED) >= before + len(flood))
         await until(transport.is_reading)
 
@@ -150,8 +150,8 @@ async def test_a_client_that_takes_no_answers_of_tls_is_not_read(
         if when == "before its Hello":
             await peer.raw.send(sealer.seal(hello()[:5]))
             await until(lambda: admission_of(listener)._undecided)
-            (stranger,) = admission_of(listener)._undecided
-            await check_flood(peer, sealer, stranger)
+            (undecided,) = admission_of(listener)._undecided
+            await check_flood(peer, sealer, undecided)
             await peer.raw.send(sealer.seal(hello()[5:]))
             channel = await listener.accept()
         else:
@@ -199,7 +199,7 @@ async def test_key_updates_that_are_taken_hold_nobody_up(
 async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
     group: tofu.ChannelGroup, keys: Path
 ) -> None:
-    """Though it takes the answers: each costs the time that much data would take."""
+    """Even if it reads the answers: each costs as much time as decrypting a lot of data."""
     async with raw_channel(group, keys) as (peer, sealer, channel):
         draining = asyncio.create_task(peer.raw.end())
         with contextlib.suppress(ConnectionError):
@@ -208,12 +208,12 @@ async def test_a_client_that_only_asks_for_new_keys_loses_its_connection(
                     b"".join(sealer.seal(KEY_UPDATE, HANDSHAKE) for _ in range(100))
                 )
             await peer.raw.send(sealer.seal(frame(OpCode.SIGNAL, b"still here?")))
-        with pytest.raises(tofu.CommunicationFailed, match="asks for new keys again and again"):
+        with pytest.raises(tofu.CommunicationFailed, match="requests new keys too often"):
             await channel.receive()
         await draining
 
 
-async def test_who_sends_enough_may_have_new_keys_as_often(
+async def test_a_peer_that_sends_enough_may_request_new_keys_as_often(
     group: tofu.ChannelGroup, keys: Path
 ) -> None:
     async with raw_channel(group, keys) as (peer, sealer, channel):
@@ -229,10 +229,8 @@ async def test_who_sends_enough_may_have_new_keys_as_often(
 # --- what cannot be encrypted yet ------------------------------------------------------------
 
 
-async def test_who_waits_for_a_renegotiation_waits_to_send(
-    group: tofu.ChannelGroup, keys: Path
-) -> None:
-    """A server asks for one (TLS 1.2), and never takes part: nothing can be sent meanwhile."""
+async def test_during_a_renegotiation_sending_waits(group: tofu.ChannelGroup, keys: Path) -> None:
+    """A server requests one (TLS 1.2) and never completes it: nothing can be sent meanwhile."""
     async with raw_server(group, keys, tls12=True) as (peer, sealer, answer, connecting):
         await peer.raw.send(sealer.seal(answer) + sealer.seal(HELLO_REQUEST, HANDSHAKE))
         channel = await connecting
@@ -274,7 +272,7 @@ async def test_a_hello_longer_than_the_mark_goes_out_after_the_handshake(
 async def test_a_hello_with_a_forged_record_behind_it_is_still_somebody_s(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one segment: TLS has failed, and forgotten all, by the time the Hello is looked at."""
+    """In one segment: TLS has failed, and lost its state, before the Hello is handled."""
     known = introductions(monkeypatch)
     async with await group.listen(HERE, ssl=server_context(mutual=True)) as listener:
         with await RawPeer.connect(listener.address) as raw:
@@ -307,24 +305,24 @@ async def test_a_yes_with_a_forged_record_behind_it_is_still_somebody_s(
 
 
 def introductions(monkeypatch: pytest.MonkeyPatch) -> list[tofu.Channel]:
-    """Each channel of a listener whose Hello has come, whether or not anybody waits for it."""
+    """Each channel of a listener whose Hello has arrived, even if nothing waits for it."""
     known: list[tofu.Channel] = []
-    tell = tofu.Listener.introduced
+    tell = tofu.Listener._introduced
 
     def introduced(listener: tofu.Listener, channel: tofu.Channel) -> None:
         if channel._dispatcher.hello is not None and channel not in known:
             known.append(channel)
         tell(listener, channel)
 
-    monkeypatch.setattr(tofu.Listener, "introduced", introduced)
+    monkeypatch.setattr(tofu.Listener, "_introduced", introduced)
     return known
 
 
 @keeps_what_came_before_a_reset
-async def test_who_resets_at_once_has_had_an_address(
+async def test_a_peer_that_resets_at_once_still_has_an_address(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The listener has its Hello, and the kernel does not know any more from where."""
+    """The listener has its Hello, but the kernel no longer knows the peer's address."""
     known = introductions(monkeypatch)
     async with await group.listen(HERE) as listener:
         assert isinstance(listener.address, tofu.TcpAddress)
@@ -337,7 +335,7 @@ async def test_who_resets_at_once_has_had_an_address(
 
 
 def certificate_with(names: bytes, folder: Path) -> Path:
-    """A client's, signed by whom the listener trusts, with such a subjectAltName."""
+    """A client's certificate with this subjectAltName, signed by a trusted authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -377,7 +375,7 @@ def certificate_with(names: bytes, folder: Path) -> Path:
 async def test_a_certificate_that_cannot_be_read_is_refused(
     group: tofu.ChannelGroup, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It passes all checks of the handshake, and Python cannot tell what it says."""
+    """It passes all checks of the handshake, but Python cannot parse it."""
     caplog.set_level("INFO", "tofu_aio")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority().configure_trust(context)

@@ -40,19 +40,21 @@ HERE = "tcp://127.0.0.1:0"
 
 
 @pytest.fixture
-async def door(group: tofu.ChannelGroup) -> AsyncIterator[tofu.Listener]:
-    """A listener that speaks TLS."""
+async def tls_listener(group: tofu.ChannelGroup) -> AsyncIterator[tofu.Listener]:
+    """A listener with TLS."""
     async with await group.listen(HERE, ssl=server_context()) as listener:
         yield listener
 
 
 @pytest.fixture(params=["1.3", "1.2"])
 async def tls_pair(
-    group: tofu.ChannelGroup, door: tofu.Listener, request: pytest.FixtureRequest
+    group: tofu.ChannelGroup, tls_listener: tofu.Listener, request: pytest.FixtureRequest
 ) -> AsyncIterator[Pair]:
-    """A channel over each version, seen from both sides."""
+    """Both ends of a channel, over each version of TLS."""
     context = client_context(tls12=request.param == "1.2")
-    client, server = await asyncio.gather(group.connect(door.address, ssl=context), door.accept())
+    client, server = await asyncio.gather(
+        group.connect(tls_listener.address, ssl=context), tls_listener.accept()
+    )
     layer = transport_of(client)
     assert isinstance(layer, Tls)
     assert layer._ssl.version() == f"TLSv{request.param}"
@@ -61,13 +63,13 @@ async def tls_pair(
 
 
 @pytest.fixture
-async def raw_tls(door: tofu.Listener) -> AsyncIterator[tuple[RawTls, tofu.Channel]]:
-    """A peer by hand, introduced, and the channel it has."""
-    with await RawPeer.connect(door.address) as raw:
+async def raw_tls(tls_listener: tofu.Listener) -> AsyncIterator[tuple[RawTls, tofu.Channel]]:
+    """A raw peer that has sent its Hello, and its channel."""
+    with await RawPeer.connect(tls_listener.address) as raw:
         peer = RawTls(raw, client_context())
         await peer.shake()
         await raw.send(peer.sealed(hello()))
-        channel = await door.accept()
+        channel = await tls_listener.accept()
         assert await peer.read()  # the answer
         async with channel:
             yield peer, channel
@@ -75,7 +77,7 @@ async def raw_tls(door: tofu.Listener) -> AsyncIterator[tuple[RawTls, tofu.Chann
 
 @pytest.fixture
 def refusals(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged, of strangers too."""
+    """The log of tofu_aio, including refused connections."""
     caplog.set_level(logging.INFO, "tofu_aio")
     return caplog
 
@@ -85,7 +87,7 @@ def logged_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def no_channel_but(listener: tofu.Listener, engine: tofu.Engine) -> None:
-    """The refused one left nothing; and a good one still works."""
+    """The refused connection left nothing, and a good client still works."""
     await until(lambda: engine.statistics().channels == 1)
     admission = admission_of(listener)
     assert not admission._undecided
@@ -114,13 +116,13 @@ async def test_it_is_encrypted(group: tofu.ChannelGroup, raw_server: RawServer) 
         assert data[:2] == b"\x16\x03", "a TLS handshake"
         assert b"~connect_to" not in data
         assert b"a secret" not in data
-    with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
+    with pytest.raises(tofu.ConnectFailed, match="in the handshake: check that it uses TLS"):
         await connecting
 
 
 @pytest.mark.parametrize("size", [1, 16384, 65535])
 async def test_much_both_ways_at_once(tls_pair: Pair, size: int) -> None:
-    """Beyond what the pool, the buffers and a record hold."""
+    """It is larger than the pool, the buffers and a record."""
     bodies = [bytes([number]) * size for number in range(60)]
 
     async def pour(channel: tofu.Channel) -> None:
@@ -216,10 +218,13 @@ async def test_both_sides_know_each_other(group: tofu.ChannelGroup) -> None:
         await asyncio.gather(client.aclose(), server.aclose())
 
 
-async def test_who_shows_nothing_is_nobody(group: tofu.ChannelGroup, door: tofu.Listener) -> None:
-    """And what was not verified is no certificate, but can be compared."""
+async def test_a_peer_without_a_certificate_has_none(
+    group: tofu.ChannelGroup, tls_listener: tofu.Listener
+) -> None:
+    """A certificate that was not verified is here only in DER, to be compared."""
     client, server = await asyncio.gather(
-        group.connect(door.address, ssl=client_context(trusting=True)), door.accept()
+        group.connect(tls_listener.address, ssl=client_context(trusting=True)),
+        tls_listener.accept(),
     )
     assert (server.peer.certificate, server.peer.certificate_der) == (None, None)
     assert client.peer.certificate is None
@@ -261,7 +266,7 @@ REFUSALS = {
         lambda: server_context(stranger=True),
         client_context,
         "certificate is not valid: unable to get local issuer",
-        "the peer does not know who signed",
+        "the peer does not trust the authority that signed",
     ),
     "another name": (
         lambda: server_context("elsewhere.example"),
@@ -273,31 +278,31 @@ REFUSALS = {
         lambda: server_context(expired=True),
         client_context,
         "certificate is not valid: certificate has expired",
-        "the peer found this side's certificate expired",
+        "the peer reports that this side's certificate has expired",
     ),
     "a client without a certificate": (
         lambda: server_context(mutual=True),
         client_context,
-        "the listener demands a certificate: load one",
-        "the client has no certificate",
+        "the listener requires a certificate: load one",
+        "the client sent no certificate",
     ),
     "a client without a certificate, TLS 1.2": (
         lambda: server_context(mutual=True),
         lambda: client_context(tls12=True),
-        "the peer refused: no cipher in common, or it has, or got, no certificate",
-        "the client has no certificate",
+        "the peer refused the handshake: no cipher in common, or one side has no certificate",
+        "the client sent no certificate",
     ),
     "a client whose certificate nobody knows": (
         lambda: server_context(mutual=True),
         lambda: client_context("eve@example.org", stranger=True),
-        "the peer does not know who signed this side's certificate",
+        "the peer does not trust the authority that signed this side's certificate",
         "certificate is not valid: unable to get local issuer",
     ),
     "a listener without a certificate": (
         lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
         client_context,
-        "the peer refused: no cipher in common",
-        "has the listener's context a certificate",
+        "the peer refused the handshake: no cipher in common",
+        "load a certificate into the listener's context",
     ),
 }
 
@@ -324,15 +329,15 @@ async def test_a_refusal_is_named_on_both_sides(
 
 async def test_a_plain_client_is_refused(
     group: tofu.ChannelGroup,
-    door: tofu.Listener,
+    tls_listener: tofu.Listener,
     engine: tofu.Engine,
     refusals: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(tofu.ConnectFailed, match="does it expect TLS\\? Then connect with ssl="):
-        await group.connect(door.address)
+        await group.connect(tls_listener.address)
     await until(lambda: logged_by_us(refusals))
-    assert "TLS failed: the peer does not speak TLS" in logged_by_us(refusals)[0]
-    await no_channel_but(door, engine)
+    assert "TLS failed: the peer does not use TLS" in logged_by_us(refusals)[0]
+    await no_channel_but(tls_listener, engine)
 
 
 async def test_a_plain_listener_is_refused(
@@ -341,7 +346,7 @@ async def test_a_plain_listener_is_refused(
     engine: tofu.Engine,
     refusals: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(tofu.ConnectFailed, match="in the handshake: does it speak TLS"):
+    with pytest.raises(tofu.ConnectFailed, match="in the handshake: check that it uses TLS"):
         await group.connect(listener.address, ssl=client_context())
     await until(lambda: logged_by_us(refusals))
     assert "a connection was refused: at byte 0: " in logged_by_us(refusals)[0]
@@ -354,12 +359,14 @@ async def test_an_answer_that_is_not_tls_is_refused(
     connecting = asyncio.create_task(group.connect(raw_server.address, ssl=client_context()))
     with await raw_server.accept() as peer:
         await peer.send(b"220 mail.example ESMTP\r\n")
-        with pytest.raises(tofu.ConnectFailed, match="the peer does not speak TLS"):
+        with pytest.raises(tofu.ConnectFailed, match="the peer does not use TLS"):
             await connecting
 
 
-async def test_who_talks_on_still_hears_why_it_is_refused(group: tofu.ChannelGroup) -> None:
-    """In TLS 1.3 a client has said Hello, and more, before its certificate is missed."""
+async def test_a_peer_that_goes_on_sending_still_receives_the_refusal(
+    group: tofu.ChannelGroup,
+) -> None:
+    """In TLS 1.3 a client has sent its Hello, and more, before its certificate is requested."""
     async with await group.listen(HERE, ssl=server_context(mutual=True)) as listener:
         with await RawPeer.connect(listener.address) as raw:
             peer = RawTls(raw, client_context())
@@ -378,7 +385,7 @@ async def test_what_waits_for_the_handshake_is_counted(
     connecting = asyncio.create_task(
         group.connect(raw_server.address, body=bytes(50_000), ssl=client_context())
     )
-    with await raw_server.accept():  # and it says nothing
+    with await raw_server.accept():  # and sends nothing
         (channel,) = group._members.values()
         assert isinstance(channel, tofu.Channel)
         await until(lambda: channel.statistics().sent)
@@ -389,10 +396,10 @@ async def test_what_waits_for_the_handshake_is_counted(
 
 
 @pytest.mark.parametrize("sent", [0, 1, 20, "everything"])
-async def test_who_stalls_in_the_handshake_is_closed_in_time(
+async def test_a_peer_that_stalls_in_the_handshake_is_closed_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, sent: int | str
 ) -> None:
-    """The Hello's deadline is the handshake's too."""
+    """The timeout for the Hello covers the handshake, too."""
     async with await group.listen(HERE, ssl=server_context(), hello_timeout=0.05) as listener:
         with await RawPeer.connect(listener.address) as raw:
             peer = RawTls(raw, client_context())
@@ -406,7 +413,7 @@ async def test_who_stalls_in_the_handshake_is_closed_in_time(
         await no_channel_but(listener, engine)
 
 
-async def test_who_stays_after_its_refusal_is_closed_in_time(
+async def test_a_refused_peer_that_does_not_close_is_closed_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
     async with await group.listen(HERE, ssl=server_context(), hello_timeout=0.05) as listener:
@@ -438,15 +445,15 @@ async def test_a_listener_may_close_at_any_moment_of_a_handshake(
 
 @pytest.mark.parametrize("after", range(12))
 async def test_connecting_may_be_cancelled_at_any_moment_of_a_handshake(
-    group: tofu.ChannelGroup, engine: tofu.Engine, door: tofu.Listener, after: int
+    group: tofu.ChannelGroup, engine: tofu.Engine, tls_listener: tofu.Listener, after: int
 ) -> None:
-    """And the other side knows at once, not when a deadline passes."""
-    admission_of(door)._hello_timeout = 1000
-    connecting = asyncio.create_task(group.connect(door.address, ssl=client_context()))
+    """The other side is notified at once, not after a timeout."""
+    admission_of(tls_listener)._hello_timeout = 1000
+    connecting = asyncio.create_task(group.connect(tls_listener.address, ssl=client_context()))
     await turns(after)
     connecting.cancel()
     await asyncio.gather(connecting, return_exceptions=True)
-    await no_channel_but(door, engine)
+    await no_channel_but(tls_listener, engine)
 
 
 async def test_what_cannot_be_is_said_at_once(
@@ -469,21 +476,23 @@ async def test_what_cannot_be_is_said_at_once(
 
 
 @pytest.mark.parametrize("protocol", [ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLSv1_2])
-async def test_a_context_that_was_never_told_whom_to_trust_is_refused(
-    group: tofu.ChannelGroup, door: tofu.Listener, protocol: Any
+async def test_a_context_that_verifies_nothing_by_default_is_refused(
+    group: tofu.ChannelGroup, tls_listener: tofu.Listener, protocol: Any
 ) -> None:
-    """It is how such a context is made, and nobody's wish."""
+    """PROTOCOL_TLS contexts are created like this, so it is hardly intended."""
     with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
         context = ssl.SSLContext(protocol)
-    with pytest.raises(ValueError, match=r"anybody could pass .* verify_mode = ssl\.CERT_NONE"):
-        await group.connect(door.address, ssl=context)
+    with pytest.raises(
+        ValueError, match=r"anyone could impersonate .* verify_mode = ssl\.CERT_NONE"
+    ):
+        await group.connect(tls_listener.address, ssl=context)
     with pytest.raises(ValueError, match="verifies no certificate"):
-        await anext(group.reconnecting(door.address, ssl=context))
+        await anext(group.reconnecting(tls_listener.address, ssl=context))
 
 
 @pytest.mark.parametrize("make", ["for clients", "for either side, and told to verify"])
-async def test_a_context_whose_user_has_decided_is_taken(
-    group: tofu.ChannelGroup, door: tofu.Listener, make: str
+async def test_a_context_that_was_configured_on_purpose_is_accepted(
+    group: tofu.ChannelGroup, tls_listener: tofu.Listener, make: str
 ) -> None:
     if make == "for clients":
         context = ssl.create_default_context()
@@ -494,12 +503,14 @@ async def test_a_context_whose_user_has_decided_is_taken(
             context = ssl.SSLContext(ssl.PROTOCOL_TLS)
         context.verify_mode = ssl.CERT_REQUIRED
         authority().configure_trust(context)
-    client, server = await asyncio.gather(group.connect(door.address, ssl=context), door.accept())
+    client, server = await asyncio.gather(
+        group.connect(tls_listener.address, ssl=context), tls_listener.accept()
+    )
     await asyncio.gather(client.aclose(), server.aclose())
 
 
 async def test_a_listener_s_context_may_be_one_for_either_side(group: tofu.ChannelGroup) -> None:
-    """It need not verify its clients."""
+    """A listener does not have to verify its clients."""
     with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS)
     authority().issue_cert("127.0.0.1").configure_cert(context)
@@ -510,9 +521,9 @@ async def test_a_listener_s_context_may_be_one_for_either_side(group: tofu.Chann
         await asyncio.gather(client.aclose(), server.aclose())
 
 
-async def test_a_name_that_is_none(group: tofu.ChannelGroup, door: tofu.Listener) -> None:
+async def test_a_name_that_is_none(group: tofu.ChannelGroup, tls_listener: tofu.Listener) -> None:
     with pytest.raises(ValueError, match="server_hostname"):
-        await group.connect(door.address, ssl=client_context(), server_hostname="")
+        await group.connect(tls_listener.address, ssl=client_context(), server_hostname="")
 
 
 # --- ends and cuts ---------------------------------------------------------------------------
@@ -534,7 +545,7 @@ async def test_every_split_of_the_bytes_is_the_same(
 async def test_a_byte_of_an_unfinished_record_is_a_sign_of_life(
     raw_tls: tuple[RawTls, tofu.Channel],
 ) -> None:
-    """A record on a slow line takes longer than a peer may be silent."""
+    """On a slow line a record takes longer than a peer may be silent."""
     peer, channel = raw_tls
     layer = transport_of(channel)
     await peer.raw.send(peer.sealed(BEAT))
@@ -552,10 +563,10 @@ async def test_a_byte_of_an_unfinished_record_is_a_sign_of_life(
 
 
 @pytest.mark.parametrize("how", ["notice", "half close", "close", "reset"])
-async def test_who_leaves_without_a_bye_is_lost(
+async def test_a_peer_that_closes_without_a_bye_is_lost(
     raw_tls: tuple[RawTls, tofu.Channel], how: str
 ) -> None:
-    """Whether TLS was told or not: it is Bye that counts."""
+    """It is lost with or without a close_notify: only a Bye counts."""
     peer, channel = raw_tls
     await peer.raw.send(peer.sealed(frame(body=b"last")))
     if how == "notice":
@@ -584,7 +595,7 @@ async def test_a_forged_record_ends_the_channel(
     with await channel.receive() as message:
         assert message.body == b"true"
     for _ in range(2):
-        # In OpenSSL's words, which differ.
+        # The text is OpenSSL's, and differs between versions.
         with pytest.raises(
             tofu.CommunicationFailed, match=r"TLS failed: .*(bad record|record layer)"
         ):
@@ -595,7 +606,7 @@ async def test_a_forged_record_ends_the_channel(
 async def test_an_end_that_follows_a_failure_does_not_hide_it(
     raw_tls: tuple[RawTls, tofu.Channel],
 ) -> None:
-    """Windows' proactor tells of the peer's end even after an abort."""
+    """Windows' proactor reports the peer's end of stream even after an abort."""
     peer, channel = raw_tls
     layer = transport_of(channel)
     assert isinstance(layer, Tls)
@@ -610,7 +621,7 @@ async def test_an_end_that_follows_a_failure_does_not_hide_it(
 async def test_what_the_kernel_holds_of_a_lost_peer_is_delivered(
     raw_tls: tuple[RawTls, tofu.Channel],
 ) -> None:
-    """The loss is noticed by writing, while the pool is empty."""
+    """A write notices the loss, while the pool is exhausted."""
     peer, channel = raw_tls
     await peer.raw.send(b"".join(peer.sealed(frame(body=b"%d" % n)) for n in range(9)))
     await until(lambda: not transport_of(channel).is_reading())
@@ -637,7 +648,7 @@ async def test_a_peer_that_does_not_answer_its_bye_is_left_in_time(
     await peer.raw.end()
 
 
-async def test_strangers_beyond_a_number_wait_without_a_handshake(
+async def test_pending_connections_beyond_the_limit_wait_without_a_handshake(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tofu_aio.messaging.accepting import admission

@@ -1,4 +1,4 @@
-"""Which part of the package may know which: the rules of the house, read from the imports."""
+"""Which layer of the package may import which, and that no modules import each other."""
 
 from __future__ import annotations
 
@@ -87,10 +87,55 @@ def test_a_module_imports_only_what_its_room_may_know(module: str) -> None:
     assert offences(source, module, is_package=path.stem == "__init__") == []
 
 
+def dependencies() -> dict[str, set[str]]:
+    """Which modules of the package each module imports, for type checking or in a function too."""
+    found = modules()
+    graph: dict[str, set[str]] = {}
+    for module, path in found.items():
+        source = path.read_text(encoding="utf-8")
+        names = imported(source, module, is_package=path.stem == "__init__")
+        # ``from .package import name`` is a module or something in one.
+        known = {name if name in found else name.rpartition(".")[0] for name in names}
+        graph[module] = {name for name in known if name in found and name != module}
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Modules that import each other, directly or by way of others."""
+    reached: dict[str, set[str]] = {}
+    for module in graph:
+        ahead, seen = [module], set[str]()
+        while ahead:
+            for name in graph[ahead.pop()] - seen:
+                seen.add(name)
+                ahead.append(name)
+        reached[module] = seen
+    found: list[set[str]] = []
+    for module in graph:
+        cycle = {other for other in reached[module] if module in reached[other]}
+        if cycle and cycle not in found:
+            found.append(cycle)
+    return found
+
+
+FOR_TYPES = {f"tofu_aio.protocol.{name}" for name in ("errors", "message", "text_headers")}
+"""Errors carry messages, and messages raise errors. A protocol class in between would be a worse
+type for users of ``ConnectFailed.answer``."""
+
+
+def test_no_modules_import_each_other() -> None:
+    assert cycles(dependencies()) == [FOR_TYPES]
+
+
+def test_a_cycle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set[str]()}
+    assert cycles(graph) == [{"a", "b", "c"}]
+
+
 def test_every_room_has_its_rule() -> None:
     rooms = {room_of(module) for module in modules()}
     assert rooms <= {*KNOWS, *FACE, "cli"}
-    assert rooms >= {"protocol", "reactor", "messaging", "blocking", "cli", ""}
+    assert rooms >= {"protocol", "transport", "reactor", "messaging", "blocking", "cli", ""}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +168,10 @@ def test_every_room_has_its_rule() -> None:
         ("blocking.engine", "from .. import Engine"),
         ("blocking.engine", "import selectors"),
         ("testing.ports", "from ..reactor import loop"),
+        ("transport.tcp", "from ..messaging.limits import LINGER"),
+        ("transport.tcp", "from ..reactor import loop"),
+        ("transport.tcp", "import selectors"),
+        ("checks", "from .protocol import errors"),
     ],
 )
 def test_what_breaks_a_rule_is_found(module: str, source: str) -> None:

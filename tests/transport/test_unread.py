@@ -1,4 +1,4 @@
-"""What a peer sent before it went away without a word is delivered, whoever notices first."""
+"""What a peer sent before it disconnected is delivered, even if a write notices the loss first."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from tests.messaging.peers import (
 from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
 from tofu_aio.messaging.connection.connection import Connection
-from tofu_aio.transport import unread as remains
+from tofu_aio.transport import unread as unread_module
 from tofu_aio.transport.unread import Unread
 
 
 @pytest.fixture
-async def bereaved(group: tofu.ChannelGroup, transport_address: str) -> AsyncIterator[tofu.Channel]:
+async def lost_channel(
+    group: tofu.ChannelGroup, transport_address: str
+) -> AsyncIterator[tofu.Channel]:
     """A channel that waits for permits, whose peer sent 20 messages and then reset.
 
     Five are in the mailbox, for its reserve and half of the pool; some are in the decoder, the rest
@@ -53,22 +55,22 @@ async def bereaved(group: tofu.ChannelGroup, transport_address: str) -> AsyncIte
 
 
 @keeps_what_came_before_a_reset
-async def test_what_the_kernel_holds_is_delivered(bereaved: tofu.Channel) -> None:
+async def test_what_the_kernel_holds_is_delivered(lost_channel: tofu.Channel) -> None:
     for number in range(20):
-        with await bereaved.receive() as message:
+        with await lost_channel.receive() as message:
             assert message.body == b"%d" % number
     with pytest.raises(tofu.PeerDisconnected):
-        await bereaved.receive()
+        await lost_channel.receive()
 
 
 @keeps_what_came_before_a_reset
 async def test_it_is_read_only_as_far_as_there_are_permits(
-    bereaved: tofu.Channel, engine: tofu.Engine
+    lost_channel: tofu.Channel, engine: tofu.Engine
 ) -> None:
-    assert bereaved.statistics().received == 6  # with the Hello
-    (await bereaved.receive()).release()
-    await settled(bereaved)
-    assert bereaved.statistics().received == 7
+    assert lost_channel.statistics().received == 6  # with the Hello
+    (await lost_channel.receive()).release()
+    await settled(lost_channel)
+    assert lost_channel.statistics().received == 7
     now = engine.statistics()
     assert (now.pool_free, now.reserves) == (4, 1), "the reserve, and its share of the pool"
 
@@ -107,17 +109,17 @@ async def test_it_is_delivered_although_the_loss_is_noticed_as_writing_resumes(
 
 @pytest.mark.parametrize("how", ["aclose", "abort"])
 async def test_it_is_no_hindrance_to_closing(
-    bereaved: tofu.Channel, engine: tofu.Engine, how: str
+    lost_channel: tofu.Channel, engine: tofu.Engine, how: str
 ) -> None:
     if how == "aclose":
-        await bereaved.aclose()
+        await lost_channel.aclose()
     else:
-        bereaved.abort()
-    assert connection_of(bereaved).closing.done.done()
+        lost_channel.abort()
+    assert connection_of(lost_channel).closing.done.done()
     check_nothing_is_held(engine)
 
 
-async def test_a_lack_of_descriptors_costs_only_the_remains(
+async def test_without_descriptors_only_the_unread_data_is_lost(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> socket.socket:
@@ -128,7 +130,7 @@ async def test_a_lack_of_descriptors_costs_only_the_remains(
     channel = await listener.accept()
     await peer.send(frame(body=b"here"))
     await until(lambda: channel.statistics().received == 2)
-    monkeypatch.setattr(remains.socket, "fromfd", refuse)
+    monkeypatch.setattr(unread_module.socket, "fromfd", refuse)
     await peer.reset()
     assert (await channel.receive()).body == b"here"
     with pytest.raises(tofu.PeerDisconnected):

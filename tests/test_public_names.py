@@ -1,4 +1,4 @@
-"""The public face: names, nothing else."""
+"""The public names of the package, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ def test_all_names_exist_and_none_is_forgotten() -> None:
     modules = {
         "accepting",
         "blocking",
+        "checks",
         "cli",
         "forks",
         "messaging",
         "protocol",
         "reactor",
         "testing",
+        "transport",
+        "worker_threads",
     }
     assert public - modules - {"TYPE_CHECKING"} == set(tofu.__all__)
 
@@ -28,7 +31,7 @@ def test_all_names_exist_and_none_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "error", [e for e in vars(tofu.protocol.errors).values() if isinstance(e, type)]
 )
-def test_every_error_is_at_the_face(error: type) -> None:
+def test_every_error_is_public(error: type) -> None:
     if issubclass(error, tofu.TofuError):
         assert getattr(tofu, error.__name__) is error
 

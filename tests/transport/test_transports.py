@@ -1,4 +1,4 @@
-"""Sockets that connect and that listen: every refusal says what is wrong and what helps."""
+"""Connecting and listening: every error says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_abstract = pytest.mark.skipif(not HAS_ABSTRACT, reason="only Linux has abs
 
 @pytest.fixture
 def folder(socket_path: str) -> Path:
-    """Where Unix sockets may be made; it must end up empty."""
+    """A folder for Unix sockets, which must be empty in the end."""
     return Path(socket_path).parent
 
 
@@ -77,12 +77,12 @@ async def test_nobody_listens(group: tofu.ChannelGroup) -> None:
 async def test_an_address_for_listening_is_no_destination(
     group: tofu.ChannelGroup, address: str
 ) -> None:
-    with pytest.raises(tofu.WrongAddress, match="needs a host and a port"):
+    with pytest.raises(tofu.WrongAddress, match="to connect, give the listener's host and port"):
         await group.connect(address)
 
 
 async def test_a_host_that_does_not_resolve(group: tofu.ChannelGroup) -> None:
-    """A failure of the network, which may pass, and no mistake in the address."""
+    """It is an error of the network, which may be temporary, and not of the address."""
     where = "tcp://no.such.host.invalid:7000"
     with pytest.raises(tofu.ConnectFailed, match=r"has no address .*check the name") as connecting:
         await group.connect(where)
@@ -111,7 +111,7 @@ async def test_an_address_that_is_none(group: tofu.ChannelGroup, text: str) -> N
 async def test_a_peer_that_cannot_be_reached_takes_the_timeout_and_no_longer(
     group: tofu.ChannelGroup,
 ) -> None:
-    """A listener whose queue is full: the kernel drops what comes, as a firewall would."""
+    """A listener with a full backlog: the kernel drops new connections, like a firewall."""
     with socket.socket() as server, contextlib.ExitStack() as clients:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -130,7 +130,7 @@ async def test_a_peer_that_cannot_be_reached_takes_the_timeout_and_no_longer(
 async def test_each_address_of_a_host_is_tried(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first refuses, and of the second's family this system has no sockets."""
+    """The first refuses, and this system has no sockets of the second's family."""
     assert isinstance(listener.address, tofu.TcpAddress)
     port = listener.address.port
 
@@ -157,7 +157,7 @@ async def test_a_process_without_descriptors_is_told_so(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        # Not the class itself, by which the proactor tells sockets from pipes.
+        # Not the class itself, by which the proactor distinguishes sockets from pipes.
         for kind in (tcp, unix):
             patch.setattr(kind, "socket_module", lambda: SimpleNamespace(socket=refuse))
         with pytest.raises(
@@ -211,7 +211,7 @@ async def test_a_path_too_long_is_refused_with_the_limit(
     if kind == "abstract" and not HAS_ABSTRACT:
         pytest.skip("only Linux has abstract names")
     limit = unix.UDS_PATH_LIMIT
-    # The closing NUL of a path, or the leading one of an abstract name, counts.
+    # The NUL after a path, or before an abstract name, counts.
     prefix = f"{folder}/" if kind == "path" else f"@tofu-{os.getpid()}-"
     fits = prefix + "x" * (limit - len(prefix) - (kind == "path"))
     async with await group.listen(f"uds://{fits}") as listener:
@@ -220,7 +220,7 @@ async def test_a_path_too_long_is_refused_with_the_limit(
             channel = await group.connect(listener.address)
         await asyncio.gather(channel.aclose(), accepting.result().aclose())
     for attempt in (group.connect, group.listen):
-        with pytest.raises(tofu.InvalidAddress, match=f"may have {limit} here: choose a shorter"):
+        with pytest.raises(tofu.InvalidAddress, match=f"at most {limit} here: choose a shorter"):
             await attempt(f"uds://{fits}x")
         with pytest.raises(tofu.InvalidAddress):  # the limit is of bytes
             await attempt(f"uds://{fits[:-1]}é")
@@ -228,7 +228,7 @@ async def test_a_path_too_long_is_refused_with_the_limit(
 
 @needs_uds
 async def test_a_full_unix_backlog_is_waited_for(group: tofu.ChannelGroup, folder: Path) -> None:
-    """connect(2) does not queue there: it says EAGAIN."""
+    """connect(2) does not wait there: it fails with EAGAIN."""
     with bound(folder / "s", backlog=0) as server, filled(folder / "s"):
         connecting = asyncio.create_task(group.connect(f"uds://{folder}/s"))
         await turns(20)
@@ -261,7 +261,7 @@ async def test_a_unix_backlog_that_stays_full_takes_the_timeout(
 async def test_a_port_in_use(group: tofu.ChannelGroup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(tofu.ListenFailed, match=r"the address is in use: .*port 0 finds one"):
+        with pytest.raises(tofu.ListenFailed, match=r"is in use: .*with port 0 the system chooses"):
             await group.listen(f"tcp://127.0.0.1:{port}")
     async with await group.listen(f"tcp://127.0.0.1:{port}") as listener:
         with pytest.raises(tofu.ListenFailed, match="in use"):
@@ -295,7 +295,7 @@ async def test_a_port_that_needs_rights(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(tcp, "start_listening", refuse)
-    with pytest.raises(tofu.ListenFailed, match=r"ports below 1024 .*need rights"):
+    with pytest.raises(tofu.ListenFailed, match="permission denied: choose a port above 1023"):
         await group.listen("tcp://127.0.0.1:1")
 
 
@@ -474,7 +474,7 @@ KEEPALIVE = {
 
 
 def kept_alive(channel: tofu.Channel) -> dict[str, int]:
-    """How the channel's socket is kept alive, if it is."""
+    """The keep-alive options of the channel's socket."""
     sock = transport_of(channel).get_extra_info("socket")
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
         return {}
@@ -553,7 +553,7 @@ async def test_a_shared_port_needs_the_consent_of_all(group: tofu.ChannelGroup) 
 
 @needs_uds
 async def test_a_path_cannot_be_shared(group: tofu.ChannelGroup, folder: Path) -> None:
-    with pytest.raises(tofu.WrongAddress, match="only TCP ports can be shared"):
+    with pytest.raises(tofu.WrongAddress, match="reuse_port is for TCP ports only"):
         await group.listen(f"uds://{folder}/s", reuse_port=True)
 
 
@@ -580,7 +580,7 @@ tofu.run(main())
     sys.platform != "linux", reason="only Linux is known to deal connections out evenly"
 )
 async def test_processes_share_a_port(group: tofu.ChannelGroup) -> None:
-    """The kernel chooses by the client's port: thirty of the same side are as likely as 2**-29."""
+    """The kernel chooses by the client's port: all thirty on one side have a chance of 2**-29."""
     async with await group.listen("tcp://127.0.0.1:0", reuse_port=True) as placeholder:
         address = str(placeholder.address)
         workers = [
@@ -644,7 +644,7 @@ async def test_a_file_that_may_not_be_removed_does_not_keep_the_listener_open(
     with monkeypatch.context() as patch:
         patch.setattr(socket_file.SocketFile, "remove", refused)
         await listener.aclose()
-    assert "its file stays" in caplog.text
+    assert "the socket's file could not be removed" in caplog.text
     # Python 3.13 removes the file itself.
     with pytest.raises((tofu.ConnectFailed, tofu.UdsPathNotFound)):
         await group.connect(listener.address)

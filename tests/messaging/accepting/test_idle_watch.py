@@ -1,4 +1,4 @@
-"""Channels over which no message goes are closed, if the listener wants that."""
+"""Channels without messages are closed, if the listener has an idle_timeout."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ OFTEN = 0.01
 async def test_a_channel_without_messages_is_closed(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str, peer_beats: bool
 ) -> None:
-    """Whatever else its peer sends: heartbeats are no messages."""
+    """Heartbeats do not count as messages."""
     async with await group.listen(
         transport_address, idle_timeout=0.1, heartbeat=OFTEN if peer_beats else None
     ) as listener:
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
         with pytest.raises(
-            tofu.ChannelClosed, match=r"no message came or went for 0\.1 s, the idle"
+            tofu.ChannelClosed, match=r"no message was sent or received for 0\.1 s \(idle"
         ):
             await server.receive()
         with pytest.raises(tofu.ChannelEnded):
@@ -43,7 +43,7 @@ async def test_a_channel_without_messages_is_closed(
 
 
 async def test_only_messages_count(group: tofu.ChannelGroup) -> None:
-    """Looked at by hand: so many looks in a row that find none end a channel."""
+    """A channel is closed after a number of checks in a row that find no message."""
     watch = IdleWatch(NEVER)
     async with met(group) as (peer, channel):
         connection = connection_of(channel)
@@ -82,10 +82,10 @@ async def test_a_channel_that_waits_for_room_is_not_idle(group: tofu.ChannelGrou
         channel.abort()
 
 
-async def test_who_sends_and_never_reads_is_idle_though_it_is_not_read(
+async def test_a_peer_that_sends_and_never_reads_is_idle(
     group: tofu.ChannelGroup,
 ) -> None:
-    """This side waits for it: the silence is not our own."""
+    """This side waits for the peer to receive data, so the silence is the peer's."""
     watch = IdleWatch(NEVER)
     async with met(group) as (peer, channel):
         tasks = await flooded(peer, channel)
@@ -100,7 +100,7 @@ async def test_who_sends_and_never_reads_is_idle_though_it_is_not_read(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_who_takes_what_was_queued_is_not_idle(group: tofu.ChannelGroup) -> None:
+async def test_a_peer_that_receives_queued_data_is_not_idle(group: tofu.ChannelGroup) -> None:
     skip_where_writes_are_whole()
     watch = IdleWatch(NEVER)
     async with met(group) as (peer, channel):

@@ -1,4 +1,4 @@
-"""Connecting to a host of several addresses: who is tried when, who wins, and what is said."""
+"""Connecting to a host with several addresses: the order, the winner, and the errors."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, hello, turns, until
-from tofu_aio.transport import happy_eyeballs as race
-from tofu_aio.transport import tcp
-from tofu_aio.transport.happy_eyeballs import NoneConnected, Place, first_connected, interleaved
+from tofu_aio.transport import happy_eyeballs, tcp
+from tofu_aio.transport.happy_eyeballs import Endpoint, NoneConnected, first_connected, interleaved
 
 SIX, FOUR = socket.AF_INET6, socket.AF_INET
-ONE: Place = (SIX, ("::1", 1))
-TWO: Place = (FOUR, ("127.0.0.1", 2))
-THREE: Place = (FOUR, ("127.0.0.2", 3))
-PLACES = [ONE, TWO, THREE]
+ONE: Endpoint = (SIX, ("::1", 1))
+TWO: Endpoint = (FOUR, ("127.0.0.1", 2))
+THREE: Endpoint = (FOUR, ("127.0.0.2", 3))
+ENDPOINTS = [ONE, TWO, THREE]
 
 
-class Course:
-    """Attempts that end when, and how, a test says."""
+class Attempts:
+    """Attempts that a test completes."""
 
     def __init__(self) -> None:
-        self.begun: dict[Place, asyncio.Future[None]] = {}
+        self.begun: dict[Endpoint, asyncio.Future[None]] = {}
         self.made: list[socket.socket] = []
 
-    async def attempt(self, place: Place) -> socket.socket:
-        self.begun[place] = asyncio.get_running_loop().create_future()
-        await self.begun[place]
+    async def attempt(self, endpoint: Endpoint) -> socket.socket:
+        self.begun[endpoint] = asyncio.get_running_loop().create_future()
+        await self.begun[endpoint]
         self.made.append(socket.socket())
         return self.made[-1]
 
-    def refuse(self, place: Place, number: int = errno.ECONNREFUSED) -> None:
-        self.begun[place].set_exception(OSError(number, os.strerror(number)))
+    def refuse(self, endpoint: Endpoint, number: int = errno.ECONNREFUSED) -> None:
+        self.begun[endpoint].set_exception(OSError(number, os.strerror(number)))
 
 
 @pytest.fixture
-def course() -> Iterator[Course]:
-    course = Course()
+def course() -> Iterator[Attempts]:
+    course = Attempts()
     yield course
     for sock in course.made:
         sock.close()
@@ -51,14 +50,14 @@ def course() -> Iterator[Course]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that says nothing is waited for."""
-    monkeypatch.setattr(race, "ATTEMPT_DELAY", 1000)
+    """Make the delay between attempts endless."""
+    monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 1000)
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are tried at once, nearly."""
-    monkeypatch.setattr(race, "ATTEMPT_DELAY", 0.001)
+    """Make the delay between attempts almost zero."""
+    monkeypatch.setattr(happy_eyeballs, "ATTEMPT_DELAY", 0.001)
 
 
 def test_families_take_turns() -> None:
@@ -73,8 +72,8 @@ def test_families_take_turns() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_the_next_is_tried_when_one_has_failed(course: Course) -> None:
-    racing = asyncio.create_task(first_connected(PLACES, course.attempt))
+async def test_the_next_is_tried_when_one_has_failed(course: Attempts) -> None:
+    racing = asyncio.create_task(first_connected(ENDPOINTS, course.attempt))
     await until(lambda: ONE in course.begun)
     await turns(5)
     assert list(course.begun) == [ONE]
@@ -86,10 +85,10 @@ async def test_the_next_is_tried_when_one_has_failed(course: Course) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_the_next_is_tried_when_one_hesitates(course: Course) -> None:
-    racing = asyncio.create_task(first_connected(PLACES, course.attempt))
+async def test_the_next_is_tried_when_one_hesitates(course: Attempts) -> None:
+    racing = asyncio.create_task(first_connected(ENDPOINTS, course.attempt))
     await until(lambda: THREE in course.begun)
-    assert list(course.begun) == PLACES
+    assert list(course.begun) == ENDPOINTS
     course.begun[TWO].set_result(None)
     assert await racing is course.made[0]
     assert course.begun[ONE].cancelled()
@@ -97,11 +96,11 @@ async def test_the_next_is_tried_when_one_hesitates(course: Course) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_of_two_winners_one_is_closed(course: Course) -> None:
-    racing = asyncio.create_task(first_connected(PLACES, course.attempt))
+async def test_of_two_winners_one_is_closed(course: Attempts) -> None:
+    racing = asyncio.create_task(first_connected(ENDPOINTS, course.attempt))
     await until(lambda: THREE in course.begun)
-    for place in PLACES:
-        course.begun[place].set_result(None)
+    for endpoint in ENDPOINTS:
+        course.begun[endpoint].set_result(None)
     winner = await racing
     await turns(2)
     assert [sock is winner for sock in course.made if sock.fileno() >= 0] == [True]
@@ -109,20 +108,20 @@ async def test_of_two_winners_one_is_closed(course: Course) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_all_failures_are_told(course: Course) -> None:
-    racing = asyncio.create_task(first_connected(PLACES, course.attempt))
+async def test_all_failures_are_told(course: Attempts) -> None:
+    racing = asyncio.create_task(first_connected(ENDPOINTS, course.attempt))
     await until(lambda: THREE in course.begun)
-    for place in (TWO, ONE, THREE):
-        course.refuse(place)
+    for endpoint in (TWO, ONE, THREE):
+        course.refuse(endpoint)
         await turns(3)
     with pytest.raises(NoneConnected) as caught:
         await racing
-    assert [place for place, _ in caught.value.failures] == [TWO, ONE, THREE]
+    assert [endpoint for endpoint, _ in caught.value.failures] == [TWO, ONE, THREE]
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_bug_is_no_failure_of_a_place(course: Course) -> None:
-    racing = asyncio.create_task(first_connected(PLACES, course.attempt))
+async def test_a_bug_is_no_failure_of_a_place(course: Attempts) -> None:
+    racing = asyncio.create_task(first_connected(ENDPOINTS, course.attempt))
     await until(lambda: THREE in course.begun)
     course.begun[TWO].set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
@@ -132,8 +131,8 @@ async def test_a_bug_is_no_failure_of_a_place(course: Course) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("won", [None, 0, 1, 2, 3], ids=lambda won: f"won {won} turns ago")
-async def test_cancelled_it_leaves_nothing(course: Course, won: int | None) -> None:
-    racing = asyncio.create_task(first_connected(PLACES, course.attempt))
+async def test_cancelled_it_leaves_nothing(course: Attempts, won: int | None) -> None:
+    racing = asyncio.create_task(first_connected(ENDPOINTS, course.attempt))
     await until(lambda: THREE in course.begun)
     if won is not None:
         course.begun[TWO].set_result(None)
@@ -149,11 +148,11 @@ async def test_cancelled_it_leaves_nothing(course: Course, won: int | None) -> N
 # --- for real --------------------------------------------------------------------------------
 
 
-def stage(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
-    """Let every host have these addresses."""
+def stage(monkeypatch: pytest.MonkeyPatch, *endpoints: Endpoint) -> None:
+    """Make every host resolve to these addresses."""
 
-    async def resolve(address: tofu.TcpAddress) -> list[Place]:
-        return list(places)
+    async def resolve(address: tofu.TcpAddress) -> list[Endpoint]:
+        return list(endpoints)
 
     monkeypatch.setattr(tcp, "_resolve", resolve)
 
@@ -161,17 +160,17 @@ def stage(monkeypatch: pytest.MonkeyPatch, *places: Place) -> None:
 async def test_an_address_that_swallows_everything_costs_a_moment(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first address is a firewall's: a queue that is full answers nothing."""
+    """The first address does not answer, as behind a firewall: its backlog is full."""
     assert isinstance(listener.address, tofu.TcpAddress)
     port = listener.address.port
     real = tcp._connected_tcp
     swallowed = []
 
-    async def attempt(place: Place, options: object) -> socket.socket:
-        if place[1][0] == "192.0.2.1":
-            swallowed.append(place)
+    async def attempt(endpoint: Endpoint, options: object) -> socket.socket:
+        if endpoint[1][0] == "192.0.2.1":
+            swallowed.append(endpoint)
             await asyncio.get_running_loop().create_future()
-        return await real(place, [])
+        return await real(endpoint, [])
 
     monkeypatch.setattr(tcp, "_connected_tcp", attempt)
     stage(monkeypatch, (FOUR, ("192.0.2.1", port)), (FOUR, ("127.0.0.1", port)))
@@ -205,7 +204,7 @@ async def test_what_went_wrong_is_told_of_each_address(
 async def test_a_socket_connected_to_itself_is_no_connection(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who connects to a free port of its own machine may be given that very port."""
+    """The kernel may choose the destination's port as the source port on the same machine."""
     real = tcp._tcp_socket
 
     def bound(family: socket.AddressFamily) -> socket.socket:
@@ -230,11 +229,11 @@ async def test_what_churn_makes_fail_is_tried_again(
     real = tcp._connected_tcp
     attempts = []
 
-    async def attempt(place: Place, options: list[tuple[int, int, int]]) -> socket.socket:
-        attempts.append(place)
+    async def attempt(endpoint: Endpoint, options: list[tuple[int, int, int]]) -> socket.socket:
+        attempts.append(endpoint)
         if len(attempts) < 3:
             raise OSError(number, os.strerror(number))
-        return await real(place, options)
+        return await real(endpoint, options)
 
     monkeypatch.setattr(tcp, "_connected_tcp", attempt)
     client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
@@ -245,7 +244,7 @@ async def test_what_churn_makes_fail_is_tried_again(
 async def test_what_churn_makes_fail_is_not_tried_for_ever(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def attempt(place: Place, options: object) -> socket.socket:
+    async def attempt(endpoint: Endpoint, options: object) -> socket.socket:
         raise OSError(errno.EADDRNOTAVAIL, "")
 
     monkeypatch.setattr(tcp, "_connected_tcp", attempt)
@@ -267,7 +266,7 @@ async def test_ipv6(group: tofu.ChannelGroup) -> None:
 
 
 def _link_local() -> str:
-    """An IPv6 address of this machine that needs its link's name; "" if there is none."""
+    """A link-local IPv6 address of this machine with its scope; "" if there is none."""
     try:
         lines = Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()
     except OSError:

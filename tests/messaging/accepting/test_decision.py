@@ -1,4 +1,4 @@
-"""Deciding on a Hello: who is there, yes or no, and that the other side hears it."""
+"""Deciding on a Hello: the peer's identity, accepting, rejecting, and the answer to the peer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def echo(channel: tofu.Channel) -> None:
             await channel.reply(message, message.body)
 
 
-def strangers(listener: tofu.Listener) -> int:
+def undecided(listener: tofu.Listener) -> int:
     return len(admission_of(listener)._undecided)
 
 
@@ -75,7 +75,7 @@ async def test_a_rejected_client_knows_why(
         )
         assert isinstance(caught.value.__cause__, tofu.NotAllowed)
         await until(lambda: engine.statistics().channels == 1)
-        assert not strangers(listener)
+        assert not undecided(listener)
 
 
 async def test_a_rejection_has_the_status_it_is_given(
@@ -133,10 +133,10 @@ async def test_closing_without_a_decision_is_a_refusal_without_words(
         server.abort()
     with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
         await connecting
-    await until(lambda: not strangers(listener))
+    await until(lambda: not undecided(listener))
 
 
-async def test_who_leaves_undecided_is_gone(
+async def test_an_undecided_peer_that_disconnects_is_forgotten(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
     connecting = asyncio.create_task(group.connect(listener.address))
@@ -147,18 +147,18 @@ async def test_who_leaves_undecided_is_gone(
         server.accept()
     with pytest.raises(tofu.PeerDisconnected):
         await server.reject("too late")
-    await until(lambda: not strangers(listener))
+    await until(lambda: not undecided(listener))
 
 
-async def test_who_left_is_not_kept_until_somebody_looks(
+async def test_a_disconnected_peer_is_not_kept_until_it_is_received(
     group: tofu.ChannelGroup, listener: tofu.Listener, engine: tofu.Engine
 ) -> None:
-    """Else Hellos without end could be left in the queue, in places that are free again."""
+    """Otherwise any number of Hellos could stay in the queue after their slots are free."""
     with await RawPeer.connect(listener.address) as peer:
         await peer.send(hello())
         await until(lambda: listener._ready.items)
     await until(lambda: not listener._ready.items)
-    await until(lambda: not strangers(listener))
+    await until(lambda: not undecided(listener))
 
 
 async def test_the_undecided_outlives_its_listener(
@@ -208,10 +208,10 @@ async def test_a_cancelled_receive_hello_loses_no_channel(
 
 
 @pytest.mark.parametrize("early", [b"", frame(OpCode.BYE_REQUEST), frame(body=bytes(60_000))])
-async def test_a_rejection_is_read_by_whoever_talks_on(
+async def test_a_peer_that_goes_on_sending_receives_its_rejection(
     group: tofu.ChannelGroup, transport_address: str, early: bytes
 ) -> None:
-    """What is unread when a socket closes makes a reset of it, which would take the answer."""
+    """Closing a socket with unread data would reset the connection, and discard the answer."""
     async with await group.listen(transport_address) as listener:
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(hello())
@@ -242,7 +242,7 @@ async def test_a_rejected_peer_that_stays_is_closed_in_time(
         server = await listener.receive_hello()
         rejecting = asyncio.create_task(server.reject("no"))
         await turns(10)
-        assert not strangers(listener), "it waits in nobody's way"
+        assert not undecided(listener), "it waits in nobody's way"
         assert len(admission_of(listener)._lingering) == 1
         await rejecting
         assert not admission_of(listener)._lingering
@@ -267,7 +267,7 @@ async def test_rejecting_may_be_cancelled(
 async def test_a_rejection_travels_with_the_engines_origin(
     group: tofu.ChannelGroup, address: str
 ) -> None:
-    """Where the Zig library looks for what failed; an acceptance is the application's."""
+    """The Zig library looks there for failures; an acceptance is the application's."""
     async with await group.listen(address) as listener:
         for accepted in (True, False):
             with await RawPeer.connect(listener.address) as peer:
@@ -510,19 +510,19 @@ async def test_the_shortcut_asks_too() -> None:
         tasks.cancel_scope.cancel()
 
 
-# --- strangers -------------------------------------------------------------------------------
+# --- undecided -------------------------------------------------------------------------------
 
 
-async def test_the_undecided_are_strangers(
+async def test_undecided_channels_take_slots(
     group: tofu.ChannelGroup, listener: tofu.Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until they are accepted, or gone: so who decides on nothing shuts its own door."""
+    """They do until they are accepted or closed: not deciding blocks the listener."""
     monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 2)
     connecting = [asyncio.create_task(group.connect(listener.address)) for _ in range(4)]
     first, second = [await listener.receive_hello() for _ in range(2)]
     third = asyncio.create_task(listener.receive_hello())
     await turns(50)
-    assert (strangers(listener), third.done()) == (2, False)
+    assert (undecided(listener), third.done()) == (2, False)
     first.accept()
     fourth = asyncio.create_task(_next(third, listener))
     await second.reject("no")
@@ -530,7 +530,7 @@ async def test_the_undecided_are_strangers(
     third.result().accept()
     results = await asyncio.gather(*connecting, return_exceptions=True)
     clients = [result for result in results if isinstance(result, tofu.Channel)]
-    assert (len(clients), strangers(listener)) == (3, 0)
+    assert (len(clients), undecided(listener)) == (3, 0)
     await asyncio.gather(*(c.aclose() for c in (*clients, first, third.result(), fourth.result())))
 
 
@@ -577,13 +577,13 @@ async def test_a_peer_that_left_at_once_may_still_be_known(
                 server.abort()
 
 
-async def test_who_accepts_by_a_message_frees_the_stranger_s_place(
+async def test_accepting_by_a_message_frees_the_slot(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
     connecting = asyncio.create_task(group.connect(listener.address))
     server = await listener.receive_hello()
-    assert strangers(listener) == 1
+    assert undecided(listener) == 1
     server.post(tofu.Message(OpCode.HELLO_RESPONSE))
-    assert strangers(listener) == 0
+    assert undecided(listener) == 0
     async with server, await connecting as client:
         assert (client.state, server.state) == (State.OPEN, State.OPEN)

@@ -1,4 +1,4 @@
-"""What a handler or a decision raises: the peer's doing or a fault, told, logged, and ended."""
+"""Exceptions of handlers and decisions: reports of an end, and faults."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def receives_in_a_group(channel: tofu.Channel) -> None:
 
 
 async def heard(client: tofu.Channel) -> tofu.TofuError | None:
-    """Take what comes, answer none of it, and return how it ends."""
+    """Receive messages without answering them, and return the end."""
     async with client:
         await iterates(client)
     return client.end
@@ -190,13 +190,13 @@ async def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
     async def decide(channel: tofu.Channel) -> None:
         if channel.hello.body == b"bug":
             raise ZeroDivisionError("a secret")
-        raise tofu.Rejected("next door", Status.WRONG_ADDRESS)
+        raise tofu.Rejected("other port", Status.WRONG_ADDRESS)
 
     async def handler(channel: tofu.Channel) -> None:
         raise AssertionError("it was not accepted")
 
     serving = asyncio.create_task(listener.serve(handler, decide=decide))
-    with pytest.raises(tofu.ConnectFailed, match=r"next door \(wrong_address\)$"):
+    with pytest.raises(tofu.ConnectFailed, match=r"other port \(wrong_address\)$"):
         await group.connect(listener.address)
     assert told(caplog) == []
     with pytest.raises(tofu.ConnectFailed, match=r"the decision failed \(processing_failed\)$"):
@@ -204,7 +204,7 @@ async def test_a_decision_s_refusal_is_told_and_its_bug_is_logged(
     await stopped(serving, listener)
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
-    assert record.getMessage().startswith("deciding on <Channel ")
+    assert record.getMessage().startswith("the decision on <Channel ")
 
 
 async def test_functions_that_are_not_async_are_told_to_be(

@@ -1,6 +1,4 @@
-"""What connects to a listener and is no good peer, in every way: it is closed, in bounded time,
-costs nobody else anything, and the next good client works.
-"""
+"""Bad clients of every kind are closed in limited time, and the next good client works."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.protocol.op_code import MORE_BIT
 
 SOON = 0.3 if sys.platform == "win32" else 0.03
-"""Seconds, more than a good client needs for its Hello."""
+"""Seconds: longer than a good client needs for its Hello."""
 
 
 async def good_client_works(listener: tofu.Listener, group: tofu.ChannelGroup) -> None:
@@ -44,10 +42,10 @@ async def good_client_works(listener: tofu.Listener, group: tofu.ChannelGroup) -
 
 
 @pytest.fixture
-async def door(
+async def checked_listener(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> AsyncIterator[tofu.Listener]:
-    """A listener that must work, and have no more than its own channel, after all that came."""
+    """A listener that must work after the test, and have no channel left."""
     async with await group.listen(transport_address) as listener:
         yield listener
         await until(lambda: engine.statistics().channels == 1, "for the bad peer's channel to go")
@@ -85,7 +83,7 @@ NOT_HELLO = {
 
 
 @pytest.mark.parametrize("data", NOT_HELLO.values(), ids=NOT_HELLO)
-async def test_what_does_not_introduce_itself_properly_is_closed(
+async def test_a_connection_without_a_valid_hello_is_closed(
     listener: tofu.Listener, group: tofu.ChannelGroup, engine: tofu.Engine, data: bytes
 ) -> None:
     with await RawPeer.connect(listener.address) as peer:
@@ -109,7 +107,7 @@ HALVES = {
 
 @pytest.mark.parametrize("ending", ["close", "half close", "reset"])
 @pytest.mark.parametrize("data", HALVES.values(), ids=HALVES)
-async def test_who_leaves_before_the_hello_is_whole_leaves_nothing(
+async def test_a_peer_that_disconnects_before_its_hello_is_complete_leaves_nothing(
     group: tofu.ChannelGroup,
     listener: tofu.Listener,
     engine: tofu.Engine,
@@ -128,10 +126,10 @@ async def test_who_leaves_before_the_hello_is_whole_leaves_nothing(
     await good_client_works(listener, group)
 
 
-async def test_who_says_nothing_is_closed_in_time(
+async def test_a_silent_connection_is_closed_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And is no channel meanwhile."""
+    """It never has a channel."""
     caplog.set_level(logging.INFO, "tofu_aio")
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         with await RawPeer.connect(listener.address) as peer:
@@ -139,7 +137,7 @@ async def test_who_says_nothing_is_closed_in_time(
             assert engine.statistics().channels == 1
             assert await peer.end() == b""
         assert not admission_of(listener)._silent
-        assert f"a connection said no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
+        assert f"a connection sent no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
         await good_client_works(listener, group)
 
 
@@ -147,21 +145,21 @@ SLOW = {name: data for name, data in HALVES.items() if data}
 
 
 @pytest.mark.parametrize("data", SLOW.values(), ids=SLOW)
-async def test_who_falls_silent_before_the_hello_is_whole_is_closed_in_time(
+async def test_a_connection_that_stops_within_its_hello_is_closed_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And is no channel meanwhile, as if it had said nothing."""
+    """It never has a channel, like a silent connection."""
     caplog.set_level(logging.INFO, "tofu_aio")
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(data)
             assert await peer.end() == b""
-        assert f"a connection said no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
+        assert f"a connection sent no Hello within {SOON:g} s: is it a tofu peer?" in caplog.text
         assert engine.statistics().channels == 1
         await good_client_works(listener, group)
 
 
-async def test_a_stranger_whose_hello_is_not_whole_in_time_is_closed(
+async def test_a_handshake_that_takes_too_long_is_closed(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=0.2) as listener:
@@ -171,12 +169,12 @@ async def test_a_stranger_whose_hello_is_not_whole_in_time_is_closed(
             (channel,) = [m for m in group._members.values() if isinstance(m, tofu.Channel)]
             assert await peer.end() == b""
         assert isinstance(channel.end, tofu.ProtocolViolation)
-        assert "no Hello came within 0.2 s: is it a tofu peer?" in str(channel.end)
+        assert "no Hello arrived within 0.2 s: is it a tofu peer?" in str(channel.end)
         await until(lambda: engine.statistics().channels == 1)
         await good_client_works(listener, group)
 
 
-async def test_who_trickles_its_hello_has_no_more_time_than_others(
+async def test_a_hello_that_trickles_in_has_no_more_time_than_others(
     group: tofu.ChannelGroup,
 ) -> None:
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
@@ -234,7 +232,7 @@ async def test_a_hello_needs_no_permit(
 async def test_an_accepted_channel_has_no_deadline(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
-    """Nor has one that said Hello and waits to be accepted."""
+    """Neither has an undecided channel."""
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         connecting = asyncio.create_task(group.connect(listener.address))
         await until(lambda: listener._ready.items)
@@ -310,9 +308,15 @@ async def test_nothing_may_follow_a_bye(group: tofu.ChannelGroup, listener: tofu
 @pytest.mark.parametrize("ending", ["close", "half close", "reset"])
 @pytest.mark.parametrize("size", [15, 16, 20000])
 async def test_a_peer_that_leaves_in_the_middle_of_a_message(
-    group: tofu.ChannelGroup, door: tofu.Listener, engine: tofu.Engine, size: int, ending: str
+    group: tofu.ChannelGroup,
+    checked_listener: tofu.Listener,
+    engine: tofu.Engine,
+    size: int,
+    ending: str,
 ) -> None:
-    peer, channel = await asyncio.gather(RawPeer.introduced(door.address), door.accept())
+    peer, channel = await asyncio.gather(
+        RawPeer.introduced(checked_listener.address), checked_listener.accept()
+    )
     with peer:
         await peer.send(frame(body=b"whole") + frame(body=bytes(40000))[:size])
         await until(lambda: connection_of(channel).decoder.held == size)
@@ -343,18 +347,18 @@ async def test_a_peer_that_promises_and_stalls_holds_its_reserve_until_it_is_clo
         check_nothing_is_held(engine)
 
 
-# --- crowds ----------------------------------------------------------------------------------
+# --- many connections ------------------------------------------------------------------------
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch) -> int:
-    """How many strangers a listener hosts at once, here."""
+def slots(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Limit the number of undecided channels, and return it."""
     monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 3)
     return 3
 
 
-@pytest.mark.usefixtures("places")
-async def test_strangers_beyond_a_number_wait_without_a_channel(
+@pytest.mark.usefixtures("slots")
+async def test_pending_connections_beyond_the_limit_wait_without_a_channel(
     group: tofu.ChannelGroup, engine: tofu.Engine, listener: tofu.Listener
 ) -> None:
     crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
@@ -373,8 +377,8 @@ async def test_strangers_beyond_a_number_wait_without_a_channel(
     await good_client_works(listener, group)
 
 
-@pytest.mark.usefixtures("places")
-async def test_strangers_that_leave_make_room(
+@pytest.mark.usefixtures("slots")
+async def test_connections_that_disconnect_free_their_slots(
     group: tofu.ChannelGroup, engine: tofu.Engine, listener: tofu.Listener
 ) -> None:
     crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
@@ -389,8 +393,10 @@ async def test_strangers_that_leave_make_room(
     await until(lambda: engine.statistics().channels == 1)
 
 
-@pytest.mark.usefixtures("places")
-async def test_strangers_that_fall_silent_make_room_in_time(group: tofu.ChannelGroup) -> None:
+@pytest.mark.usefixtures("slots")
+async def test_connections_that_fall_silent_free_their_slots_in_time(
+    group: tofu.ChannelGroup,
+) -> None:
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=SOON) as listener:
         crowd = [await RawPeer.connect(listener.address) for _ in range(8)]
         for peer in crowd:
@@ -400,9 +406,9 @@ async def test_strangers_that_fall_silent_make_room_in_time(group: tofu.ChannelG
             peer.close()
 
 
-@pytest.mark.usefixtures("places")
+@pytest.mark.usefixtures("slots")
 @pytest.mark.parametrize("after", range(8))
-async def test_a_crowd_is_dropped_with_the_listener(
+async def test_pending_connections_are_dropped_with_the_listener(
     group: tofu.ChannelGroup, engine: tofu.Engine, after: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     listener = await group.listen("tcp://127.0.0.1:0", hello_timeout=1000)
@@ -418,10 +424,10 @@ async def test_a_crowd_is_dropped_with_the_listener(
     assert not [r for r in caplog.records if r.name.startswith("tofu_aio")]
 
 
-async def test_a_crowd_of_strangers_that_knock_at_the_wrong_door_leaves_nothing(
+async def test_many_clients_of_another_protocol_leave_nothing(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
-    """While there is no place they are dropped at once; else they are let in, and refused."""
+    """Without a free slot they are dropped at once; with one they are refused by the channel."""
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
         first = await asyncio.gather(group.connect(listener.address), listener.accept())
         crowd = [await RawPeer.connect(listener.address) for _ in range(300)]
@@ -474,5 +480,5 @@ async def test_without_a_channel_number_left_connections_are_refused(
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(hello())
             assert await peer.end() == b""
-    assert "no number is left" in caplog.text
+    assert "no channel number is left" in caplog.text
     await good_client_works(listener, group)

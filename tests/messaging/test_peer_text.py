@@ -1,4 +1,4 @@
-"""What a peer says stands in the log and in errors as data: one line, printable, short."""
+"""Text of a peer is quoted in the log and in errors on one line, printable and short."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_reason_in_an_error(group: tofu.ChannelGroup, listener: tofu.Lis
     check(str(caught.value))
     check(str(caught.value.__cause__))
     assert caught.value.answer is not None
-    assert caught.value.answer.body == EVIL.encode(), "as data it is whole"
+    assert caught.value.answer.body == EVIL.encode(), "as data it is complete"
     await listener.aclose()
     await serving
 

@@ -1,4 +1,4 @@
-"""RevocableCall, waking and allocating from any thread: in order, nothing lost, never silence."""
+"""Posting, waking and allocating from any thread: in order, without loss, and without a hang."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import tofu_aio as tofu
 from tests.conftest import _LOOPS
 from tests.messaging.conftest import Connect
 from tests.messaging.peers import RawServer, frame, turns, until
-from tests.messaging.test_posted import (
+from tests.messaging.posting.test_posted import (
     Ends,
     ends,
     get,
@@ -48,7 +48,7 @@ POOL = 8  # of the fixture "engine"
 
 
 def blocking_the_loop(function: Callable[[], object]) -> None:
-    """Run it in a thread, and let the loop not turn until it has returned."""
+    """Run a function in a thread, while the loop is blocked."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -65,14 +65,14 @@ def blocking_the_loop(function: Callable[[], object]) -> None:
 
 
 def alive(engine: tofu.Engine) -> int:
-    """Permits and reserves that messages hold."""
+    """The permits and reserves that messages hold."""
     now = engine.statistics()
     return now.pool_size - now.pool_free + now.reserves
 
 
 @contextmanager
 def threads(function: Callable[[int], None], count: int = THREADS) -> Iterator[None]:
-    """Run function(n) in so many threads at once, beside the body; at the end, wait for them."""
+    """Run function(n) in several threads during the block, and wait for them at its end."""
     failed: list[BaseException] = []
     begin = threading.Barrier(count)
 
@@ -96,7 +96,7 @@ def threads(function: Callable[[int], None], count: int = THREADS) -> Iterator[N
 
 
 async def in_threads(function: Callable[[int], None], count: int = THREADS) -> None:
-    """The same, beside the loop."""
+    """The same, while the loop runs."""
 
     def run() -> None:
         with threads(function, count):
@@ -107,7 +107,7 @@ async def in_threads(function: Callable[[int], None], count: int = THREADS) -> N
 
 @pytest.fixture
 def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Each time that the loop was asked for a turn."""
+    """The wake-ups of the loop."""
     asked: list[None] = []
     call_soon = OwnerLoop.call_soon
 
@@ -125,7 +125,7 @@ def wake_ups(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 async def test_a_whole_conversation_from_another_thread(
     engine: tofu.Engine, transport_address: str
 ) -> None:
-    """Opening, accepting, talking and closing: nothing but the receiving belongs to the loop."""
+    """A thread can open, accept, send and close; only receiving has to be done in the loop."""
     client, server = engine.create_group(), engine.create_group()
     loop = asyncio.get_running_loop()
 
@@ -140,7 +140,7 @@ async def test_a_whole_conversation_from_another_thread(
         assert answer.channel_number == listener.channel_number
         c = client.post(greeting(answer.headers["~listen_on"])).channel_number
         s = heard(server).channel_number
-        # At once after it: whether the channel is open is for the loop to know.
+        # At once after it: only the loop knows whether the channel is open.
         server.post(message(OpCode.HELLO_RESPONSE, s))
         server.post(message(OpCode.SIGNAL, s, b"welcome"))
         assert heard(client).op_code is OpCode.HELLO_RESPONSE
@@ -209,7 +209,7 @@ async def test_threads_that_never_pause_leave_the_loop_its_turns(
     blocking_the_loop(lambda: [client.update_receiver() for _ in range(25)])
     seen = []
     for _ in range(4):
-        seen.append(len(client._mailbox.items))
+        seen.append(len(client._posting.mailbox.items))
         await turns(1)
     assert seen == [0, 10, 20, 25]
     await get_plain(client, 25)
@@ -310,7 +310,7 @@ async def test_an_opening_of_a_thread_can_be_given_up_at_once(
     await nothing_more(group)
 
 
-def test_whoever_looks_whether_a_number_is_free_has_claimed_it(
+def test_a_number_is_claimed_before_it_is_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table: NumberedTable[str] = NumberedTable()
@@ -324,7 +324,7 @@ def test_whoever_looks_whether_a_number_is_free_has_claimed_it(
             return super().__contains__(number)
 
     monkeypatch.setattr(random, "randint", lambda *_: next(drawn))
-    table._resting = Interleaved()
+    table._reserved = Interleaved()
     assert (table.add("me"), others) == (7, [9])
     assert (table.get(7), table.get(9)) == ("me", "another")
     assert not table._claims
@@ -333,7 +333,7 @@ def test_whoever_looks_whether_a_number_is_free_has_claimed_it(
 async def test_a_channel_ends_only_after_what_is_being_posted(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that was told that it may post has posted before its channel says its last word."""
+    """A thread whose message was accepted has posted it before channel_closed is notified."""
     client, server, c, s, _, _ = ends
     checked, go_on = threading.Event(), threading.Event()
     check = PostedChannel.check
@@ -364,7 +364,7 @@ async def test_a_channel_ends_only_after_what_is_being_posted(
 
 
 class Interrupted(BaseException):
-    """What a signal's handler raises."""
+    """The exception of a signal handler."""
 
 
 async def test_what_an_interrupted_thread_has_posted_is_not_sent(
@@ -402,7 +402,7 @@ async def test_an_opening_that_an_interrupted_thread_has_posted_leaves_nothing(
 async def test_what_comes_after_the_end_in_the_same_moment_is_refused(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue was open when the thread looked, and is closed when it has put its call."""
+    """The queue is closed between the thread's check and its submission."""
     calls = CallQueue(group._owner_loop)
     made: list[str] = []
     monkeypatch.setattr(
@@ -466,7 +466,7 @@ async def test_what_fails_by_the_time_comes_back_before_the_end_of_its_channel(e
 async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_end(
     group: tofu.ChannelGroup, engine: tofu.Engine, raw_server: RawServer
 ) -> None:
-    """A channel that is not connected ends within the reset, and still that is told last."""
+    """A channel that is not connected ends during the reset, but its end is still notified last."""
     numbers = []
 
     def post() -> None:
@@ -488,7 +488,7 @@ async def test_what_a_thread_posts_behind_its_own_reset_comes_back_before_the_en
 async def test_nothing_can_be_posted_behind_channel_closed(
     group: tofu.ChannelGroup, raw_server: RawServer
 ) -> None:
-    """It waits for what threads have posted before; a BYE_SIGNAL too, right in any state."""
+    """It waits for what threads have posted before, even for a BYE_SIGNAL, allowed in any state."""
     number = group.post(greeting(raw_server.address)).channel_number
     reset = message(OpCode.BYE_SIGNAL, number)
     blocking_the_loop(lambda: group.post(reset))
@@ -506,11 +506,11 @@ async def test_nothing_can_be_posted_behind_channel_closed(
 async def test_nothing_can_be_posted_while_a_channel_is_forgotten(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that looks in that very moment does not take it for one that is being opened."""
+    """A thread that posts at that moment does not mistake it for one that is being opened."""
     client, server, c, s, _, _ = ends
     reset = message(OpCode.BYE_SIGNAL, c)
     client.post(reset)
-    blocking_the_loop(lambda: client.post(reset))  # so that channel_closed is told behind it
+    blocking_the_loop(lambda: client.post(reset))  # so that channel_closed is notified after it
     refused = []
     remove = NumberedTable.remove
 
@@ -553,7 +553,7 @@ async def test_what_a_thread_posts_after_its_own_bye_comes_back(ends: Ends) -> N
 async def test_what_is_not_allowed_is_judged_after_what_the_thread_has_posted(
     engine: tofu.Engine, raw_server: RawServer
 ) -> None:
-    """A signal behind a Hello that nobody has answered: not refused at once, but it comes back."""
+    """A signal after an unanswered Hello is not refused at once, but comes back."""
     group = engine.create_group()
     numbers = []
 
@@ -611,7 +611,7 @@ async def test_a_message_that_is_refused_keeps_its_permit(ends: Ends, engine: to
 async def posted_until_refused(
     client: tofu.ChannelGroup, number: int, close: Callable[[], object]
 ) -> list[bytes]:
-    """Threads post until they may not; what was accepted, in each thread's order."""
+    """Threads post until they are refused. Returns what was accepted, in each thread's order."""
     accepted: list[list[bytes]] = [[] for _ in range(THREADS)]
     enough = threading.Barrier(THREADS + 1)
 
@@ -635,7 +635,7 @@ async def posted_until_refused(
             if count == MANY:
                 enough.wait()
             elif count > MANY:
-                time.sleep(0.001)  # the loop, which is to close, has its turns too
+                time.sleep(0.001)  # gives the loop, which has to close, some turns
 
     with threads(post):
         await asyncio.to_thread(enough.wait)
@@ -644,13 +644,13 @@ async def posted_until_refused(
             await result
         else:
             await turns(1)
-            while client._numbers.get(number) is not None:
+            while client._members.numbers.get(number) is not None:
                 await turns(1)
     return list(chain.from_iterable(accepted))
 
 
 def by_thread(bodies: list[bytes]) -> dict[bytes, list[int]]:
-    """The numbers of each thread, as they come."""
+    """The numbers of each thread, in the order of their arrival."""
     found: dict[bytes, list[int]] = {}
     for body in bodies:
         thread, _, number = body.partition(b" ")
@@ -659,7 +659,7 @@ def by_thread(bodies: list[bytes]) -> dict[bytes, list[int]]:
 
 
 async def test_a_channel_that_closes_while_threads_post_loses_nothing(ends: Ends) -> None:
-    """What was accepted arrives or comes back, and the channel's end is the last of it."""
+    """What was accepted arrives or comes back, and the channel's end is notified last."""
     client, server, c, s, _, _ = ends
     arrived: list[bytes] = []
     returned: list[bytes] = []
@@ -744,7 +744,7 @@ async def test_a_closed_group_refuses_every_thread(engine: tofu.Engine) -> None:
 
 
 def test_a_loop_that_is_gone_is_told() -> None:
-    """Nobody closed the engine, and nobody is left to carry anything out."""
+    """The engine was not closed, and nothing can carry out calls any more."""
 
     async def main() -> tofu.ChannelGroup:
         engine = await tofu.Engine().__aenter__()
@@ -793,7 +793,7 @@ async def test_a_message_of_one_s_own_is_received_as_it_is(group: tofu.ChannelGr
 async def test_updates_come_in_order_with_what_is_here(ends: Ends) -> None:
     client, server, _c, s, _, _ = ends
     server.post(message(OpCode.SIGNAL, s, b"first"))
-    await until(lambda: client._mailbox.items)
+    await until(lambda: client._posting.mailbox.items)
     client.update_receiver(message(OpCode.SIGNAL, 0, b"second"))
     blocking_the_loop(lambda: client.update_receiver(message(OpCode.SIGNAL, 0, b"third")))
     assert [entry[4] for entry in await get_plain(client, 3)] == [b"first", b"second", b"third"]
@@ -903,7 +903,7 @@ async def test_a_message_of_the_pool_is_never_got_past_a_channel_that_waits(
     client.post(message(OpCode.SIGNAL, c, b"waits"))
     await until(lambda: engine.statistics().waiting == 1)
     held.pop()
-    assert engine.get(tofu.Allocation.POOL_ONLY) is None  # free, and spoken for
+    assert engine.get(tofu.Allocation.POOL_ONLY) is None  # free, but reserved
     heard = await get_plain(server, 2)
     assert heard == [
         told(Status.POOL_EMPTY, 0),
@@ -945,7 +945,7 @@ async def test_every_thread_gets_and_puts_while_channels_receive(
 async def test_eight_threads_release_what_channels_receive_and_none_waits_for_ever(
     group: tofu.ChannelGroup, engine: tofu.Engine, both_ends: Connect
 ) -> None:
-    """Each message by two of them at once. What is lost, a permit or a wake-up, ends the test."""
+    """Each message by two threads at once. A lost permit or wake-up fails the test."""
     queues: list[SimpleQueue[tofu.Message | None]] = [SimpleQueue() for _ in range(THREADS)]
 
     def release(thread: int) -> None:

@@ -1,4 +1,4 @@
-"""The file of a Unix socket: who may connect, and that two never believe to have its path."""
+"""The file of a Unix socket: its permissions, and that a path never has two listeners."""
 
 # ruff: noqa: ASYNC240 - a test may block
 
@@ -47,18 +47,18 @@ if sys.argv[1:] == ["dies in the middle"]:
 for line in sys.stdin:
     tofu.run(main(line.strip()))
 """
-"""Listens on each path that it is told, until the next line; says how that went."""
+"""Listens on the path in each line of input, until the next line, and prints the result."""
 
 
 @pytest.fixture
 def path(socket_path: str) -> Path:
-    """Where a socket may be made; its folder must end up empty."""
+    """A path for a socket. Its folder must be empty in the end."""
     return Path(socket_path)
 
 
 @pytest.fixture
 def stale(path: Path) -> Path:
-    """The same, with a file there that nobody listens on."""
+    """The same, with a stale socket file there."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
     return path
@@ -70,7 +70,7 @@ def lock_of(path: Path) -> Path:
 
 @contextlib.contextmanager
 def another_process(*how: str) -> Iterator[Callable[[object], str]]:
-    """Tells another process a line, and returns its answer."""
+    """Sends a line to another process, and returns its answer."""
     process = subprocess.Popen(
         [sys.executable, "-c", LISTENER, *how],
         stdin=subprocess.PIPE,
@@ -97,7 +97,7 @@ def another_process(*how: str) -> Iterator[Callable[[object], str]]:
 
 @pytest.fixture(params=[0, 0o022, 0o177])
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Each of the process's, for a while."""
+    """Set the umask of the process during a test."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
@@ -134,7 +134,7 @@ async def test_nobody_can_connect_before_the_mode_is_set(
 async def test_the_mode_of_no_other_file_is_set(
     group: tofu.ChannelGroup, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody who may write to the folder is fast, and puts a link there."""
+    """A user who may write to the folder puts a link there in the meantime."""
     secret = tmp_path / "secret"
     secret.touch(0o600)
     set_mode = socket_file.set_mode
@@ -155,7 +155,7 @@ async def test_the_mode_of_no_other_file_is_set(
 async def test_without_proc_a_mode_is_refused_with_the_cause_and_leaves_no_file(
     group: tofu.ChannelGroup, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a chroot where nobody has mounted it."""
+    """As in a chroot where it is not mounted."""
     monkeypatch.setattr(socket_file, "_DESCRIPTORS", str(tmp_path / "proc"))
     with pytest.raises(tofu.ListenFailed, match=r"mode= needs /proc, .*: mount it, or leave"):
         await group.listen(f"uds://{path}", mode=0o600)
@@ -165,7 +165,7 @@ async def test_without_proc_a_mode_is_refused_with_the_cause_and_leaves_no_file(
 
 
 class Unheard(socket.socket):
-    """Can be bound, and not listen."""
+    """A socket that can be bound, but cannot listen."""
 
     def listen(self, *_: int) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
@@ -184,10 +184,10 @@ async def test_what_fails_after_it_was_bound_leaves_no_file(
 @pytest.mark.parametrize(
     ("mode", "error", "words"),
     [
-        (600, ValueError, r"mode is 600, 0o1130, beyond 0o777: give 0o600"),
-        (-1, ValueError, "beyond 0o777"),
-        (True, TypeError, "mode is True, no whole number: give 0o600"),
-        ("600", TypeError, "mode is '600', no whole number"),
+        (600, ValueError, r"mode is 600, which is 0o1130: give 0 to 0o777, for example 0o600"),
+        (-1, ValueError, "mode is -1, which is -0o1: give 0 to 0o777"),
+        (True, TypeError, "mode is True, not an integer: give 0 to 0o777"),
+        ("600", TypeError, "mode is '600', not an integer"),
     ],
 )
 async def test_what_is_no_mode_is_refused(
@@ -215,10 +215,10 @@ async def test_what_has_no_file_has_no_mode(
 # --- who has the path ------------------------------------------------------------------------
 
 
-async def test_who_comes_while_a_stale_file_is_removed_comes_too_late(
+async def test_a_second_listener_is_too_late_while_a_stale_file_is_removed(
     group: tofu.ChannelGroup, stale: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would listen there, and lose its path to who was about to remove the stale one."""
+    """Otherwise it would listen there, and the first would remove its file as a stale one."""
     remove = socket_file.remove_if_same
 
     def remove_late(path: str, identity: os.stat_result) -> None:
@@ -252,7 +252,7 @@ def test_of_many_that_find_a_stale_file_one_listens(path: Path) -> None:
             assert not path.exists()
 
 
-async def test_who_died_in_the_middle_is_in_nobody_s_way(
+async def test_the_lock_of_a_dead_process_blocks_nothing(
     group: tofu.ChannelGroup, stale: Path
 ) -> None:
     with another_process("dies in the middle") as told:
@@ -265,7 +265,7 @@ async def test_who_died_in_the_middle_is_in_nobody_s_way(
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Somebody is about to listen there."""
+    """Another listener holds the lock."""
     import fcntl
 
     lock = lock_of(path)
@@ -277,9 +277,7 @@ def locked(path: Path) -> Iterator[None]:
             lock.unlink()
 
 
-async def test_who_is_about_to_listen_is_not_disturbed(
-    group: tofu.ChannelGroup, stale: Path
-) -> None:
+async def test_a_lock_that_is_held_is_not_removed(group: tofu.ChannelGroup, stale: Path) -> None:
     with locked(stale):
         with pytest.raises(tofu.ListenFailed, match="another process is about to listen") as caught:
             await group.listen(f"uds://{stale}")
@@ -303,7 +301,7 @@ async def test_a_path_that_is_free_in_a_moment_is_waited_for(
 async def test_a_lock_that_was_removed_as_it_was_opened_is_none(
     group: tofu.ChannelGroup, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever had it is through; and the next one may have another by now."""
+    """Its holder has removed it, and the next one may have another lock file by now."""
     opened = []
     lock = socket_file._lock
 
@@ -351,16 +349,16 @@ async def test_another_user_s_lock_is_called_by_its_name(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refused)
-        with pytest.raises(tofu.ListenFailed, match=r"s\.tofu-lock is another user's .* remove it"):
+        with pytest.raises(tofu.ListenFailed, match=r"s\.tofu-lock is the lock file of another"):
             await group.listen(f"uds://{path}")
         lock_of(path).unlink()
-        with pytest.raises(tofu.ListenFailed, match=r"permission denied: .* folders need rights"):
+        with pytest.raises(tofu.ListenFailed, match=r"permission denied: .* you may write to"):
             await group.listen(f"uds://{path}")
 
 
 @pytest.fixture
 def far_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder that no absolute path leads to: it would be too long for the system."""
+    """Work in a folder whose absolute path is too long for the system."""
     monkeypatch.chdir(tmp_path)
     names = ["d" * 200] * (os.pathconf("/", "PC_PATH_MAX") // 200 + 1)
     for name in names:
@@ -374,8 +372,8 @@ def far_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("far_down")
 def test_a_relative_path_is_locked_where_no_absolute_one_leads() -> None:
-    """A service need not be allowed to search the folders above its own either."""
-    with socket_file.alone_at(tofu.UdsAddress("./s")):
+    """A service may lack the permission to search the parent folders."""
+    with socket_file.locked_path(tofu.UdsAddress("./s")):
         assert list(Path().iterdir()) == [Path("s.tofu-lock")]
     assert not list(Path().iterdir())
 
@@ -383,7 +381,7 @@ def test_a_relative_path_is_locked_where_no_absolute_one_leads() -> None:
 async def test_while_it_listens_its_file_s_number_is_its_own(
     group: tofu.ChannelGroup, path: Path
 ) -> None:
-    """So the file that it removes when it closes is none but its own."""
+    """So the file that it removes when it closes is always its own."""
     async with await group.listen(f"uds://{path}"):
         number = path.stat().st_ino
         for _ in range(50):

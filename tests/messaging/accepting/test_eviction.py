@@ -1,4 +1,4 @@
-"""Who stays and says nothing keeps no place for ever: at every stage it gives way to who waits."""
+"""Silent connections do not keep their slots for ever: at every stage they are evicted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tofu_aio.messaging.connection.heartbeat import silence
 
 NEVER = 3600.0
 OFTEN = 0.01
-"""Seconds between heartbeats: silence is noticed soon."""
+"""Seconds between heartbeats, so that silence is noticed soon."""
 
 
 async def echo(channel: tofu.Channel) -> None:
@@ -45,7 +45,7 @@ async def echo(channel: tofu.Channel) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(group: tofu.ChannelGroup, address: str, decide: Any = None, **options: Any):
-    """A listener that echoes, until the end of the block."""
+    """An echo server, until the end of the block."""
     async with await group.listen(address, **options) as listener:
         task = asyncio.create_task(listener.serve(echo, decide=decide))
         try:
@@ -56,14 +56,14 @@ async def serving(group: tofu.ChannelGroup, address: str, decide: Any = None, **
 
 
 async def works(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
-    """A good client gets in, and an answer."""
+    """A good client is accepted and gets an answer."""
     async with group.connect(listener.address, heartbeat=None) as channel:
         with await channel.request(b"ping") as response:
             assert response.body == b"ping"
 
 
 def connections(group: tofu.ChannelGroup) -> list[connection_module.Connection]:
-    """Of the channels of a group, in the order in which they came."""
+    """The connections of a group's channels, in the order of their arrival."""
     return [connection_of(m) for m in group._members.values() if isinstance(m, tofu.Channel)]
 
 
@@ -85,7 +85,7 @@ async def test_refused_peers_that_stay_keep_nobody_out(
     transport_address: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They take no place of those that come, and of themselves there are only so many."""
+    """They take no slots, and their own number is limited."""
     monkeypatch.setattr(closing_module, "LINGER", NEVER)
     monkeypatch.setattr(closing_module, "BYE_TIMEOUT", NEVER)
     monkeypatch.setattr(admission_module, "PENDING_CHANNELS", 2)
@@ -111,10 +111,10 @@ async def test_refused_peers_that_stay_keep_nobody_out(
 # --- silent channels ---------------------------------------------------------------------------
 
 
-async def test_at_a_full_listener_who_is_silent_gives_way_to_who_waits(
+async def test_a_full_listener_evicts_silent_channels_for_waiting_connections(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> None:
-    """Who has been silent longest; and it gets a Bye, as any peer whose channel is closed."""
+    """The one that was silent longest is closed, with a Bye as usual."""
     async with (
         engine.create_group() as server,
         serving(server, transport_address, max_channels=2, heartbeat=OFTEN) as listener,
@@ -135,10 +135,10 @@ async def test_at_a_full_listener_who_is_silent_gives_way_to_who_waits(
         second.close()
 
 
-async def test_who_waits_is_let_in_as_soon_as_one_has_been_silent_for_too_long(
+async def test_a_waiting_connection_gets_a_slot_once_a_channel_was_silent_too_long(
     group: tofu.ChannelGroup, engine: tofu.Engine
 ) -> None:
-    """It is looked for one again while somebody waits."""
+    """The search for one is repeated while a connection waits."""
     async with (
         engine.create_group() as server,
         serving(server, "tcp://127.0.0.1:0", max_channels=1, heartbeat=0.2) as listener,
@@ -203,10 +203,10 @@ async def test_one_that_keeps_its_place_a_while_holds_up_one_that_waits_and_no_o
             peer.close()
 
 
-async def test_who_takes_part_in_heartbeats_never_gives_way(
+async def test_a_peer_with_heartbeats_is_never_evicted(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> None:
-    """It shows that it is there, however little it has to say."""
+    """Its heartbeats show that it exists."""
     async with (
         engine.create_group() as server,
         serving(server, transport_address, max_channels=1, heartbeat=OFTEN) as listener,
@@ -223,7 +223,7 @@ async def test_who_takes_part_in_heartbeats_never_gives_way(
 async def test_where_the_listener_wants_no_heartbeats_nobody_gives_way(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> None:
-    """A silent peer is as good as any there."""
+    """Without heartbeats silence means nothing."""
     async with (
         engine.create_group() as server,
         serving(server, transport_address, max_channels=1, heartbeat=None) as listener,
@@ -237,7 +237,7 @@ async def test_where_the_listener_wants_no_heartbeats_nobody_gives_way(
 
 
 async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
-    """A channel that is not read, for want of permits, may have much to say."""
+    """A channel that is not read for lack of permits may have data."""
     async with met(group, heartbeat=OFTEN) as (peer, channel):
         connection = connection_of(channel)
         await gone_silent(connection)
@@ -251,7 +251,7 @@ async def test_a_silence_of_our_own_is_none(group: tofu.ChannelGroup, engine: to
 
 
 def looks(connection: connection_module.Connection, count: int) -> None:
-    """Look so many times for a sign of life, by hand: of itself nobody does in a test's time."""
+    """Check for a sign of life that often. The heartbeat interval is longer than any test."""
     assert connection.heartbeat is not None
     wheel = connection.gate.heartbeats._wheels[connection.heartbeat]
     for _ in range(count):
@@ -260,7 +260,7 @@ def looks(connection: connection_module.Connection, count: int) -> None:
 
 @contextlib.asynccontextmanager
 async def watched(group: tofu.ChannelGroup, headers: bytes = b""):
-    """A peer by hand, and its channel, which is looked at by hand and was already once."""
+    """A raw peer and its channel, which was checked once already."""
     async with await group.listen("tcp://127.0.0.1:0", heartbeat=NEVER) as listener:
         accepting = asyncio.create_task(listener.accept())
         with await RawPeer.connect(listener.address) as peer:
@@ -273,7 +273,7 @@ async def watched(group: tofu.ChannelGroup, headers: bytes = b""):
             channel.abort()
 
 
-async def test_who_takes_what_it_is_sent_is_not_silent(group: tofu.ChannelGroup) -> None:
+async def test_a_peer_that_receives_data_is_not_silent(group: tofu.ChannelGroup) -> None:
     async with watched(group) as (_, channel):
         connection = connection_of(channel)
         for _ in range(10):
@@ -285,10 +285,10 @@ async def test_who_takes_what_it_is_sent_is_not_silent(group: tofu.ChannelGroup)
         assert silence(connection)
 
 
-async def test_who_takes_what_was_queued_is_not_silent_and_who_stops_is(
+async def test_a_peer_is_silent_once_it_stops_receiving_queued_data(
     group: tofu.ChannelGroup,
 ) -> None:
-    """Though more and more is queued for it."""
+    """Even while more and more data is queued for it."""
     skip_where_writes_are_whole()
     async with watched(group) as (peer, channel):
         connection = connection_of(channel)
@@ -306,7 +306,7 @@ async def test_who_takes_what_was_queued_is_not_silent_and_who_stops_is(
         assert silence(connection)
 
 
-async def test_who_waits_for_an_answer_is_not_silent_by_its_own_fault(
+async def test_a_peer_that_waits_for_an_answer_is_not_silent(
     group: tofu.ChannelGroup,
 ) -> None:
     async with watched(group) as (peer, channel):
@@ -323,10 +323,10 @@ async def test_who_waits_for_an_answer_is_not_silent_by_its_own_fault(
 
 
 @pytest.mark.parametrize("takes_part", [True, False], ids=["beats", "plain"])
-async def test_who_sends_and_never_reads_gives_way_though_it_is_not_read(
+async def test_a_peer_that_sends_and_never_reads_is_evicted(
     group: tofu.ChannelGroup, takes_part: bool
 ) -> None:
-    """It is not lost: that it takes part in heartbeats cannot be heard."""
+    """It is not lost: its heartbeats cannot be read."""
     headers = b"~heartbeat:3600000\r\n" if takes_part else b""
     async with watched(group, headers) as (peer, channel):
         connection = connection_of(channel)
@@ -355,7 +355,7 @@ async def test_a_channel_that_has_ended_does_not_give_way_again(group: tofu.Chan
 async def one_that_takes_nothing(
     server: tofu.ChannelGroup, listener: tofu.Listener
 ) -> tuple[RawPeer, connection_module.Connection]:
-    """A peer to which far more is posted than it and the kernel take, and its connection."""
+    """A peer to which more is posted than it and the kernel receive, and its connection."""
     peer = await RawPeer.introduced(listener.address)
     channel = next(m for m in reversed(server._members.values()) if isinstance(m, tofu.Channel))
     for _ in range(1000):
@@ -364,7 +364,7 @@ async def one_that_takes_nothing(
     return peer, connection_of(channel)
 
 
-async def test_who_gives_way_keeps_its_place_until_all_has_left(
+async def test_an_evicted_channel_keeps_its_slot_until_all_was_sent(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closing_module, "LINGER", NEVER)
@@ -389,7 +389,7 @@ async def test_who_gives_way_keeps_its_place_until_all_has_left(
 async def test_another_one_gives_way_if_the_first_has_not_left_in_time(
     group: tofu.ChannelGroup, engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that takes its last bytes in drops keeps only its own place."""
+    """One that receives its last bytes slowly keeps only its own slot."""
     monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with (
         engine.create_group() as server,
@@ -429,10 +429,12 @@ async def test_what_came_before_is_received_and_then_why_it_was_closed(
         with await channel.receive() as message:
             assert message.body == b"last words"
         for wait in (channel.receive, channel.signal, lambda: asking):
-            with pytest.raises(tofu.ChannelClosed, match=r"silent for .*, and others wait"):
+            with pytest.raises(
+                tofu.ChannelClosed, match=r"silent for .*, and other connections wait"
+            ):
                 await wait()
         assert channel.state is State.CLOSED
-        assert f"channel {channel.number} gives way" in caplog.text
+        assert f"channel {channel.number} is evicted" in caplog.text
         assert (await peer.message()).op_code is OpCode.REQUEST
         assert (await peer.message()).op_code is OpCode.BYE_REQUEST
         await channel.aclose()

@@ -1,4 +1,4 @@
-"""How many connections one address may have, and what else a listener may be told to bound."""
+"""The limit on connections from one address, and the other limits of a listener."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEVER = 3600.0
 async def test_one_address_has_so_many_connections_whatever_they_are(
     group: tofu.ChannelGroup, engine: tofu.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Silent ones, strangers, channels; one that is closed makes room."""
+    """Silent, undecided and open ones count; closing one makes room."""
     async with await group.listen("tcp://127.0.0.1:0", max_connections_per_address=3) as listener:
         client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
         silent, half = [await RawPeer.connect(listener.address) for _ in range(2)]
@@ -91,20 +91,20 @@ async def test_a_unix_socket_has_no_addresses_to_count(group: tofu.ChannelGroup)
         (("::1", 1, 0, 0), "::1%0"),
     ],
 )
-def test_whose_connection_it_is(name: tuple[object, ...], host: str) -> None:
+def test_the_key_that_a_connection_is_counted_under(name: tuple[object, ...], host: str) -> None:
     assert host_of(name) == host
 
 
-def test_a_visit_ends_once() -> None:
-    visits = ConnectionCounts(2)
-    first, second = visits.begin(("192.0.2.1", 1)), visits.begin(("192.0.2.1", 2))
+def test_a_connection_is_released_once() -> None:
+    counts = ConnectionCounts(2)
+    first, second = counts.begin(("192.0.2.1", 1)), counts.begin(("192.0.2.1", 2))
     assert first is not None
     assert second is not None
-    assert visits.begin(("192.0.2.1", 3)) is None
-    first.end()
-    first.end()
-    assert visits.begin(("192.0.2.1", 3)) is not None
-    assert visits.begin(("192.0.2.1", 4)) is None
+    assert counts.begin(("192.0.2.1", 3)) is None
+    first.release()
+    first.release()
+    assert counts.begin(("192.0.2.1", 3)) is not None
+    assert counts.begin(("192.0.2.1", 4)) is None
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,13 @@ def test_a_visit_ends_once() -> None:
     [
         ({"max_channels": 0}, "max_channels is 0: give 1 or more"),
         ({"max_connections_per_address": 0}, "max_connections_per_address is 0: give 1 or more"),
-        ({"max_connections_per_address": True}, "max_connections_per_address is True, no whole"),
+        (
+            {"max_connections_per_address": True},
+            "max_connections_per_address is True, not an integer",
+        ),
         ({"idle_timeout": 0}, r"idle_timeout is 0: give 0\.01 or more seconds"),
         ({"idle_timeout": float("nan")}, r"idle_timeout is nan: give 0\.01 or more seconds"),
-        ({"idle_timeout": "5"}, "idle_timeout is '5', no number"),
+        ({"idle_timeout": "5"}, "idle_timeout is '5', not a number"),
     ],
 )
 async def test_bounds_that_make_no_sense_are_refused(

@@ -39,7 +39,7 @@ LIVES = [
     *product(["client"], [State.HELLO_SENT, *AFTER_HELLO]),
     *product(["server"], [State.HELLO_AWAITED, State.HELLO_HEARD, *AFTER_HELLO]),
 ]
-"""Where a peer can bring a channel; CONNECTING, where there is none yet, is further below."""
+"""The states that a peer can bring a channel to. CONNECTING has its own test below."""
 
 RECEIVED = [*product(range(16), [0, MORE_BIT])]
 SENT = [*product(OpCode, [False, True])]
@@ -49,12 +49,12 @@ PEERS_BYE = 70
 
 
 FIRST = hello()[:1]
-"""Of whatever a peer says. Who has not said so much is no channel, here."""
+"""The bytes that a peer must have sent to get a channel in these tests."""
 
 
 @pytest.fixture(autouse=True)
-def first_bytes_knock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that there is a channel to look at before its first message is there."""
+def first_bytes_wait_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a channel exists before its first message is complete."""
     monkeypatch.setattr(admission_module, "hello_bytes", lambda _: len(FIRST))
 
 
@@ -69,7 +69,7 @@ class Life(NamedTuple):
 
     @property
     def state(self) -> State | None:
-        """None once it is forgotten."""
+        """The channel; None once it is forgotten."""
         member = self.group._members.get(self.number)
         if not isinstance(member, PostedChannel):
             return None
@@ -78,26 +78,26 @@ class Life(NamedTuple):
 
     @property
     def connection(self) -> Connection:
-        """What is beneath it."""
+        """The connection of the channel."""
         member = self.group._members[self.number]
         assert isinstance(member, PostedChannel)
         return member._connection
 
     async def end(self) -> None:
-        """Reset the channel. The application hears of that, unless it has not heard of it yet."""
+        """Reset the channel. The application is notified, if it knows the channel."""
         member = self.group._members[self.number]
         assert isinstance(member, PostedChannel)
         heard_of = member._known
         self.group.post(addressed(OpCode.BYE_SIGNAL, self))
-        await (self.told() if heard_of else self.gone_unheard())
+        await (self.told() if heard_of else self.connection_lost_before_its_hello())
 
-    async def gone_unheard(self) -> None:
-        """It ends, and the application gets nothing."""
+    async def connection_lost_before_its_hello(self) -> None:
+        """Wait for the end of the connection; the application gets nothing."""
         await until(lambda: self.state is None)
         assert not self.group._posting.mailbox.items
 
     async def told(self) -> list[Message]:
-        """All that the application gets, up to the last of this channel."""
+        """Everything that the application gets, up to the last message of this channel."""
         messages = []
         while not messages or messages[-1].status is not Status.CHANNEL_CLOSED:
             messages.append(await receive(self.group))
@@ -127,7 +127,7 @@ async def connecting(group: tofu.ChannelGroup, server: RawServer) -> tuple[int, 
 async def brought_to(
     state: State, side: str, group: tofu.ChannelGroup, server: RawServer, listener: tofu.TcpAddress
 ) -> AsyncIterator[Life]:
-    """A channel in this state. Nothing of what led to it is left to be received."""
+    """A channel in this state. The messages that led to it were received already."""
     if side == "client":
         number, hello_id, peer = await connecting(group, server)
     else:
@@ -149,7 +149,7 @@ async def brought_to(
 async def further(
     state: State, side: str, group: tofu.ChannelGroup, number: int, hello_id: int, peer: RawPeer
 ) -> int:
-    """Go on from the connection to the state; returns the message id of our Bye, if any."""
+    """Go on from the connection to the state. Returns the message id of this side's Bye, if any."""
     if state in {State.HELLO_SENT, State.HELLO_AWAITED}:
         return 0
     if side == "client":
@@ -194,7 +194,7 @@ def addressed(op_code: OpCode, life: Life, *, more: bool = False) -> Message:
 
 @pytest.fixture
 async def where(group: tofu.ChannelGroup) -> tofu.TcpAddress:
-    """Of a listener whose channels are the group's."""
+    """The address of a listener whose channels belong to the group."""
     group.post(Message(OpCode.WELCOME_REQUEST, headers={"~listen_on": "tcp|127.0.0.1|0"}))
     answer = await receive(group)
     assert answer.status is Status.SUCCESS
@@ -254,7 +254,7 @@ async def came(life: Life, state: State, value: int, more: bool, data: bytes) ->
         reasons: list[tuple[OpCode, Status]] = []
     elif state is State.HELLO_AWAITED:
         assert await life.peer.end() == b""
-        await life.gone_unheard()
+        await life.connection_lost_before_its_hello()
         return
     else:
         status = Status.INVALID_MORE_USAGE if wrong_more else Status.INVALID_OP_CODE
@@ -310,7 +310,7 @@ async def posted(life: Life, state: State, op_code: OpCode, more: bool) -> None:
         sent = await life.peer.message()
         assert (sent.op_code, sent.more) == (op_code, more)
         if after is State.CLOSED:
-            life.peer.half_close()  # which said Bye, and is the first to go
+            life.peer.half_close()  # which sent a Bye, and closes first
             assert [notice.status for notice in await life.told()] == [Status.CHANNEL_CLOSED]
             assert await life.peer.end() == b""
         else:

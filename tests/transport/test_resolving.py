@@ -1,4 +1,4 @@
-"""Looking hosts up: numbers at once, names in threads that nobody else can keep busy."""
+"""Resolving hosts: numeric addresses at once, names in threads reserved for this."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tofu_aio.worker_threads import Threads, _Call
 
 @pytest.fixture
 def numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the resolver fail who asks it for a name."""
+    """Fail the test if a name is looked up."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a name was looked up")
@@ -69,7 +69,7 @@ async def test_what_only_begins_as_a_number_is_a_name() -> None:
 
 @contextlib.contextmanager
 def busy_executor() -> Iterator[None]:
-    """Let the loop's executor have more to do than it can."""
+    """Keep all threads of the loop's executor busy."""
     free = threading.Event()
     with ThreadPoolExecutor(1) as executor:
         loop = asyncio.get_running_loop()
@@ -83,7 +83,7 @@ def busy_executor() -> Iterator[None]:
 
 
 async def meet(group: tofu.ChannelGroup, host: str) -> None:
-    """Listen there, and connect."""
+    """Listen on a host, and connect to it."""
     async with await group.listen(f"tcp://{host}:0") as listener:
         assert isinstance(listener.address, tofu.TcpAddress)
         where = f"tcp://{host}:{listener.address.port}"
@@ -98,7 +98,7 @@ async def test_a_busy_executor_holds_nobody_up(group: tofu.ChannelGroup, host: s
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_an_executor_that_was_shut_down_is_not_missed(
+async def test_an_executor_that_was_shut_down_is_not_needed(
     group: tofu.ChannelGroup, host: str
 ) -> None:
     await asyncio.get_running_loop().shutdown_default_executor()
@@ -129,7 +129,7 @@ async def test_a_shortage_of_descriptors_is_called_by_its_name(
 async def test_a_resolver_that_calls_a_shortage_an_unknown_name_is_not_believed(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As that of macOS does."""
+    """As the resolver of macOS does."""
 
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
@@ -167,14 +167,14 @@ async def test_where_no_thread_can_be_started_a_name_has_no_address(
         with pytest.raises(tofu.ListenFailed, match="can't start new thread"):
             await group.listen("tcp://localhost:0")
     await meet(group, "localhost")
-    await until(lambda: not resolving._lookups._taken, "for all places to be free again")
+    await until(lambda: not resolving._lookups._taken, "for all slots to be free again")
 
 
 # --- threads of our own ------------------------------------------------------------------------
 
 
 class Jobs:
-    """Functions that last until they are let go, and how many of them run."""
+    """Functions that block until they are released, and the number of those that run."""
 
     def __init__(self) -> None:
         self.running: list[int] = []
@@ -202,7 +202,7 @@ async def test_no_more_threads_run_than_may() -> None:
     await until(lambda: not threads._taken, "for the threads to end")
 
 
-async def test_who_gives_up_does_not_wait_for_the_function() -> None:
+async def test_a_cancelled_call_does_not_wait_for_the_function() -> None:
     threads, jobs = Threads("test", 1), Jobs()
     first, second, third = (
         asyncio.create_task(threads.run(lambda n=n: jobs.job(n))) for n in range(3)
@@ -218,7 +218,7 @@ async def test_who_gives_up_does_not_wait_for_the_function() -> None:
     await until(lambda: not threads._taken)
 
 
-async def test_what_a_function_raises_is_raised_to_who_waits() -> None:
+async def test_what_a_function_raises_is_raised_to_the_waiting_coroutine() -> None:
     threads = Threads("test", 1)
 
     def fail() -> None:
@@ -240,7 +240,7 @@ async def test_a_function_sees_the_caller_s_context() -> None:
 
 
 def test_a_function_that_outlasts_its_loop_ends_in_silence() -> None:
-    """What a thread raises and nobody catches fails the test."""
+    """Fail the test if a thread raises an exception that nothing catches."""
     threads, jobs = Threads("test", 1), Jobs()
 
     async def leave() -> None:
@@ -257,7 +257,7 @@ def test_a_function_that_outlasts_its_loop_ends_in_silence() -> None:
 
 
 class LateComers(deque[object]):
-    """A queue in which something more comes just when it was found empty."""
+    """A queue that gets another item just after it was found empty."""
 
     def __init__(self, *late: Callable[[], object]) -> None:
         super().__init__()
