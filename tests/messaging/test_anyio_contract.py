@@ -1,7 +1,7 @@
 """What anyio promises of object streams and listeners, and generic code that relies on it.
 
-Each promise that anyio's own memory streams keep is checked on them as well: so the promise is
-anyio's, and not what we would like it to be.
+Each promise that anyio's own memory streams keep is checked on them as well, so that it is really
+anyio's promise.
 """
 
 from __future__ import annotations
@@ -415,7 +415,7 @@ async def test_several_listeners_are_one(group: tofu.ChannelGroup, socket_path: 
 
 
 async def relay(a: Stream, b: Stream) -> None:
-    """Each end's messages to the other, until both have said all; then both are closed."""
+    """Send each end's messages to the other until both have finished, then close both."""
     async with a, b, anyio.create_task_group() as tasks:
         tasks.start_soon(one_way, a, b)
         tasks.start_soon(one_way, b, a)

@@ -1,4 +1,4 @@
-"""How long to wait before trying again: a bound that grows, and chance below it."""
+"""How long to wait before trying again: a growing bound, and a random time below it."""
 
 from __future__ import annotations
 

@@ -441,7 +441,7 @@ async def test_a_timed_out_request_leaves_no_trace(tcp_pair: Pair, engine: tofu.
         await client.request(timeout=0.01)
     assert not answers_of(client).requests
     asked = await server.receive()
-    # Not a reply: of that nothing would be sent once it is known that the caller has given up.
+    # Not a reply: nothing would be sent for a request that is known to be cancelled.
     server.post(Message(OpCode.RESPONSE, b"late", message_id=asked.message_id))
     await server.signal(b"next")
     assert (await client.receive()).body == b"next"
@@ -554,7 +554,7 @@ async def test_a_response_that_comes_in_the_turn_of_the_cancellation(
 
 
 async def test_a_failure_that_comes_in_the_turn_of_the_cancellation(tcp_pair: Pair) -> None:
-    """Nobody is left to hear of it, and asyncio must not complain of that."""
+    """No task is left to get the error, and asyncio must not complain of that."""
     request = asyncio.create_task(tcp_pair.client.request())
     await tcp_pair.server.receive()
     connection_of(tcp_pair.client).closing.abort(tofu.PeerDisconnected("gone"))
@@ -566,7 +566,7 @@ async def test_a_failure_that_comes_in_the_turn_of_the_cancellation(tcp_pair: Pa
 
 
 async def test_abandoned_requests_are_not_remembered(tcp_pair: Pair) -> None:
-    """What comes for them is known by belonging to nobody, however many there are."""
+    """Their responses are recognized because nothing waits for them, however many there are."""
     client, server = tcp_pair
     for number in range(1500):
         request = asyncio.create_task(client.request(timeout=PATIENCE))
@@ -642,7 +642,7 @@ async def test_either_side_may_close(pair: Pair, side: int) -> None:
 async def test_both_may_close_at_once(pair: Pair) -> None:
     await asyncio.gather(*(channel.aclose() for channel in pair))
     assert [type(channel.end) for channel in pair] == [tofu.ChannelEnded] * 2
-    # Each said Bye and answered the other's: the Byes had crossed.
+    # Each sent a Bye and answered the other's: the Byes had crossed.
     assert [channel.statistics().sent for channel in pair] == [3, 3]
 
 
@@ -754,7 +754,7 @@ async def test_pending_requests_learn_of_every_end(tcp_pair: Pair, how: str) -> 
 
 
 async def test_no_request_waits_for_an_answer_that_cannot_come(tcp_pair: Pair) -> None:
-    """The peer said Bye, and unread messages keep this side from answering it."""
+    """The peer has sent a Bye, and unread messages keep this side from answering it."""
     client, server = tcp_pair
     await server.signal(b"unread")
     request = asyncio.create_task(client.request())
@@ -808,7 +808,7 @@ async def test_after_every_end_all_that_remains_is_its_error(tcp_pair: Pair, how
     if own or not isinstance(client.end, tofu.ChannelEnded):
         sends.append(client.send_eof)
     else:
-        await client.send_eof()  # both have said all
+        await client.send_eof()  # both have finished
     for send in sends:
         with pytest.raises(ClosedResourceError if own else BrokenResourceError):
             await send()
@@ -828,7 +828,7 @@ async def test_channels_are_anyio_streams(tcp_pair: Pair) -> None:
     assert tcp_pair.client.state is State.CLOSED
 
 
-# --- Byes that nobody looks at ---------------------------------------------------------------
+# --- Byes that are not received --------------------------------------------------------------
 
 
 async def test_a_bye_is_answered_though_nobody_receives(pair: Pair) -> None:
@@ -911,7 +911,7 @@ async def test_both_may_half_close_one_after_the_other(pair: Pair) -> None:
 
 
 async def test_both_may_half_close_at_once(pair: Pair) -> None:
-    """Their Byes cross: neither can say more, so nothing is left to wait for."""
+    """Their Byes cross: neither side can send more, so nothing is left to wait for."""
     for channel in pair:
         channel.post(tofu.Message(OpCode.SIGNAL, b"last"))
         await channel.send_eof()
@@ -922,7 +922,7 @@ async def test_both_may_half_close_at_once(pair: Pair) -> None:
 async def test_a_close_that_crosses_a_half_close_is_prompt(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where nobody looks at the half-closed side any more."""
+    """Also if the half-closed side is no longer received from."""
     monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 1000)
     client, server = pair
     await client.send_eof()
@@ -1091,7 +1091,7 @@ async def test_a_loop_of_sending_lets_others_run_though_the_peer_keeps_up(
 async def test_many_that_send_at_once_are_heard_in_the_order_in_which_they_began(
     tcp_pair: Pair,
 ) -> None:
-    """Also where one of them gives up its turn: those that begin meanwhile are behind it."""
+    """Also if one of them is cancelled in its turn: sends that begin meanwhile are behind it."""
     count = 4 * WRITE_HIGH_WATER // 500
     sending = [
         asyncio.create_task(tcp_pair.client.signal(b"%d" % number, {"x": "y" * 500}))

@@ -1,4 +1,4 @@
-"""The engine's promise: so many received messages alive at once, and nothing lost for it."""
+"""The engine's promise: a bounded number of received messages alive, and none lost."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def permits_of(permit: Permit | None, pool: Pool) -> int:
 
 
 def audit(*engines: tofu.Engine) -> None:
-    """Permits and reserves in use are exactly those that somebody holds: messages, half frames,
-    queues.
+    """Permits and reserves in use are exactly those that messages, partial frames and queues
+    hold.
     """
     objects = gc.get_objects()
     for engine in engines:
@@ -281,7 +281,7 @@ async def test_reading_resumes_however_a_message_is_released(
     small: tofu.Engine, two: Pair, release: Release
 ) -> None:
     client, server = two
-    # Two permits, the reserve, and what is lent to who waits for more.
+    # Two permits, the reserve, and what is lent while a task waits for more.
     count = 3 + LENT
     for number in range(count + 2):
         await client.signal(b"%d" % number)
@@ -416,7 +416,8 @@ async def test_200_channels_live_on_a_pool_of_4() -> None:
 
 
 async def test_a_turns_suspension_never_touches_the_socket(small: tofu.Engine, two: Pair) -> None:
-    """Whoever takes messages as they come is read without a pause, however small the pool."""
+    """A channel whose messages are taken as they come is read without a pause, even with a small
+    pool."""
     client, server = two
     watched = Watched(server)
 
@@ -450,8 +451,8 @@ async def test_a_longer_suspension_touches_the_socket_once_each_way(
 
 
 async def test_200_busy_channels_on_a_pool_of_4_do_not_flap(both_ends: Connect) -> None:
-    """A channel that has more to be read than there are permits is told to stop once, and to go on
-    once it has had its turn: never more often than it is served, mostly far less.
+    """With more to be read than there are permits, reading stops once, and goes on once the channel
+    has had its turn: never more often than it is served, mostly far less.
     """
     count, messages = 200, 25
     async with (
@@ -477,7 +478,7 @@ async def test_200_busy_channels_on_a_pool_of_4_do_not_flap(both_ends: Connect) 
         served = sum(server.statistics().suspensions for _, server in pairs)
         told = [each.calls for each in watched]
         for calls in told:
-            assert all(call != after for call, after in itertools.pairwise(calls)), "told twice"
+            assert all(call != after for call, after in itertools.pairwise(calls)), "reported twice"
         changes = sum(map(len, told))
         print(f"{changes} changes for {served} suspensions and {count * messages} messages")
         assert served > count
@@ -542,7 +543,7 @@ async def listener_of_small(small: tofu.Engine) -> AsyncIterator[tofu.Listener]:
 async def test_a_channel_that_waits_keeps_no_more_than_it_has(
     small: tofu.Engine, two: Pair
 ) -> None:
-    """What has become messages is let go of, though the chunk they came in is not used up."""
+    """Data that has become messages is released, though its chunk is not used up."""
     client, server = two
     for number in range(40):
         client.post(tofu.Message(OpCode.SIGNAL, b"%d" % number + bytes(1000)))
@@ -669,7 +670,7 @@ async def test_a_peer_lost_while_waiting_for_a_permit(
 async def test_both_ends_may_flood_each_other_and_still_close(
     small: tofu.Engine, two: Pair
 ) -> None:
-    """Nobody receives: sending waits on both sides, the loop goes on, and closing works."""
+    """No side receives: sending waits on both sides, the loop goes on, and closing works."""
 
     async def flood(channel: tofu.Channel) -> None:
         while True:
@@ -741,7 +742,7 @@ def restless_collector() -> Iterator[None]:
 )
 @pytest.mark.usefixtures("restless_collector")
 async def test_messages_may_be_collected_at_any_moment(small: tofu.Engine, two: Pair) -> None:
-    """In cycles, so that only the collector finds them: within any call of ours."""
+    """In cycles, so that only the collector finds them, within any call of the library."""
     client, server = two
 
     class Holder:

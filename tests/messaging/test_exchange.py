@@ -45,7 +45,7 @@ async def answering(channel: tofu.Channel) -> Exchange:
 
 
 def under_way(*channels: tofu.Channel) -> int:
-    """How many exchanges, and remains of such, the channels still know."""
+    """How many exchanges, or traces of them, the channels still have."""
     return sum(remembered(channel) for channel in channels)
 
 
@@ -220,7 +220,7 @@ async def test_parts_that_came_before_the_exchange_was_opened_are_its_own(tcp_pa
     await settled(client, server)
     async with server.stream(first) as a:
         assert [(await server.receive()).body, (await server.receive()).body] == [b"b0", b"signal"]
-        # The rest of the other one, which nobody opened, is for whoever receives.
+        # The rest of the other one, which was not opened, goes to the mailbox.
         assert (await server.receive()).body == b"b1"
         client.post(Message(OpCode.REQUEST, b"a2", message_id=ids[0]))
         assert [part.body async for part in a] == [b"a0", b"a1", b"a2"]
@@ -230,7 +230,7 @@ async def test_parts_that_came_before_the_exchange_was_opened_are_its_own(tcp_pa
 async def test_each_side_counts_for_itself(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
-    """A peer's request may well have the id of one of ours: its parts go elsewhere."""
+    """A peer's request may have the id of one of this side's: its parts go elsewhere."""
     accepting = asyncio.create_task(listener.accept())
     with await RawPeer.introduced(listener.address) as peer:
         channel = await accepting
@@ -504,7 +504,7 @@ async def test_left_exchanges_are_not_remembered(tcp_pair: Pair) -> None:
             await asking.finish()
             with await server.receive() as asked:
                 late = Message(OpCode.RESPONSE, b"late", message_id=asked.message_id)
-        server.post(late)  # not a reply: who gave up has said so
+        server.post(late)  # not a reply: the cancellation was announced
     await server.signal(b"next")
     assert (await client.receive()).body == b"next"
     assert client.statistics().late_responses == 1500

@@ -38,7 +38,7 @@ async def nothing_left(engine: tofu.Engine) -> None:
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """No connection is ever refused or made; says when the first is tried."""
+    """Attempts neither fail nor succeed; the event is set at the first."""
     tried = asyncio.Event()
 
     async def connect(*_: object) -> None:
@@ -51,7 +51,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 @pytest.fixture
 def slow_names(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Names resolve when the test says so."""
+    """Names resolve when the test sets the event."""
     resolved = asyncio.Event()
     resolve = tcp._resolve
 

@@ -1,4 +1,4 @@
-"""An error that somebody keeps keeps nothing else: by its traceback it would know a lot."""
+"""A kept error keeps nothing else alive, though its traceback could refer to a lot."""
 
 from __future__ import annotations
 

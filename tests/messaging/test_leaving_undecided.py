@@ -1,4 +1,4 @@
-"""At the altitude of messages, a peer that leaves before anybody has heard of it was never here."""
+"""At the level of messages, a peer that closes before its Hello was received leaves no trace."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ async def pair_of(
 
 
 def waiting(listener: tofu.Listener) -> int:
-    """How many have said something, and have no place."""
+    """How many have sent something, and wait for a channel to close."""
     return len(admission_of(listener)._waiting)
 
 
@@ -52,7 +52,7 @@ def silent(listener: tofu.Listener) -> int:
 
 
 async def knock(listener: tofu.Listener, number: int = 1) -> RawPeer:
-    """One that said Hello and has to wait for a place."""
+    """One that has sent a Hello and has to wait for a channel to close."""
     before = waiting(listener)
     peer = await RawPeer.connect(listener.address)
     await peer.send(hello(message_id=number))
@@ -71,7 +71,7 @@ async def test_beyond_the_maximum_a_connection_waits_until_a_channel_closes(
         await until(lambda: waiting(listener) == 1)
         await turns(20)
         assert not third.done()
-        assert engine.statistics().channels == 6, "the listener, two pairs, and one who connects"
+        assert engine.statistics().channels == 6, "the listener, two pairs, and one that connects"
         with await settled_request(*second) as response:
             assert response.body == b"as ever"
         if ending == "close":
@@ -150,7 +150,7 @@ async def test_who_is_slow_gives_way_to_who_knocks(
     caplog: pytest.LogCaptureFixture,
     knocks: str,
 ) -> None:
-    """No more of them than are needed, and who came first is the first."""
+    """No more of them than are needed, in order of arrival."""
     caplog.set_level(logging.INFO, "tofu_aio")
     monkeypatch.setattr(admission_module, "SLOW_HELLO", 0.0 if knocks == "after" else 0.05)
     async with await group.listen(
@@ -206,7 +206,7 @@ async def test_who_leaves_while_it_waits_is_forgotten(
 
 PROACTOR: tuple[type, ...] = (asyncio.ProactorEventLoop,) if sys.platform == "win32" else ()
 CHUNK = 65536
-"""Bytes that the proactor's transport reads at a time, and hands on whatever it is told."""
+"""Bytes that the proactor's transport reads at a time, and delivers even while paused."""
 
 
 async def test_of_who_waits_no_more_is_read_than_a_little(
@@ -254,7 +254,7 @@ async def test_more_than_may_wait_are_refused(
 
 
 async def refused_beside_a_crowd(group: tofu.ChannelGroup, listener: tofu.Listener) -> None:
-    """Somebody is refused, and then somebody is let in."""
+    """One connection is refused, and then one is let in."""
     first = await pair_of(group, listener)
     crowd = [await knock(listener) for _ in range(2)]
     with pytest.raises(tofu.ConnectFailed, match="did not accept the channel"):
@@ -466,7 +466,7 @@ async def test_a_deadline_that_cannot_be_is_refused(
 
 
 async def answers_no_bye(peer: RawPeer, channel: tofu.Channel) -> None:
-    """It takes the Bye and says nothing."""
+    """It takes the Bye and sends nothing."""
 
 
 async def goes_on_talking(peer: RawPeer, channel: tofu.Channel) -> None:
@@ -528,7 +528,7 @@ async def test_a_patient_close_waits_for_the_peer(
 ) -> None:
     from tofu_aio.messaging.connection import closing
 
-    monkeypatch.setattr(closing, "BYE_TIMEOUT", 0.0)  # which is for those who say nothing else
+    monkeypatch.setattr(closing, "BYE_TIMEOUT", 0.0)  # which is for peers that send nothing else
     peer, channel = await asyncio.gather(RawPeer.introduced(listener.address), listener.accept())
     with peer:
         closing = asyncio.create_task(channel.aclose(timeout=1000))

@@ -1,4 +1,4 @@
-"""What may never end is told in the log at a limited rate."""
+"""Events that could go on without end are logged at a limited rate."""
 
 from __future__ import annotations
 

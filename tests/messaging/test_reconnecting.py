@@ -1,4 +1,4 @@
-"""One channel after another: what is retried, what is not, and that nothing stays behind."""
+"""One channel after another: what is retried, what is not, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reconnect(request: pytest.FixtureRequest, group: tofu.ChannelGroup) -> Recon
 async def serving(
     group: tofu.ChannelGroup, handler: Callable[[tofu.Channel], object] | None = None
 ) -> AsyncIterator[tofu.Listener]:
-    """A listener whose channels say their number and then Bye, unless told otherwise."""
+    """A listener whose channels send their number and then a Bye, unless ``handler`` is given."""
     numbers = iter(range(1000))
 
     async def say_number(channel: tofu.Channel) -> None:
@@ -51,24 +51,24 @@ async def serving(
 
 
 async def count_of_tasks() -> int:
-    """How many there are while nobody comes. A proactor accepts in tasks, each time in new ones."""
+    """How many there are while no client connects. A proactor accepts in new tasks each time."""
     await turns(5)
     return len(asyncio.all_tasks())
 
 
 def nobody_there() -> tofu.Address:
-    """An address at which nobody listens."""
+    """An address without a listener."""
     with RawServer() as server:
         return tofu.parse_address(server.address)
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What the log was told, but for asyncio's complaints about a slow machine."""
+    """The lines of the log, without asyncio's complaints about a slow machine."""
     return [record for record in caplog.records if record.name.startswith("tofu_aio")]
 
 
 def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
-    """What it was told at one level."""
+    """Its lines at one level."""
     return [record.getMessage() for record in ours(caplog) if record.levelno == level]
 
 
@@ -178,7 +178,7 @@ async def test_functions_make_headers_and_body_for_each_attempt(
 
 
 class EnoughError(Exception):
-    """What a program gives up with."""
+    """An error with which a program stops trying."""
 
 
 @pytest.mark.parametrize("error", [EnoughError, tofu.ConnectFailed, tofu.ChannelClosed])
@@ -249,7 +249,7 @@ async def test_the_one_that_works_is_the_first_from_then_on(
         await wait_for_end(channel)
         assert len(failures) == 2, "it began with the one that had worked"
         await channels.aclose()
-    assert not ours(caplog), "somebody was there all the time"
+    assert not ours(caplog), "there was a listener all the time"
 
 
 async def test_after_the_last_comes_the_first(
@@ -312,7 +312,7 @@ async def test_one_that_hangs_is_no_longer_the_first(
                     await wait_for_end(channel)
                 await channels.aclose()
         with pytest.raises(BlockingIOError):
-            hung.sock.accept()  # nobody has come again
+            hung.sock.accept()  # no client has connected again
 
 
 async def test_one_that_resets_on_our_bye_is_no_longer_the_first(
@@ -332,7 +332,7 @@ async def test_one_that_resets_on_our_bye_is_no_longer_the_first(
             assert (await going_on).peer.address == good.address
             await channels.aclose()
         with pytest.raises(BlockingIOError):
-            bad.sock.accept()  # nobody has come again
+            bad.sock.accept()  # no client has connected again
 
 
 async def test_each_address_is_looked_at_before_any_is_tried(reconnect: Reconnect) -> None:
@@ -592,7 +592,7 @@ async def stay(channel: tofu.Channel) -> None:
 async def test_however_the_loop_is_left_nothing_stays(
     reconnect: Reconnect, group: tofu.ChannelGroup, how: str
 ) -> None:
-    """The conftest looks for tasks, descriptors, permits and what the loop heard of."""
+    """The conftest checks for tasks, descriptors, permits and errors that the loop was given."""
     channels: list[tofu.Channel] = []
 
     async def loop(listener: tofu.Listener) -> None:

@@ -1,4 +1,4 @@
-"""What a signal handler or a finalizer posts in the midst of anything is sent once, whole.
+"""What a signal handler or a finalizer posts, at any moment, is sent once and whole.
 
 CPython runs them after a call has returned and as a function begins; so does this.
 """

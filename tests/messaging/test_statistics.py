@@ -1,4 +1,4 @@
-"""What an engine and a channel tell about themselves."""
+"""Statistics of an engine and a channel."""
 
 from __future__ import annotations
 

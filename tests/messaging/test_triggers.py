@@ -1,4 +1,4 @@
-"""What a channel waits for, in words."""
+"""The triggers of a channel."""
 
 from __future__ import annotations
 

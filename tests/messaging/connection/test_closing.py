@@ -1,7 +1,8 @@
-"""Who hangs up first: who said Bye, or was refused; the other side lingers until then.
+"""Which side closes first: the one that sent the Bye, or was refused. The other side lingers.
 
-A reader of the Zig library looks for a hang-up before it reads, and drops what it has not read. So
-these peers, by hand, look at their sockets before they read and before they close them.
+A reader of the Zig library checks whether the connection is closed before it reads, and drops
+unread data. So the hand-written peers here check their sockets before they read and before they
+close them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def hung_up(peer: RawPeer) -> bool:
 
 
 async def stays(peer: RawPeer) -> None:
-    """Nobody hangs up on the peer."""
+    """The connection is not closed before the peer closes."""
     await turns(50)
     assert not hung_up(peer)
 
@@ -197,7 +198,7 @@ def test_for_how_long() -> None:
 async def test_who_waits_no_longer_for_the_peer_takes_nothing_from_it(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str, how: str
 ) -> None:
-    """All that was to be said has left: there is nothing to be cut short."""
+    """All frames have left, so no data can be lost."""
     async with met(group, transport_address) as (peer, channel):
         await peer.send(BYE)
         await until(lambda: channel.state is State.CLOSED)
@@ -246,7 +247,7 @@ async def test_it_does_not_outlive_its_engine(
 async def test_it_gives_its_place_at_a_full_listener_to_the_next(
     group: tofu.ChannelGroup, engine: tofu.Engine, transport_address: str
 ) -> None:
-    """A socket that lingers costs a descriptor; who waits need not wait for that."""
+    """A lingering socket costs a descriptor, but a waiting connection need not wait for it."""
     async with await group.listen(transport_address, max_channels=1) as listener:
         serving = asyncio.create_task(listener.serve(drop_all))
         first = await RawPeer.introduced(listener.address)
@@ -353,7 +354,7 @@ def post(group: tofu.ChannelGroup, number: int, op_code: OpCode, status: int = 0
     group.post(message)
 
 
-# --- the last words of who has much to say -----------------------------------------------------
+# --- the last frames after much data -----------------------------------------------------------
 
 
 async def test_the_time_begins_when_the_last_word_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +421,7 @@ async def test_a_slow_peer_reads_all_before_anybody_hangs_up(
         await gone(engine)
 
 
-# --- among our own -----------------------------------------------------------------------------
+# --- between two channels of this library ------------------------------------------------------
 
 
 @pytest.mark.usefixtures("without_end")
@@ -537,7 +538,7 @@ async def test_our_own_clients_hang_up_when_they_are_refused(
         await until(lambda: engine.statistics().channels == 1)
 
 
-# --- when both have said Bye -------------------------------------------------------------------
+# --- when both have sent a Bye -----------------------------------------------------------------
 
 LEAVING = ["close", "half close", "close unread"]
 """How a peer leaves that sends nothing after its own Bye. What it has not read makes a reset."""
@@ -604,7 +605,7 @@ async def test_to_messages_they_are_a_finished_bye_as_well(
 
 @pytest.mark.parametrize("last_word", ["eof", "lost", "reset"])
 async def test_a_crossing_bye_that_waited_for_a_permit_is_a_finished_one(last_word: str) -> None:
-    """It was in the buffer of a starved channel when the peer hung up."""
+    """It was in the buffer of a starved channel when the peer closed."""
     bench = Bench(size=0)
     bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
@@ -636,7 +637,7 @@ async def test_one_bye_alone_is_none_that_is_finished(said: str) -> None:
 async def test_who_goes_on_taking_what_was_queued_may_take_its_time(
     group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looked at by hand, long after our Bye: only who took nothing meanwhile is reset."""
+    """Checked by hand, long after the Bye: only a peer that took nothing meanwhile is reset."""
     skip_where_writes_are_whole()
     monkeypatch.setattr(closing_module, "LINGER", NEVER)
     async with met(group, "tcp://127.0.0.1:0") as (peer, channel):

@@ -36,9 +36,9 @@ gathers = pytest.mark.skipif(
 
 
 class FakeTransport(asyncio.Transport):
-    """Does what asyncio's contract says, when the test says so.
+    """Does what asyncio's contract requires, when the test calls for it.
 
-    Like some asyncios it does not look after ``writelines`` whether its buffer is too full.
+    Like some versions of asyncio it does not check its buffer's limit after ``writelines``.
     """
 
     def __init__(self, protocol: Connection) -> None:
@@ -133,7 +133,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class Recorder:
-    """A sink that keeps what it is told, in order, and then does what it is to do with messages."""
+    """A sink that records all reports, in order, and then calls ``act`` with the messages."""
 
     def __init__(self) -> None:
         self.act: Callable[[list[Message], WakeUps], None] | None = None
@@ -158,13 +158,13 @@ class Recorder:
         return 0
 
     def lost(self) -> None:
-        """Nobody here wants to know."""
+        """Not recorded."""
 
     def suspended(self) -> None:
         self.suspensions += 1
 
     def said(self) -> None:
-        assert self.errors, "the last word left before the end was told"
+        assert self.errors, "the last frame left before the end was reported"
         self.says += 1
 
     def closed(self) -> None:
@@ -211,7 +211,7 @@ class Bench:
         self.connection.data_received(b"".join(frames))
 
     async def end(self) -> None:
-        """Whatever happened before: closing works, is told once, last, and leaves no permit."""
+        """After any history, closing works, is reported once and last, and leaves no permit out."""
         await self.connection.closing.aclose()
         await turns(2)
         assert self.connection.closing.done.done()
@@ -625,7 +625,7 @@ async def test_a_sender_does_not_pass_one_that_found_no_room_at_its_turn() -> No
 
 @pytest.mark.parametrize("end", ["lost", "bye", "dismissed"])
 async def test_a_sender_that_was_woken_hears_of_an_end_before_its_turn(end: str) -> None:
-    """Though there is no room by then: of the end nobody tells it again."""
+    """Though there is no room by then: the end is not reported again."""
     bench = Bench()
     connection = bench.connection
     bench.transport.stuck = True
@@ -722,7 +722,7 @@ async def test_a_sender_cancelled_as_its_turn_comes_passes_it_on() -> None:
 
 
 async def test_who_sends_without_a_pause_still_lets_a_loss_come_through() -> None:
-    """After a failed write a transport takes everything, drops it, and will tell us later."""
+    """After a failed write a transport accepts everything, drops it, and reports that later."""
     bench = Bench()
     connection = bench.connection
     bench.transport.fail(ConnectionResetError("reset"))
@@ -859,7 +859,7 @@ async def test_a_peer_that_never_answers_bye_is_left_in_the_end(
 async def test_a_peer_that_takes_nothing_of_the_last_words_is_left_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """hang_up has its own deadline: nobody need be waiting in aclose."""
+    """hang_up has its own deadline, and needs no task that waits in aclose."""
     monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.02)
     bench = Bench()
     bench.transport.stuck = True
@@ -905,7 +905,7 @@ async def test_what_comes_while_closing_is_dropped_without_permits() -> None:
     bench.feed(frame(body=b"1"), frame(body=b"2"))
     closing = asyncio.create_task(bench.connection.closing.aclose())
     await turns(2)
-    assert not bench.pool.suspended, "it is in nobody's way any more"
+    assert not bench.pool.suspended, "it no longer blocks others"
     assert bench.transport.reading
     for _ in range(10):
         bench.feed(frame(body=b"late"))

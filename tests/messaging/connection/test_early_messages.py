@@ -234,7 +234,7 @@ async def test_they_may_come_over_tls(group: tofu.ChannelGroup) -> None:
             await channel.aclose()
 
 
-# --- they are given up ---------------------------------------------------------------------------
+# --- they are dropped ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["reject", "decide", "aclose", "post"])
@@ -303,7 +303,7 @@ async def leave(peer: RawPeer, how: str) -> None:
 async def test_who_leaves_undecided_is_given_up(
     group: tofu.ChannelGroup, transport_address: str, early: bytes, how: str
 ) -> None:
-    """And whoever decides is cancelled."""
+    """And the deciding task is cancelled."""
     cancelled = asyncio.Event()
     began = asyncio.Event()
 

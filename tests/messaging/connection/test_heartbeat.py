@@ -1,7 +1,7 @@
-"""Heartbeats: who is alive is not lost, however silent; who is lost is not waited for.
+"""Heartbeats: a living peer is not lost, however silent, and a lost one is not waited for.
 
-Where a test must know what a look does, it drives the engine's clock, on channels with heartbeats
-an hour apart. Where time must really pass, heartbeats that were heard are the clock.
+A test that must know the effect of a look drives the engine's clock, on channels with heartbeats an
+hour apart. Where time must really pass, received heartbeats are the clock.
 """
 
 from __future__ import annotations
@@ -86,23 +86,23 @@ def look(channel: tofu.Channel) -> None:
 
 
 async def written(*channels: tofu.Channel) -> None:
-    """Wait until the system has taken what was sent, which loops on completion ports hear later."""
+    """Wait until the system has taken what was sent, which completion ports report later."""
     await until(lambda: not any(connection_of(channel).queue.nbytes for channel in channels))
 
 
 def of_messages(channel: tofu.Channel) -> tofu.ChannelStatistics:
-    """Its statistics without what is under way, which a heartbeat may be."""
+    """Its statistics without bytes in flight, which may be a heartbeat."""
     return replace(channel.statistics(), queued_bytes=0, triggers=tofu.Triggers(0))
 
 
 class Ear:
-    """Counts the heartbeats that a channel hears, while its peer sends nothing else."""
+    """Counts the heartbeats that a channel receives, while its peer sends nothing else."""
 
     def __init__(self, channel: tofu.Channel) -> None:
         self._decoder = connection_of(channel).decoder
 
     async def hears(self, count: int) -> None:
-        """Wait for so many more."""
+        """Wait for a number of further heartbeats."""
         enough = self._decoder.offset + count * len(BEAT)
         await until(lambda: self._decoder.offset >= enough, f"for {count} heartbeats")
 
@@ -117,7 +117,7 @@ def clients_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 async def beating(
     group: tofu.ChannelGroup, *, client: float | None, server: float | None = None
 ) -> AsyncIterator[Pair]:
-    """A channel whose ends ask for heartbeats as they are told."""
+    """A channel whose ends ask for these heartbeats."""
     async with await group.listen("tcp://127.0.0.1:0", heartbeat=server) as listener:
         ends = await asyncio.gather(
             group.connect(listener.address, heartbeat=client), listener.accept()
@@ -258,7 +258,7 @@ async def test_a_server_that_sends_our_hello_back_has_agreed_to_nothing(
 async def test_an_application_that_sends_the_hello_back_is_known_by_its_heartbeats(
     group: tofu.ChannelGroup,
 ) -> None:
-    """Its answer says nothing, but its engine does."""
+    """Its answer does not say it, but its engine does."""
     async with await group.listen("tcp://127.0.0.1:0", heartbeat=None) as listener:
         connecting = asyncio.create_task(group.connect(listener.address, heartbeat=0.01))
         server = await listener.receive_hello()
@@ -307,7 +307,7 @@ async def test_a_word_that_is_no_interval_is_refused(group: tofu.ChannelGroup, w
 
 
 def asked_in(hello: Message) -> tuple[str | None, str | None]:
-    """What a Hello, or an answer, says about itself."""
+    """The agreement in a Hello or an answer."""
     return hello.headers.get("~heartbeat"), hello.headers.get("~supports")
 
 
@@ -645,7 +645,7 @@ async def test_a_byte_is_a_sign_of_life(group: tofu.ChannelGroup) -> None:
 
 
 async def test_who_is_not_read_is_not_lost(group: tofu.ChannelGroup, engine: tofu.Engine) -> None:
-    """With the pool exhausted the silence is ours; it begins anew when we read again."""
+    """While the pool is exhausted the peer is not read; the deadline starts anew after that."""
     async with with_raw_client(group) as (peer, channel):
         for number in range(10):
             await peer.send(frame(message_id=number + 1))
@@ -725,7 +725,7 @@ async def test_a_peer_that_has_gone_is_sent_none(
         await peer.send(b"".join(frame(message_id=number + 1) for number in range(7)))
         await until(lambda: held_up(engine))
         peer.half_close()
-        for _ in range(2):  # what is not read cannot tell of its end
+        for _ in range(2):  # a socket that is not read does not report its end
             (await channel.receive()).release()
         await until(lambda: connection_of(channel).end)
         for _ in range(4):

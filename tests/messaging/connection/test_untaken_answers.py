@@ -1,4 +1,4 @@
-"""What is answered without waiting for room, to a peer that does not take it: it has a bound."""
+"""Answers sent without waiting for room, to a peer that does not take them, are bounded."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def with_little_room(world: World) -> AsyncIterator[Served]:
 
 
 def refused(message_id: int) -> bytes:
-    """A request that says that it will be too long, and ends."""
+    """A request that announces a length above the limit, and ends."""
     first = OpCode.REQUEST | MORE_BIT
     header = b"~whole:99999999999\r\n"
     return frame(first, b"", header, message_id=message_id) + frame(message_id=message_id)
@@ -70,7 +70,7 @@ def plain(message_id: int) -> bytes:
 
 
 async def leave_all(channel: tofu.Channel) -> None:
-    """Serve nobody."""
+    """Take no channel."""
     with suppress(tofu.TofuError):
         async for request in channel:
             async with channel.stream(request):

@@ -1,4 +1,4 @@
-"""What is kept of the peer's requests that come in parts, and when it is let go."""
+"""What is kept of the peer's requests that come in parts, and when it is released."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def opened(message_id: int) -> bytes:
 
 
 def withdrawn(message_id: int) -> bytes:
-    """Its caller gives up."""
+    """The peer cancels it."""
     return frame(FIRST, status=Status.PROCESSING_FAILED, message_id=message_id)
 
 
@@ -81,7 +81,7 @@ async def test_the_share_of_the_room_comes_back_with_each_request(
 
 
 def parts_of(message_id: int, *bodies: bytes) -> bytes:
-    """A request in so many parts."""
+    """A request in a number of parts."""
     protos = [FIRST] * (len(bodies) - 1) + [OpCode.REQUEST]
     return b"".join(
         frame(proto, body, message_id=message_id)

@@ -1,4 +1,4 @@
-"""Bodies that are put together from parts: what they hold, and what bounds them."""
+"""Bodies that are joined from parts: what they hold, and what bounds them."""
 
 from __future__ import annotations
 

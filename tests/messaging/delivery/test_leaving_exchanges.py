@@ -23,7 +23,7 @@ Beside: TypeAlias = Callable[[tofu.Channel], Awaitable[Any]]
 
 @asynccontextmanager
 async def kept(channel: tofu.Channel, exchange: Exchange) -> AsyncIterator[list[Message]]:
-    """Somebody receives parts, and keeps all of them, until the channel waits for room."""
+    """Receive parts, and keep all of them, until the channel waits for room."""
     parts: list[Message] = []
 
     async def collect() -> None:

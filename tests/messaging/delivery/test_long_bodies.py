@@ -436,7 +436,7 @@ async def test_a_plain_peer_sees_parts_and_nothing_else(
         assert [dict(part.headers) for part in parts] == [{"A": "1"}, {}, {}]
         asked = parts[0].message_id
         assert {part.message_id for part in parts} == {asked}
-        # The response of such a peer is put together whatever it has said.
+        # The response of such a peer is joined whatever its Hello says.
         await peer.send(
             frame(PARTIAL, PART, b"B:2\r\n", message_id=asked)
             + frame(PARTIAL, b"", message_id=asked)
@@ -445,7 +445,7 @@ async def test_a_plain_peer_sees_parts_and_nothing_else(
         response = await asking
         assert response.body == PART + b"end"
         assert list(response.headers.pairs) == [("B", "2"), ("C", "3")]
-        # And its parts of requests are the application's, even if it writes our header.
+        # And its parts of requests are for the application, even with the header for joining.
         await peer.send(frame(FIRST, b"1", b"~whole:2\r\n") + frame(OpCode.REQUEST, b"2"))
         assert [(await channel.receive()).body for _ in range(2)] == [b"1", b"2"]
         channel.abort()

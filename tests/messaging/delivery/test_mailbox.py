@@ -60,7 +60,7 @@ async def test_closing_hands_back_what_nobody_will_receive() -> None:
 
 
 async def test_what_comes_after_closing_is_not_kept() -> None:
-    """A message there would hold its permit, and come up after the receiver was told the end."""
+    """A message there would hold its permit, and be received after the end."""
     mailbox: Mailbox[int] = Mailbox()
     mailbox.close(tofu.ChannelClosed("closed"))
     mailbox.deliver([1])

@@ -1,4 +1,4 @@
-"""How many exchanges a side of a channel may have begun: one more waits, or is refused."""
+"""The number of exchanges that a side may have begun: one more waits, or is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def first_part(number: int) -> bytes:
 
 
 async def upper(exchange: Exchange) -> None:
-    with contextlib.suppress(tofu.ExchangeFailed):  # it was given up
+    with contextlib.suppress(tofu.ExchangeFailed):  # it was cancelled
         await answer(exchange)
 
 

@@ -1,4 +1,4 @@
-"""How a long body is cut into parts, and how one that breaks off is taken back."""
+"""How a long body is split into parts, and how an incomplete one is withdrawn."""
 
 from __future__ import annotations
 

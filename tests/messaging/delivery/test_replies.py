@@ -1,4 +1,4 @@
-"""What may be replied to, how often, and who gets the response."""
+"""What may be replied to, how often, and where the response goes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tofu_aio.protocol.op_code import MORE_BIT
 
 
 async def asked(pair: Pair, body: bytes = b"?") -> tuple[asyncio.Task[Message], Message]:
-    """A request under way, and what the server has of it."""
+    """A request in flight, and the server's message for it."""
     asking = asyncio.create_task(pair.client.request(body))
     return asking, await pair.server.receive()
 
@@ -208,7 +208,7 @@ async def test_parts_and_then_the_last_make_one_response(pair: Pair) -> None:
         assert [part.body async for part in exchange] == [b"one", b"two"]
 
 
-# --- who gets the response -------------------------------------------------------------------
+# --- where the response goes -----------------------------------------------------------------
 
 
 async def late(channel: tofu.Channel, peer: RawPeer) -> None:
@@ -237,12 +237,12 @@ async def to_an_exchange_that_was_left(channel: tofu.Channel, peer: RawPeer) -> 
 
 
 async def never_asked(channel: tofu.Channel, peer: RawPeer) -> None:
-    """Nobody has ever asked for it."""
+    """There was no request for it."""
     await peer.send(frame(OpCode.RESPONSE, message_id=2**64 - 1))
 
 
 async def a_part(channel: tofu.Channel, peer: RawPeer) -> None:
-    """Nobody has ever asked for it, and it does not end."""
+    """There was no request for it, and it does not end."""
     await peer.send(frame(OpCode.RESPONSE | MORE_BIT, bytes(60_000), message_id=2**64 - 1))
 
 
@@ -412,7 +412,7 @@ async def test_a_channel_that_says_bye_forgets_what_was_never_answered(
 async def test_a_late_response_is_counted_where_its_peer_is_plain(
     group: tofu.ChannelGroup, raw_server: RawServer
 ) -> None:
-    """The other way round: our side has connected."""
+    """The other way round: this side has connected."""
     connecting = asyncio.create_task(_connect(group, raw_server))
     with await raw_server.accept() as peer:
         hello = await peer.message()

@@ -1,4 +1,4 @@
-"""Requests whose callers give up: the other side learns of it, and nobody works for nothing."""
+"""Cancelled requests: the other side is notified, and does no useless work."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_a_scope_is_cancelled_with_its_channel(tcp_pair: Pair, end: str) -
     await server.aclose()
     if closing is not None:
         await closing
-    assert server.cancelled(request), "nobody waits any more"
+    assert server.cancelled(request), "no request waits any more"
     with server.cancel_scope(request) as late:
         await asyncio.get_running_loop().create_future()
     assert late.cancelled_caught
@@ -255,7 +255,7 @@ async def test_who_streams_the_answer_may_also_ask_whether_it_is_wanted(pair: Pa
 async def test_who_has_the_first_parts_learns_that_no_others_come(
     pair: Pair, unread: int, *, finished: bool
 ) -> None:
-    """The others were unread, and have disappeared; maybe only the last one of all was."""
+    """The others were unread, and have disappeared; or only the last one was."""
     client, server = pair
     async with client.stream() as exchange:
         for n in range(unread):
@@ -294,7 +294,7 @@ async def test_the_answers_are_wanted_of_a_peer_that_has_only_said_all_that_it_a
 
 
 async def whole(channel: tofu.Channel) -> list[bytes]:
-    """Ask, say that this was all, and take the answer."""
+    """Send the request, finish it, and receive the answer."""
     async with channel.stream() as exchange:
         await exchange.finish(b"?")
         await channel.send_eof()
@@ -314,7 +314,7 @@ async def test_who_has_all_of_the_answer_takes_nothing_back(pair: Pair) -> None:
     assert not server.cancelled(request)
 
 
-# --- what nobody has to do any more ----------------------------------------------------------
+# --- work that is no longer needed -----------------------------------------------------------
 
 
 async def test_a_request_that_nobody_has_received_disappears(pair: Pair) -> None:
@@ -506,7 +506,7 @@ SECOND = frame(OpCode.REQUEST, b"second")
 
 
 async def is_served(by_hand: ByHand) -> None:
-    """The second request under the id is one that somebody waits for."""
+    """The second request under the id is not cancelled."""
     channel, peer = by_hand
     with await channel.receive() as request:
         assert request.body == b"second"

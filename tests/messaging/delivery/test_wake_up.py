@@ -1,4 +1,4 @@
-"""Tasks that go on within the read that brought what they wait for."""
+"""Tasks that continue within the read that brought what they wait for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody starves, however greedy another is: counted in messages, not in time."""
+"""No channel starves, however greedy another is: counted in messages, not in time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ together."""
 async def serving_order(
     client: tofu.ChannelGroup, both_ends: Connect, *, keeping: int
 ) -> list[int]:
-    """Whose messages are served, in order; number 0 is the greedy channel.
+    """The channels whose messages are served, in order; number 0 is the greedy channel.
 
-    Of each channel so many are kept. With one on the reserve, and all that can be lent, it has
-    nothing but its turn in the queue.
+    ``kept`` messages of each channel are kept. With one on the reserve, and all that can be lent, a
+    channel has nothing but its turn in the queue.
     """
     async with (
         tofu.Engine(POOL) as engine,
@@ -50,7 +50,7 @@ async def serving_order(
         order: list[int] = []
         while len(order) < EACH * CHANNELS:
             await until(lambda: arrived, "the next message")
-            # Several permits come back in one turn: who is first in the queue gets one of them.
+            # Several permits come back in one turn, and the first in the queue gets one of them.
             while arrived:
                 with arrived.popleft() as message:
                     order.append(message.body[0])
@@ -95,7 +95,7 @@ async def test_no_channel_waits_for_more_messages_than_there_are_permits_and_oth
     order = await serving_order(group, both_ends, keeping=keeping)
     alive = POOL + (CHANNELS if keeping else (LENT + 1) * CHANNELS)
     assert longest_wait(order) <= alive - 1, order
-    # Those permits that were taken before anybody waited are its own, with its reserve and what it
+    # The permits taken before any channel waited are its own, with its reserve and what it
     # was lent, unless these are kept; from then on all are equal.
     assert order.count(0) <= EACH + POOL + 1 + (0 if keeping else LENT + 1), order
 

@@ -1,4 +1,4 @@
-"""Who waits for a group's next message is lent room for it, at no cost to other groups."""
+"""A task that waits for a group's next message is lent room, at no cost to other groups."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_so_is_who_begins_to_wait_in_the_turn_in_which_its_channel_does(
 
 
 class Unseen(dict[object, object]):
-    """The channels of an engine that wait for permits, which nobody may look through."""
+    """The waiting channels of an engine, as a collection that must not be searched."""
 
     def values(self):  # type: ignore[no-untyped-def]
         pytest.fail("somebody looked through the channels of all groups")

@@ -1,4 +1,4 @@
-"""The limits of an engine, from outside: what may be alive, of whom, and who is told."""
+"""The limits of an engine, from outside: how many messages may be alive, and what is reported."""
 
 from __future__ import annotations
 
@@ -136,7 +136,9 @@ async def test_the_longest_message_passes_the_smallest_pool(
             client.post(longest)
             await client.signal(b"short")
         for _ in range(5):
-            await until(lambda: server._mailbox.items)  # who waits in receive() is lent the reserve
+            await until(
+                lambda: server._mailbox.items
+            )  # a task that waits in receive() is lent the reserve
             with await server.receive() as message:
                 assert len(message.body) == 65535
                 now = engine.statistics()
@@ -216,9 +218,9 @@ async def test_who_lets_go_of_its_messages_receives_whatever_others_keep(
 async def test_who_keeps_a_message_and_waits_for_the_next_gets_it(
     both_ends: Connect, first: str
 ) -> None:
-    """A loop's variable lets go of the last message when it has the next one. Others hold the pool.
+    """A loop's variable drops the last message when it gets the next one. Others hold the pool.
 
-    Whoever comes first: the application that waits, or the message that finds no room.
+    In either order: the application waits first, or the message finds no room first.
     """
     engine = tofu.Engine(1)
     async with across(both_ends, tofu.Engine(), engine) as (client, server):
@@ -292,7 +294,7 @@ async def test_each_of_more_channels_than_there_are_permits_may_keep_its_last_me
 async def test_a_response_that_is_awaited_takes_neither_a_permit_nor_the_reserve(
     both_ends: Connect,
 ) -> None:
-    """Kept by whoever asked, as many as it likes; the pool and the reserve are for others."""
+    """The requesting side may keep any number: the pool and the reserve are for others."""
     engine = tofu.Engine(1)
     async with across(both_ends, engine, tofu.Engine()) as (client, server):
 
@@ -398,7 +400,7 @@ async def test_two_that_flood_each_other_unread_leave_something_for_others(
             channel.abort()
 
 
-# --- what is told ----------------------------------------------------------------------------
+# --- what is reported ------------------------------------------------------------------------
 
 
 async def test_every_permit_is_with_one_of_those_who_can_have_it(both_ends: Connect) -> None:
@@ -447,7 +449,7 @@ async def test_what_one_engine_received_and_another_sends_is_counted_once(
         for engine, out in ((one, 0), (other, 1)):
             now = engine.statistics()
             assert (now.pool_free, now.reserves, now.inbox, now.outgoing) == (4, out, 0, 0)
-            assert now.application == out, "in nobody's hands that this engine knows"
+            assert now.application == out, "held by nothing that this engine knows"
         connection_of(client).resume_writing()
 
 

@@ -1,4 +1,4 @@
-"""Programs that anybody would write, and that must finish whatever the size of the pool."""
+"""Plausible programs, which must finish whatever the size of the pool."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_1100_clients_that_ask_once_and_stay() -> None:
 
 
 class Hoarder:
-    """A service that keeps whatever its clients send, unless they say that they are honest."""
+    """A service that keeps the messages of all clients but those that call themselves honest."""
 
     def __init__(self) -> None:
         self.kept: list[Message] = []
@@ -181,7 +181,7 @@ class Hoarder:
 
 
 async def hoarded(world: World, hoarders: int, each: int) -> tuple[Hoarder, tofu.Channel]:
-    """A service that keeps all that it can of so many channels, and an honest client of it."""
+    """A service that keeps all that it can of some channels, and an honest client of it."""
     service = Hoarder()
     group = await world.group(channel_share=1.0 if world.pool is None else 0.5)
     address, clients = await world.serve(service.handle, group), await world.group()
@@ -313,7 +313,7 @@ async def test_what_a_lost_peer_has_asked_stops_though_its_channel_is_suspended(
             for number in range(2, 40):
                 await peer.send(frame(OpCode.REQUEST, message_id=number))
             await until(lambda: running and connection_of(accepted[0]).suspended, "suspended")
-        # The peer is gone; as it is not read, only what is sent to it can tell.
+        # The peer is gone; as it is not read, only sending to it shows that.
         while running:
             with suppress(tofu.TofuError):
                 await accepted[0].signal(bytes(1000))
@@ -349,7 +349,7 @@ async def test_who_looks_for_the_next_message_now_and_then_gets_it(
     service.let_go()
 
 
-# --- who does not read ---------------------------------------------------------------------
+# --- applications that do not receive ------------------------------------------------------
 
 
 @pytest.mark.parametrize("pool", [1, 2, 4, None], ids=lambda pool: f"{pool or 'default'}")
@@ -417,14 +417,14 @@ async def test_who_only_asks_is_told_of_the_messages_that_nobody_receives(
 
 
 async def take(channel: tofu.Channel, count: int) -> AsyncIterator[Message]:
-    """So many messages of a channel, each given back at once."""
+    """A number of messages of a channel, each released at once."""
     for _ in range(count):
         with await channel.receive() as message:
             yield message
 
 
 async def check_told(client: tofu.Channel, remedy: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A warning has come, or comes with the next request, and the error says the same."""
+    """There is a warning, now or at the next request, and the error has the same text."""
     await until(lambda: client.statistics().suspended, "the channel is full")
     with pytest.raises(TimeoutError) as raised:
         await client.request(timeout=0.01)
@@ -480,7 +480,7 @@ async def test_an_exchange_that_nobody_reads_is_named_with_its_own_cure(
 async def test_an_exchange_of_which_a_part_is_kept_is_named_by_the_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The log says nothing at once: somebody may be working on that part."""
+    """There is no warning at once: the application may be working on that part."""
     async with broken_out_of(4) as (client, exchange, kept):
         with pytest.raises(TimeoutError, match=r"2 parts of exchange .* were not received\. Rec"):
             await client.request(timeout=0.01)
@@ -616,7 +616,7 @@ async def plain_world(
     """As ``world``, without TLS, which no message asks for."""
     async with world_of(*request.param) as world:
         yield world
-        monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.01)  # nobody answers Byes any more
+        monkeypatch.setattr(closing_module, "BYE_TIMEOUT", 0.01)  # no Bye is answered any more
 
 
 async def test_gathering_by_messages(plain_world: World) -> None:

@@ -1,4 +1,4 @@
-"""Who may read: permits go to who waited longest, reserves to their own; sockets hear it once."""
+"""Which channels are read: permits go to the longest wait, reserves to their own channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tofu_aio.protocol.pool import Permit, Reader, Waiters
 
 
 class Greedy:
-    """A reader that wants so many messages, and takes what it can get as a channel does.
+    """A reader that wants a number of messages, and takes what it can get as a channel does.
 
     One message of its own is alive from the start, on its reserve, unless it is ``idle``: so it
     waits for permits of the pool.
@@ -55,14 +55,14 @@ class Greedy:
         return self.account.over_share(self.needs)
 
     def feed(self) -> None:
-        """Data for so many messages comes in: nobody overtakes those who wait."""
+        """Data for some messages arrives; it does not overtake waiting readers."""
         self._take(self.account.budget())
 
     def may_go_on(self) -> bool:
         return not self.account.reserved or not self.wants
 
     def resume(self, granted: int) -> None:
-        """It has what was granted for sure, and takes more only while nobody else waits."""
+        """It gets what was granted, and takes more only while no other reader waits."""
         self._take(max(self.account.budget(), granted))
 
     def _take(self, budget: int) -> None:
@@ -84,7 +84,7 @@ class Greedy:
         self.permits.pop(0).release()
 
     def release_all(self) -> None:
-        """Let go of every message, of that which was there from the start too."""
+        """Release every message, also the one from the start."""
         while self.permits:
             self.release()
         self.account.release()
@@ -97,7 +97,7 @@ class Greedy:
 
 
 class Bench:
-    """A gate, its readers, and what it told; unless a limit says else, one may hold all of it."""
+    """A gate, its readers and its reports. Unless limited, one may hold the whole pool."""
 
     def __init__(self, size: int, told: bool = True, **limits: Any) -> None:
         limits.setdefault("channel_share", 1.0)
@@ -121,12 +121,12 @@ class Bench:
             pass
 
     def give_back(self, count: int) -> None:
-        """So many come back."""
+        """Give a number of permits back."""
         for _ in range(count):
             self.gate.pool.release()
 
     def use(self, clock: Clock) -> Clock:
-        """Have the time that this clock tells."""
+        """Use the time of this clock."""
         clock.enter()
         self.gate.owner_loop = self.gate._watch._owner_loop = clock
         return clock
@@ -330,7 +330,7 @@ async def test_who_has_its_share_waits_in_nobody_s_way() -> None:
     modest.feed()
     assert bench.takes[4:] == ["m"]
     assert bench.gate.pool.free, "the pool has something left"
-    assert bench.exhausted == [greedy], "it is told that it waits all the same"
+    assert bench.exhausted == [greedy], "it is reported all the same that it waits"
 
 
 async def test_who_has_its_share_goes_on_when_its_own_are_released() -> None:
@@ -349,7 +349,7 @@ async def test_who_waits_for_the_pool_is_parked_when_its_turn_comes_and_it_has_i
     first, second, third = (bench.reader(name, 9) for name in "abc")
     first.feed()  # two, and then it has its share
     second.feed()  # one: half of what is left
-    third.feed()  # the last one, which whoever holds none may have
+    third.feed()  # the last one, for a channel that holds none
     assert bench.takes == ["a", "a", "b", "c"]
     late = bench.reader("d", 1)
     late.feed()
@@ -405,7 +405,7 @@ class Interrupted(Greedy):
 
 
 class Interruptible(Waiters):
-    """A queue that somebody leaves while another thread releases what he holds."""
+    """A queue that a reader leaves while another thread releases its messages."""
 
     def discard(self, reader: Reader) -> None:
         super().discard(reader)
@@ -415,7 +415,7 @@ class Interruptible(Waiters):
 
 @pytest.mark.parametrize("point", ["it was looked at", "it left the queue"])
 async def test_what_another_thread_releases_while_one_is_parked_is_seen(point: str) -> None:
-    """In the very moment in which it moves from the queue to those who wait for their own."""
+    """Just when it moves from the queue to the readers that wait for their own messages."""
     bench = Bench(8, channel_share=0.5)
     bench.gate.pool.waiters = Interruptible()
     greedy = Interrupted(bench.gate, bench.log, "g", 1)
@@ -539,7 +539,7 @@ async def test_who_leaves_has_waited_until_then() -> None:
 
 
 class Clock(OwnerLoop):
-    """A home whose time moves when it is told to, and whose timers are then due."""
+    """An owner loop whose time is set by the test, and whose timers are then due."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -570,13 +570,13 @@ async def test_while_permits_come_back_no_stall_is_reported() -> None:
         watch.begin()
         since = [clock.now]
         clock.move(6)
-        assert len(clock.due) <= 1, "one timer, however often somebody begins to wait"
+        assert len(clock.due) <= 1, "one timer, however often a wait begins"
     assert reported == []
     clock.move(6)
     assert reported == [12.0]
     since = []
     clock.move(10)
-    assert clock.due == [], "nobody waits: nothing is due"
+    assert clock.due == [], "nothing waits: nothing is due"
 
 
 async def test_that_nobody_gives_permits_back_is_told_once_for_each_time() -> None:
@@ -590,11 +590,11 @@ async def test_that_nobody_gives_permits_back_is_told_once_for_each_time() -> No
         assert len(reported) == episode
         since = clock.now  # one was served, and others wait
     assert min(reported) >= limits_module.HELD_TOO_LONG
-    assert len(clock.due) == 1, "as long as somebody waits"
+    assert len(clock.due) == 1, "while a channel waits"
 
 
 async def test_a_wait_that_lasts_does_not_hide_the_next_one() -> None:
-    """A client that never reads is told of once; what others wait for later, too."""
+    """A client that never reads is reported once, and later waits of others too."""
     clock, reported = Clock(), list[float]()
     since = [0.0]
     watch = StallWatch(clock, lambda: since, reported.append)
@@ -649,7 +649,7 @@ async def test_the_gate_watches_while_somebody_waits_for_its_own_messages(
 
 
 async def test_who_waits_in_the_queue_is_told_of_though_another_waits_for_its_own() -> None:
-    """And was told of long ago."""
+    """And was reported long ago."""
     bench = Bench(8, channel_share=0.5)
     clock = bench.use(Clock())
     bench.reader("g", 100).feed()
@@ -691,7 +691,7 @@ async def test_whose_reserve_comes_back_goes_on_past_the_queue_and_takes_no_perm
     assert (bench.gate.pool.out, len(bench.gate.pool.reserves)) == (1, 2)
     bench.gate.pool.release()
     await turns(2)
-    assert bench.takes == ["z", "a"], "the permit is for who waited longest"
+    assert bench.takes == ["z", "a"], "the permit is for the longest wait"
 
 
 async def test_whose_reserve_comes_back_leaves_what_came_back_with_it_to_the_queue() -> None:
@@ -751,7 +751,7 @@ async def test_a_permit_of_its_own_that_comes_back_first_lets_it_go_on_too() -> 
 
 @pytest.mark.parametrize("others", [False, True])
 async def test_a_reserve_that_came_back_before_its_channel_waits_is_seen(others: bool) -> None:
-    """Another thread gave it back after the decoder had looked, and saw nobody wait."""
+    """Another thread gave it back after the decoder's check, when nothing was waiting yet."""
     bench = Bench(1)
     if others:
         bench.reader("o", 9).feed()
@@ -809,7 +809,7 @@ async def test_whose_reserve_comes_back_while_it_waits_for_nothing_is_left_alone
     bench = Bench(1)
     reader = bench.reader("a", 1)
     reader.feed()
-    bench.reader("b", 1).feed()  # so that a reserve's coming back is told
+    bench.reader("b", 1).feed()  # so that a returned reserve is reported
     reader.release_all()
     await turns(3)
     assert bench.takes == ["a", "b"]
@@ -829,7 +829,7 @@ async def test_who_closes_is_not_let_go_on_by_its_reserve() -> None:
 
 
 async def test_a_look_again_is_taken_at_the_end_of_the_turn() -> None:
-    """What a channel waits for may need no permit any more, a part of a long request say."""
+    """A message that waits, such as a part of a long request, may no longer need a permit."""
     bench = Bench(1)
     bench.drain()
     reader = bench.reader("a", 1)
@@ -839,7 +839,7 @@ async def test_a_look_again_is_taken_at_the_end_of_the_turn() -> None:
     assert reader.suspended_at is not None
     await turns(2)
     assert (reader.suspended_at, list(bench.gate.pool.waiters)) == (None, [])
-    assert bench.log == ["a reads"], "it was told once, and at the end"
+    assert bench.log == ["a reads"], "it was reported once, and at the end"
 
 
 async def test_a_look_again_takes_nothing_from_those_who_wait() -> None:
