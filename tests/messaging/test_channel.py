@@ -312,11 +312,11 @@ async def test_what_may_not_be_sent_now_is_refused(
     assert tcp_pair.client.state is State.OPEN
 
 
-async def test_a_request_under_way_keeps_its_id_to_itself(tcp_pair: Pair) -> None:
+async def test_a_request_in_flight_keeps_its_id_to_itself(tcp_pair: Pair) -> None:
     client, server = tcp_pair
     request = asyncio.create_task(client.request(message_id=7))
     received = await server.receive()
-    with pytest.raises(tofu.InvalidMessageId, match="request 7 is under way"):
+    with pytest.raises(tofu.InvalidMessageId, match="request 7 is in flight"):
         await client.request(message_id=7)
     await server.reply(received)
     await request

@@ -28,7 +28,7 @@ async def test_an_engine_that_was_left_may_be_entered_again(group: tofu.ChannelG
 async def test_an_engine_is_not_entered_twice_at_a_time() -> None:
     engine = tofu.Engine()
     async with engine:
-        with pytest.raises(RuntimeError, match="entered before and not left: share what"):
+        with pytest.raises(RuntimeError, match="engine is entered already"):
             await engine.__aenter__()
         engine.create_group()
 
@@ -115,9 +115,9 @@ def test_an_engine_of_a_loop_that_is_not_closed_stays_there() -> None:
         return (await engine.__aenter__()).create_group()
 
     async def use_elsewhere() -> None:
-        with pytest.raises(RuntimeError, match="entered before and not left"):
+        with pytest.raises(RuntimeError, match="engine is entered already"):
             await engine.__aenter__()
-        with pytest.raises(RuntimeError, match="in another event loop"):
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
             await group.listen("tcp://127.0.0.1:0")
 
     loop = tofu.new_event_loop()

@@ -29,8 +29,8 @@ async def serving_order(
 ) -> list[int]:
     """The channels whose messages are served, in order; number 0 is the greedy channel.
 
-    ``kept`` messages of each channel are kept. With one on the reserve, and all that can be lent, a
-    channel has nothing but its turn in the queue.
+    ``keeping`` messages of each channel are kept. With one on the reserve, and all that can be
+    lent, a channel has nothing but its turn in the queue.
     """
     async with (
         tofu.Engine(POOL) as engine,
