@@ -35,19 +35,8 @@ ROOT: Final = Path(__file__).parent.parent
 MODULES: Final = ("tofu_aio", "tofu_aio.blocking", "tofu_aio.testing")
 
 INTERNAL: Final = {
-    "tofu_aio.Channel": {"check"},
     "tofu_aio.Connecting": {"close", "send", "throw"},
-    "tofu_aio.Exchange": {
-        "asks",
-        "begun",
-        "close",
-        "lose",
-        "deliver",
-        "receives",
-        "taken_back",
-        "unread",
-        "waits",
-    },
+    "tofu_aio.Exchange": {"asks"},
 }
 """Attributes without an underscore that exist for other modules, and are not for users."""
 

@@ -17,8 +17,6 @@ def test_the_blocking_api_has_everything_that_the_async_one_has() -> None:
     """What is new there is added here as well, or to one of these exceptions."""
     renamed = {"aclose": "close"}
     not_here = {
-        # for other modules of tofu_aio
-        "check", "lose", "deliver", "taken_back", "close", "begun", "waits", "receives", "unread",
         "cancel_scope",  # a thread cannot be cancelled; it calls ``cancelled``
         # anyio's
         "extra", "extra_attributes",

@@ -138,7 +138,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
             (dispatcher.pending or dispatcher.pending_requests()).posted.add(message_id)
         return message.header_as(self.number, message_id)
 
-    def check(self, message: Message) -> int:
+    def _check(self, message: Message) -> int:
         """The id that ``post`` would send the message under; raises as it. From any thread."""
         return self._connection.queue.check(message)
 

@@ -56,7 +56,6 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     Attributes:
         message_id: the id that all its parts carry.
-        begun: whether the peer knows of the exchange, and has not cancelled it.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self._has_slot = False
         self._parts = Mailbox(inbox())
         # The peer knows of it once the first part is sent, or because the request is the peer's.
-        self.begun = not self.asks
+        self._begun = not self.asks  # the peer knows of it, and has not cancelled it
         self._finished = False
         self._body_incomplete = False  # only a piece of a body was sent
         self._burst = 0  # bytes sent since other tasks had a turn
@@ -91,17 +90,17 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         return both_ends(self._connection.queue.extra_info)
 
     @property
-    def receives(self) -> bool:
+    def _receives(self) -> bool:
         """Whether parts may still come."""
         return self._parts.end is None
 
     @property
-    def waits(self) -> bool:
+    def _waits(self) -> bool:
         """Whether a task waits for the next part."""
         return self._parts.waits
 
     @property
-    def unread(self) -> Collection[Message]:
+    def _unread(self) -> Collection[Message]:
         """Parts that have arrived and were not received yet."""
         return self._parts.items
 
@@ -201,7 +200,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         text = _encoded(headers)
         self._sending = True
         try:
-            if self._slots is not None and not self.begun:
+            if self._slots is not None and not self._begun:
                 await self._wait_for_slot(self._slots)
             for piece, last in pieces(body):
                 await self._wait_for_room()
@@ -211,14 +210,14 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                 self._connection.queue.enqueue(
                     proto, self.message_id, self._headers + text, piece, end, True
                 )
-                self.begun, self._body_incomplete = True, not last
+                self._begun, self._body_incomplete = True, not last
                 self._headers = text = b""
                 self._burst += HEADER_SIZE + len(piece)
             self._finished = not more
             self._forget_if_over()
         finally:
             self._sending = False
-            if not self.begun:
+            if not self._begun:
                 self._give_slot_back()
 
     async def _wait_for_slot(self, slots: Slots) -> None:
@@ -272,11 +271,13 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         Never waits. May be called from any task, and again.
         """
         # A peer that supports cancellation and is still answering stops then.
-        withdraw = self.asks and self.receives and self._connection.peer_supports & Extension.CANCEL
+        withdraw = (
+            self.asks and self._receives and self._connection.peer_supports & Extension.CANCEL
+        )
         self._forget(self)
         self._give_slot_back()
-        self.close(ChannelClosed("the exchange was left on this side"))
-        if self.begun and (withdraw or not self._finished):
+        self._close(ChannelClosed("the exchange was left on this side"))
+        if self._begun and (withdraw or not self._finished):
             self._finished = True
             proto = WITHDRAWAL if withdraw else self._op_code
             with contextlib.suppress(TofuError):  # the channel has ended, and the peer knows
@@ -289,7 +290,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
 
     # --- what the channel reports ---------------------------------------------------------
 
-    def deliver(self, part: Message) -> None:
+    def _deliver(self, part: Message) -> None:
         """Add a part that has arrived."""
         if part.more:
             self._parts.deliver([part])
@@ -299,35 +300,35 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._forget_if_over()
         else:
             part.release()
-            self.lose(failed(part))
+            self._lose(failed(part))
             self._give_slot_back()
 
     def _forget_if_over(self) -> None:
         """Once everything was sent and received, the channel need not know the exchange."""
-        if self._finished and not self.receives:
+        if self._finished and not self._receives:
             self._forget(self)
             self._give_slot_back()
 
-    def lose(self, error: TofuError) -> None:
+    def _lose(self, error: TofuError) -> None:
         """No more parts come, for this reason. Parts that have arrived can still be received.
 
         Does nothing if the last part has arrived.
         """
-        if self.receives:
+        if self._receives:
             self._parts.finish(error)
         self._wake_sender()
 
-    def taken_back(self, error: TofuError) -> None:
+    def _taken_back(self, error: TofuError) -> None:
         """The peer has cancelled its request: nothing is sent any more.
 
         That also holds if all its parts have arrived, and for the notice that the exchange was
         left: the peer may have begun another exchange under the same id.
         """
-        self.begun = False
+        self._begun = False
         self._parts.finish(error)
         self._wake_sender()
 
-    def close(self, error: TofuError) -> None:
+    def _close(self, error: TofuError) -> None:
         """Receive nothing more, not even parts that have arrived."""
         for part in self._parts.close(error):
             part.release()

@@ -467,7 +467,7 @@ async def test_an_exchange_that_nobody_reads_is_named_with_its_own_cure(
 ) -> None:
     async with broken_out_of(4) as (client, exchange, first):
         first.release()
-        await until(lambda: len(exchange.unread) == 3, "the next one")
+        await until(lambda: len(exchange._unread) == 3, "the next one")
         with pytest.raises(TimeoutError) as raised:
             await client.request(timeout=0.01)
         unread = f"3 parts of exchange {exchange.message_id} before it were not received"
@@ -484,7 +484,7 @@ async def test_an_exchange_of_which_a_part_is_kept_is_named_by_the_error(
     async with broken_out_of(4) as (client, exchange, kept):
         with pytest.raises(TimeoutError, match=r"2 parts of exchange .* were not received\. Rec"):
             await client.request(timeout=0.01)
-        assert len(exchange.unread) == 2
+        assert len(exchange._unread) == 2
         assert not caplog.records
         kept.release()
 

@@ -151,7 +151,7 @@ class Dispatcher(Generic[_C]):
     def waits(self) -> int:
         """How many messages the application may keep while a task waits; 0 if none waits."""
         exchanges = self.exchanges()
-        if not self.mailbox.waits and not any(exchange.waits for exchange in exchanges):
+        if not self.mailbox.waits and not any(exchange._waits for exchange in exchanges):
             return 0
         return LENT + LENT_A_STREAM * len(exchanges)
 
@@ -314,10 +314,10 @@ class Dispatcher(Generic[_C]):
         if not self._connection.suspended:
             return ""
         unread = len(self.mailbox.items)
-        exchanges = [exchange for exchange in self.exchanges() if exchange.unread]
+        exchanges = [exchange for exchange in self.exchanges() if exchange._unread]
         kept = self._kept()
         # A few messages in work are not the reason while more wait to be received.
-        if kept <= unread + sum(len(exchange.unread) for exchange in exchanges):
+        if kept <= unread + sum(len(exchange._unread) for exchange in exchanges):
             kept = 0
         return backlog.in_words(unread, exchanges, kept)
 
@@ -326,7 +326,7 @@ class Dispatcher(Generic[_C]):
         account = self._connection.decoder.account
         if account is None:
             return 0
-        parts = (part for exchange in self.exchanges() for part in exchange.unread)
+        parts = (part for exchange in self.exchanges() for part in exchange._unread)
         own = of_messages((*self.mailbox.items, *parts), account.pool)
         own += of_connection(self._connection, account.pool)
         return account.worth_of_all - own.inbox - own.outgoing

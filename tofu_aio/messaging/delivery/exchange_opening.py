@@ -46,14 +46,14 @@ def open_exchange(
     )
     parts = [] if request is None else [request, *_parts_of(dispatcher, request)]
     for part in parts:
-        exchange.deliver(part)
+        exchange._deliver(part)
     end = dispatcher.mailbox.end
     if end is not None:
-        exchange.lose(when_sending(end))
+        exchange._lose(when_sending(end))
     elif request is not None:
         dispatcher.incoming_requests().begin(exchange, in_parts=request.more)
     elif OpCode.REQUEST not in RECEIVE[connection.decoder.state]:
-        exchange.lose(unanswerable())
+        exchange._lose(unanswerable())
     else:
         dispatcher.pending_requests().begin(exchange)
     return exchange
@@ -69,7 +69,7 @@ def _claimed(connection: Connection, dispatcher: Dispatcher[_C], request: Messag
             "answer it on its own channel"
         )
     earlier = dispatcher.incoming_requests().exchanges.get(request.message_id)
-    if earlier is not None and earlier.receives:
+    if earlier is not None and earlier._receives:
         raise InvalidMessageId(
             f"the exchange of request {request.message_id} is in progress already: use that one"
         )

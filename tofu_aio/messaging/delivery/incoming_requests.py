@@ -92,8 +92,8 @@ class IncomingRequests:
                 self._take_back(message)
             elif message_id in self.parts:
                 rest += self._add(message)
-            elif exchange is not None and exchange.receives:
-                exchange.deliver(message)
+            elif exchange is not None and exchange._receives:
+                exchange._deliver(message)
             else:
                 self._taken_back.pop(message_id, None)  # the peer uses the id again
                 rest += self._begin(message)
@@ -119,10 +119,10 @@ class IncomingRequests:
         self._any_is_served |= not in_parts
         earlier = self.exchanges.get(exchange.message_id)
         if earlier is not None:
-            earlier.taken_back(self._failed("the peer has used its message id again"))
+            earlier._taken_back(self._failed("the peer has used its message id again"))
         self.exchanges[exchange.message_id] = exchange
         if self.is_taken_back(exchange.message_id):
-            exchange.taken_back(self._failed("the peer has cancelled its request"))
+            exchange._taken_back(self._failed("the peer has cancelled its request"))
 
     def _failed(self, text: str) -> ExchangeFailed:
         """The error of an exchange that its peer has ended without a last part."""
@@ -135,7 +135,7 @@ class IncomingRequests:
         if self.exchanges.get(message_id) is not exchange:
             return  # the channel has ended, or another exchange has the id now
         del self.exchanges[message_id]
-        if exchange.receives:
+        if exchange._receives:
             self._drop_parts(message_id)
             self._connection.reconsider()  # the message that waits may be a part of it
 
@@ -156,7 +156,7 @@ class IncomingRequests:
     def close(self, error: TofuError) -> None:
         """Close on this side: receive nothing more, not even parts that have arrived."""
         for exchange in self.exchanges.values():
-            exchange.close(error)
+            exchange._close(error)
         self.fail(error, unreachable=True)
 
     def fail(self, error: TofuError, *, unreachable: bool) -> None:
@@ -169,7 +169,7 @@ class IncomingRequests:
         exchanges = list(self.exchanges.values())
         self.exchanges.clear()
         for exchange in exchanges:
-            exchange.lose(error)
+            exchange._lose(error)
         if unreachable:
             self.cancel_scopes()
 
@@ -274,7 +274,7 @@ class IncomingRequests:
         for scope in list(self._scopes.get(message_id, ())):
             scope.cancel()
         if exchange is not None:
-            exchange.taken_back(failed(notice))
+            exchange._taken_back(failed(notice))
         if join is not None:
             self._drop(join)
         else:

@@ -95,7 +95,7 @@ class PendingRequests:
                 posted.remove(message_id)
                 rest.append(message)
             elif message_id in self.exchanges:
-                self.exchanges.pop(message_id).deliver(message)
+                self.exchanges.pop(message_id)._deliver(message)
             else:
                 self._drop(message)
         batch[:] = rest
@@ -123,13 +123,13 @@ class PendingRequests:
     def forget(self, exchange: Exchange) -> None:
         """Drop the parts for an exchange from now on."""
         self.exchanges.pop(exchange.message_id, None)
-        if exchange.receives:
+        if exchange._receives:
             self._expect_strays()
 
     def close(self, error: TofuError) -> None:
         """Close on this side: receive nothing more, not even parts that have arrived."""
         for exchange in self.exchanges.values():
-            exchange.close(error)
+            exchange._close(error)
         self.fail(error)
 
     def fail(self, error: TofuError) -> None:
@@ -145,7 +145,7 @@ class PendingRequests:
         exchanges = list(self.exchanges.values())
         self.exchanges.clear()
         for exchange in exchanges:
-            exchange.lose(error)
+            exchange._lose(error)
 
     def _takes_part(self, part: Message, wake_ups: WakeUps) -> bool:
         """Give a part of a response to its request; return whether it is for the mailbox.
@@ -159,7 +159,7 @@ class PendingRequests:
         elif message_id in self.posted:
             return True
         elif message_id in self.exchanges:
-            self.exchanges[message_id].deliver(part)
+            self.exchanges[message_id]._deliver(part)
         else:
             self._drop(part)
         return False

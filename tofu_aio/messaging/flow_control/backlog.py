@@ -28,7 +28,7 @@ def in_words(unread: int, exchanges: Sequence[Exchange], kept: int) -> str:
             "peer send them on another channel"
         )
     if exchanges:
-        parts = sum(len(exchange.unread) for exchange in exchanges)
+        parts = sum(len(exchange._unread) for exchange in exchanges)
         reasons.append(f"{parts} parts of {_named(exchanges)} before it were not received")
         remedies.append(
             "Receive the parts to the last one, or leave the exchange, as 'async with "

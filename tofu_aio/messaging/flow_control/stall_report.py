@@ -44,7 +44,7 @@ def held_by_application(pool: Pool, inbox: Iterable[Message]) -> dict[int, Held]
     objects = gc.get_objects()
     # With type(), because isinstance() may run code of other objects.
     exchanges = [item for item in objects if type(item) is Exchange]
-    parts = {id(part) for exchange in exchanges for part in exchange.unread}
+    parts = {id(part) for exchange in exchanges for part in exchange._unread}
     held: dict[int, Held] = defaultdict(Held)
     for item in objects:
         if type(item) is Message and id(item) not in waiting:

@@ -75,7 +75,7 @@ class PostedChannel:
         message_id = self._connection.queue.enqueue_message(message)
         return message.header_as(self._connection.number, message_id)
 
-    def check(self, message: Message) -> int:
+    def _check(self, message: Message) -> int:
         """Return the message id with which ``post`` would send a message now. For any thread.
 
         Raises:
@@ -220,11 +220,11 @@ class PostedListener:
         Raises:
             NotAllowed: it is not a Bye.
         """
-        message_id = self.check(message)
+        message_id = self._check(message)
         self.close()
         return message.header_as(self._number, message_id)
 
-    def check(self, message: Message) -> int:
+    def _check(self, message: Message) -> int:
         """Return the message's id, or raise as ``post``. For any thread."""
         if self._state is ListenerState.CLOSED:
             raise ChannelClosed(f"listener {self._number} was closed")

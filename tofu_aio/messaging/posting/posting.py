@@ -179,7 +179,7 @@ class Posting:
         try:
             if member is None or isinstance(member, Listener):
                 raise self._no_peer(number)
-            return member.check(message)
+            return member._check(message)
         except TofuError as error:
             if self.closed:
                 raise group_closed() from None
