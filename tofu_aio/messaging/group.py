@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -197,8 +196,7 @@ class ChannelGroup:
         checked_names("connect", options, ConnectOptions.__optional_keys__)
         self._owner_loop.check()
         where = parse_address(address)
-        ssl = options.get("ssl")
-        layer = client_layer(where, ssl, options.get("server_hostname"))
+        layer = client_layer(where, options.get("ssl"), options.get("server_hostname"))
         timeout = checked_seconds("timeout", options.get("timeout", CONNECT_TIMEOUT))
         headers = hello_headers(where, options.get("headers", ()), options.get("heartbeat", "auto"))
         hello = Message(OpCode.HELLO_REQUEST, options.get("body", b""), headers)
@@ -211,24 +209,26 @@ class ChannelGroup:
 
         channel = Channel(connection, introduced, self._forget)
         self._members[connection.number] = channel
+        deadline = asyncio.timeout(timeout)
         try:
-            async with self._deadline(timeout):
+            async with deadline:
+                self._deadlines[deadline] = None
                 await attach(connection, where, layer(connection), options.get("keepalive"))
                 if connection.end is None:
                     connection.queue.enqueue_message(hello)
                 await answered
             if self._closed:
                 raise group_closed()
-            check_accepted(channel, where, tls=ssl is not None)
+            check_accepted(channel, where, tls=options.get("ssl") is not None)
             channel._dispatcher.report_no_more()
         except TimeoutError:
             channel.abort()
-            if self._closed:
-                raise group_closed() from None
-            raise _too_slow(where, timeout) from None
+            raise (group_closed() if self._closed else _too_slow(where, timeout)) from None
         except BaseException:
             channel.abort()
             raise
+        finally:
+            self._deadlines.pop(deadline, None)
         return channel
 
     def reconnecting(
@@ -343,25 +343,8 @@ class ChannelGroup:
         """The messages that the application has not received, also those that are arriving."""
         return [*self._posting.mailbox.items, *self._members.unreceived()]
 
-    @asynccontextmanager
-    async def _deadline(self, seconds: float) -> AsyncIterator[None]:
-        """Bound the time of a block, which also ends when the group is closed.
-
-        Raises:
-            TimeoutError: the time is over, or the group was closed.
-        """
-        deadline = asyncio.timeout(seconds)
-        try:
-            async with deadline:
-                self._deadlines[deadline] = None
-                yield
-        finally:
-            self._deadlines.pop(deadline, None)
-
     async def _pause(self, seconds: float) -> None:
         """Wait, but only until the group is closed."""
-        # Without ``_deadline``: in the traceback of a generator's TimeoutError the frames of the
-        # callers would stay until garbage is collected, with an iterator that is to be dropped.
         deadline = asyncio.timeout(0 if self._closed else seconds)
         try:
             async with deadline:
