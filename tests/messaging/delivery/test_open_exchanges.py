@@ -285,7 +285,7 @@ async def test_who_waits_to_begin_may_give_up_or_be_told(tcp_pair: Pair, how: st
         expected = tofu.PeerDisconnected
     with pytest.raises(expected):
         await sending
-    assert not third.begun
+    assert not third._begun
     if how in {"cancelled", "left"}:
         for exchange in begun:
             await exchange.aclose()
