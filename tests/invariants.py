@@ -151,10 +151,10 @@ BREACHES = [
         Mutation(
             "responses that nobody awaits enter the mailbox",
             "            elif message_id in self.exchanges:\n"
-            "                self.exchanges.pop(message_id).deliver(message)\n            else:\n"
+            "                self.exchanges.pop(message_id)._deliver(message)\n            else:\n"
             "                self._drop(message)",
             "            elif message_id in self.exchanges:\n"
-            "                self.exchanges.pop(message_id).deliver(message)\n            else:\n"
+            "                self.exchanges.pop(message_id)._deliver(message)\n            else:\n"
             "                rest.append(message)",
         ),
         "messaging/delivery/test_replies.py::"

@@ -94,8 +94,8 @@ async def test_serving_takes_functions_only(listener: tofu.Listener, name: str) 
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ({"backoff": 5}, r"^backoff is 5: give Backoff\("),
-        ({"backoff": 0}, r"^backoff is 0: give Backoff\("),
+        ({"backoff": 5}, r"^backoff is 5: give a Backoff, such as Backoff\("),
+        ({"backoff": 0}, r"^backoff is 0: give a Backoff, such as Backoff\("),
         ({"on_failure": "log"}, "^on_failure is 'log': give a function"),
     ],
 )

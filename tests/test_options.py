@@ -75,6 +75,12 @@ def test_a_misspelt_option_is_told_with_those_there_are(call: Function, words: s
         call(poolbytes=1)
 
 
+@pytest.mark.parametrize("call", [tofu.ChannelGroup.connect, tofu.ChannelGroup.listen])
+def test_a_misspelt_option_is_refused_by_the_call_and_not_by_the_await(call: Function) -> None:
+    with pytest.raises(TypeError, match=f"^{call.__name__}.* 'timeot': give one of .*heartbeat"):
+        call(None, "uds://@x", timeot=1)
+
+
 LIMITS = {f.name: Option(get_type_hints(Limits)[f.name], f.default) for f in fields(Limits)}
 DEFAULTS = [
     (tofu.EngineOptions, {name: option.default for name, option in LIMITS.items()}),

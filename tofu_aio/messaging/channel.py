@@ -198,9 +198,8 @@ class Channel(ChannelLife, ObjectStream[Message]):
         Args:
             request: the received message to answer. The response gets its message id.
             body: of the response, of any length. A body of more than 65,535 bytes is sent in
-                parts, one such body of a channel at a time; short messages are sent in between. A
-                peer that called ``request`` gets the whole body, if it is not longer than the
-                ``max_body`` of the peer's engine.
+                parts, one such body of a channel at a time; short messages are sent in between.
+                ``request`` returns the whole, if it fits the ``max_body`` of the peer's engine.
             headers: of the response.
             status: SUCCESS, or why the request could not be fulfilled.
             more: whether this is only a part of the answer, and others follow.
@@ -225,15 +224,16 @@ class Channel(ChannelLife, ObjectStream[Message]):
             return
         message_id = request.message_id
         queue = self._connection.queue
-        if not (more or queue.congested):
+        proto = _RESPONSE | MORE_BIT if more else _RESPONSE
+        if not queue.congested:
             try:
-                queue.enqueue(_RESPONSE, message_id, text, body, status, True)
+                queue.enqueue(proto, message_id, text, body, status, True)
             except InvalidBodyLen:
                 pass  # it needs several messages
             else:
-                request._proto = ANSWERED
+                if not more:
+                    request._proto = ANSWERED
                 return
-        proto = _RESPONSE | MORE_BIT if more else _RESPONSE
         claim = None if more else Claim(request)
         del request  # so that a task that waits for room does not keep it alive
         try:

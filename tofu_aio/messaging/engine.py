@@ -228,8 +228,8 @@ class Engine:
     def _report_exhausted(self, reader: Reader) -> bool:
         """Report the exhausted pool to the group of a channel that waits; whether it has one."""
         number = cast("Suspension", reader).number
-        groups = [group for group in self._groups if number in group._members]
-        return any(group._posting.pool_exhausted(number) for group in groups)
+        members = self._numbers.get(number)
+        return members is not None and members.report_exhausted(number)
 
 
 def _remedies(limits: Limits, held: Iterable[Held], now: EngineStatistics) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-from ..checks import checked_names, checked_seconds
+from ..checks import checked_seconds
 from ..protocol.address import Address, parse_address
 from ..protocol.binary_header import BinaryHeader
 from ..protocol.errors import ChannelClosed, ConnectFailed
@@ -31,7 +31,7 @@ from .limits import CONNECT_TIMEOUT
 from .listener import Listener
 from .members import Member, Members
 from .numbers import NumberedTable
-from .options import ConnectOptions, ListenOptions, ReconnectOptions
+from .options import ConnectOptions, ListenOptions, ReconnectOptions, names_checked
 from .posting.posted import PostedListener
 from .posting.posting import Posting, group_closed
 from .reconnecting import Reconnecting
@@ -116,6 +116,7 @@ class ChannelGroup:
 
     # --- streams --------------------------------------------------------------------------
 
+    @names_checked(ListenOptions)
     async def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
         """Listen for channels.
 
@@ -134,7 +135,6 @@ class ChannelGroup:
             TypeError, ValueError: an option is unknown, has the wrong type or is out of range. The
                 message names it.
         """
-        checked_names("listen", options, ListenOptions.__optional_keys__)
         self._owner_loop.check()
         where = parse_address(address)
         layer = server_layer(where, options.get("ssl"))
@@ -170,6 +170,7 @@ class ChannelGroup:
         return listener
 
     @connecting
+    @names_checked(ConnectOptions)
     async def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
         """Connect to a listener, and return the channel once the listener has accepted the Hello.
 
@@ -193,7 +194,6 @@ class ChannelGroup:
             ShutdownStarted, RuntimeError: the engine's event loop is closed, or is not this one.
             TypeError, ValueError: an option is unknown, has the wrong type or is out of range.
         """
-        checked_names("connect", options, ConnectOptions.__optional_keys__)
         self._owner_loop.check()
         where = parse_address(address)
         layer = client_layer(where, options.get("ssl"), options.get("server_hostname"))

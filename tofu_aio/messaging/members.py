@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias, TypeGuard
 from weakref import WeakSet
 
@@ -24,11 +25,17 @@ class Members(dict[int, Member]):
     Args:
         numbers: the channel numbers of all groups of the engine, and the members of the group that
             each number belongs to.
+
+    Attributes:
+        report_exhausted: called with the number of a channel that waits for permits. It notifies
+            the application if the channel belongs to the group's mailbox, and returns whether it
+            does.
     """
 
     def __init__(self, numbers: NumberedTable[Members]) -> None:
         super().__init__()
         self.numbers = numbers
+        self.report_exhausted: Callable[[int], bool] = lambda _: False
         self._ended: WeakSet[Channel] = WeakSet()  # those with messages still to be received
 
     def new_number(self) -> int:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
 from ssl import SSLContext
-from typing import Final, TypeAlias, TypedDict, TypeVar, cast
+from typing import Final, ParamSpec, TypeAlias, TypedDict, TypeVar, cast
 
 from ..checks import checked_names
 from ..protocol.errors import TofuError
@@ -16,6 +17,8 @@ from .backoff import Backoff
 from .connection.heartbeat import HeartbeatOption
 from .limits import EngineOptions
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 HeadersMaker: TypeAlias = Callable[[], HeadersLike | Awaitable[HeadersLike]]
@@ -153,6 +156,29 @@ class ServerOptions(ListenOptions, EngineOptions, total=False):
 
 
 _LIMITS: Final = EngineOptions.__optional_keys__
+
+
+def names_checked(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function refuse unknown options when it is called, and not when it is awaited.
+
+    Args:
+        options: the TypedDict of its options. Its other parameter is ``address``.
+
+    Raises:
+        TypeError: from the function, for an option that it does not know.
+    """
+    known = options.__annotations__.keys()
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = [name for name in kwargs if name != "address"]
+            checked_names(function.__name__, given, known)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def split(call: str, options: Mapping[str, object], rest: type[T], /) -> tuple[EngineOptions, T]:

@@ -182,7 +182,7 @@ class Reconnecting(AsyncIterator[Channel]):
         channel: Channel | None = getattr(self, "_channel", None)
         if channel is not None and channel.state is not State.CLOSED:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to close
-                channel._connection.closing.done.get_loop().call_soon_threadsafe(channel._leave)
+                channel._connection.loop.call_soon_threadsafe(channel._leave)
 
 
 class _Outage:

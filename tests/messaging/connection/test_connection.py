@@ -16,6 +16,7 @@ import tofu_aio as tofu
 from tests.messaging.peers import Pair, frame, transport_of, turns, until
 from tofu_aio import OpCode, Status
 from tofu_aio.messaging.connection import closing as closing_module
+from tofu_aio.messaging.connection.closing import Closing
 from tofu_aio.messaging.connection.connection import AT_ONCE, PORTION, Connection
 from tofu_aio.messaging.connection.frame_queue import LONG
 from tofu_aio.messaging.connection.sink import Sink
@@ -950,3 +951,22 @@ async def test_nodelay_is_on_at_both_ends(tcp_pair: Pair) -> None:
     for channel in tcp_pair:
         sock = transport_of(channel).get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_connection_has_one_closing_even_if_a_handler_resets_it_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    made: list[Closing] = []
+    make = Closing.__init__
+
+    def interrupted(self: Closing, connection: Connection) -> None:
+        monkeypatch.undo()
+        made.append(connection.closing)  # as a signal handler that resets the channel does
+        make(self, connection)
+
+    monkeypatch.setattr(Closing, "__init__", interrupted)
+    assert bench.connection.closing is made[0]
+    assert bench.connection.closing is made[0]
+    bench.transport.fail(None)
+    await bench.end()

@@ -116,3 +116,24 @@ async def test_who_was_woken_but_came_too_late_waits_on() -> None:
     assert not late.done()
     mailbox.deliver([2])
     assert await late == 2
+
+
+async def test_an_end_that_comes_while_a_receiver_begins_to_wait_wakes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mailbox: Mailbox[int] = Mailbox()
+    loop = asyncio.get_running_loop()
+
+    class Ending:
+        """Its futures are made while a signal handler ends the mailbox."""
+
+        def create_future(self) -> asyncio.Future[None]:
+            mailbox.finish(tofu.ChannelClosed("reset"))
+            return loop.create_future()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "get_running_loop", Ending)
+        arrival = mailbox.arrival()
+    assert arrival.done()
+    with pytest.raises(tofu.ChannelClosed):
+        await mailbox.receive()

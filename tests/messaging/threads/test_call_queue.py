@@ -336,7 +336,7 @@ async def test_a_channel_ends_only_after_what_is_being_posted(
     """A thread whose message was accepted has posted it before channel_closed is notified."""
     client, server, c, s, _, _ = ends
     checked, go_on = threading.Event(), threading.Event()
-    check = PostedChannel.check
+    check = PostedChannel._check
 
     def slowly(self: PostedChannel, message: tofu.Message) -> int:
         message_id = check(self, message)
@@ -344,7 +344,7 @@ async def test_a_channel_ends_only_after_what_is_being_posted(
         assert go_on.wait(20)
         return message_id
 
-    monkeypatch.setattr(PostedChannel, "check", slowly)
+    monkeypatch.setattr(PostedChannel, "_check", slowly)
     posting = asyncio.create_task(
         asyncio.to_thread(client.post, message(OpCode.SIGNAL, c, b"in time"))
     )

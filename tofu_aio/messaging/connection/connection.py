@@ -63,8 +63,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         decoder: the receiving half. Its ``state`` is the channel's.
         end: why nothing more is received, as soon as that is known; None before.
         gate: as given.
-        heartbeat: the interval of heartbeats that the Hello asks for, and after its answer the one
-            that both sides keep; None for none.
+        heartbeat: the interval that the Hello asks for, then the one agreed; None for none.
         peer_address: of the peer's socket, as known when it was connected.
         peer_supports: the peer's extensions, from its Hello or its answer to this side's.
         queue: the sending half.
@@ -125,7 +124,9 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
     def closing(self) -> Closing:
         """The part that ends the connection. Made at the first call."""
         if self._closing is None:
-            self._closing = Closing(self)
+            fresh = Closing(self)
+            if self._closing is None:  # else a signal handler has made one meanwhile
+                self._closing = fresh
         return self._closing
 
     @property
@@ -213,8 +214,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
     def detach(self) -> None:
         """Forget the closed transport. uvloop does not report one that was still being made."""
         self.queue.transport = None
-        # Queued messages will never be sent. If they kept their permits, messages that have arrived
-        # could wait for these permits forever.
+        # Queued messages will never be sent, and messages that arrived may need their permits.
         self.queue.release_carried()
         self.queue.forget_answers()
         if self._closing is not None:

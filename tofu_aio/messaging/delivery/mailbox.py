@@ -111,10 +111,10 @@ class Mailbox(Generic[T]):
             raise BusyResourceError("receiving from")
         receiver = asyncio.get_running_loop().create_future()
         self._receiver = receiver
-        if not self.items:
-            self.items = _NOTHING  # type: ignore[assignment]  # costs nothing, as a cast would
+        if self.items or self.end is not None:  # one of them came since the checks
+            self._wake_receiver()
         else:
-            self._wake_receiver()  # an item was delivered since the caller's check
+            self.items = _NOTHING  # type: ignore[assignment]  # costs nothing, as a cast would
         return receiver
 
     async def receive(self) -> T:

@@ -51,6 +51,7 @@ class Posting:
     def __init__(self, gate: ReadGate, members: Members) -> None:
         self._owner_loop = gate.owner_loop
         self._members = members
+        members.report_exhausted = self.pool_exhausted
         self._held_up: dict[Connection, None] = {}  # see PostedChannel
         self.mailbox = Mailbox(inbox())
         self.calls = CallQueue(gate.owner_loop)
