@@ -73,7 +73,8 @@ class ChannelStatistics:
         suspended_for: seconds for which it has waited for permits in all.
         suspensions: how often it began to wait for permits.
         late_responses: responses, or parts of them, that were dropped because their request was
-            cancelled or timed out, their exchange was left, or there never was such a request.
+            cancelled, timed out or failed, for example as the response was longer than
+            ``max_body``; their exchange was left; or there never was such a request.
         triggers: what the channel waits for.
     """
 
