@@ -1,4 +1,4 @@
-"""Every check of the project, a session each: ``nox --list`` shows them, ``nox`` runs the usual."""
+"""One session for each check. ``nox --list`` shows all; ``nox`` runs those marked with ``*``."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def python_of(folder: Path) -> str:
 
 @nox.session(venv_backend="none")
 def dev(session: nox.Session) -> None:
-    """What an editor needs, in ``.venv``: this package, and all that tests, checks and docs use."""
+    """Set up ``.venv`` for an editor: this package, and the packages for tests, checks and docs."""
     python = python_of(Path(".venv"))
     if not Path(python).exists():
         session.run(sys.executable, "-m", "venv", ".venv", external=True)
@@ -175,7 +175,7 @@ def interrupts(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Every cut, each cancellation and 10,000 connects, on every loop; half an hour."""
+    """Cut connections at every byte, cancel at every step, connect 10,000 times; half an hour."""
     session.install(".[test]")
     tests = session.posargs or ["tests/faults"]
     session.run("python", "-X", "dev", "-m", "pytest", "-q", *tests, env={"TOFU_FAULTS": "full"})
@@ -183,7 +183,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Nonsense for a live listener, so many examples a loop: ``nox -s fuzz -- 100000``."""
+    """Random bytes for a listener; the number of examples per loop: ``nox -s fuzz -- 100000``."""
     session.install(".[test]")
     examples = session.posargs[0] if session.posargs else "10000"
     session.run(
@@ -202,7 +202,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """The engine in simulated worlds, a seed each; ``nox -s simulate -- --seed 7`` for one of them.
+    """The engine in simulated networks, one per seed; only one: ``nox -s simulate -- --seed 7``.
 
     Without arguments they are 2,000 that the commit's hash decides, and those that failed once.
     """
@@ -212,7 +212,7 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def windows(session: nox.Session) -> None:
-    """A part of the tests on Windows, each day another: ``nox -s windows -- --all`` for all parts.
+    """A third of the tests on Windows, another one each day; all: ``nox -s windows -- --all``.
 
     Elsewhere than on Windows it runs through the command in TOFU_WINDOWS_PYTHON. Other arguments
     are pytest's: ``-- tests/messaging``, or ``-- --shard 0/3`` for the first part.
@@ -247,7 +247,7 @@ def windows(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation's site, into ``site``; a warning is an error."""
+    """Build the documentation into ``site``; a warning is an error."""
     session.install(".[docs,test]")
     session.run("python", "-m", "sphinx", "--fresh-env", "--fail-on-warning", "docs", "site")
     # And a broken link does end the build, for each kind of link.
@@ -256,7 +256,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def dist(session: nox.Session) -> None:
-    """The sdist and the wheel, into ``dist``, checked and tried; for a tag: ``-- v1.2.3``."""
+    """Build and test the sdist and the wheel, in ``dist``; for a tag: ``-- v1.2.3``."""
     session.install(*group("dist"))
     folder = Path("dist")
     shutil.rmtree(folder, ignore_errors=True)
@@ -281,7 +281,7 @@ def dist(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed beside others, and the targets; or ``nox -s bench -- --against REV``, beside itself."""
+    """Compare speed with other libraries, or with a revision: ``nox -s bench -- --against REV``."""
     session.install(".[bench]")
     session.run("python", "-m", "tests.benchmarks.run", *session.posargs)
     if "--against" not in session.posargs:
@@ -290,7 +290,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def memory(session: nox.Session) -> None:
-    """What a flood, a greedy channel, 10,000 idle ones and natural programs take.
+    """Measure memory: a flood, a greedy channel, 10,000 idle channels, ordinary programs.
 
     One of them: ``nox -s memory -- flood``.
     """
@@ -301,14 +301,14 @@ def memory(session: nox.Session) -> None:
 
 @nox.session
 def compiled(session: nox.Session) -> None:
-    """Whether the hot path would pay compiled: ``nox -s compiled -- --rounds 9``."""
+    """Measure whether compiling the hot path would pay: ``nox -s compiled -- --rounds 9``."""
     session.install(".[bench]", "mypy[mypyc]>=1.18", "setuptools")
     session.run("python", "-m", "tests.benchmarks.compiled", *session.posargs)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Chaos among real processes, loop after loop: ``nox -s soak -- --minutes 60``."""
+    """Random faults between real processes, on every loop: ``nox -s soak -- --minutes 60``."""
     session.install(".[test]")
     session.run("python", "-m", "tests.soak.run", *session.posargs)
 
@@ -322,7 +322,7 @@ def attack(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def model(session: nox.Session) -> None:
-    """The models of reactor and pool, exhaustively: ``nox -s model -- --show "DEL may wait"``."""
+    """Check models of reactor and pool exhaustively: ``nox -s model -- --show "DEL may wait"``."""
     if not shutil.which("spin") or not any(map(shutil.which, ("cc", "gcc", "clang"))):
         session.skip("it needs spin (https://spinroot.com, apt install spin) and a C compiler")
     session.run(sys.executable, "tests/model/matrix.py", *session.posargs, external=True)

@@ -52,7 +52,7 @@ class ChannelLife:
 
     @property
     def end(self) -> TofuError | None:
-        """Why nothing more comes from the peer; None while messages may still come."""
+        """The error that says why nothing more will arrive; None while messages may arrive."""
         return self._connection.end
 
     @property

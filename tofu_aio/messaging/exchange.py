@@ -48,8 +48,8 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
     a peer that has finished before.
 
     Each part that has arrived, received or not, holds a permit of the engine's pool, or its
-    channel's reserve, like any message. Parts that are not received finally block everything that
-    comes on their channel. So receive the parts, in a task of its own where sending takes long, or
+    channel's reserve, like any message. Parts that nobody receives eventually block all other
+    messages of their channel. So receive the parts, in a task of its own if sending takes long, or
     leave the exchange.
 
     An async context manager: leaving it closes the exchange, never the channel.

@@ -40,11 +40,11 @@ from .reconnecting import Reconnecting
 class ChannelGroup:
     """Channels that are used and closed together. Made by ``engine.create_group``.
 
-    It offers two levels, and channels live the same life on both. ``listen`` and ``connect`` make
-    channels that are streams with mailboxes of their own. ``post`` and ``receive`` exchange plain
-    messages, also those that make and end channels, and everything arrives in the group's one
-    mailbox. ``post`` and ``update_receiver`` may be called from any thread, all other methods only
-    from the event loop's.
+    It has two APIs, which make the same kind of channels. With the channel API, ``listen`` and
+    ``connect`` make channels that are streams, each with its own mailbox. With the message API,
+    ``post`` and ``receive`` exchange plain messages, including those that make and end channels,
+    and everything arrives in the group's one mailbox. ``post`` and ``update_receiver`` may be
+    called from any thread, all other methods only from the event loop's thread.
 
     An async context manager: leaving it closes all listeners and channels of the group.
     """
@@ -271,7 +271,7 @@ class ChannelGroup:
     # --- messages -------------------------------------------------------------------------
 
     def post(self, message: Message) -> BinaryHeader:
-        """Do what the message says, and return its header with the numbers it got. Never waits.
+        """Carry out a message, and return its header, with the numbers it was given. Never waits.
 
         WELCOME_REQUEST with ``~listen_on``, and HELLO_REQUEST with ``~connect_to``, make a
         channel. All other messages go to ``message.channel_number``. The results arrive through

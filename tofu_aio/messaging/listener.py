@@ -126,9 +126,9 @@ class Listener(AnyioListener[Channel]):
         A channel is closed when its handler returns. If the handler raises, the channel is aborted
         and the error is logged; the other channels, and the listener, go on. Errors that report the
         end of the handler's own channel, because the peer was lost or this side closes it, are not
-        faults: a handler may let them propagate, and the log has one line at level INFO. So may it
-        let ``ExchangeFailed`` of an exchange on this channel, but then the handler has ended, and
-        the channel is closed with a Bye: catch it if the other exchanges should go on.
+        faults: a handler may let them propagate, and the log has one line at level INFO. The same
+        holds for ``ExchangeFailed`` of an exchange on this channel. But it ends the handler, and
+        with it the channel, which is closed with a Bye: catch it if other exchanges should go on.
 
         Args:
             handler: an async function that is called with the channel.

@@ -18,8 +18,9 @@ class EngineStatistics:
         pool_size: permits in all.
         pool_free: free permits.
         reserves: messages that are alive without permits of the pool: one for each channel whose
-            reserve is in use, and messages lent while the application waits for the next one, one
-            for each waiting loop.
+            reserve is in use, and one for each lent message, which the application keeps while it
+            waits for the channel's next one: up to four for each channel, and two more for each
+            exchange.
         inbox: permits and reserves held by messages that were not received yet, or that have
             arrived in part.
         application: those held by messages that were received and not released, including parts
@@ -72,7 +73,8 @@ class ChannelStatistics:
         suspended_for: seconds for which it has waited for permits in all.
         suspensions: how often it began to wait for permits.
         late_responses: responses, or parts of them, that were dropped because their request was
-            cancelled or timed out, their exchange was left, or there never was such a request.
+            cancelled, timed out or failed, for example as the response was longer than
+            ``max_body``; their exchange was left; or there never was such a request.
         triggers: what the channel waits for.
     """
 
