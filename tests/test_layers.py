@@ -11,7 +11,7 @@ import pytest
 import tofu_aio
 
 PACKAGE = Path(tofu_aio.__file__).parent
-FACE = {"", "__main__"}
+TOP = {"", "__main__"}
 
 COMMON = {"accepting", "checks", "forks", "worker_threads"}
 """Modules without a folder, for any layer. They import nothing but ``protocol`` and each other."""
@@ -36,11 +36,11 @@ DOES_WITHOUT = {
     "transport": {"select", "selectors"},
     "blocking": {"select", "selectors", "socket"},
 }
-"""The modules of the standard library that each room may not import itself."""
+"""The modules of the standard library that each layer may not import itself."""
 
 
-def room_of(module: str) -> str:
-    """The second name of a dotted one; "" is the face."""
+def layer_of(module: str) -> str:
+    """The second name of a dotted one; "" is the top."""
     return [*module.split("."), ""][1]
 
 
@@ -57,15 +57,15 @@ def imported(source: str, module: str, *, is_package: bool) -> Iterator[str]:
 
 
 def offences(source: str, module: str, *, is_package: bool = False) -> list[str]:
-    """What the source imports and, being in its room, may not."""
-    room = room_of(module)
+    """What the source imports and, being in its layer, may not."""
+    layer = layer_of(module)
     found = []
     for name in imported(source, module, is_package=is_package):
         top = name.partition(".")[0]
         if top == "tofu_aio":
-            bad = room in KNOWS and room_of(name) not in KNOWS[room]
+            bad = layer in KNOWS and layer_of(name) not in KNOWS[layer]
         else:
-            bad = top in DOES_WITHOUT.get(room, ())
+            bad = top in DOES_WITHOUT.get(layer, ())
         if bad:
             found.append(name)
     return found
@@ -81,7 +81,7 @@ def modules() -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_a_module_imports_only_what_its_room_may_know(module: str) -> None:
+def test_a_module_imports_only_what_its_layer_may_know(module: str) -> None:
     path = modules()[module]
     source = path.read_text(encoding="utf-8")
     assert offences(source, module, is_package=path.stem == "__init__") == []
@@ -132,10 +132,10 @@ def test_a_cycle_is_found() -> None:
     assert cycles(graph) == [{"a", "b", "c"}]
 
 
-def test_every_room_has_its_rule() -> None:
-    rooms = {room_of(module) for module in modules()}
-    assert rooms <= {*KNOWS, *FACE, "cli"}
-    assert rooms >= {"protocol", "transport", "reactor", "messaging", "blocking", "cli", ""}
+def test_every_layer_has_its_rule() -> None:
+    layers = {layer_of(module) for module in modules()}
+    assert layers <= {*KNOWS, *TOP, "cli"}
+    assert layers >= {"protocol", "transport", "reactor", "messaging", "blocking", "cli", ""}
 
 
 @pytest.mark.parametrize(
