@@ -25,18 +25,19 @@ class Breach(NamedTuple):
 
 
 INVARIANTS = {
-    1: "Permits out and permits free are the pool's size; after all is closed, none is out, and no "
-    "reserve is.",
+    1: "The permits that are out and those that are free add up to the size of the pool; once "
+    "everything is closed, no permit and no reserve is out.",
     2: "The engine's memory is bounded.",
-    3: "A channel reads exactly if it is open and not waiting for a permit.",
-    4: "A channel whose application has let go of its messages, or waits only for responses, goes "
-    "on, whatever others hold.",
-    5: "Who waits for a permit is served first come, first served.",
+    3: "A channel reads if, and only if, it is open and does not wait for a permit.",
+    4: "A channel goes on, whatever other channels hold, if its application has released its "
+    "messages or waits only for responses.",
+    5: "Channels that wait for permits are served first come, first served.",
     6: "A suspended channel costs nothing.",
-    7: "Control never waits for a permit.",
-    8: "pool_empty is told once for each exhaustion.",
-    9: "What TCP acknowledged is delivered, in order.",
-    10: "Whoever waits because of what the application keeps is told so.",
+    7: "Hello and Bye never wait for a permit.",
+    8: "pool_empty is sent once for each time that the pool is exhausted.",
+    9: "What TCP has acknowledged is delivered, in order.",
+    10: "If something waits because of messages that the application keeps, the log or an error "
+    "says so.",
 }
 
 BREACHES = [
@@ -219,7 +220,7 @@ BREACHES = [
     Breach(
         2,
         Mutation(
-            "a full transport does not stop who sends",
+            "a full transport does not stop senders",
             "        self.queue.pause()\n",
             "        pass\n",
         ),
@@ -278,7 +279,7 @@ BREACHES = [
     Breach(
         4,
         Mutation(
-            "nobody is told that a reserve came back",
+            "a reserve that comes back is not noticed",
             "            pool.restored.append(self)\n            pool._on_release()",
             "            pool._on_release()",
         ),
@@ -298,7 +299,7 @@ BREACHES = [
     Breach(
         4,
         Mutation(
-            "nothing is lent to who keeps a message and waits for the next",
+            "nothing is lent to an application that keeps a message and waits for the next one",
             "        self.account.lend(self._connection.sink.waits)\n",
             "",
         ),
@@ -308,7 +309,7 @@ BREACHES = [
     Breach(
         4,
         Mutation(
-            "nothing is lent to who begins to wait when its channel waits already",
+            "nothing is lent to an application that begins to wait after its channel does",
             "            account.lend(self._connection.sink.waits)\n        return",
             "            pass\n        return",
         ),
@@ -347,7 +348,7 @@ BREACHES = [
     Breach(
         5,
         Mutation(
-            "who waits shortest is served first",
+            "the channel that has waited shortest is served first",
             "self._resume(pool.waiters.popleft(), reader.needs, changed)",
             "self._resume(pool.waiters.popitem()[0], reader.needs, changed)",
         ),
@@ -356,7 +357,7 @@ BREACHES = [
     Breach(
         5,
         Mutation(
-            "new data takes permits past those who wait",
+            "new data takes permits although channels wait",
             "        if pool.waiters:\n            return 0\n        free",
             "        free",
         ),
@@ -365,7 +366,7 @@ BREACHES = [
     Breach(
         5,
         Mutation(
-            "who goes on with its reserve takes a permit past those who wait",
+            "a channel that goes on with its reserve takes a permit although others wait",
             "                self._resume(reader, 0, changed)",
             "                self._resume(reader, reader.needs, changed)",
         ),
@@ -385,7 +386,7 @@ BREACHES = [
     Breach(
         5,
         Mutation(
-            "who has its share stays in the queue, in others' way",
+            "a channel that has its share stays in the queue and blocks others",
             "            if reader.over_its_share:\n                pool.waiters",
             "            if False:\n                pool.waiters",
         ),
@@ -395,7 +396,7 @@ BREACHES = [
     Breach(
         5,
         Mutation(
-            "who had its share is never looked at again",
+            "a channel that had its share is never looked at again",
             "range(min(len(parked), _FEW))",
             "range(0)",
         ),
@@ -405,7 +406,7 @@ BREACHES = [
     Breach(
         5,
         Mutation(
-            "who gives up is still in others' way",
+            "a channel that ends still blocks others in the queue",
             "self._schedule()  # it may have blocked a channel that needs fewer permits\n",
             "pass\n",
         ),
@@ -425,7 +426,7 @@ BREACHES = [
     Breach(
         6,
         Mutation(
-            "sockets are told there and then",
+            "reading is resumed at once instead of at the end of the turn",
             "        self._changed[reader] = None\n",
             "        reader.reconcile_reading()\n",
         ),
@@ -462,7 +463,7 @@ BREACHES = [
     Breach(
         8,
         Mutation(
-            "pool_empty is told for each channel that waits",
+            "pool_empty is sent for each channel that waits",
             "self._exhaustion_reported = self._exhaustion_reported or self._on_exhausted(reader)",
             "self._exhaustion_reported = self._on_exhausted(reader)",
         ),
@@ -472,7 +473,7 @@ BREACHES = [
     Breach(
         8,
         Mutation(
-            "it is told again for each permit that the last who waits gets",
+            "it is sent again for each permit that the last waiting channel gets",
             "        del pool.suspended[reader.account]\n",
             "        del pool.suspended[reader.account]\n"
             "        self._exhaustion_reported &= bool(pool.suspended)\n",
@@ -483,7 +484,7 @@ BREACHES = [
     Breach(
         8,
         Mutation(
-            "it is never told again",
+            "it is never sent again",
             "        self._exhaustion_reported = self._exhaustion_reported and "
             "bool(self.pool.suspended)\n        for reader",
             "        for reader",
@@ -524,7 +525,7 @@ BREACHES = [
     Breach(
         10,
         Mutation(
-            "nobody looks whether permits come back",
+            "it is not watched whether permits come back",
             "        self._watch.begin()\n",
             "",
         ),
@@ -534,7 +535,7 @@ BREACHES = [
     Breach(
         10,
         Mutation(
-            "nobody looks at channels that wait for their own messages",
+            "channels that wait for their own messages are not watched",
             "if reader.suspended_at is not None]\n        if pool",
             "if False]\n        if pool",
         ),
