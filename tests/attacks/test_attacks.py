@@ -45,10 +45,22 @@ def test_it_costs_what_it_may_and_honest_clients_are_served(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "limit", "verdict"),
     [
-        ("unfinished-uploads", "messaging.joining._OVERHEAD=-100000000", "memory beyond the bound"),
-        ("frequent-heartbeats", "messaging.agreements.CLIENT_HEARTBEAT_MIN=0.01", "are due"),
+        (
+            "unfinished-uploads",
+            "messaging.delivery.joining._OVERHEAD=-100000000",
+            "memory beyond the bound",
+        ),
+        (
+            "frequent-heartbeats",
+            "messaging.connection.agreements.CLIENT_HEARTBEAT_MIN=0.01",
+            "are due",
+        ),
         ("forged-reasons", "protocol.quoting.QUOTED=100000", "bad lines in the log"),
-        ("idle-clients", "messaging.heartbeat._SILENT_LOOKS=1000000", "counted: ConnectFailed"),
+        (
+            "idle-clients",
+            "messaging.connection.heartbeat._SILENT_LOOKS=1000000",
+            "visit: ConnectFailed",
+        ),
     ],
 )
 def test_the_verdict_is_bad_where_a_limit_does_not_hold(

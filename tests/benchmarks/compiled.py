@@ -35,7 +35,16 @@ HOT = {
         "undecoded",
         "decoder",
     ),
-    "messaging": ("waking", "mailbox", "answers", "connection", "channel"),
+    "messaging": (
+        "delivery/wake_up",
+        "delivery/mailbox",
+        "delivery/pending_requests",
+        "delivery/dispatcher",
+        "connection/frame_queue",
+        "connection/send_queue",
+        "connection/connection",
+        "channel",
+    ),
 }
 """What is compiled. Others subclass a builtin or an Enum, or are classes that these inherit from,
 which the compiler does not take; or they do nothing for a message."""
@@ -101,7 +110,7 @@ def compile_copy(folder: Path) -> None:
     shutil.copytree(processes.ROOT / "tofu_aio", package)
     for name in CHANGES:
         (package / name).write_text(changed(name), encoding="utf-8")
-    modules = [f"tofu_aio/{room}/{name}.py" for room, names in HOT.items() for name in names]
+    modules = [f"tofu_aio/{layer}/{name}.py" for layer, names in HOT.items() for name in names]
     command = [sys.executable, "-m", "mypyc", *modules]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 

@@ -23,7 +23,7 @@ AT_ONCE = 20
 MARGIN = 100_000
 """Bytes that caches may grow by: ten a connect in the full run, and no object is so small."""
 
-CountedConnection = Callable[[tofu.ChannelGroup, tofu.Address], Awaitable[object]]
+Visit = Callable[[tofu.ChannelGroup, tofu.Address], Awaitable[object]]
 
 
 async def graceful(group: tofu.ChannelGroup, where: tofu.Address) -> None:
@@ -68,7 +68,7 @@ async def refused(group: tofu.ChannelGroup, where: tofu.Address) -> None:
         await group.connect("tcp://127.0.0.1:1")
 
 
-VISITS: list[CountedConnection] = [
+VISITS: list[Visit] = [
     graceful,
     graceful,
     aborted,
@@ -80,10 +80,10 @@ VISITS: list[CountedConnection] = [
 ]
 
 
-def visits_here() -> list[CountedConnection]:
+def visits_here() -> list[Visit]:
     """asyncio's proactor leaves who goes before the accept to the garbage collection."""
     early = {cancelled, killed_half_way} if on_a_proactor() else set()
-    return [counted for counted in VISITS if counted not in early]
+    return [visit for visit in VISITS if visit not in early]
 
 
 async def host(channel: tofu.Channel) -> None:
@@ -112,7 +112,7 @@ async def test_connects_and_disconnects_leave_nothing(
     """
     needs_tracing()
     asyncio.get_running_loop().set_debug(False)
-    all_counts = visits_here()
+    all_visits = visits_here()
     async with engine.create_group() as group, engine.create_group() as there:
         listener = await there.listen("tcp://127.0.0.1:0")
         serving = asyncio.create_task(listener.serve(host))
@@ -120,8 +120,8 @@ async def test_connects_and_disconnects_leave_nothing(
         async def crowd(count: int) -> None:
             for start in range(0, count, AT_ONCE):
                 some = range(start, min(start + AT_ONCE, count))
-                visits = [all_counts[number % len(all_counts)] for number in some]
-                await asyncio.gather(*(counted(group, listener.address) for counted in visits))
+                visits = [all_visits[number % len(all_visits)] for number in some]
+                await asyncio.gather(*(visit(group, listener.address) for visit in visits))
             await until(lambda: engine.statistics().channels == 1, "for the channels to close")
             await turns(5)  # the handlers that waited for that end
 
