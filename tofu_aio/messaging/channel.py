@@ -297,7 +297,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
         text = TextHeaders(headers).encode() if headers else b""
         connection = self._connection
         queue = connection.queue
-        if queue.congested and (queue.paused or queue.senders_waiting):
+        if queue.congested and queue.blocked:
             await queue.wait_for_room()
         # Nothing is awaited until the future is, so no answer can come in between.
         if message_id in pending.requests:

@@ -244,7 +244,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
             self._burst = 0
             await asyncio.sleep(0)
         connection = self._connection
-        if connection.queue.paused or connection.queue.senders_waiting:
+        if connection.queue.blocked:
             try:
                 with CancelScope() as self._waiting:
                     await connection.queue.wait_for_room()

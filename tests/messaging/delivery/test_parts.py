@@ -35,8 +35,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
-        self.senders_waiting = 0
-        self.paused = False
+        self.blocked = False
         self.ended = False
         self.has_room = asyncio.Event()
 
@@ -127,7 +126,7 @@ async def test_others_have_their_turn_between_parts(wire: Wire) -> None:
 
 
 async def test_each_part_waits_for_room(wire: Wire) -> None:
-    wire.paused = True
+    wire.blocked = True
     sending = asyncio.create_task(wire.send())
     await turns(10)
     assert wire.sent == []
@@ -154,7 +153,7 @@ async def test_cancelled_it_takes_back_what_it_has_begun(wire: Wire, parts: int)
     sending = asyncio.create_task(wire.send())
     await turns(parts)
     assert len(wire.sent) == parts
-    wire.paused = True
+    wire.blocked = True
     await turns(3)
     sending.cancel()
     await asyncio.wait([sending])

@@ -110,6 +110,11 @@ class SendQueue(FrameQueue):
         """How many tasks wait for room."""
         return len(self._waiting) if self._waiting is not None else 0
 
+    @property
+    def blocked(self) -> bool:
+        """Whether a sender has to wait: for the peer, or behind other senders."""
+        return self.paused or bool(self._waiting)
+
     # --- queueing frames ------------------------------------------------------------------
 
     def enqueue_message(self, message: Message, at_once: bool = False) -> int:
@@ -208,8 +213,7 @@ class SendQueue(FrameQueue):
         if at_once and queued >= self._high_water and self._is_full():
             self._flush_burst()
         elif not self.flush_scheduled:
-            self._owner.loop.call_soon(self._flush_turn)
-            self.flush_scheduled = True  # last: if call_soon is interrupted, another flush comes
+            self._schedule_flush()
         return message_id
 
     def _enqueue_judged(  # noqa: PLR0917 - as ``enqueue``
@@ -240,8 +244,7 @@ class SendQueue(FrameQueue):
         elif at_once and self._nbytes >= self._high_water and self._is_full():
             self._flush_burst()
         elif not self.flush_scheduled:
-            self._owner.loop.call_soon(self._flush_turn)
-            self.flush_scheduled = True
+            self._schedule_flush()
         if after is not state:
             self._owner.control_sent(after, op_code, message_id, headers, status)
         return message_id
@@ -296,6 +299,10 @@ class SendQueue(FrameQueue):
         self._turn_taken = not (quick or self.paused)
         self._update_congested()
 
+    def _schedule_flush(self) -> None:
+        self._owner.loop.call_soon(self._flush_turn)
+        self.flush_scheduled = True  # last: if call_soon is interrupted, another flush comes
+
     def _flush_turn(self) -> None:
         self.flush_scheduled = False
         self.flush()
@@ -328,7 +335,7 @@ class SendQueue(FrameQueue):
         Raises:
             ChannelClosed, PeerDisconnected: nothing more can be sent.
         """
-        if not (self.paused or self._waiting):
+        if not self.blocked:
             if not self._turn_taken:
                 return
             # Joins the queue anyway; otherwise tasks that send meanwhile would come first.
@@ -359,7 +366,7 @@ class SendQueue(FrameQueue):
             self._waiting.turn_away()
 
     def _update_congested(self) -> None:
-        self.congested = self.paused or self._turn_taken or bool(self._waiting)
+        self.congested = self._turn_taken or self.blocked
 
     # --- what may be sent -----------------------------------------------------------------
 

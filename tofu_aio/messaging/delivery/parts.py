@@ -55,7 +55,7 @@ async def send_in_parts(
         for piece, last in pieces(body):
             if incomplete:
                 await asyncio.sleep(0)  # while there is room nothing here waits: let others run
-            if queue.paused or queue.senders_waiting:
+            if queue.blocked:
                 await queue.wait_for_room()
             if not wanted():
                 return
