@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tofu_aio.protocol.address import Address, TcpAddress, UdsAddress, parse_address
+from tofu_aio.protocol.address import (
+    Address,
+    FdAddress,
+    NatsAddress,
+    TcpAddress,
+    UdsAddress,
+    parse_address,
+)
 from tofu_aio.protocol.errors import InvalidAddress
 from tofu_aio.protocol.text_headers import TextHeaders
 
@@ -29,6 +36,19 @@ from tofu_aio.protocol.text_headers import TextHeaders
         (UdsAddress("/a b/é:1"), "uds:///a b/é:1", "uds|/a b/é:1"),
         (UdsAddress("/x://y"), "uds:///x://y", "uds|/x://y"),
         (UdsAddress("/\udcff"), "uds:///\udcff", "uds|/\udcff"),
+        (FdAddress(3), "fd://3", "fd|3"),
+        (NatsAddress((TcpAddress("a", 1),), "x"), "nats://a:1/x", "nats|a:1|x"),
+        (
+            NatsAddress((TcpAddress("fe80::1%eth0", 1),), "x"),
+            "nats://[fe80::1%eth0]:1/x",
+            "nats|[fe80::1%eth0]:1|x",
+        ),
+        (
+            NatsAddress((TcpAddress("a", 1), TcpAddress("::1", 2)), "x.Y-1_z", tls=True),
+            "nats+tls://a:1,[::1]:2/x.Y-1_z",
+            "nats+tls|a:1,[::1]:2|x.Y-1_z",
+        ),
+        (FdAddress(2**31 - 1), "fd://2147483647", "fd|2147483647"),
     ],
 )
 def test_the_two_forms(address: Address, url: str, header: str | None) -> None:
@@ -57,7 +77,7 @@ def test_what_else_is_understood(text: str, address: Address) -> None:
     assert parse_address(text) == address
 
 
-FORMS = "use tcp://host:port, uds:///path, or uds://@name"
+FORMS = "use tcp://host:port, uds:///path, uds://@name"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +112,7 @@ FORMS = "use tcp://host:port, uds:///path, or uds://@name"
         ("tcp://[]:80", "'[]' is not a host", FORMS),
         ("tcp://[localhost]:80", "'[localhost]' is not a host", FORMS),
         ("tcp://[x:y]:80", "'x:y' is not a host", FORMS),
-        ("tcp://user@host:80", "'user@host' is not a host", FORMS),
+        ("tcp://user@host:80", "'...@host' is not a host", FORMS),
         ("tcp://a b:80", "'a b' is not a host", FORMS),
         ("tcp://a\tb:80", "is not a host", FORMS),
         ("tcp://a\x1bb:80", "is not a host", FORMS),
@@ -113,6 +133,13 @@ FORMS = "use tcp://host:port, uds:///path, or uds://@name"
         ("uds:///a\0b", "'/a\\x00b' cannot be", "no control character"),
         ("uds:///a\x7fb", "'/a\\x7fb' cannot be", "no control character"),
         ("uds:///\ud800", "cannot be", "Unix socket"),
+        ("fd://", "'' is not the number of a descriptor", "use fd://3"),
+        ("fd://-1", "'-1' is not the number of a descriptor", "use fd://3"),
+        ("fd://x", "'x' is not the number of a descriptor", "use fd://3"),
+        ("fd://٣", "is not the number of a descriptor", "use fd://3"),
+        ("fd://3000000000", "descriptor 3000000000", "is not within 0 to 2147483647"),
+        ("fd://30000000000", "is not the number of a descriptor", "use fd://3"),
+        ("fd|3|4", "is not an address", FORMS),
     ],
 )
 def test_bad_ones_are_refused_with_cause_and_cure(text: str, cause: str, cure: str) -> None:
@@ -120,6 +147,102 @@ def test_bad_ones_are_refused_with_cause_and_cure(text: str, cause: str, cure: s
         parse_address(text)
     assert cause in str(caught.value)
     assert cure in str(caught.value)
+
+
+A = (TcpAddress("a", 4222),)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("nats://a/x", NatsAddress(A, "x")),
+        ("NATS://a/x/", NatsAddress(A, "x")),
+        ("nats://u:secret@a/x", NatsAddress(A, "x", user="u", password="secret")),
+        ("nats://u%3A:%40%2Fp@a/x", NatsAddress(A, "x", user="u:", password="@/p")),
+        ("nats://u:p/@?|:@a/x", NatsAddress(A, "x", user="u", password="p/@?|:")),
+        ("nats://u:@a/x", NatsAddress(A, "x", user="u", password="")),
+        ("nats+tls://to%20ken@a/x", NatsAddress(A, "x", tls=True, token="to ken")),
+        ("nats://u:se/cr?et@a/x", NatsAddress(A, "x", user="u", password="se/cr?et")),
+        ("nats://a/x?credentials=/c++/d%2B", NatsAddress(A, "x", credentials="/c++/d+")),
+        ("nats://a/x?", NatsAddress(A, "x")),
+        ("nats://a/x?credentials=/c%20d@e", NatsAddress(A, "x", credentials="/c d@e")),
+    ],
+)
+def test_who_a_program_is_comes_from_the_url_and_is_never_shown(
+    text: str, address: NatsAddress
+) -> None:
+    assert parse_address(text) == address
+    for shown in (str(address), repr(address), address.to_header()):
+        assert "a:4222" in shown or "port=4222" in shown
+        assert not any(proof and proof in shown for proof in (address.password, address.token))
+        assert "credentials" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("nats://u:secret@a", "has no broker or no service"),
+        ("nats://u:secret@a/", "has no broker or no service"),
+        ("nats:///x", "has no broker or no service"),
+        ("nats://", "has no broker or no service"),
+        ("nats://u:secret@a/x y", "'x y' is not the name of a service"),
+        ("nats://u:secret@a/x.*", "'x.*' is not the name of a service"),
+        ("nats://u:secret@a/x..y", "'x..y' is not the name of a service"),
+        ("nats://u:secret@a/" + "x" * 201, "is not the name of a service"),
+        ("nats://u:secret@a:b/x", "nats://...@a:b/x': 'b' is not a port"),
+        ("nats://u:secret@a:0/x", "'a:0' is not a broker"),
+        ("nats://u:secret@*/x", "'*:4222' is not a broker"),
+        ("nats://u:secret@a#b.example:9999/x", "'a#b.example:9999' is not a broker"),
+        ("nats://u:secret@a\\b/x", "is not a broker"),
+        ("nats://u:secret@b%C3%BC/x", "is not a broker"),
+        ("nats://u:secret@bü/x", "is not a broker"),
+        ("nats://u:secret@[::1%a#b]/x", "'[::1%a#b]:4222' is not a broker"),
+        ("nats://u:secret@a,/x", "is not a host"),
+        ("nats://u:secret@::1/x", "an IPv6 address needs brackets"),
+        ("nats://u:secret@a/x?tls=1", "unknown 'tls'"),
+        ("nats://u:secret@a/x?credentials=/c", "give one of user and password, token, or cred"),
+        ("nats://@a/x", "must not be empty"),
+        ("nats://u:se/cret?secret@a", "has no broker or no service"),
+        ("nats://u:secret@a/x?credentials=/c&secret@b", "has no broker or no service"),
+        ("nats|a", "is not an address"),
+        ("nats|u:se|secret@a|x", "'...@a|x' is not an address"),
+        ("nats|u:secret@a|x", "it must not say who connects. Give user and password, token or"),
+        ("nats+tls|secret@a|x", "nats+tls|...: the form for headers goes to the peer"),
+        ("nats|a|x?credentials=/secret", "it must not say who connects"),
+        ("nats|a|x?", "it must not say who connects"),
+        ("tls://u:secret@a:4222/x", "'tls://...@a:4222/x' is not an address"),
+        ("nats+ssl://u:secret@a@b/x", "'nats+ssl://...@b/x' is not an address"),
+        ("nats:/u:secret@a/x", "'...@a/x' is not an address"),
+        ("u:secret@a/x", "'...@a/x' is not an address"),
+        ("u:secret\nsecret@a/x", "'...@a/x' is not an address"),
+        ("tcp://u:secret@a:1", "tcp://...@a:1: an IPv6 address needs brackets"),
+        ("tcp://u:secret@a", "'...@a' is not a port"),
+        ("tcp://secret@a:1", "'...@a' is not a host"),
+        ("tcp://secret@a", "'tcp://...@a': the port is missing"),
+        ("tcp|u:secret@a|1", "'...@a' is not a host"),
+        ("fd://u:secret@3", "'fd://...@3': '...@3' is not the number"),
+        ("uds:///secret@a\tb", "'...@a\\tb' cannot be the path"),
+    ],
+)
+def test_no_error_shows_a_password(text: str, cause: str) -> None:
+    with pytest.raises(InvalidAddress) as caught:
+        parse_address(text)
+    assert cause in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_type_shows_no_password() -> None:
+    wrong: Any = b"nats://u:secret@a/x"
+    with pytest.raises(TypeError, match=r"not \.\.\.@a/x'") as caught:
+        parse_address(wrong)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_user_without_a_password_is_nobody() -> None:
+    with pytest.raises(InvalidAddress, match="a user needs a password"):
+        NatsAddress(A, "x", user="u")
+    with pytest.raises(InvalidAddress, match="at least one broker"):
+        NatsAddress((), "x")
 
 
 @pytest.mark.parametrize("host", ["", "a|b", "[::1]", "a:80", ":", "a/b", "a\r\n"])
@@ -162,7 +285,20 @@ paths = st.text(
 ).filter(lambda path: path != "@" and not path[-1].isspace())
 
 
-@given(st.builds(TcpAddress, hosts, st.integers(0, 65535)) | st.builds(UdsAddress, paths))
+brokers = st.builds(TcpAddress, hosts.filter(lambda host: host != "*"), st.integers(1, 65535))
+services = st.from_regex(r"[A-Za-z0-9_-]{1,9}(\.[A-Za-z0-9_-]{1,9}){0,3}", fullmatch=True)
+
+
+@given(
+    st.builds(TcpAddress, hosts, st.integers(0, 65535))
+    | st.builds(UdsAddress, paths)
+    | st.builds(
+        NatsAddress,
+        st.lists(brokers, min_size=1, max_size=3).map(tuple),
+        services,
+        st.booleans(),
+    )
+)
 @example(UdsAddress(" /x"))
 def test_every_address_comes_back_from_either_form(address: Address) -> None:
     assert parse_address(str(address)) == address
@@ -172,7 +308,7 @@ def test_every_address_comes_back_from_either_form(address: Address) -> None:
 
 odds = st.sampled_from(["7000", "70000", "::1", *"|:[]@*/%.hé² \n\0\udcff"])
 nearly = st.tuples(
-    st.sampled_from(["", "tcp", "uds", "TCP"]),
+    st.sampled_from(["", "tcp", "uds", "TCP", "nats"]),
     st.sampled_from(["", "://", "|"]),
     st.lists(odds, max_size=6).map("".join),
 ).map("".join)
@@ -184,6 +320,8 @@ def test_any_text_is_an_address_or_an_invalid_one(text: str) -> None:
         address = parse_address(text)
     except InvalidAddress:
         return
+    if isinstance(address, NatsAddress):  # without what is not shown
+        address = NatsAddress(address.brokers, address.service, address.tls)
     assert parse_address(str(address)) == address
     assert parse_address(address.to_header()) == address
 

@@ -9,7 +9,6 @@ from tests.messaging.conftest import (
     pair,
     raw_server,
     tcp_pair,
-    transport_address,
 )
 
 __all__ = [
@@ -19,5 +18,4 @@ __all__ = [
     "pair",
     "raw_server",
     "tcp_pair",
-    "transport_address",
 ]

@@ -333,7 +333,9 @@ async def test_a_plain_client_is_refused(
     engine: tofu.Engine,
     refusals: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(tofu.ConnectFailed, match="does it expect TLS\\? Then connect with ssl="):
+    with pytest.raises(
+        tofu.ConnectFailed, match=r"does it expect TLS \(then connect with ssl=\)\?"
+    ):
         await group.connect(tls_listener.address)
     await until(lambda: logged_by_us(refusals))
     assert "TLS failed: the peer does not use TLS" in logged_by_us(refusals)[0]

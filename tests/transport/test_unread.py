@@ -26,7 +26,7 @@ from tests.systems import keeps_what_came_before_a_reset
 from tofu_aio import OpCode
 from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.transport import unread as unread_module
-from tofu_aio.transport.unread import Unread
+from tofu_aio.transport.unread import unread_of
 
 
 @pytest.fixture
@@ -140,8 +140,8 @@ async def test_without_descriptors_only_the_unread_data_is_lost(
 async def test_a_transport_without_a_socket_leaves_nothing() -> None:
     left, right = socket.socketpair()
     with left, right:
-        assert Unread.of(asyncio.Transport({})) is None
-        found = Unread.of(asyncio.Transport({"socket": left}))
+        assert unread_of(asyncio.Transport({})) is None
+        found = unread_of(asyncio.Transport({"socket": left}))
         assert found is not None
         right.send(b"rest")
         right.close()

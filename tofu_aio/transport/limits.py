@@ -46,3 +46,12 @@ WRITE_HIGH_WATER: Final = 128 * 1024
 """The high-water mark: bytes queued on one channel above which ``send`` waits. It is close to the
 size of the largest message. Writes and reads are twice as large: with less, large bodies are
 slower."""
+
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections that a listener accepts in one turn of the loop. Each is read a turn or two later. So
+when a Hello that has arrived already is read, far fewer connections have been accepted than may
+wait."""
+
+ACCEPT_RETRY: Final = 1.0
+"""Seconds until accepting is tried again after it has failed, for example for lack of descriptors.
+Connections in the backlog are delayed by no more than that."""

@@ -73,6 +73,11 @@ def start_listening(
 def listen_on(sock: socket.socket) -> None:
     """Listen on a bound socket."""
     sock.listen(LISTEN_BACKLOG)
+    note_listening(sock)
+
+
+def note_listening(sock: socket.socket) -> None:
+    """Note a listening socket, which a forked child must replace."""
     note_copies(sock, stand_ins.listening)
 
 

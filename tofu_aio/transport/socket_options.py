@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
-from typing import TypeAlias
+import struct
+import sys
+from typing import Final, TypeAlias
 
 from ..checks import checked_seconds
 from ..protocol.address import Address
@@ -13,6 +16,9 @@ from .limits import KEEPALIVE_MAX, KEEPALIVE_MIN, KEEPALIVE_PROBES
 
 Option: TypeAlias = tuple[int, int, int]
 """The arguments of setsockopt(2): level, name and value."""
+
+_RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
 
 
 def keepalive_options(keepalive: float | None) -> list[Option]:
@@ -54,3 +60,11 @@ def reuse_port_option(address: Address) -> int:
             f"cannot listen on {address}: this system has no SO_REUSEPORT: leave out reuse_port"
         )
     return option
+
+
+def reset_on_closing(sock: socket.socket | None) -> None:
+    """Have the connection of a TCP socket reset when it is closed, which drops what is unsent."""
+    if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        # Fails if the peer has reset the connection already, or, on uvloop, if it is closed.
+        with contextlib.suppress(OSError, ValueError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -21,7 +21,7 @@ from .resolving import resolve
 from .socket_file import checked_mode
 from .socket_module import note_copies, socket_module, start_listening
 from .socket_options import Option, keepalive_options, reuse_port_option
-from .transport import Transport
+from .socket_transport import SocketTransport
 from .windows import usual_errno
 
 _CHURN: Final = {errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ECONNABORTED}
@@ -29,19 +29,20 @@ _CHURN: Final = {errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.ECONNABORTED}
 from, or a port is still in use by a connection that was just closed."""
 
 
-class TcpTransport(Transport):
-    """Connects to a host, or listens on it. See ``Transport``.
+class TcpTransport(SocketTransport):
+    """Connects to a host, or listens on it. See ``SocketTransport``.
 
     Args:
         address: of a listener.
     """
 
     networked = True
+    has_hosts = True
 
     def __init__(self, address: TcpAddress) -> None:
         self._address = address
 
-    async def connect(self, keepalive: float | None) -> socket.socket:
+    async def dial(self, keepalive: float | None) -> socket.socket:
         """Connect to the first address of the host that answers. See ``first_connected``."""
         address = self._address
         options = keepalive_options(keepalive)
@@ -49,30 +50,39 @@ class TcpTransport(Transport):
             raise WrongAddress(
                 f"{address} is for listening only: to connect, give the listener's host and port"
             )
+        try:
+            return await self.dial_any(options)
+        except OSError as error:
+            raise failure(ConnectFailed, unresolved(address, error), [error]) from error
+        except NoneConnected as none:
+            errors = [error for _, error in none.failures]
+            text = f"cannot connect to {address}: {explain_all(none.failures)}"
+            cause = ExceptionGroup("no address connected", errors)
+            raise failure(ConnectFailed, text, errors) from (cause if errors[1:] else errors[0])
+
+    async def dial_any(self, options: Iterable[Option]) -> socket.socket:
+        """Do what ``dial`` does, with the errors of the system.
+
+        Raises:
+            NoneConnected: no address of the host can be connected to.
+            OSError: the host has none (now).
+        """
 
         async def attempt(endpoint: Endpoint) -> socket.socket:
             return await _connected_tcp(endpoint, options)
 
         pauses = iter(CHURN_PAUSES)
-        try:
-            endpoints = await _resolve(address)
-        except OSError as error:
-            raise failure(ConnectFailed, unresolved(address, error), [error]) from error
+        endpoints = await _resolve(self._address)
         while True:
             try:
                 return await first_connected(endpoints, attempt)
             except NoneConnected as none:
-                errors = [error for _, error in none.failures]
                 pause = next(pauses, None)
-                if pause is None or _CHURN.isdisjoint(error.errno for error in errors):
-                    text = f"cannot connect to {address}: {explain_all(none.failures)}"
-                    cause = ExceptionGroup("no address connected", errors)
-                    raise failure(ConnectFailed, text, errors) from (
-                        cause if errors[1:] else errors[0]
-                    )
+                if pause is None or _CHURN.isdisjoint(error.errno for _, error in none.failures):
+                    raise
             await asyncio.sleep(pause)
 
-    async def listen(
+    async def bind(
         self, keepalive: float | None, *, reuse_port: bool, mode: int | None
     ) -> socket.socket:
         """Listen on the first address of the host, or on all addresses of this machine."""
@@ -104,11 +114,16 @@ class TcpTransport(Transport):
                     raise cannot_listen(address, error) from error
             await asyncio.sleep(pause)
 
+    def options(self, keepalive: float | None) -> list[Option]:
+        """Return those for keep-alive probes, and to send at once, which asyncio may not set."""
+        return [*keepalive_options(keepalive), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+
     async def attach(
         self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, sock: socket.socket
-    ) -> None:
+    ) -> asyncio.BaseTransport:
         """Make an asyncio transport of a connected socket."""
-        await loop.create_connection(lambda: protocol, sock=sock)
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        return transport
 
     def bound(self, sock: socket.socket) -> Address:
         """The address with the port that the system chose."""

@@ -9,12 +9,13 @@ import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
-from ..protocol.address import TcpAddress
+from ..protocol.address import NatsAddress, TcpAddress
 from ..protocol.errors import CommunicationFailed, WrongAddress
 from .limits import TLS_ANSWERS, TLS_DATA, WRITE_HIGH_WATER
 from .lingering_close import LingeringClose
 from .peer import CERTIFICATES, NO_CERTIFICATES, certificates_of
 from .stream_protocol import StreamProtocol
+from .tls_failures import explain
 
 logger = logging.getLogger("tofu_aio.listener")
 
@@ -26,26 +27,6 @@ SEALED: Final = "tofu_sealed"
 
 _RECORD: Final = 16 * 1024
 """The largest payload of one record, in bytes (RFC 8446, 5.1)."""
-
-_EXPLANATIONS: Final = {
-    "WRONG_VERSION_NUMBER": "the peer does not use TLS",
-    "UNKNOWN_PROTOCOL": "the peer does not use TLS",
-    "HTTP_REQUEST": "the peer uses HTTP without TLS",
-    "NO_SHARED_CIPHER": "no cipher in common: load a certificate into the listener's context "
-    "(load_cert_chain)",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate, but this listener's "
-    "context requires one",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the listener requires a certificate: load one into the "
-    "context (load_cert_chain)",
-    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust the authority that signed this side's "
-    "certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer reports that this side's certificate has expired",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the peer refused this side's certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer refused this side's certificate",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refused the handshake: no cipher in common, or one "
-    "side has no certificate",
-}
-_EXPLANATIONS["UNEXPECTED_MESSAGE"] = _EXPLANATIONS["UNKNOWN_PROTOCOL"]
 
 _WRONG_SIDE: Final = {
     True: (ssl.PROTOCOL_TLS_CLIENT, "listening", "CLIENT_AUTH"),
@@ -244,7 +225,7 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
             except ssl.SSLZeroReturnError:
                 self._ended = True
             except ssl.SSLError as error:
-                self._fail(_explain(error), error)
+                self._fail(explain(error), error)
             except ValueError as error:
                 self._fail(f"the peer's certificate cannot be read: {error}", error)
             if handshaken:
@@ -268,7 +249,7 @@ class Tls(StreamProtocol, asyncio.Protocol, asyncio.Transport):
         except ssl.SSLWantReadError:  # a renegotiation (TLS 1.2) waits for the peer
             sealed.append(self._outgoing.read())
         except ssl.SSLError as error:
-            self._fail(_explain(error), error)
+            self._fail(explain(error), error)
         if data := b"".join(sealed):
             self._below.write(data)
         self._update_pause()
@@ -332,6 +313,13 @@ def client_layer(
             raise ValueError("server_hostname is for TLS only: give an ssl.SSLContext as ssl=, too")
         return as_it_is
     host = _check(address, context, server_side=False)
+    if host is None:
+        if server_hostname is not None:
+            raise WrongAddress(
+                f"{address}: the certificate of each broker must have the host of its address: "
+                "leave out server_hostname"
+            )
+        return as_it_is
     if context.protocol != ssl.PROTOCOL_TLS_CLIENT and context.verify_mode is ssl.CERT_NONE:
         # A context for either side (PROTOCOL_TLS) starts like this, so it is hardly intended.
         raise ValueError(
@@ -356,7 +344,8 @@ def server_layer(
     """
     if context is None:
         return as_it_is
-    _check(address, context, server_side=True)
+    if _check(address, context, server_side=True) is None:
+        return as_it_is
     return lambda connection: Tls(connection, context)
 
 
@@ -365,9 +354,13 @@ def as_it_is(connection: StreamProtocol) -> StreamProtocol:
     return connection
 
 
-def _check(address: object, context: object, *, server_side: bool) -> str:
-    """Check a context for an address, and return the host of the address."""
-    wrong, doing, purpose = _WRONG_SIDE[server_side]
+def _check(address: object, context: object, *, server_side: bool) -> str | None:
+    """Check a context for an address, and return the host of the address.
+
+    None if TLS ends at a broker, of which both sides are clients: then it is no layer.
+    """
+    brokered = isinstance(address, NatsAddress)
+    wrong, doing, purpose = _WRONG_SIDE[server_side and not brokered]
     if not isinstance(context, ssl.SSLContext):
         raise TypeError(
             f"ssl is {context!r}, not an ssl.SSLContext: use "
@@ -378,22 +371,11 @@ def _check(address: object, context: object, *, server_side: bool) -> str:
             f"this ssl.SSLContext is not for {doing}: use "
             f"ssl.create_default_context(ssl.Purpose.{purpose})"
         )
+    if brokered:
+        return None
     if not isinstance(address, TcpAddress):
         raise WrongAddress(
             f"{address}: TLS is for TCP only, as a Unix socket never leaves the machine: leave out "
             "ssl"
         )
     return address.host
-
-
-_UNKNOWN_AUTHORITY: Final = {18, 19, 20, 21}
-"""OpenSSL's codes for a certificate that no trusted authority has signed (x509_vfy.h)."""
-
-
-def _explain(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        text = f"the peer's certificate is not valid: {error.verify_message}"
-        advice = ": load its authority into the context, with load_verify_locations"
-        return text + (advice if error.verify_code in _UNKNOWN_AUTHORITY else "")
-    reason = error.reason or str(error)
-    return _EXPLANATIONS.get(reason) or reason.lower().replace("_", " ")

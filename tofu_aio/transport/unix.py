@@ -28,8 +28,8 @@ from .socket_module import (
     socket_module,
     start_listening,
 )
-from .socket_options import keepalive_options
-from .transport import Transport
+from .socket_options import Option, keepalive_options
+from .socket_transport import SocketTransport
 
 UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 """Bytes of ``sun_path``, including the NUL after a path (unix(7); afunix.h; sys/un.h)."""
@@ -37,19 +37,20 @@ UDS_PATH_LIMIT: Final = 108 if sys.platform in {"linux", "win32"} else 104
 _HAS_ABSTRACT: Final[bool] = sys.platform == "linux"
 
 
-class UdsTransport(Transport):
-    """Connects to a Unix socket, or listens on one. See ``Transport``.
+class UdsTransport(SocketTransport):
+    """Connects to a Unix socket, or listens on one. See ``SocketTransport``.
 
     Args:
         address: of a listener.
     """
 
     networked = False
+    has_hosts = False
 
     def __init__(self, address: UdsAddress) -> None:
         self._address = address
 
-    async def connect(self, keepalive: float | None) -> socket.socket:
+    async def dial(self, keepalive: float | None) -> socket.socket:
         """Connect. If the listener's backlog is full, wait for room in it."""
         keepalive_options(keepalive)
         address = self._address
@@ -68,7 +69,7 @@ class UdsTransport(Transport):
                 text = f"cannot connect to {address}: {explain(error)}"
                 raise failure(ConnectFailed, text, [error]) from error
 
-    async def listen(
+    async def bind(
         self, keepalive: float | None, *, reuse_port: bool, mode: int | None
     ) -> socket.socket:
         """Listen. A stale socket file at the path is replaced, and any other file is left alone."""
@@ -95,11 +96,17 @@ class UdsTransport(Transport):
                 raise cannot_listen(address, error) from error
             await asyncio.sleep(pause)
 
+    def options(self, keepalive: float | None) -> list[Option]:
+        """Return none: the kernel reports the end of the peer."""
+        keepalive_options(keepalive)
+        return []
+
     async def attach(
         self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, sock: socket.socket
-    ) -> None:
+    ) -> asyncio.BaseTransport:
         """Make an asyncio transport of a connected socket."""
-        await loop.create_unix_connection(lambda: protocol, sock=sock)
+        transport, _ = await loop.create_unix_connection(lambda: protocol, sock=sock)
+        return transport
 
     def bound(self, _: socket.socket) -> Address:
         """Return the address as it was given."""

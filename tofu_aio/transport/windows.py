@@ -67,13 +67,12 @@ def close_if_cancelled(
         accepting.close()
 
 
-def set_nodelay(transport: asyncio.BaseTransport) -> None:
-    """Set TCP_NODELAY on an accepted socket.
+def set_nodelay(sock: socket.socket) -> None:
+    """Set TCP_NODELAY on an accepted socket, before it has a transport.
 
     asyncio sets it only on sockets whose protocol number is that of TCP, and on Windows Python does
     not set this number for accepted sockets. Without TCP_NODELAY a small message would wait for a
     delayed ACK.
     """
-    sock = transport.get_extra_info("socket")
     with contextlib.suppress(OSError):  # the peer has disconnected; reading will report that
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
