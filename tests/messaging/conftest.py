@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import pytest
 
 import tofu_aio as tofu
-from tests.conftest import HAS_UDS
 from tests.messaging.peers import Pair, RawServer
 from tests.systems import heard_by_loop
 
@@ -58,16 +57,6 @@ def both_ends() -> Connect:
             yield pair
 
     return make
-
-
-@pytest.fixture(params=["tcp", "uds"])
-def transport_address(request: pytest.FixtureRequest) -> str:
-    """An address of each kind that the kernel treats differently once connected."""
-    if request.param == "tcp":
-        return "tcp://127.0.0.1:0"
-    if not HAS_UDS:
-        pytest.skip("this Python has no Unix sockets on this system")
-    return f"uds://{request.getfixturevalue('socket_path')}"
 
 
 @pytest.fixture

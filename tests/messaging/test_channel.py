@@ -113,7 +113,7 @@ async def test_each_side_knows_how_the_other_introduced_itself(
         assert list(hello.headers.pairs) == [
             ("~connect_to", listener.address.to_header()),
             ("~heartbeat", "20000"),
-            ("~supports", "cancel,whole"),
+            ("~supports", "cancel,whole,drain"),
             ("User", "Ada"),
         ]
         assert client.hello.op_code is OpCode.HELLO_RESPONSE

@@ -66,7 +66,13 @@ def slow_names(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 # --- servers that are no tofu peers ------------------------------------------------------------
 
 
-async def test_a_real_http_server(group: tofu.ChannelGroup) -> None:
+@pytest.mark.parametrize("number", [0x4141, 0x0A41], ids=["answers", "takes it for a blank line"])
+async def test_a_real_http_server(
+    group: tofu.ChannelGroup, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The frame begins with the channel's number: what the server makes of it depends on that."""
+    monkeypatch.setattr("random.randint", lambda *_: number)
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass

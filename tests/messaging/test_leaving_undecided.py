@@ -84,7 +84,7 @@ async def test_so_many_wait_undecided_and_no_more(
     listener, where = await listening(group)
     member = group._members[listener]
     assert isinstance(member, PostedListener)
-    admission = member._acceptor._admission
+    admission = member._acceptor._arrivals
     crowd = [await RawPeer.connect(where) for _ in range(8)]
     for peer in crowd:
         await peer.send(LARGE)

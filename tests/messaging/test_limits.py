@@ -27,11 +27,10 @@ from tests.messaging.peers import (
     turns,
     until,
 )
-from tofu_aio import Message, OpCode, State
-from tofu_aio.messaging import limits
-from tofu_aio.messaging.accepting import acceptor as acceptor_module
+from tofu_aio import Message, OpCode, State, rare_warnings
 from tofu_aio.messaging.accepting import admission as admission_module
 from tofu_aio.messaging.limits import EARLY_BYTES
+from tofu_aio.transport import socket_acceptor
 
 # --- a maximum of channels -------------------------------------------------------------------
 
@@ -274,7 +273,7 @@ async def test_in_a_crowd_refusals_are_told_once_in_a_while(
     warnings: int,
 ) -> None:
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 2)
-    monkeypatch.setattr(limits, "WARNINGS_QUIET", quiet)
+    monkeypatch.setattr(rare_warnings, "WARNINGS_QUIET", quiet)
     async with await group.listen("tcp://127.0.0.1:0", max_channels=1) as listener:
         for _ in range(3):
             await refused_beside_a_crowd(group, listener)
@@ -374,7 +373,7 @@ async def test_a_hello_that_is_here_is_read_before_a_crowd_behind_it_has_come_in
 ) -> None:
     """Though all have connected when the listener first looks."""
     monkeypatch.setattr(admission_module, "WAITING_CONNECTIONS", 32)
-    monkeypatch.setattr(acceptor_module, "ACCEPTED_AT_ONCE", 2)
+    monkeypatch.setattr(socket_acceptor, "ACCEPTED_AT_ONCE", 2)
     async with await group.listen("tcp://127.0.0.1:0", hello_timeout=2000) as listener:
         name = (listener.address.host, listener.address.port)  # type: ignore[union-attr]
         good = RawPeer(socket.create_connection(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 
 import anyio
 import pytest
@@ -12,7 +13,16 @@ from anyio import BusyResourceError, ClosedResourceError
 from anyio.abc import Listener as AnyioListener
 
 import tofu_aio as tofu
-from tests.messaging.peers import ENOUGH, LARGE_HELLO, RawPeer, hello, turns, until
+from tests.messaging.peers import (
+    ENOUGH,
+    LARGE_HELLO,
+    RawPeer,
+    connection_of,
+    frame,
+    hello,
+    turns,
+    until,
+)
 from tofu_aio import OpCode, State
 
 
@@ -161,18 +171,186 @@ async def test_serve_runs_a_handler_for_each_channel_at_once(
         await serving
 
 
-async def test_serve_ends_when_the_listener_and_the_last_channel_have(
+async def test_serve_ends_when_the_listener_is_closed_while_clients_stay(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    listener = await group.listen(address)
+    serving = asyncio.create_task(listener.serve(echo))
+    clients = [await group.connect(listener.address) for _ in range(3)]
+    await ping(group, listener.address)
+    await listener.aclose()
+    await serving
+    for client in clients:
+        assert [message async for message in client] == [], "the peer's Bye"
+        await client.aclose()
+
+
+async def test_what_had_arrived_when_the_listener_was_closed_is_answered(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    """Also what the loop has not read from the socket by then."""
+    received, go_on = [], asyncio.Event()
+
+    async def slow(channel: tofu.Channel) -> None:
+        async for message in channel:
+            received.append(message.body)
+            await go_on.wait()
+            await channel.reply(message, message.body)
+        received.append(b"the end")
+
+    listener = await group.listen(address)
+    serving = asyncio.create_task(listener.serve(slow))
+    with await RawPeer.introduced(listener.address) as peer:
+        await peer.send(b"".join(frame(body=b"%d" % n, message_id=n) for n in (1, 2)))
+        await until(lambda: received)
+        if peer.sock.family == socket.AF_INET:
+            peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.sock.send(frame(body=b"3", message_id=3))  # without a turn of the loop
+        await listener.aclose()
+        await peer.send(frame(body=b"4", message_id=4))
+        await turns(20)
+        go_on.set()
+        answers = [await peer.message() for _ in range(4)]
+        assert [(a.op_code, a.body) for a in answers[:3]] == [
+            (OpCode.RESPONSE, b"%d" % n) for n in (1, 2, 3)
+        ]
+        assert answers[3].op_code is OpCode.BYE_REQUEST
+        assert received == [b"1", b"2", b"3", b"the end"]
+    await serving
+
+
+async def test_what_waits_for_permits_when_the_listener_is_closed_is_not_lost(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    """It has arrived, though it was not decoded yet."""
+    bodies, go_on = [], asyncio.Event()
+
+    async def slow(channel: tofu.Channel) -> None:
+        async for message in channel:
+            with message:
+                await go_on.wait()
+                bodies.append(message.body)
+
+    listener = await group.listen(address)
+    serving = asyncio.create_task(listener.serve(slow))
+    client = await group.connect(listener.address)
+    for number in range(20):
+        await client.signal(b"%d" % number)
+    (server,) = listener._served
+    await until(lambda: connection_of(server).suspended)
+    await listener.aclose()
+    assert connection_of(server).suspended
+    go_on.set()
+    await serving
+    assert bodies == [b"%d" % number for number in range(20)]
+    assert [message async for message in client] == []
+    await client.aclose()
+
+
+async def test_an_exchange_goes_on_when_the_listener_is_closed(
     group: tofu.ChannelGroup, listener: tofu.Listener
 ) -> None:
-    serving = asyncio.create_task(listener.serve(echo))
+    begun = asyncio.Event()
+
+    async def count(channel: tofu.Channel) -> None:
+        async for message in channel:
+            async with channel.stream(message) as exchange:
+                begun.set()
+                parts = [part.body async for part in exchange]
+                await exchange.send(b"%d" % len(parts))
+                await exchange.finish()
+
+    serving = asyncio.create_task(listener.serve(count))
+    client = await group.connect(listener.address)
+    async with client.stream() as exchange:
+        await exchange.send(b"1")
+        await begun.wait()
+        await listener.aclose()
+        await exchange.send(b"2")
+        await exchange.finish(b"3")
+        assert b"".join([bytes(part.body) async for part in exchange]) == b"3"
+    await serving
+    await client.aclose()
+
+
+async def test_a_request_after_the_listener_was_closed_fails_at_the_bye(
+    group: tofu.ChannelGroup, listener: tofu.Listener
+) -> None:
+    go_on = asyncio.Event()
+
+    async def busy(channel: tofu.Channel) -> None:
+        await go_on.wait()
+        async for _ in channel:
+            raise AssertionError
+
+    serving = asyncio.create_task(listener.serve(busy))
     client = await group.connect(listener.address)
     await listener.aclose()
-    await turns(5)
-    assert not serving.done()
-    with await client.request(b"still here") as response:
-        assert response.body == b"still here"
-    await client.aclose()
+    asking = asyncio.create_task(client.request(b"too late"))
+    await turns(10)
+    go_on.set()
+    with pytest.raises(tofu.PeerDisconnected, match="said Bye"):
+        await asking
     await serving
+    await client.aclose()
+
+
+async def test_receive_says_that_the_listener_was_closed_here(
+    group: tofu.ChannelGroup, listener: tofu.Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That it was closed is no fault of the handler's: the peer gets a Bye, and no reset."""
+    errors = []
+
+    async def handler(channel: tofu.Channel) -> None:
+        try:
+            await channel.receive()
+        except tofu.ChannelEnded as error:
+            errors.append(str(error))
+            raise
+
+    serving = asyncio.create_task(listener.serve(handler))
+    client = await group.connect(listener.address)
+    with caplog.at_level(logging.INFO, "tofu_aio"):
+        await listener.aclose()
+        await serving
+    assert errors == ["the listener was closed on this side"]
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert [message async for message in client] == []
+    await client.aclose()
+
+
+async def test_a_decision_in_progress_ends_in_a_refusal_when_the_listener_is_closed(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    deciding = asyncio.Event()
+
+    async def decide(_: tofu.Channel) -> None:
+        deciding.set()
+        await asyncio.sleep(1000)
+
+    listener = await group.listen(address)
+    serving = asyncio.create_task(listener.serve(echo, decide=decide, decide_timeout=1000))
+    connecting = asyncio.create_task(group.connect(listener.address))
+    await deciding.wait()
+    await listener.aclose()
+    with pytest.raises(tofu.ConnectFailed, match=r"shutting down.*shutdown_started") as caught:
+        await connecting
+    assert isinstance(caught.value.__cause__, tofu.ShutdownStarted)
+    await serving
+
+
+async def test_channels_that_were_accepted_otherwise_go_on_when_the_listener_is_closed(
+    group: tofu.ChannelGroup, address: str
+) -> None:
+    listener = await group.listen(address)
+    client, server = await asyncio.gather(group.connect(listener.address), listener.accept())
+    serving = asyncio.create_task(listener.serve(echo))
+    await ping(group, listener.address)
+    await listener.aclose()
+    await serving
+    await client.signal(b"still here")
+    assert (await server.receive()).body == b"still here"
+    await asyncio.gather(client.aclose(), server.aclose())
 
 
 async def test_a_handler_that_raises_costs_only_its_channel(

@@ -18,11 +18,13 @@ import tofu_aio as tofu
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import Pair, connection_of
 from tofu_aio import OpCode
-from tofu_aio.messaging.connection import connection, send_queue, waiting_senders
+from tofu_aio.messaging.connection import connection, frame_queue, send_queue, waiting_senders
 from tofu_aio.messaging.connection.send_queue import SendQueue
 from tofu_aio.messaging.delivery import mailbox
 
-WATCHED: Final = {module.__file__ for module in (connection, mailbox, send_queue, waiting_senders)}
+WATCHED: Final = {
+    module.__file__ for module in (connection, frame_queue, mailbox, send_queue, waiting_senders)
+}
 
 
 class Handler:

@@ -151,7 +151,7 @@ async def modern_peer(address: tofu.Address) -> RawPeer:
     """One that speaks by hand, and has said that it knows this library's extensions."""
     peer = await RawPeer.connect(address)
     where = address.to_header()
-    headers = f"~connect_to:{where}\r\n~supports:cancel,whole\r\n".encode()
+    headers = f"~connect_to:{where}\r\n~supports:cancel,whole,drain\r\n".encode()
     await peer.send(frame(OpCode.HELLO_REQUEST, headers=headers))
     assert (await peer.message()).op_code is OpCode.HELLO_RESPONSE
     return peer
@@ -168,6 +168,6 @@ async def modern_server(
     connecting = asyncio.create_task(connect())
     peer = await server.accept()
     hello = await peer.message()
-    headers = b"~supports:cancel,whole\r\n"
+    headers = b"~supports:cancel,whole,drain\r\n"
     await peer.send(frame(OpCode.HELLO_RESPONSE, headers=headers, message_id=hello.message_id))
     return await connecting, peer

@@ -25,8 +25,8 @@ class Hearing(Decoder):
         self.heartbeats = False
         self.heard: list[State] = []
 
-    def _beats(self, verdict: State | Status, proto: int) -> bool:
-        beats = super()._beats(verdict, proto)
+    def _beats(self, verdict: State | Status, proto: int, status: int, length: int) -> bool:
+        beats = super()._beats(verdict, proto, status, length)
         if beats:
             self.heard.append(self.state)
         return beats

@@ -167,6 +167,30 @@ def test_the_permit_comes_back_once(pool: Pool) -> None:
     assert len(pool.reserves) == 0
 
 
+def test_a_message_that_another_finalizer_saves_gives_its_permit_back_once(pool: Pool) -> None:
+    """It is finalized first, as part of the same garbage, and is then alive again."""
+    saved: list[Message] = []
+
+    class Saver:
+        message: Message
+        itself: object
+
+        def __del__(self) -> None:
+            saved.append(self.message)
+
+    saver = Saver()
+    saver.message, saver.itself = received(pool), saver
+    saver.message.body = [saver]  # type: ignore[assignment,list-item]
+    del saver
+    gc.collect()
+    (message,) = saved
+    assert len(pool.reserves) == 0
+    message.release()  # would give back what another message holds
+    assert len(pool.reserves) == 0
+    message.body = b""
+    saved.clear()
+
+
 def test_the_permit_comes_back_at_the_end_of_a_with_block(pool: Pool) -> None:
     with received(pool) as message:
         assert len(pool.reserves) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from ..checks import checked_seconds
+from ..core import ChannelFields
 from ..protocol.errors import ChannelClosed, ChannelEnded, NotAllowed, TofuError, again
 from ..protocol.lifecycle import BYE_SAID, State
 from ..protocol.message import REJECTION, Message
@@ -21,10 +22,11 @@ from .triggers import Triggers
 
 _C = TypeVar("_C")
 
+_NO_BYE_HEARD: Final = frozenset({State.OPEN, State.BYE_SENT})
 _HALF_CLOSE: Final = TextHeaders({EOF: "1"}).encode()
 
 
-class ChannelLife:
+class ChannelLife(ChannelFields):
     """The part of a channel that does not deal with its messages.
 
     Args:
@@ -57,7 +59,9 @@ class ChannelLife:
 
     @property
     def _closed_here(self) -> bool:
-        return self._connection.closed_here
+        # The mailbox ends before the peer's Bye only if the listener was closed here.
+        told_so = self._dispatcher.mailbox.end is not None and self.state in _NO_BYE_HEARD
+        return self._connection.closed_here or told_so
 
     @property
     def hello(self) -> Message:
@@ -126,7 +130,7 @@ class ChannelLife:
         """
         text = TextHeaders(headers).encode() if headers else b""
         self._check_undecided("accepted")
-        self._connection.queue.enqueue(
+        self._connection.queue.enqueue_judged(
             OpCode.HELLO_RESPONSE, headers=self._welcome + text, body=body
         )
 
@@ -154,7 +158,7 @@ class ChannelLife:
         if status is Status.SUCCESS:
             raise ValueError("a rejection needs a status that says what is wrong, not SUCCESS")
         self._check_undecided("rejected")
-        self._connection.queue.enqueue(
+        self._connection.queue.enqueue_judged(
             REJECTION, body=reason.encode("utf-8", "replace"), status=status
         )
 
@@ -164,6 +168,30 @@ class ChannelLife:
             raise NotAllowed(f"a channel in state {state.name.lower()} cannot be {verb}")
 
     # --- closing --------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Announce to the peer that this side will close the channel soon. Never waits.
+
+        The peer's ``draining`` becomes true, and its ``wait_draining`` returns, once it has
+        received everything sent before. Nothing else changes: messages go both ways until one side
+        says Bye. A peer that does not know this, like the Zig library, is sent nothing. Does
+        nothing when called again, or once the channel has ended.
+        """
+        if not self._connection.gate.owner_loop.in_parent:
+            self._connection.closing.drain.announce()
+
+    @property
+    def draining(self) -> bool:
+        """Whether this side or the peer has announced that it will close the channel soon."""
+        closing = self._connection._closing  # None on most channels, and it stays so
+        return closing is not None and closing.drain.announced
+
+    async def wait_draining(self) -> None:
+        """Wait until the peer or this side has announced that it will close the channel soon.
+
+        Returns also when the channel has ended. Any number of tasks may wait.
+        """
+        await self._connection.closing.drain.wait()
 
     async def send_eof(self) -> None:
         """Half-close: send nothing more, and go on receiving until the peer closes too.
@@ -185,9 +213,10 @@ class ChannelLife:
         if self.state in BYE_SAID or isinstance(connection.end, ChannelEnded):
             return
         if self.state is State.BYE_HEARD:
-            connection.queue.enqueue(OpCode.BYE_RESPONSE)  # the peer has sent everything, too
+            # The peer has sent everything, too.
+            connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
         else:
-            connection.queue.enqueue(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
+            connection.queue.enqueue_judged(OpCode.BYE_REQUEST, headers=_HALF_CLOSE)
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Send a Bye, wait for the answer, and close. The peer gets everything sent before.

@@ -16,6 +16,7 @@ from ..protocol.errors import ShutdownStarted
 from ..protocol.message import Message
 from ..protocol.op_code import OpCode
 from ..protocol.pool import Allocation, Reader
+from ..transport.releasing import all_released
 from ..transport.socket_module import socket_module
 from .connection.suspension import Suspension
 from .flow_control.read_gate import ReadGate
@@ -24,8 +25,7 @@ from .flow_control.usage import PoolUsage
 from .forked_child import leave_to_parent
 from .group import ChannelGroup
 from .limits import POOL_MESSAGES, EngineOptions, Limits, OtherLimits
-from .members import Members
-from .numbers import NumberedTable
+from .members import Numbers
 from .statistics import EngineStatistics
 from .threads.owner_loop import NOT_YOURS
 
@@ -58,7 +58,7 @@ class Engine:
     def _begin_anew(self, limits: Limits) -> None:
         """Start with nothing, and share nothing with an earlier loop."""
         self._gate = ReadGate(limits, self._report_exhausted, self._log_stall)
-        self._numbers: NumberedTable[Members] = NumberedTable()
+        self._numbers = Numbers()
         self._groups: dict[ChannelGroup, None] = {}  # in order, so that closing is repeatable
 
     def __repr__(self) -> str:
@@ -159,10 +159,13 @@ class Engine:
         if self._gate.owner_loop.in_parent:
             return
         self._open = False
-        async with asyncio.TaskGroup() as closing:
-            for group in list(self._groups):
-                closing.create_task(group.aclose())
-        self._end()
+        try:
+            async with asyncio.TaskGroup() as closing:
+                for group in list(self._groups):
+                    closing.create_task(group.aclose())
+            self._end()
+        finally:
+            await all_released()
 
     def _abort(self) -> None:
         """Reset every connection, so that closing does not wait for any peer."""
@@ -180,6 +183,9 @@ class Engine:
         pool = gate.pool
         free, reserves = len(pool.free), len(pool.reserves)
         own = sum((group._usage(pool) for group in self._groups), PoolUsage())
+        traffic = sum(
+            (group._members.traffic for group in self._groups), self._numbers.ended_traffic
+        )
         return EngineStatistics(
             pool_size=pool.size,
             pool_free=free,
@@ -196,6 +202,10 @@ class Engine:
             longest_wait=gate.longest_wait_by_now(),
             channels=len(self._numbers),
             refused=gate.refused,
+            received=traffic.received,
+            sent=traffic.sent,
+            received_bytes=gate.received_bytes,
+            sent_bytes=traffic.sent_bytes,
         )
 
     def _log_stall(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 
-from anyio import BusyResourceError, CancelScope
+from anyio import BusyResourceError, CancelScope, WouldBlock
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from ..protocol.binary_header import HEADER_SIZE, MAX_PART
@@ -22,7 +22,7 @@ from ..protocol.message import Message
 from ..protocol.op_code import MORE_BIT, OpCode
 from ..protocol.quoting import quoted
 from ..protocol.status import LEFT, Status
-from ..protocol.text_headers import HeadersLike, TextHeaders
+from ..protocol.text_headers import HeadersLike, encoded
 from ..protocol.withdrawal import WITHDRAWAL
 from ..transport.socket_attributes import Attributes, both_ends
 from .connection.agreements import Extension
@@ -71,7 +71,7 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         self.message_id = message_id
         self._connection = connection
         self._op_code = op_code
-        self._headers = _encoded(headers)  # for the first part
+        self._headers = encoded(headers)  # for the first part
         self._forget = forget  # called when it is left
         self._slots = slots  # for the exchanges that this side begins
         self._has_slot = False
@@ -157,6 +157,43 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         """
         await self._send(item, headers, MORE_BIT, Status.SUCCESS)
 
+    def send_nowait(
+        self, item: bytes | bytearray | memoryview, headers: HeadersLike | None = None
+    ) -> None:
+        """Send one part that others follow, if there is room for it now. Never waits.
+
+        After ``WouldBlock``, ``send`` waits for room, in order of arrival. This method gives no
+        other task a turn, so whoever calls it in a loop has to bound the loop.
+
+        Args:
+            item: at most 65,535 bytes.
+            headers: of the part.
+
+        Raises:
+            WouldBlock: (of anyio) ``send`` would have to wait. Nothing was sent.
+            InvalidBodyLen: the item does not fit in one part.
+            TofuError, BusyResourceError: as ``send``.
+        """
+        self._check_sending()
+        text = encoded(headers)
+        queue, slots = self._connection.queue, self._slots
+        if queue.blocked:
+            raise WouldBlock
+        if slots is not None and not self._begun:
+            self._has_slot = slots.acquire()
+            if not self._has_slot:
+                raise WouldBlock
+        try:
+            queue.enqueue(
+                self._op_code | MORE_BIT, self.message_id, self._headers + text, item, 0, True
+            )
+        except BaseException:
+            if not self._begun:
+                self._give_slot_back()
+            raise
+        self._begun = True
+        self._headers = b""
+
     async def finish(
         self,
         body: bytes | bytearray | memoryview = b"",
@@ -192,12 +229,8 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         more: int,
         status: Status,
     ) -> None:
-        if self._sending:
-            raise BusyResourceError("sending to")
-        self._check()
-        if self._body_incomplete:
-            raise SendFailed("a send was cancelled in the middle of its body: leave the exchange")
-        text = _encoded(headers)
+        self._check_sending()
+        text = encoded(headers)
         self._sending = True
         try:
             if self._slots is not None and not self._begun:
@@ -250,6 +283,14 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
                     await connection.queue.wait_for_room()
             finally:
                 self._waiting = None
+
+    def _check_sending(self) -> None:
+        """Raise the reason if no send may begin."""
+        if self._sending:
+            raise BusyResourceError("sending to")
+        self._check()
+        if self._body_incomplete:
+            raise SendFailed("a send was cancelled in the middle of its body: leave the exchange")
 
     def _check(self) -> None:
         """Raise the reason if nothing may be sent."""
@@ -333,10 +374,6 @@ class Exchange(ObjectReceiveStream[Message], ObjectSendStream[bytes]):
         for part in self._parts.close(error):
             part.release()
         self._wake_sender()
-
-
-def _encoded(headers: HeadersLike | None) -> bytes:
-    return TextHeaders(headers).encode() if headers else b""
 
 
 def failed(part: Message) -> TofuError:

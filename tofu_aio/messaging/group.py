@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, Unpack
@@ -18,7 +19,6 @@ from ..protocol.pool import Pool
 from ..protocol.text_headers import TextHeaders
 from ..transport import transports
 from ..transport.tls import client_layer, server_layer
-from .accepting.acceptor import Acceptor
 from .accepting.admission import Admission
 from .accepting.bounds import Bounds
 from .channel import Channel
@@ -29,8 +29,7 @@ from .flow_control.read_gate import ReadGate
 from .flow_control.usage import PoolUsage, of_messages
 from .limits import CONNECT_TIMEOUT
 from .listener import Listener
-from .members import Member, Members
-from .numbers import NumberedTable
+from .members import Member, Members, Numbers
 from .options import ConnectOptions, ListenOptions, ReconnectOptions, names_checked
 from .posting.posted import PostedListener
 from .posting.posting import Posting, group_closed
@@ -52,7 +51,7 @@ class ChannelGroup:
     def __init__(
         self,
         gate: ReadGate,
-        numbers: NumberedTable[Members],
+        numbers: Numbers,
         closed: Callable[[ChannelGroup], None],
     ) -> None:
         self._gate = gate
@@ -117,32 +116,42 @@ class ChannelGroup:
     # --- streams --------------------------------------------------------------------------
 
     @names_checked(ListenOptions)
-    async def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
+    async def listen(
+        self, address: str | Address | None = None, **options: Unpack[ListenOptions]
+    ) -> Listener:
         """Listen for channels.
 
         Args:
             address: ``tcp://host:port``, with port 0 for any free port and host ``*`` for all
-                addresses of the machine; ``uds:///path``; or ``uds://@name`` on Linux. If a host
-                name has several addresses, the first is used.
+                addresses of the machine; ``uds:///path``; ``uds://@name`` on Linux;
+                ``nats://broker/service``; or ``fd://3`` for a socket that this process has
+                inherited as file descriptor 3. If a host name has several addresses, the first is
+                used. None with ``sock=``.
             options: see ``ListenOptions``.
 
         Raises:
             InvalidAddress: the address cannot be parsed, or is too long for a socket.
-            ListenFailed: the host has no address, or the system refuses it. The message says why.
+            ListenFailed: the host has no address, the system refuses it, or the socket given is
+                closed, connected or not bound. The message says why.
             WrongAddress: this system has no such sockets, or they do not have such an option.
             ShutdownStarted: the engine was entered in another event loop, which is closed.
             RuntimeError: the engine was entered in another event loop, which is still open.
             TypeError, ValueError: an option is unknown, has the wrong type or is out of range. The
-                message names it.
+                message names it. Or there are an address and ``sock``, or neither.
         """
         self._owner_loop.check()
-        where = parse_address(address)
+        with transports.listening_place(address, options.get("sock")) as (where, sock):
+            return await self._listen(where, sock, options)
+
+    async def _listen(
+        self, where: Address, given: socket.socket | None, options: ListenOptions
+    ) -> Listener:
         layer = server_layer(where, options.get("ssl"))
         welcome = TextHeaders(own_headers(where, options.get("heartbeat", "auto"))).encode()
         bounds = Bounds.of(where, options)
         self._posting.check_open()
         number = self._members.new_number()
-        listener = Listener(number, self._forget)
+        listener = Listener(number, self._members)
         introduced, forget = listener._introduced, self._forget  # one object each for all channels
 
         def admit() -> Connection:
@@ -151,15 +160,16 @@ class ChannelGroup:
             return connection
 
         try:
-            sock = await transports.listen(
+            acceptor = await transports.listen(
                 where,
                 options.get("keepalive"),
                 reuse_port=options.get("reuse_port", False),
                 mode=options.get("mode"),
+                sock=given,
+                context=options.get("ssl"),
             )
-            local = transports.transport_to(where).bound(sock)
-            admission = Admission(local, admit, layer, self._gate.count_refusal, bounds)
-            listener._start(Acceptor(sock, local, admission), admission)
+            admission = Admission(acceptor.address, admit, layer, self._gate.count_refusal, bounds)
+            listener._start(acceptor, admission)
         except BaseException:
             self._forget(number)
             raise
@@ -213,7 +223,13 @@ class ChannelGroup:
         try:
             async with deadline:
                 self._deadlines[deadline] = None
-                await attach(connection, where, layer(connection), options.get("keepalive"))
+                await attach(
+                    connection,
+                    where,
+                    layer(connection),
+                    options.get("keepalive"),
+                    options.get("ssl"),
+                )
                 if connection.end is None:
                     connection.queue.enqueue_message(hello)
                 await answered

@@ -66,6 +66,9 @@ HELLO_TIMEOUT: Final = 10.0
 DECISION_TIMEOUT: Final = CONNECT_TIMEOUT
 """Seconds that a listener may take to decide on a Hello: its sender waits no longer."""
 
+DRAIN_TIMEOUT: Final = 30.0
+"""Seconds that draining a listener waits for its channels to be closed."""
+
 BYE_TIMEOUT: Final = 5.0
 """Seconds that closing waits for a peer that neither answers nor takes what was sent."""
 
@@ -78,19 +81,6 @@ it."""
 EVICTION_TIME: Final = LINGER + BYE_TIMEOUT
 """Seconds in which an evicted channel is closed if its peer takes nothing. There is no such bound
 for a peer that takes a little now and then."""
-
-ACCEPTED_AT_ONCE: Final = 64
-"""Connections that a listener accepts in one turn of the loop. Each is read a turn or two later. So
-when a Hello that has arrived already is read, far fewer connections have been accepted than may
-wait."""
-
-ACCEPT_RETRY: Final = 1.0
-"""Seconds until accepting is tried again after it has failed, for example for lack of descriptors.
-Connections in the backlog are delayed by no more than that."""
-
-WARNINGS_QUIET: Final = 10.0
-"""Seconds after a warning, for example that connections are refused, before the next one of the
-same kind."""
 
 PENDING_CHANNELS: Final = 128
 """Channels of one listener that the application has not accepted. A Hello needs no permit of the

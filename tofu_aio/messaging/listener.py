@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol
 
 import anyio
 from anyio.abc import Listener as AnyioListener
@@ -12,16 +14,35 @@ from anyio.abc import TaskGroup
 
 from ..checks import checked_function, checked_seconds
 from ..protocol.address import Address
-from ..protocol.errors import ChannelClosed
+from ..protocol.errors import ChannelClosed, ChannelEnded
 from ..protocol.lifecycle import State
+from ..protocol.status import Status
 from ..transport.socket_attributes import Attributes
-from .accepting.acceptor import Acceptor
+from ..transport.transport import Acceptor
 from .accepting.admission import Admission
 from .accepting.decision import Decide, decided
 from .accepting.handler_errors import awaited, handler_failed
 from .channel import Channel
 from .delivery.mailbox import Mailbox
-from .limits import DECISION_TIMEOUT
+from .limits import DECISION_TIMEOUT, DRAIN_TIMEOUT
+
+_STAYING: Final = frozenset(State) - {State.HELLO_AWAITED, State.HELLO_HEARD, State.CLOSED}
+"""The states of a channel that stays open while its listener is drained."""
+
+_TURNS: Final = 4
+"""Turns of the loop in which a Hello that has arrived is read from its socket, and refused."""
+
+_SHUTTING_DOWN: Final = "the listener is shutting down: try again later, or another address"
+
+
+class Owner(Protocol):
+    """Knows the channels of the listener's group."""
+
+    def forget(self, number: int) -> None:
+        """Forget the listener, which is closed, and free its number."""
+
+    def accepted_by(self, introduced: Callable[[Channel], None]) -> list[Channel]:
+        """The channels whose listener follows them with this function."""
 
 
 class Listener(AnyioListener[Channel]):
@@ -31,9 +52,11 @@ class Listener(AnyioListener[Channel]):
     a Hello in time is closed, and the application never sees it. An anyio ``Listener[Channel]``.
     """
 
-    def __init__(self, number: int, forget: Callable[[int], None]) -> None:
+    def __init__(self, number: int, owner: Owner) -> None:
         self._number = number
-        self._forget = forget
+        self._owner = owner
+        self._forgotten = False
+        self._served: set[Channel] = set()  # those with a handler of ``serve``
         self._ready: Mailbox[Channel] = Mailbox()
         self._admission: Admission | None = None
         self._acceptor: Acceptor | None = None
@@ -42,7 +65,7 @@ class Listener(AnyioListener[Channel]):
         """Start to accept connections."""
         self._acceptor = acceptor
         self._admission = admission
-        acceptor.start()
+        acceptor.start(admission)
 
     @property
     def channel_number(self) -> int:
@@ -123,6 +146,11 @@ class Listener(AnyioListener[Channel]):
     ) -> None:
         """Accept channels and run ``handler(channel)`` for each, concurrently, until closed.
 
+        When the listener is closed, the handlers receive the messages that have arrived by then,
+        and nothing after them: iterating over the channel ends, and ``receive`` raises
+        ``ChannelEnded``, as after the peer's Bye. So this returns when they have answered those. A
+        handler that waits for something else is not ended: ``drain`` is bounded in time.
+
         A channel is closed when its handler returns. If the handler raises, the channel is aborted
         and the error is logged; the other channels, and the listener, go on. Errors that report the
         end of the handler's own channel, because the peer was lost or this side closes it, are not
@@ -168,6 +196,7 @@ class Listener(AnyioListener[Channel]):
                 channel = await self.receive_hello()
             except ChannelClosed:
                 return
+            self._served.add(channel)
             if decide is None:
                 channel.accept()
                 task_group.start_soon(_handle, handler, channel)
@@ -175,25 +204,83 @@ class Listener(AnyioListener[Channel]):
                 task_group.start_soon(_decide, decide, decide_timeout, handler, channel)
 
     async def aclose(self) -> None:
-        """Stop listening. Accepted channels stay open; those not received yet are closed."""
+        """Stop listening. Channels that were accepted stay open; those not received yet are closed.
+
+        A handler of ``serve`` gets the messages that have arrived, and no more; see there.
+        """
         for channel in self._ready.close(ChannelClosed("the listener was closed")):
             channel.abort()
+        self._close()
+        try:
+            assert self._acceptor is not None
+            await self._acceptor.wait_closed()
+            await asyncio.sleep(0)  # and what the system had received by now has been read
+        finally:
+            for channel in list(self._served):
+                _turn_away(channel)
+                channel._dispatcher.receive_no_more(
+                    ChannelEnded("the listener was closed on this side")
+                )
+
+    async def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
+        """End gracefully: accept nothing more, and give all channels time to be closed.
+
+        It stops listening at once, refuses those that have not been accepted, with the status
+        SHUTDOWN_STARTED, and calls ``drain`` of each channel of this listener. Handlers of
+        ``serve`` go on, and so do channels that were accepted otherwise, until one side closes
+        them. After the timeout it closes those that are left, with a Bye, as ``aclose`` of a
+        channel does.
+
+        May be called again, and together with ``aclose``, which lets handlers receive no more. If
+        it is cancelled, the listener is closed, and its channels are left as they are.
+
+        Args:
+            timeout: seconds, 0 or more, that channels may stay open.
+
+        Raises:
+            TypeError, ValueError: ``timeout`` is not a number of seconds, 0 or more.
+        """
+        checked_seconds("timeout", timeout)
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        self._ready.close(ChannelClosed("the listener was closed"))
+        channels = self._owner.accepted_by(self._introduced)
+        for channel in channels:
+            _turn_away(channel)
+        remaining = [channel for channel in channels if channel.state in _STAYING]
+        for channel in remaining:
+            channel.drain()
+        try:
+            for _ in range(_TURNS):  # a Hello that has arrived is read meanwhile, and refused
+                await asyncio.sleep(0)
+            await _closed_in_time(remaining, timeout)
+        finally:
+            self._close()
+        if self._acceptor is not None:
+            await self._acceptor.wait_closed()
+
+    def _close(self) -> None:
+        """Stop listening, drop connections without a Hello, and free the number."""
         if self._acceptor is not None:
             self._acceptor.close()
-        forget, self._forget = self._forget, _already_forgotten
-        forget(self._number)
-        await asyncio.sleep(0)  # after this turn the address is free
+        if not self._forgotten:
+            self._forgotten = True
+            self._owner.forget(self._number)
 
     def _introduced(self, channel: Channel) -> None:
         """Handle a new state of a channel: HELLO_HEARD, open or CLOSED."""
         assert self._admission is not None
         if channel.state is State.HELLO_HEARD:
             self._admission.hello_received(channel._connection)
-            self._ready.deliver([channel])
+            if self._ready.end is None:
+                self._ready.deliver([channel])
+            else:  # soon, because the connection is about to deliver the Hello
+                channel._connection.loop.call_soon(partial(_turn_away, channel))
         elif channel.state is State.CLOSED:
             with contextlib.suppress(ValueError):  # it was received already
                 self._ready.items.remove(channel)
             self._admission.ended(channel._connection)
+            self._served.discard(channel)
         else:
             self._admission.accepted(channel._connection)
 
@@ -201,8 +288,21 @@ class Listener(AnyioListener[Channel]):
         return f"<Listener {self._number} {self.address}>"
 
 
-def _already_forgotten(number: int) -> None:
-    """Do nothing: closing twice is allowed."""
+def _turn_away(channel: Channel) -> None:
+    """Refuse a channel that was not accepted yet."""
+    if channel.state is State.HELLO_HEARD:
+        channel._refuse(_SHUTTING_DOWN, Status.SHUTDOWN_STARTED)
+
+
+async def _closed_in_time(channels: list[Channel], timeout: float) -> None:
+    """Wait until all channels are closed, and after a time close those that are not."""
+    ends = [channel._connection.closing.done for channel in channels]
+    if ends:
+        await asyncio.wait(ends, timeout=timeout)
+    async with asyncio.TaskGroup() as closing:
+        for channel, end in zip(channels, ends, strict=True):
+            if not end.done():
+                closing.create_task(channel.aclose())
 
 
 async def _decide(

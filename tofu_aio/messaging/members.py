@@ -10,6 +10,7 @@ from ..protocol.message import Message
 from ..protocol.pool import Pool
 from .channel import Channel
 from .connection.connection import Connection
+from .flow_control.traffic import Traffic, of_connection
 from .flow_control.usage import PoolUsage
 from .listener import Listener
 from .numbers import NumberedTable
@@ -17,6 +18,18 @@ from .posting.posted import PostedChannel, PostedListener
 
 Postable: TypeAlias = Channel | PostedChannel | PostedListener
 Member: TypeAlias = Postable | Listener
+
+
+class Numbers(NumberedTable["Members"]):
+    """The channel numbers of all groups of an engine, and the members that each belongs to.
+
+    Attributes:
+        ended_traffic: what the channels that exist no more have received and sent.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended_traffic = Traffic()
 
 
 class Members(dict[int, Member]):
@@ -32,7 +45,7 @@ class Members(dict[int, Member]):
             does.
     """
 
-    def __init__(self, numbers: NumberedTable[Members]) -> None:
+    def __init__(self, numbers: Numbers) -> None:
         super().__init__()
         self.numbers = numbers
         self.report_exhausted: Callable[[int], bool] = lambda _: False
@@ -52,13 +65,25 @@ class Members(dict[int, Member]):
         # channel that is being opened.
         self.numbers.remove(number)
         member = self.pop(number, None)
+        if member is not None and is_channel(member):
+            self.numbers.ended_traffic += of_connection(member._connection)
         if isinstance(member, Channel) and member._mailbox.items:
             self._ended.add(member)
+
+    def accepted_by(self, introduced: Callable[[Channel], None]) -> list[Channel]:
+        """The channels whose listener follows them with this function, open or not yet."""
+        channels = [member for member in self.values() if isinstance(member, Channel)]
+        return [channel for channel in channels if channel._dispatcher.reports_to(introduced)]
 
     @property
     def connections(self) -> list[Connection]:
         """The connections of all channels."""
         return [member._connection for member in self.values() if is_channel(member)]
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the present channels have received and sent."""
+        return sum(map(of_connection, self.connections), Traffic())
 
     # --- what they hold -------------------------------------------------------------------
 

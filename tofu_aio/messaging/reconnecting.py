@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from inspect import isawaitable
 from ssl import SSLCertVerificationError
-from typing import Protocol, Self, TypeVar, Unpack, cast
+from typing import Protocol, Self, Unpack, cast
 
 from anyio import BusyResourceError
 
@@ -24,11 +23,16 @@ from ..protocol.lifecycle import State
 from ..protocol.text_headers import HeadersLike, TextHeaders
 from .backoff import Backoff
 from .channel import Channel
-from .options import AttemptOptions, BodyMaker, ConnectOptions, HeadersMaker, ReconnectOptions
+from .options import (
+    AttemptOptions,
+    BodyMaker,
+    ConnectOptions,
+    HeadersMaker,
+    ReconnectOptions,
+    evaluated,
+)
 
 logger = logging.getLogger("tofu_aio.reconnect")
-
-T = TypeVar("T")
 
 
 class Connector(Protocol):
@@ -151,8 +155,8 @@ class Reconnecting(AsyncIterator[Channel]):
     async def _attempt(self, group: Connector, reasons: list[str]) -> Channel | None:
         """A channel to the address whose turn it is; None, and one more reason, if that fails."""
         # Outside the try: an error of these functions ends the loop.
-        headers: HeadersLike = await _evaluated(self._headers)
-        body = await _evaluated(self._body)
+        headers: HeadersLike = await evaluated(self._headers)
+        body = await evaluated(self._body)
         address = self._addresses[self._first]
         outage = self._outage
         outage.begin_attempt()
@@ -161,7 +165,7 @@ class Reconnecting(AsyncIterator[Channel]):
         except ChannelClosed:
             raise StopAsyncIteration from None
         except (ConnectFailed, UdsPathNotFound) as error:
-            if _is_certificate_refused(error):
+            if is_certificate_refused(error):
                 raise
             # As text: a log handler that kept the error would keep this iterator alive, by the
             # traceback, and the channel of a loop that was left would never be closed.
@@ -218,14 +222,6 @@ class _Outage:
             )
 
 
-async def _evaluated(option: T | Callable[[], T | Awaitable[T]]) -> T:
-    """The value of an option, or what the function given for it returns."""
-    if not callable(option):
-        return option
-    value = option()
-    return await value if isawaitable(value) else value
-
-
 def _checked_backoff(backoff: Backoff | None) -> Backoff:
     if backoff is None:
         return Backoff()
@@ -236,9 +232,9 @@ def _checked_backoff(backoff: Backoff | None) -> Backoff:
     return backoff
 
 
-def _is_certificate_refused(error: BaseException) -> bool:
+def is_certificate_refused(error: BaseException) -> bool:
     """Whether the peer's certificate was refused, as it would be at any later attempt."""
     cause = error.__cause__
     if cause is None:
         return False
-    return isinstance(cause, SSLCertVerificationError) or _is_certificate_refused(cause)
+    return isinstance(cause, SSLCertVerificationError) or is_certificate_refused(cause)

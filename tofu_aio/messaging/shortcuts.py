@@ -85,7 +85,7 @@ def reconnecting(
 
 async def serve(
     handler: Callable[[Channel], Awaitable[object]],
-    address: str | Address,
+    address: str | Address | None = None,
     *,
     decide: Decide | None = None,
     task_status: TaskStatus[Address] = anyio.TASK_STATUS_IGNORED,
@@ -95,7 +95,7 @@ async def serve(
 
     Args:
         handler: an async function that takes the channel; see ``Listener.serve``.
-        address: ``tcp://host:port`` or ``uds:///path``.
+        address: ``tcp://host:port``, ``uds:///path`` or ``fd://3``. None with ``sock=``.
         decide: an async function that takes the channel before it is accepted, and refuses it by
             raising ``Rejected``; see ``Listener.serve``.
         task_status: of anyio. ``await task_group.start(serve, ...)`` returns the address, with the

@@ -40,6 +40,11 @@ class EngineStatistics:
         channels: open channels and listeners.
         refused: connections that listeners have refused because too many waited, too many came
             from one address, or no channel number was left. It never falls.
+        received: messages that have arrived, including control messages. It never falls, and nor
+            do the following three.
+        sent: messages accepted for sending, including control messages.
+        received_bytes: bytes of frames, before TLS encrypts them: those that have arrived.
+        sent_bytes: those that were given to the system, or to TLS.
     """
 
     pool_size: int
@@ -57,6 +62,10 @@ class EngineStatistics:
     longest_wait: float
     channels: int
     refused: int
+    received: int
+    sent: int
+    received_bytes: int
+    sent_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

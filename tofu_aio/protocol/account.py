@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..core import AccountFields, fast
 from .pool import Permit, Pool
 
 LENT: Final = 4
@@ -21,12 +22,12 @@ _LENT_TO_STREAM: Final = 3
 """What the release of one message gives back: a permit of the pool, the channel's reserve, or what
 was lent to the application, in general or for a request in parts."""
 
-_NONE: Final[list[int]] = []
+NOTHING_TAKEN: Final[list[int]] = []
 """Shared by all accounts that have never taken anything: a list of its own would double the size of
 an idle channel's account."""
 
 
-class Account:
+class Account(AccountFields):
     """What the messages of a channel hold. It is itself the permit of each message that takes one.
 
     The reserve is the first thing that a channel takes and the last that it gives back, in whatever
@@ -51,14 +52,14 @@ class Account:
         bundled: one entry for each permit that long messages hold.
     """
 
-    __slots__ = ("bundled", "pool", "reserved", "taken")
+    __slots__ = ()
 
     worth = 1
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.reserved = False
-        self.taken = self.bundled = _NONE  # replaced by a list once something is taken
+        self.taken = self.bundled = NOTHING_TAKEN  # replaced by a list once something is taken
 
     @property
     def held(self) -> int:
@@ -154,21 +155,23 @@ class Account:
         if price == 1 and not apart:
             self.charge(1)
             return self
-        if self.bundled is _NONE:
+        if self.bundled is NOTHING_TAKEN:
             self.bundled = []
         self.bundled.extend((PERMIT,) * price)
         return _Bundle(self, price)
 
+    @fast
     def release(self) -> None:
-        """Give back what one message holds."""
-        pool = self.pool
+        """Give back what one message holds. ``Message.__del__`` does the same."""
         kind = self.taken.pop()
         if kind == PERMIT:
-            pool.free.append(None)
-            # The order is that of Pool.release. It is written out here to save a call per message.
-            if pool.suspended:
-                pool._on_release()
-            return
+            self.pool.release()
+        else:
+            self.restore(kind)
+
+    def restore(self, kind: int) -> None:
+        """Give back the reserve, or what was lent, whose entry was removed from ``taken``."""
+        pool = self.pool
         # The order of Pool.release: free the reserve, lock a deque, look for waiting channels.
         if kind == _RESERVE:
             self.reserved = False
@@ -209,7 +212,7 @@ class Account:
 
     def _use_reserve(self) -> None:
         taken = self.taken
-        if taken is _NONE:
+        if taken is NOTHING_TAKEN:
             taken = self.taken = []
         self.reserved = True
         self.pool.reserves.append(None)

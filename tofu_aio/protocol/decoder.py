@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from ..core import fast
 from .account import PERMIT, Account
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
+from .drain_notice import DRAINS, is_drain_notice
 from .errors import ERRORS, InvalidMessage, InvalidMessageId, TofuError
 from .exemptions import ASK_RESPONSES as _ASK_RESPONSES
 from .exemptions import Tables
@@ -17,13 +19,13 @@ from .op_code import MORE_BIT, OP_CODE_MASK, OP_CODES, PUBLIC_BITS, MessageType,
 from .op_code import PEER_BITS as _PEER_BITS
 from .pool import Permit, Pool
 from .status import STATUSES, Status
-from .text_headers import EMPTY_HEADERS, TextHeaders
+from .text_headers import EMPTY_HEADERS, decoded
 from .undecoded import Undecoded
 from .violations import out_of_turn, wrong_id
 from .withdrawal import WITHDRAWAL
 
 _unpack: Final = HEADER.unpack_from
-_new: Final = object.__new__
+_new: Final = Message.__new__
 _REQUEST: Final = int(OpCode.REQUEST)
 _SIGNAL: Final = int(OpCode.SIGNAL)
 _PLAIN: Final = frozenset({_REQUEST, _SIGNAL})
@@ -49,7 +51,8 @@ class Decoder(Undecoded):
     on. Until then the decoder is ``early``, afterwards it is ``pending``.
 
     A heartbeat is a signal of 16 bytes with the id 0, which no message has. It needs no permit and
-    does not become a message.
+    does not become a message. A drain notice differs from it by its status, and becomes one for the
+    owner to take out.
 
     Args:
         pool: where permits are taken from; None takes none.
@@ -59,8 +62,8 @@ class Decoder(Undecoded):
     Attributes:
         violation: why decoding ended, or None.
         account: what the channel holds of the pool; None if nothing is taken.
-        special: whether a message was made that the owner has to sort, a response or a request with
-            more parts. The owner sets it back to False.
+        special: whether a message was made that the owner has to sort: a response, a request with
+            more parts, or a drain notice. The owner sets it back to False.
         awaited_id: the id that the answer to our Hello or Bye must have; 0 accepts any.
         asked_id: the id that our answer to the peer's Hello or Bye must have; 0 before one arrives.
         heartbeats: None if none are allowed; False until the peer is known to send them; True once
@@ -68,16 +71,7 @@ class Decoder(Undecoded):
         offset: the number of bytes of the stream that have become messages.
     """
 
-    __slots__ = (
-        "_number",
-        "account",
-        "asked_id",
-        "awaited_id",
-        "heartbeats",
-        "offset",
-        "special",
-        "violation",
-    )
+    __slots__ = ()
 
     def __init__(
         self,
@@ -95,6 +89,7 @@ class Decoder(Undecoded):
         self.heartbeats: bool | None = None
         self._number = channel_number
 
+    @fast
     def feed(self, data: bytes | memoryview, portion: int = _BOUNDLESS) -> list[Message]:
         """Decode what the peer sent and return the messages that it completes, in order.
 
@@ -158,6 +153,7 @@ class Decoder(Undecoded):
         self._parse(chunk, at, batch, portion, granted)
         return batch
 
+    @fast
     def _parse(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is the point
         self,
         data: bytes | memoryview,
@@ -246,9 +242,12 @@ class Decoder(Undecoded):
                     budget -= account.held - held
                     left = max(min(left, budget - spent), 0)
                     quota = spent + left
-            elif not message_id and stop - at == HEADER_SIZE and self._beats(verdict, proto):
+            elif not message_id and self._beats(verdict, proto, status, stop - at):
                 at = stop
                 continue
+            elif not message_id and self._announces(verdict, proto, status, stop - at):
+                permit, self.special = None, True
+                last = at  # until the owner has noted it, another one would be allowed
             elif self._control(verdict, proto, message_id, at - start):
                 permit = None
             else:
@@ -267,7 +266,7 @@ class Decoder(Undecoded):
             message.body = data[body_at:stop]  # type: ignore[assignment]  # a view is copied below
             if headers_len:
                 try:
-                    message.headers = TextHeaders.decode(bytes(data[at + HEADER_SIZE : body_at]))
+                    message.headers = decoded(bytes(data[at + HEADER_SIZE : body_at]))
                 except InvalidMessage as error:
                     self._violate(type(error), str(error), at - start)
                     broken = message
@@ -295,13 +294,14 @@ class Decoder(Undecoded):
     def _is_sorted_first(self, message: Message) -> bool:
         """Whether what follows cannot be decoded until the owner has sorted this message.
 
-        That is so for the first and for the last part of a request.
+        That is so for the first and for the last part of a request, and for a drain notice.
         """
         exempt, proto = self.exempt, message._proto
         if exempt is None:
             return False
         begins = proto == WITHDRAWAL and message.headers is not EMPTY_HEADERS
-        return begins or (proto == _REQUEST and message.message_id in exempt.parts)
+        ends = proto == _REQUEST and message.message_id in exempt.parts
+        return begins or ends or not message.message_id
 
     def _take(self, length: int, budget: int, *, joined: bool = False) -> Permit | None:
         """Take the reserve or the permits of a long message; without either, starve."""
@@ -339,12 +339,22 @@ class Decoder(Undecoded):
             self.special = True
         batch.append(message)
 
-    def _beats(self, verdict: State | Status | None, proto: int) -> bool:
-        """Whether a bare header with the id 0 is a heartbeat. If so, it is noted."""
-        if self.heartbeats is None or proto != _SIGNAL or verdict is not self.state:
+    def _beats(self, verdict: State | Status | None, proto: int, status: int, length: int) -> bool:
+        """Whether a frame with the id 0 is a heartbeat. If so, it is noted."""
+        bare = proto == _SIGNAL and length == HEADER_SIZE and status != DRAINS
+        if self.heartbeats is None or not bare or verdict is not self.state:
             return False
         self.heartbeats = True
         return True
+
+    def _announces(
+        self, verdict: State | Status | None, proto: int, status: int, length: int
+    ) -> bool:
+        """Whether a frame with the id 0 is the peer's drain notice, which may come once."""
+        exempt = self.exempt
+        if exempt is None or exempt.drain_noted or verdict is not self.state:
+            return False
+        return is_drain_notice(proto, status, length)
 
     def _control(
         self, verdict: State | Status | None, proto: int, message_id: int, ahead: int

@@ -309,4 +309,6 @@ def again(error: TofuError) -> TofuError:
     """Return a copy to raise: one object raised in several tasks would mix up their tracebacks."""
     fresh = copy(error)
     fresh.__cause__ = error.__cause__
+    if hasattr(error, "__notes__"):
+        fresh.__notes__ = list(error.__notes__)
     return fresh

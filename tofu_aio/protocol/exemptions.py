@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol, TypeAlias
 
+from ..core import ExemptionsFields
 from .lifecycle import VERDICTS, State
 from .op_code import MORE_BIT, OP_CODE_MASK, OpCode
 from .status import Status
@@ -28,7 +29,7 @@ class JoinedSoFar(Protocol):
 _NO_PARTS: Final[Mapping[int, JoinedSoFar | None]] = {}
 
 
-class Exemptions:
+class Exemptions(ExemptionsFields):
     """Which regular messages take no permit, because room was made for them beforehand.
 
     A message can change which others are exempt: after the last part of a request, the id of that
@@ -46,9 +47,10 @@ class Exemptions:
             None for those that are dropped. Only the last part takes permits, for the whole.
         shared: whether several channels share it, because none of them has asked anything yet.
         withdrawals: whether the peer takes requests back, see ``is_withdrawal``.
+        drain_noted: whether the peer's drain notice has arrived, so that no other may follow.
     """
 
-    __slots__ = ("awaited", "exchanges", "parts", "posted", "shared", "strays", "withdrawals")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Exemptions:
         self.shared = shared
         self.strays = False
         self.withdrawals = withdrawals
+        self.drain_noted = False
 
     @property
     def tables(self) -> Tables:

@@ -7,6 +7,8 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from ..core import COMPILED, MessageFields, fast
+from .account import Account
 from .atomic import FREE_THREADED, ONE_AT_A_TIME
 from .binary_header import HEADER, MAX_MESSAGE_ID, MAX_PART, UNASSIGNED_CHANNEL, BinaryHeader
 from .errors import (
@@ -39,12 +41,14 @@ next_message_id: Final = count(1).__next__
 """Returns the next message id of this process, in any thread: ``next`` on a count is atomic."""
 
 
+_COPIED: Final = ("_proto", "body", "channel_number", "headers", "message_id", "status")
+
 REJECTION: Final = pack_proto(OpCode.HELLO_RESPONSE, origin=Origin.ENGINE)
 """The proto byte of a HELLO_RESPONSE that refuses a channel. A client of the Zig library reads the
 status only if the origin is the engine; any HELLO_RESPONSE of an application is a success."""
 
 
-class Message:
+class Message(MessageFields):
     """One message, received or to be sent.
 
     A received message holds permits of the engine's pool, or its channel's reserve, until it is
@@ -78,16 +82,7 @@ class Message:
         TypeError: ``body`` is not bytes-like, or ``headers`` are not pairs of str.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_permit",
-        "_proto",
-        "body",
-        "channel_number",
-        "headers",
-        "message_id",
-        "status",
-    )
+    __slots__ = ()
 
     _permit: Permit | None  # given back when the message is released
     _proto: int
@@ -183,6 +178,7 @@ class Message:
             raise _unfit_id(self.message_id) from None
         return b"".join((header, headers, body))
 
+    @fast
     def release(self) -> None:
         """Give the permits back to the pool. It may be called again, and then does nothing.
 
@@ -192,13 +188,26 @@ class Message:
         if permit is not None:
             permit.release()
 
-    def __del__(self) -> None:
-        try:
-            permit = self._permit
-        except AttributeError:  # it runs even if __init__ has raised
-            return
-        if permit is not None:
-            permit.release()
+    if not COMPILED:  # the compiled fields have a finalizer of their own
+
+        def __del__(self) -> None:
+            try:
+                permit = self._permit
+            except AttributeError:  # it runs even if __init__ has raised
+                return
+            self._permit = None  # another object's finalizer may save the message
+            if type(permit) is Account:  # most often: ``Account.release``, without calling it
+                kind = permit.taken.pop()
+                if kind:  # not a permit of the pool, which is 0
+                    permit.restore(kind)
+                    return
+                pool = permit.pool
+                pool.free.append(None)
+                # The order is that of Pool.release, which is written out here to save a call.
+                if pool.suspended:
+                    pool._on_release()
+            elif permit is not None:
+                permit.release()
 
     if FREE_THREADED:
 
@@ -217,8 +226,7 @@ class Message:
 
     def __getstate__(self) -> tuple[None, dict[str, object]]:
         # For copy and pickle. Only the original gives the permit back, which was taken once.
-        names = set(Message.__slots__) - {"__weakref__", "_permit"}
-        return None, {"_permit": None, **{name: getattr(self, name) for name in names}}
+        return None, {"_permit": None, **{name: getattr(self, name) for name in _COPIED}}
 
     def __enter__(self) -> Self:
         return self

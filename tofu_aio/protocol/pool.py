@@ -10,11 +10,13 @@ threshold governs the shared rest.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
+from ..core import PoolFields, counter
 from .atomic import see_all
 
 LENT_TO_STREAMS: Final = 1024
@@ -122,7 +124,7 @@ class Waiters(OrderedDict[Reader, None]):
         self.pop(reader, None)
 
 
-class Pool:
+class Pool(PoolFields):
     """``size`` permits, and the channels that wait for some of them.
 
     The pool is itself the permit of a message that belongs to no channel. Any thread may call
@@ -158,24 +160,17 @@ class Pool:
         ValueError: ``size`` is less than 1.
     """
 
-    __slots__ = (
-        "_on_release",
-        "free",
-        "parked",
-        "reserves",
-        "restored",
-        "share",
-        "size",
-        "suspended",
-        "to_lend",
-        "unit",
-        "waiters",
-    )
+    __slots__ = ()
 
     worth = 1
 
     def __init__(
-        self, size: int, on_release: Callable[[], None], *, unit: int = 1 << 62, share: float = 1.0
+        self,
+        size: int,
+        on_release: Callable[[], None],
+        *,
+        unit: int = sys.maxsize,
+        share: float = 1.0,
     ) -> None:
         if size < 1:
             raise ValueError(
@@ -185,13 +180,13 @@ class Pool:
         self.size = size
         self.unit = unit
         self.share = share
-        self.free: deque[None] = deque((None,) * size)
+        self.free: deque[None] = counter(size)
         self.suspended: dict[ReaderAccount, Reader] = {}
         self.waiters = Waiters()
         self.parked = Waiters()
-        self.reserves: deque[None] = deque()
+        self.reserves: deque[None] = counter()
         self.restored: deque[ReaderAccount] = deque()
-        self.to_lend: deque[None] = deque((None,) * LENT_TO_STREAMS)
+        self.to_lend: deque[None] = counter(LENT_TO_STREAMS)
         self._on_release = on_release
 
     @property

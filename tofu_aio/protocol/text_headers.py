@@ -133,6 +133,9 @@ class TextHeaders(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._mapping())
 
+    def __bool__(self) -> bool:
+        return bool(self._encoded)
+
     def __eq__(self, other: object) -> bool:
         """Equal to headers with the same pairs in the same order, and to an equal mapping."""
         if isinstance(other, TextHeaders):
@@ -148,6 +151,35 @@ class TextHeaders(Mapping[str, str]):
     def _mapping(self) -> Mapping[str, str]:
         """The first value of each name."""
         return _taken_apart(self._encoded)[1]
+
+
+def encoded(headers: HeadersLike | None) -> bytes:
+    """The bytes of headers as they are sent.
+
+    Raises:
+        InvalidMessage, InvalidHeadersLen, TypeError: as ``TextHeaders``.
+    """
+    if type(headers) is TextHeaders:
+        return headers._encoded
+    return TextHeaders(headers).encode() if headers else b""
+
+
+def decoded(data: bytes) -> TextHeaders:
+    """What ``TextHeaders.decode`` returns. Short headers are remembered.
+
+    A peer sends the same few headers with message after message, and checking them takes longer
+    than the rest of a short message.
+
+    Raises:
+        InvalidMessage: as ``TextHeaders.decode``.
+    """
+    return _remembered(data) if len(data) <= _SHORT else TextHeaders.decode(data)
+
+
+_SHORT: Final = 128
+"""Bytes of headers that are remembered."""
+
+_remembered: Final = lru_cache(maxsize=256)(TextHeaders.decode)
 
 
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -177,13 +209,16 @@ def _parsed(line: str) -> tuple[str, str]:
     return name.strip(BLANKS), value.strip(BLANKS)
 
 
-@lru_cache(maxsize=4)
 def _taken_apart(encoded: bytes) -> tuple[tuple[tuple[str, str], ...], Mapping[str, str]]:
     """The pairs, and the first value of each name.
 
     The result is cached, because otherwise a peer that sends thousands of names would make
-    ``dict(headers)`` quadratic. The cache is small, because the largest headers need 1.4 MB.
+    ``dict(headers)`` quadratic. Of long headers only a few are, because the largest need 1.4 MB.
     """
+    return _short_apart(encoded) if len(encoded) <= _SHORT else _long_apart(encoded)
+
+
+def _split(encoded: bytes) -> tuple[tuple[tuple[str, str], ...], Mapping[str, str]]:
     *lines, _ = encoded.decode("utf-8", "surrogateescape").split("\r\n")
     pairs = tuple(_parsed(line) for line in lines)
     first: dict[str, str] = {}
@@ -191,5 +226,8 @@ def _taken_apart(encoded: bytes) -> tuple[tuple[tuple[str, str], ...], Mapping[s
         first.setdefault(name, value)
     return pairs, MappingProxyType(first)
 
+
+_short_apart: Final = lru_cache(maxsize=256)(_split)
+_long_apart: Final = lru_cache(maxsize=4)(_split)
 
 EMPTY_HEADERS: Final = TextHeaders()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..core import DecoderFields
 from .arriving import Arriving
 from .binary_header import HEADER, HEADER_SIZE
 from .exemptions import Exemptions
@@ -13,7 +14,7 @@ from .op_code import PEER_BITS
 _unpack: Final = HEADER.unpack_from
 
 
-class Undecoded:
+class Undecoded(DecoderFields):
     """The bytes that a ``Decoder`` keeps until it can continue, and what it waits for.
 
     This is a base class, not an object of its own, because the decoder's loop reads and writes
@@ -32,7 +33,7 @@ class Undecoded:
             answer to the peer's Hello.
     """
 
-    __slots__ = ("_at", "_ended", "_header", "arriving", "exempt", "needs", "state", "waiting")
+    __slots__ = ()
 
     def __init__(self, state: State) -> None:
         self.state = state

@@ -26,6 +26,7 @@ from tofu_aio.messaging.posting.posted import PostedChannel
 from tofu_aio.protocol.text_headers import TextHeaders
 
 BOTH = Extension.CANCEL | Extension.WHOLE
+EVERYTHING = BOTH | Extension.DRAIN
 TCP = tofu.TcpAddress("127.0.0.1", 1)
 UDS = tofu.UdsAddress("/tmp/x")
 
@@ -155,6 +156,8 @@ def test_an_interval_that_cannot_be_is_refused(seconds: float) -> None:
         ("whole", Extension.WHOLE),
         ("cancel,whole", BOTH),
         ("whole ,\tcancel", BOTH),
+        ("drain", Extension.DRAIN),
+        ("cancel,whole,drain", EVERYTHING),
         ("later-2,cancel,,x_y", Extension.CANCEL),
         ("cancelled", NO_EXTENSION),
         ("CANCEL", NO_EXTENSION),
@@ -171,19 +174,19 @@ def test_the_extensions_that_a_peer_has(value: str, supports: Extension) -> None
 
 
 def test_we_say_all_that_we_can() -> None:
-    assert agreed(TextHeaders(SUPPORTED).encode(), answer=True) == Agreement(None, BOTH)
+    assert agreed(TextHeaders(SUPPORTED).encode(), answer=True) == Agreement(None, EVERYTHING)
 
 
 # --- echoes, and what poses as a header -----------------------------------------------------
 
 
-ALL = [("~heartbeat", "5000"), ("~supports", "cancel,whole")]
+ALL = [("~heartbeat", "5000"), ("~supports", "cancel,whole,drain")]
 
 
 def test_a_hello_may_say_where_it_goes_and_an_answer_that_does_is_an_echo() -> None:
     for pairs in ([("~connect_to", "tcp|x|1"), *ALL], [*ALL, (" ~connect_to ", "x")]):
         encoded = TextHeaders(pairs).encode()
-        assert agreed(encoded, answer=False) == Agreement(5.0, BOTH)
+        assert agreed(encoded, answer=False) == Agreement(5.0, EVERYTHING)
         assert agreed(encoded, answer=True) is NOTHING
 
 
@@ -193,7 +196,9 @@ def test_a_line_within_a_value_is_no_header(end: bytes) -> None:
     lines = b"a:b" + end + b"~heartbeat:5000\r\nc:d" + end + b"~supports:cancel\r\n"
     assert agreed(lines, answer=True) == NOTHING
     own = TextHeaders(ALL).encode()
-    assert agreed(own + b"a:b" + end + b"~connect_to:x\r\n", answer=True) == Agreement(5.0, BOTH)
+    assert agreed(own + b"a:b" + end + b"~connect_to:x\r\n", answer=True) == Agreement(
+        5.0, EVERYTHING
+    )
 
 
 @pytest.mark.parametrize("filling", [b" " * 60_000, b"~heartbeat:1" * 5000, b"\r\n\t" * 20_000])
@@ -226,7 +231,7 @@ async def test_streams_know_what_their_peers_can_do(
     async with await group.listen(transport_address) as listener:
         ends = await asyncio.gather(group.connect(listener.address), listener.accept())
     async with closing_both(*ends) as pair:
-        assert [connection_of(end).peer_supports for end in pair] == [BOTH, BOTH]
+        assert [connection_of(end).peer_supports for end in pair] == [EVERYTHING, EVERYTHING]
 
 
 async def test_a_server_knows_what_each_client_can_do(listener: tofu.Listener) -> None:
@@ -238,7 +243,7 @@ async def test_a_server_knows_what_each_client_can_do(listener: tofu.Listener) -
         with await RawPeer.connect(listener.address) as peer:
             await peer.send(frame(OpCode.HELLO_REQUEST, headers=headers))
             channel = await listener.accept()
-            assert (await peer.message()).headers["~supports"] == "cancel,whole"
+            assert (await peer.message()).headers["~supports"] == "cancel,whole,drain"
             assert connection_of(channel).peer_supports == supports
             channel.abort()
 
@@ -254,7 +259,7 @@ async def test_a_client_knows_what_the_server_can_do(
         connecting = asyncio.create_task(group.connect(raw_server.address))
         with await raw_server.accept() as peer:
             hello = await peer.message()
-            assert hello.headers["~supports"] == "cancel,whole"
+            assert hello.headers["~supports"] == "cancel,whole,drain"
             await peer.send(
                 frame(OpCode.HELLO_RESPONSE, headers=headers, message_id=hello.message_id)
             )

@@ -298,7 +298,7 @@ async def test_whom_it_concerns_is_told_once_the_last_word_has_left() -> None:
     bench.transport.stuck = True
     bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
-    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
     await turns(3)
     assert bench.sink.errors
     assert not bench.sink.says
@@ -364,7 +364,7 @@ async def test_the_time_begins_when_the_last_word_has_left(monkeypatch: pytest.M
     bench.transport.stuck = True
     bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
-    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
     await asyncio.sleep(0.03)  # several times as long
     assert not bench.transport.closing, "the peer has not got it"
     bench.transport.take()
@@ -382,7 +382,7 @@ async def test_a_peer_that_takes_nothing_of_them_is_reset_in_the_end(
     bench.transport.stuck = True
     bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535))
     bench.feed(bye())
-    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
     await until(lambda: bench.transport.lost)
     assert bench.transport.aborted
     await bench.end()
@@ -607,7 +607,7 @@ async def test_to_messages_they_are_a_finished_bye_as_well(
 async def test_a_crossing_bye_that_waited_for_a_permit_is_a_finished_one(last_word: str) -> None:
     """It was in the buffer of a starved channel when the peer closed."""
     bench = Bench(size=0)
-    bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye())
     if last_word == "eof":
         bench.connection.eof_received()
@@ -626,7 +626,7 @@ async def test_a_crossing_bye_that_waited_for_a_permit_is_a_finished_one(last_wo
 async def test_one_bye_alone_is_none_that_is_finished(said: str) -> None:
     bench = Bench()
     if said == "ours":
-        bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
+        bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
     elif said == "theirs":
         bench.feed(bye())
     bench.connection.eof_received()

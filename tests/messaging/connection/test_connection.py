@@ -284,7 +284,7 @@ async def test_the_end_waits_until_a_starved_channel_has_delivered_all(last_word
 async def test_a_finished_bye_is_no_loss_however_late_it_is_read(last_word: str) -> None:
     """All of it was in the buffer of a starved channel when the peer, done, went away."""
     bench = Bench(size=0)
-    bye_id = bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
+    bye_id = bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
     bench.feed(frame(body=b"1"), frame(body=b"2"), bye(OpCode.BYE_RESPONSE, bye_id))
     bench.connection.eof_received() if last_word == "eof" else bench.transport.fail(None)
     await turns(4)
@@ -489,7 +489,7 @@ async def test_beyond_the_high_water_mark_frames_stay_here_until_there_is_room()
 
 async def test_a_refused_message_queues_nothing() -> None:
     bench = Bench()
-    put = bench.connection.queue.enqueue
+    queue = bench.connection.queue
     cases: list[tuple[type[Exception], tuple[Any, ...]]] = [
         (tofu.InvalidMessageId, (OpCode.RESPONSE, 0)),
         (tofu.InvalidMessageId, (OpCode.REQUEST, 2**64)),
@@ -501,10 +501,11 @@ async def test_a_refused_message_queues_nothing() -> None:
         (tofu.NotAllowed, (OpCode.WELCOME_REQUEST,)),
         (tofu.NotAllowed, (OpCode.BYE_RESPONSE, 1)),
     ]
-    for error, arguments in cases:
+    for error, (op_code, *others) in cases:
+        put = queue.enqueue if op_code <= OpCode.SIGNAL else queue.enqueue_judged
         with pytest.raises(error):
-            put(*arguments)
-    assert bench.connection.queue.nbytes == bench.connection.queue.sent == 0
+            put(op_code, *others)
+    assert queue.nbytes == queue.sent == 0
     await turns(2)
     assert not bench.transport.writes
     bench.transport.fail(None)
@@ -640,7 +641,7 @@ async def test_a_sender_that_was_woken_hears_of_an_end_before_its_turn(end: str)
         bench.transport.fail(None)
         connection.connection_lost(None)
     elif end == "bye":
-        connection.queue.enqueue(OpCode.BYE_REQUEST)
+        connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
     else:
         connection.closing.dismiss(tofu.ChannelClosed("away"))
     connection.queue.paused = True
@@ -654,7 +655,7 @@ async def test_a_sender_that_was_woken_hears_of_an_end_before_its_turn(end: str)
 
 async def test_a_bye_is_no_burst_of_messages_after_which_others_have_a_turn() -> None:
     bench = Bench()
-    bench.connection.queue.enqueue(OpCode.BYE_REQUEST, at_once=True)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST, at_once=True)
     assert not bench.connection.queue.congested
     bench.connection.queue.enqueue_message(tofu.Message(OpCode.BYE_SIGNAL))
     await bench.end()
@@ -767,7 +768,7 @@ async def test_who_waits_for_room_learns_of_the_end_at_once(end: str, starved: b
     elif end == "aclose":
         closing = asyncio.create_task(bench.connection.closing.aclose())
     elif end == "send_eof":
-        bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
+        bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
     else:
         bench.connection.closing.abort(tofu.ChannelClosed("aborted"))
     await turns(4)
@@ -838,7 +839,7 @@ async def test_crossing_byes_end_once_both_are_answered() -> None:
 
 async def test_a_bye_answered_with_the_wrong_id_is_a_violation() -> None:
     bench = Bench()
-    bye_id = bench.connection.queue.enqueue(OpCode.BYE_REQUEST)
+    bye_id = bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
     bench.feed(bye(OpCode.BYE_RESPONSE, bye_id + 1))
     (error,) = bench.sink.errors
     assert isinstance(error, tofu.ProtocolViolation)
@@ -879,7 +880,7 @@ async def test_all_that_was_queued_is_written_before_hanging_up() -> None:
     for _ in range(4):
         bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.feed(bye())
-    bench.connection.queue.enqueue(OpCode.BYE_RESPONSE)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
     bench.connection.eof_received()
     assert bench.transport.closing
     assert not bench.transport.lost
@@ -922,7 +923,7 @@ async def test_unsent_messages_come_back_as_they_were() -> None:
     bench.transport.stuck = True
     bench.connection.queue.enqueue(OpCode.SIGNAL, body=bytes(65535), at_once=True)
     bench.connection.queue.enqueue(OpCode.REQUEST, 5, b"a:1\r\n", b"body")
-    bench.connection.queue.enqueue(OpCode.BYE_REQUEST, 6)
+    bench.connection.queue.enqueue_judged(OpCode.BYE_REQUEST, 6)
     unsent = bench.connection.queue.unsent()
     assert [(m.op_code, m.message_id, dict(m.headers), m.body) for m in unsent] == [
         (OpCode.REQUEST, 5, {"a": "1"}, b"body"),

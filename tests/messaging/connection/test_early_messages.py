@@ -156,7 +156,7 @@ async def test_reading_stops_and_resumes_once() -> None:
     assert calls == ["pause"]
     assert [op_code for op_code, _ in bench.sink.told] == [OpCode.HELLO_REQUEST]  # type: ignore[misc]
     bench.sink.accepted = lambda: None  # type: ignore[attr-defined]
-    connection.queue.enqueue(OpCode.HELLO_RESPONSE)
+    connection.queue.enqueue_judged(OpCode.HELLO_RESPONSE)
     assert len(bench.sink.told) == 1, "not within whatever accepts"
     await turns(1)
     assert bench.sink.bodies[1:] == [b"1", b"2", bytes(EARLY_BYTES), b"3"]

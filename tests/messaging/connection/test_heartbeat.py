@@ -319,7 +319,7 @@ async def test_by_default_tcp_has_them_and_unix_sockets_have_none(
     tcp = transport_address.startswith("tcp")
     async with closing_both(*ends) as pair:
         for end in pair:
-            assert asked_in(end.hello) == ("20000" if tcp else None, "cancel,whole")
+            assert asked_in(end.hello) == ("20000" if tcp else None, "cancel,whole,drain")
             assert connection_of(end).heartbeat == (20.0 if tcp else None)
             assert connection_of(end).decoder.heartbeats is (True if tcp else None)
 
@@ -330,7 +330,7 @@ async def test_unix_sockets_have_them_if_they_are_wanted(
     async with await group.listen(f"uds://{socket_path}", heartbeat=7) as listener:
         ends = await asyncio.gather(group.connect(listener.address), listener.accept())
     async with closing_both(*ends) as pair:
-        assert asked_in(pair.client.hello) == ("7000", "cancel,whole")
+        assert asked_in(pair.client.hello) == ("7000", "cancel,whole,drain")
         assert [connection_of(end).heartbeat for end in pair] == [7.0, 7.0]
 
 

@@ -689,7 +689,7 @@ async def test_a_connection_without_a_hello_is_closed_and_never_notified(
     caplog.set_level(logging.INFO, "tofu_aio")
     number, where = await listening(group, "tcp://127.0.0.1:0")
     listener: Any = group._members[number]
-    monkeypatch.setattr(listener._acceptor._admission, "_hello_timeout", 0.02)
+    monkeypatch.setattr(listener._acceptor._arrivals, "_hello_timeout", 0.02)
     with await RawPeer.connect(where) as peer:
         await peer.send(said)
         assert await peer.end() == b""

@@ -277,13 +277,13 @@ async def test_listeners_close_before_channels_say_bye(
     engine: tofu.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any order of creation: otherwise new channels would be accepted and closed at once."""
-    from tofu_aio.messaging.accepting.acceptor import Acceptor
     from tofu_aio.messaging.connection.closing import Closing
+    from tofu_aio.transport.socket_acceptor import SocketAcceptor
 
     order: list[str] = []
-    close, aclose = Acceptor.close, Closing.aclose
+    close, aclose = SocketAcceptor.close, Closing.aclose
 
-    def closed(self: Acceptor) -> None:
+    def closed(self: SocketAcceptor) -> None:
         order.append("listener")
         close(self)
 
@@ -291,7 +291,7 @@ async def test_listeners_close_before_channels_say_bye(
         order.append("channel")
         await aclose(self)
 
-    monkeypatch.setattr(Acceptor, "close", closed)
+    monkeypatch.setattr(SocketAcceptor, "close", closed)
     monkeypatch.setattr(Closing, "aclose", left)
     group = engine.create_group()
     _, where = await listening(group, "tcp://127.0.0.1:0")

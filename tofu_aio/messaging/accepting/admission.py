@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...protocol.address import Address
 from ...protocol.errors import ChannelClosed, ProtocolViolation, TofuError
 from ...protocol.status import Status
+from ...rare_warnings import RareWarnings
 from ...transport.stream_protocol import StreamProtocol
 from ...transport.tls import as_it_is
 from ..connection.connection import Connection
@@ -19,7 +20,6 @@ from ..limits import (
     SLOW_HELLO,
     WAITING_CONNECTIONS,
 )
-from ..rare_warnings import RareWarnings
 from .bounds import NO_BOUNDS, Bounds
 from .connection_counts import NOT_COUNTED, ConnectionCounts, CountedConnection
 from .eviction import evict_silent
@@ -75,6 +75,7 @@ class Admission:
         self._filling = False  # a connection that gets a slot may end, and free it, at that moment
         self._counts = ConnectionCounts(bounds.max_connections_per_address)
         self._counted: dict[Connection, CountedConnection] = {}  # those that are counted
+        self._changed: Callable[[], object] = int  # for an acceptor that needs to know
         # All of these are in the order of arrival.
         self._silent: dict[PendingConnection, asyncio.TimerHandle] = {}
         self._waiting: dict[PendingConnection, None] = {}
@@ -98,22 +99,37 @@ class Admission:
         for connection in list(self._handshaking):
             connection.closing.abort(ChannelClosed("the listener was closed"))
 
-    # --- called for pending connections ---------------------------------------------------
+    # --- called by the acceptor -----------------------------------------------------------
 
-    def count(self, name: object) -> CountedConnection | None:
-        """Count an accepted connection; None if its address has too many, and it must be closed.
+    @property
+    def full(self) -> bool:
+        """Whether a further connection would have to wait for one to end."""
+        pending = len(self._silent) + len(self._waiting)
+        channels = len(self._undecided) + len(self._open)
+        return self._max_channels is not None and pending + channels >= self._max_channels
+
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Call a function whenever ``full`` may have changed."""
+        self._changed = changed
+
+    def expect(
+        self, address: Address | None, taken_over: Callable[[], object]
+    ) -> PendingConnection | None:
+        """Count a connection that is being accepted; None if its address has too many already.
 
         Args:
-            name: of the peer, as accept(2) returns it.
+            address: of the peer.
+            taken_over: called when a channel's connection has the transport.
         """
-        counted = self._counts.begin(name)
+        counted = self._counts.begin(address)
         if counted is None:
-            self._refuse(
-                "address",
-                f"{name[0] if isinstance(name, tuple) else name} has as many connections as "
-                "max_connections_per_address allows",
-            )
-        return counted
+            host = getattr(address, "host", address)
+            text = f"{host} has as many connections as max_connections_per_address allows"
+            self._refuse("address", text)
+            return None
+        return PendingConnection(self, counted, address, taken_over)
+
+    # --- called for pending connections ---------------------------------------------------
 
     def connected(self, pending: PendingConnection) -> None:
         """Handle a new pending connection."""
@@ -123,6 +139,7 @@ class Admission:
             self._silent[pending] = self._loop.call_later(
                 self._hello_timeout, self._drop_silent, pending
             )
+            self._changed()
 
     def bytes_received(self, pending: PendingConnection) -> None:
         """Handle received bytes, which may be enough for a slot."""
@@ -150,6 +167,7 @@ class Admission:
         deadline = self._silent.pop(pending, None)
         if deadline is not None:
             deadline.cancel()
+        self._changed()
 
     # --- called for the connections of channels -------------------------------------------
 
@@ -270,6 +288,7 @@ class Admission:
             self._fill()
         finally:
             self._filling = False
+        self._changed()
 
     def _fill(self) -> None:
         while self._waiting and (self._has_slot() or self._evict()):

@@ -62,7 +62,7 @@ class Bounds:
             idle_timeout=options.get("idle_timeout"),
             heartbeat=interval_of(options.get("heartbeat", "auto"), where),
         )
-        if per_address is not None and not transport_to(where).networked:
+        if per_address is not None and not transport_to(where).has_hosts:
             raise WrongAddress(
                 f"{where}: max_connections_per_address is for TCP only, as clients of a Unix "
                 "socket have no address: leave it out"

@@ -6,6 +6,8 @@ from collections import Counter
 from ipaddress import IPv6Address
 from typing import Final
 
+from ...protocol.address import Address, TcpAddress
+
 _NETWORK: Final = 64
 """The bits of an IPv6 address that identify a network. A host can choose the other bits itself."""
 
@@ -21,15 +23,15 @@ class ConnectionCounts:
         self._most = most
         self._counts: Counter[str] = Counter()
 
-    def begin(self, name: object) -> CountedConnection | None:
+    def begin(self, address: Address | None) -> CountedConnection | None:
         """Count one more connection; None if its address has the maximum already.
 
         Args:
-            name: of the peer, as accept(2) returns it.
+            address: of the peer.
         """
-        if self._most is None or not isinstance(name, tuple):
+        if self._most is None or not isinstance(address, TcpAddress):
             return NOT_COUNTED
-        host = host_of(name)
+        host = host_of(address.host)
         if self._counts[host] >= self._most:
             return None
         return CountedConnection(self._counts, host)
@@ -59,17 +61,14 @@ NOT_COUNTED: Final = CountedConnection(None, "")
 """Stands for every connection where there is no limit."""
 
 
-def host_of(name: tuple[object, ...]) -> str:
-    """Return the key that a connection is counted under: the IPv4 address, or the IPv6 /64 network.
+def host_of(host: str) -> str:
+    """Return the key that a host is counted under: the IPv4 address, or the IPv6 /64 network.
 
     All link-local addresses are in one such network, so for them it is the address with its scope.
     """
-    host = str(name[0])
     if ":" not in host:
         return host
     address = IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
     if address.is_link_local or address.is_loopback:
-        return f"{address}%{name[3]}"
+        return host
     return f"{IPv6Address(int(address) >> _NETWORK << _NETWORK)}/{_NETWORK}"

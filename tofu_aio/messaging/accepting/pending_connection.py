@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from ...protocol.address import Address
-from ...transport import stand_ins
 from ...transport.stream_protocol import StreamProtocol
-from ...transport.windows import set_nodelay
 from ..limits import EARLY_BYTES
 from .connection_counts import CountedConnection
 
@@ -39,11 +36,10 @@ class PendingConnection(asyncio.BufferedProtocol):
         admission: notified about the connection.
         counted: the connection in the counts of its address. It is released here, unless a
             channel's connection takes over.
-        address: of the peer's socket, as accept(2) returned it. Later the system may not know it
-            any more.
-        sock: the socket. It belongs to ``stand_ins.connecting`` until a channel's connection takes
-            over. It does so even while it is being dropped: the loop closes it one turn later, and
-            a child forked in between has a copy.
+        address: of the peer. Later the system may not know it any more.
+        taken_over: called when a channel's connection takes over. It is not called for a connection
+            that is dropped: the loop closes its socket one turn later, and a child forked in
+            between has a copy.
 
     Attributes:
         address: as given.
@@ -56,12 +52,12 @@ class PendingConnection(asyncio.BufferedProtocol):
         admission: Observer,
         counted: CountedConnection,
         address: Address | None,
-        sock: socket.socket,
+        taken_over: Callable[[], object],
     ) -> None:
         self._admission = admission
         self.counted = counted
         self.address = address
-        self._sock = sock
+        self._taken_over = taken_over
         self._buffer = bytearray()
         self.early = b""
         self._successor: StreamProtocol | None = None
@@ -70,8 +66,6 @@ class PendingConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait."""
         self.transport = cast("asyncio.Transport", transport)
-        if sys.platform == "win32":
-            set_nodelay(transport)
         self._admission.connected(self)
 
     def get_buffer(self, _: int) -> bytearray:
@@ -109,7 +103,7 @@ class PendingConnection(asyncio.BufferedProtocol):
         self._successor = protocol
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
-        stand_ins.connecting.discard(self._sock)  # the connection has its transport now
+        self._taken_over()  # the connection has its transport now
         if not self.transport.is_reading():
             self.transport.resume_reading()
         early, self.early = self.early, b""

@@ -21,6 +21,8 @@ class Extension(IntFlag):
     """It takes notices that a request was cancelled."""
     WHOLE = 2
     """It joins a request or response that comes in parts."""
+    DRAIN = 4
+    """It takes the notice that the other side will close the channel."""
 
 
 NO_EXTENSION: Final = Extension(0)

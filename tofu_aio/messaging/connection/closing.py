@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Protocol
 
 from ...protocol.decoder import Decoder
 from ...protocol.errors import ChannelClosed, ChannelEnded, PeerDisconnected, TofuError
 from ...protocol.lifecycle import HUNG_UP, SEND, State
 from ...protocol.op_code import OpCode
+from ...transport.socket_options import reset_on_closing
 from ...transport.unread import Unread
 from ..flow_control.read_gate import ReadGate
 from ..limits import BYE_TIMEOUT, LINGER
+from .agreements import Extension
+from .drain import Drain
 from .send_queue import SendQueue
 from .sink import Observer
 from .suspension import Suspension
-
-_RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""struct linger, on with 0 seconds: closing sends RST and drops what is unsent (socket(7))."""
 
 
 class Ending(Protocol):
@@ -33,6 +29,7 @@ class Ending(Protocol):
     end: TofuError | None
     gate: ReadGate
     loop: asyncio.AbstractEventLoop
+    peer_supports: Extension
     queue: SendQueue
     suspension: Suspension | None
 
@@ -51,7 +48,7 @@ class Ending(Protocol):
     def reconcile_reading(self) -> None:
         """Start or stop reading, as the connection's state requires."""
 
-    def receive(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Decode and deliver what a failed socket still held."""
 
     def resume(self, granted: int) -> None:
@@ -70,6 +67,7 @@ class Closing:
 
     Attributes:
         discarding: whether this side has closed, so that everything that still comes is dropped.
+        drain: the announcement, by either side, that the channel will be closed.
         gone: whether the socket is closed, and the sink was notified.
         lingering: whether the last frame is queued or sent, and the peer has to close first.
         reported: whether the end was reported to the sink.
@@ -81,6 +79,7 @@ class Closing:
         "_deadline",
         "_done",
         "discarding",
+        "drain",
         "gone",
         "lingering",
         "reported",
@@ -92,6 +91,7 @@ class Closing:
         self._deadline: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None  # made by ``done``
         self.discarding = False
+        self.drain = Drain(connection)
         self.gone = False
         self.lingering = False
         self.reported = False
@@ -169,7 +169,7 @@ class Closing:
             return
         state = connection.decoder.state
         if state is State.OPEN:
-            connection.queue.enqueue(OpCode.BYE_REQUEST)
+            connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
             self.linger(error)
         elif state is State.BYE_HEARD:
             self._answer_bye(error)
@@ -184,7 +184,7 @@ class Closing:
             self.abort(error)
 
     def _answer_bye(self, error: TofuError) -> None:
-        """Answer a Bye and end, like ``SendQueue.enqueue``, but with another error."""
+        """Answer a Bye and end, like ``SendQueue.enqueue_judged``, but with another error."""
         connection = self._connection
         queue = connection.queue
         connection.decoder.state, message_id = queue.judge(OpCode.BYE_RESPONSE, 0)
@@ -278,9 +278,9 @@ class Closing:
         state = connection.decoder.state
         if connection.end is None:
             if OpCode.BYE_REQUEST in SEND[state]:
-                connection.queue.enqueue(OpCode.BYE_REQUEST)
+                connection.queue.enqueue_judged(OpCode.BYE_REQUEST)
             elif OpCode.BYE_RESPONSE in SEND[state]:
-                connection.queue.enqueue(OpCode.BYE_RESPONSE)
+                connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
             elif state not in {State.BYE_SENT, State.BYE_ANSWERED}:
                 self.hang_up(ChannelClosed("the channel was closed before it was open"))
 
@@ -355,6 +355,7 @@ class Closing:
                 connection.gate.forget(connection.suspension)
             decoder.close()
             connection.sink.ended(connection.end)
+            self.drain.end_waits()
         transport = connection.queue.transport
         if transport is None:
             if not self.gone:
@@ -372,7 +373,7 @@ class Closing:
         while self.unread is not None and self._connection.idle:
             data = self.unread.read()
             if data:
-                self._connection.receive(data)
+                self._connection.data_received(data)
             else:
                 self.unread = None
         self.settle()
@@ -391,9 +392,5 @@ class Closing:
         transport = self._connection.queue.transport
         if transport is None:
             return
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            # Fails if the peer has reset the connection already, or, on uvloop, if it is closed.
-            with contextlib.suppress(OSError, ValueError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        reset_on_closing(transport.get_extra_info("socket"))
         transport.abort()

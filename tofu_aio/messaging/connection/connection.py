@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
+from ...core import ConnectionFields, fast
 from ...protocol.address import Address
 from ...protocol.decoder import Decoder
 from ...protocol.errors import (
@@ -18,7 +19,7 @@ from ...protocol.lifecycle import State
 from ...protocol.message import Message
 from ...protocol.op_code import OpCode
 from ...transport.stream_protocol import StreamProtocol
-from ...transport.unread import Unread
+from ...transport.unread import unread_of
 from ..delivery.wake_up import WakeUps, run_wake_ups, schedule_wake_ups
 from ..flow_control.read_gate import ReadGate
 from ..limits import EARLY_BYTES
@@ -47,7 +48,7 @@ SMALL: Final = 16 * 1024
 one. A longer chunk may have large bodies, which should not be copied twice."""
 
 
-class Connection(StreamProtocol, asyncio.BufferedProtocol):
+class Connection(ConnectionFields, StreamProtocol, asyncio.BufferedProtocol):
     """The engine's half of a channel, from the first byte to the last.
 
     It ties its parts together: ``decoder`` receives, ``queue`` sends, ``closing`` ends it, and
@@ -72,27 +73,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         suspension: made when the connection first waits for permits; None before.
     """
 
-    __slots__ = (
-        "_closing",
-        "beat_after",
-        "beat_arrived",
-        "beat_before",
-        "beat_sent",
-        "beat_sent_at",
-        "beat_silent",
-        "beat_taken",
-        "decoder",
-        "end",
-        "gate",
-        "heartbeat",
-        "loop",
-        "peer_address",
-        "peer_supports",
-        "queue",
-        "received",
-        "sink",
-        "suspension",
-    )
+    __slots__ = ()
 
     def __init__(self, gate: ReadGate, state: State, number: int) -> None:
         self.gate = gate
@@ -161,6 +142,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         assert self.queue.transport is not None
         self.queue.transport.set_write_buffer_limits(*self.gate.limits.water)
 
+    @fast
     def get_buffer(self, _: int) -> memoryview:
         """The buffer for a read: one for all connections, since each read is processed at once.
 
@@ -169,17 +151,21 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         """
         return self.gate.buffer
 
+    @fast
     def buffer_updated(self, nbytes: int) -> None:
         """Decode and deliver what arrived in the buffer."""
         view, decoder = self.gate.buffer[:nbytes], self.decoder
         data = view if nbytes > SMALL else view.tobytes()
         if decoder.waiting:
             self.data_received(data)
-        else:
-            self._receive(decoder.feed(data, PORTION))  # at once: a call less for each read
+        else:  # at once: a call less for each read
+            self.gate.received_bytes += nbytes
+            self._receive(decoder.feed(data, PORTION))
 
+    @fast
     def data_received(self, data: bytes | memoryview) -> None:
         """Decode and deliver what arrived."""
+        self.gate.received_bytes += len(data)
         decoder = self.decoder
         if decoder.waiting:
             # More came before the end of the turn, so reading may have to stop now.
@@ -199,7 +185,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         """The socket is closed. What it has received is still delivered."""
         closing, transport = self.closing, self.queue.transport
         if exc is not None and not closing.reported and transport is not None:
-            closing.unread = Unread.of(transport)
+            closing.unread = unread_of(transport)
         self.detach()
         if isinstance(exc, TofuError):
             closing.finish(exc)
@@ -299,17 +285,14 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
                 self._closing.read_rest()
         self.reconcile_reading()
 
-    def receive(self, data: bytes) -> None:
-        """Decode and deliver what a failed socket still held."""
-        self._receive(self.decoder.feed(data, PORTION))
-
+    @fast
     def _receive(self, batch: list[Message]) -> None:
         """Deliver what was decoded, portion by portion, and send the answers to each portion."""
         decoder, queue = self.decoder, self.queue
         wake_ups: WakeUps = []
         portion = PORTION
         last = self.received + AT_ONCE
-        queue.flush_scheduled = True
+        queue.watched_from = queue.high_water
         try:
             while True:
                 if batch:
@@ -338,7 +321,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
                 portion = max(PORTION, min(2 * portion, self.gate.pool.size // 4))
                 batch = decoder.more(portion)
         finally:
-            queue.flush_scheduled = False
+            queue.watched_from = 0
             if wake_ups:
                 schedule_wake_ups(wake_ups)
         if queue.frames:  # a signal handler has posted something since the last check
@@ -365,7 +348,7 @@ class Connection(StreamProtocol, asyncio.BufferedProtocol):
         for message in batch:
             message.release()
             if message.op_code is OpCode.BYE_REQUEST and self.end is None:
-                self.queue.enqueue(OpCode.BYE_RESPONSE)
+                self.queue.enqueue_judged(OpCode.BYE_RESPONSE)
 
     # --- what the queue and heartbeats report ---------------------------------------------
 

@@ -1,18 +1,16 @@
-"""The steps of connecting to a listener: the socket, the headers of the Hello, and the answer."""
+"""The steps of connecting to a listener: transport, headers of the Hello, and the answer."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
+import ssl
 
 from ...protocol.address import Address
 from ...protocol.errors import ERRORS, ConnectFailed, PeerDisconnected, ProtocolViolation
 from ...protocol.quoting import quoted
 from ...protocol.status import Status
 from ...protocol.text_headers import CONNECT_TO, HeadersLike, TextHeaders
-from ...transport import stand_ins, transports
-from ...transport.peer import address_of
+from ...transport import transports
 from ..channel import Channel
 from .agreements import SUPPORTED
 from .connection import Connection
@@ -24,35 +22,16 @@ async def attach(
     where: Address,
     protocol: asyncio.BaseProtocol,
     keepalive: float | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> None:
-    """Connect a socket, and attach it to the connection or to the TLS layer beneath it."""
-    sock = await transports.connect(where, keepalive)
-    with contextlib.suppress(OSError):  # the peer has closed already
-        connection.peer_address = address_of(sock.getpeername())
-    loop = asyncio.get_running_loop()
+    """Connect, and give the transport to the connection, or to the TLS layer beneath it."""
     try:
-        await transports.transport_to(where).attach(loop, protocol, sock)
-    except BaseException as error:
-        if isinstance(error, Exception):
-            sock.close()  # it has no transport; if cancelled, the transport closes it
-        else:
-            _detach_descriptor(sock, loop)
+        connection.peer_address = await transports.connect(where, protocol, keepalive, context)
+    except BaseException:
         connection.detach()
         raise
-    stand_ins.connecting.discard(sock)  # the engine knows its transport
     if connection.end is not None:  # the channel was closed, or the peer has closed already
         connection.closing.abort(connection.end)
-        _detach_descriptor(sock, loop)
-
-
-def _detach_descriptor(sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-    """Leave closing the descriptor to the transport.
-
-    The transports of uvloop and winloop may have closed the descriptor without the socket object's
-    knowledge. It would close the number again, which may belong to another file by then.
-    """
-    if not isinstance(loop, asyncio.BaseEventLoop):
-        sock.detach()
 
 
 def hello_headers(where: Address, headers: HeadersLike, heartbeat: HeartbeatOption) -> TextHeaders:
@@ -87,6 +66,6 @@ def check_accepted(channel: Channel, where: Address, *, tls: bool) -> None:
     end, remedy = channel.end, ""
     if isinstance(end, ProtocolViolation):
         remedy = ": is it a tofu peer?"
-    elif isinstance(end, PeerDisconnected) and not tls and transports.transport_to(where).networked:
-        remedy = ": is it full, or does it expect TLS? Then connect with ssl="
+    elif isinstance(end, PeerDisconnected) and not tls and transports.transport_to(where).has_hosts:
+        remedy = ": is it a tofu peer, is it full, or does it expect TLS (then connect with ssl=)?"
     raise ConnectFailed(f"{where} did not accept the channel: {end}{remedy}") from end

@@ -6,8 +6,10 @@ import asyncio
 import sys
 from typing import Final, Protocol
 
+from ...core import QueueFields, fast
 from ...protocol.binary_header import HEADER, HEADER_SIZE
 from ...protocol.decoder import Decoder
+from ...protocol.drain_notice import DRAIN_NOTICE, DRAINS
 from ...protocol.lifecycle import State
 from ...protocol.message import Message
 from ...protocol.op_code import OpCode
@@ -33,7 +35,7 @@ class Owner(Protocol):
         """Make the transport compare its buffer with the high-water mark."""
 
 
-class FrameQueue:
+class FrameQueue(QueueFields):
     """Frames that the transport does not have yet, and their writing to it.
 
     Signal handlers and finalizers may send in the middle of any of this code. So a frame is added
@@ -44,31 +46,19 @@ class FrameQueue:
         congested: whether a sender may have to wait; see ``SendQueue``.
         frames: the queued frames. A frame with a long body is two items: header with text headers,
             and body.
+        high_water: bytes above which senders have to wait.
         number: of the channel, which each frame carries.
         paused: whether the transport's buffer is above the high-water mark.
         transport: where frames go; None before the connection is made and after it is lost.
     """
 
-    __slots__ = (
-        "_given",
-        "_high_water",
-        "_long",
-        "_nbytes",
-        "_owner",
-        "_writing",
-        "carried",
-        "congested",
-        "frames",
-        "number",
-        "paused",
-        "transport",
-    )
+    __slots__ = ()
 
     _owner: Owner
 
     def __init__(self, number: int, high_water: int) -> None:
         self.number = number
-        self._high_water = high_water
+        self.high_water = high_water
         self.transport: asyncio.Transport | None = None
         # Empty, it is a tuple: an empty list would take a tenth of a channel's memory.
         self.frames: list[bytes] | tuple[()] = ()
@@ -98,6 +88,11 @@ class FrameQueue:
         buffered = self.transport.get_write_buffer_size() if self.transport else 0
         return self._given - buffered
 
+    @property
+    def given(self) -> int:
+        """Bytes that the transport was given."""
+        return self._given
+
     def _extend(self, frames: list[bytes]) -> None:
         """Queue a frame, in one or two pieces. The caller counts their bytes."""
         if len(frames[-1]) >= LONG:
@@ -107,6 +102,7 @@ class FrameQueue:
         else:
             self.frames = frames
 
+    @fast
     def flush(self) -> None:
         """Give the transport all frames in one piece, unless it is above its high-water mark.
 
@@ -136,15 +132,20 @@ class FrameQueue:
             finally:
                 self._writing = False
 
-    def enqueue_header(self, proto: int, message_id: int = 0) -> None:
+    def enqueue_header(self, proto: int, message_id: int = 0, status: int = 0) -> None:
         """Queue a frame that is only a header, in any state and without counting it."""
-        frame = _pack(self.number, proto, 0, message_id, 0, 0)
+        frame = _pack(self.number, proto, status, message_id, 0, 0)
         self._extend([frame])
         self._nbytes += HEADER_SIZE
 
     def send_heartbeat(self) -> None:
         """Send a heartbeat. It is not a message, so it has no id and is not counted."""
         self.enqueue_header(_SIGNAL)
+        self.flush()
+
+    def send_drain_notice(self) -> None:
+        """Announce that this side will close, behind all that is queued. It is not counted."""
+        self.enqueue_header(DRAIN_NOTICE, status=DRAINS)
         self.flush()
 
     def drop(self) -> list[bytes] | tuple[()]:
@@ -157,6 +158,19 @@ class FrameQueue:
             self.release_carried()
         return frames
 
+    def _carry_permit(self, message: Message) -> None:
+        """Take over the permit of a message that was queued, until its bytes leave the queue."""
+        carried: list[Permit] = []  # made before the checks, as this may run finalizers
+        permit = message._take_permit()
+        if permit is None:
+            pass  # another thread has released it just now
+        elif self.frames:
+            if not self.carried:
+                self.carried = carried
+            self.carried.append(permit)
+        else:
+            permit.release()
+
     def release_carried(self) -> None:
         """Give back the permits of messages that were sent on."""
         carried, self.carried = self.carried, ()
@@ -166,7 +180,7 @@ class FrameQueue:
     def unsent(self) -> list[Message]:
         """Empty the queue, and return its messages, which the transport was never given."""
         messages = Decoder(None, State.OVERHEARD).feed(b"".join(self.drop()))
-        return [message for message in messages if message.message_id]  # a heartbeat has none
+        return [message for message in messages if message.message_id]  # notices have none
 
     def _write_long(self, transport: asyncio.Transport, frames: list[bytes] | tuple[()]) -> None:
         """Write long bodies uncopied, and the frames between them in one piece."""
@@ -182,6 +196,6 @@ class FrameQueue:
         if begin < len(frames):
             chunks.append(b"".join(frames[begin:]))
         transport.writelines(chunks)
-        if transport.get_write_buffer_size() > self._high_water:
+        if transport.get_write_buffer_size() > self.high_water:
             # Some versions of asyncio (3.12.1, 3.13.0) do not check the limit after writelines.
             self._owner.set_write_limits()

@@ -6,13 +6,13 @@ import asyncio
 import struct
 from typing import Final, Protocol
 
+from ...core import fast
 from ...protocol.binary_header import HEADER, HEADER_SIZE
 from ...protocol.decoder import Decoder
 from ...protocol.errors import ChannelClosed, TofuError
 from ...protocol.lifecycle import State
 from ...protocol.message import Message, checked_body, next_message_id
 from ...protocol.op_code import OP_CODE_MASK, OP_CODES, ORIGIN_BIT, PUBLIC_BITS, OpCode
-from ...protocol.pool import Permit
 from ..limits import UNTAKEN_ANSWERS
 from .frame_queue import FrameQueue, Owner
 from .sending_rules import judge, unpackable, when_sending
@@ -77,24 +77,18 @@ class SendQueue(FrameQueue):
         congested: whether ``wait_for_room`` may have to wait, because the transport is above its
             high-water mark, senders wait, or other tasks should get a turn. While it is false,
             ``enqueue`` may be called without waiting for room.
-        flush_scheduled: whether a flush comes anyway, so that none has to be scheduled.
         sent: how many messages were accepted for sending.
+        watched_from: bytes in the queue from which ``enqueue`` has to act: 0 while no flush is
+            scheduled, and the high-water mark while one comes anyway.
     """
 
-    __slots__ = (
-        "_decoder",
-        "_turn_taken",
-        "_untaken",
-        "_waiting",
-        "flush_scheduled",
-        "sent",
-    )
+    __slots__ = ()
 
     def __init__(self, owner: Sender, decoder: Decoder, number: int, high_water: int) -> None:
         super().__init__(number, high_water)
         self._owner: Sender = owner
         self._decoder = decoder
-        self.flush_scheduled = False
+        self.watched_from = 0
         self._untaken = 0  # bytes of automatic answers that the peer has not taken
         self._turn_taken = False  # a burst was written since other tasks had their turn
         self._waiting: WaitingSenders | None = None
@@ -117,6 +111,7 @@ class SendQueue(FrameQueue):
 
     # --- queueing frames ------------------------------------------------------------------
 
+    @fast
     def enqueue_message(self, message: Message, at_once: bool = False) -> int:
         """Queue a message as it is now, and return the id that it is sent with.
 
@@ -135,28 +130,23 @@ class SendQueue(FrameQueue):
                 f"only a Message can be sent, not {type(message).__name__}: make one, for example "
                 "Message(OpCode.SIGNAL, body), or use signal(body)"
             ) from None
+        headers = message.headers._encoded  # without a call of encode()
         if _LAST_REGULAR < proto <= _LAST_OP_CODE:
             if proto == _BYE_SIGNAL:
                 self._owner.abort(ChannelClosed("the channel was reset on this side"))
                 return message.message_id or next_message_id()
-            proto = message._wire_proto
-        headers = message.headers.encode()
-        message_id = self.enqueue(
-            proto, message.message_id, headers, message.body, message.status, at_once
-        )
+            message_id = self.enqueue_judged(
+                message._wire_proto, message.message_id, headers, message.body, message.status
+            )
+        else:
+            message_id = self.enqueue(
+                proto, message.message_id, headers, message.body, message.status, at_once
+            )
         if message._permit is not None:
-            carried: list[Permit] = []  # made before the checks, as this may run finalizers
-            permit = message._take_permit()
-            if permit is None:
-                pass  # another thread has released it just now
-            elif self.frames:
-                if not self.carried:
-                    self.carried = carried
-                self.carried.append(permit)
-            else:
-                permit.release()
+            self._carry_permit(message)
         return message_id
 
+    @fast
     def enqueue(  # noqa: PLR0912, PLR0917 - inlined, and by position, because that is faster
         self,
         proto: int,
@@ -166,7 +156,7 @@ class SendQueue(FrameQueue):
         status: int = 0,
         at_once: bool = False,
     ) -> int:
-        """Queue one frame, whole or not at all, and return the id that it is sent with.
+        """Queue a REQUEST, RESPONSE or SIGNAL, whole or not at all; return its id as sent.
 
         With ``at_once``, a queue above the high-water mark is written before the end of the turn,
         so that the next sender knows whether it has to wait. Not for signal handlers and
@@ -177,15 +167,11 @@ class SendQueue(FrameQueue):
         """
         if type(body) is not bytes:
             body = checked_body(body)
-        op_code = proto & OP_CODE_MASK
-        if (
-            self._decoder.state is not _OPEN
-            or op_code > _LAST_REGULAR
-            or self._owner.end is not None
-            or (not message_id and op_code == _RESPONSE)
-        ):
-            return self._enqueue_judged(proto, message_id, headers, body, status, at_once)
+        if self._decoder.state is not _OPEN or self._owner.end is not None:
+            return self.enqueue_judged(proto, message_id, headers, body, status, at_once)
         if not message_id:
+            if proto & OP_CODE_MASK == _RESPONSE:
+                self.judge(_RESPONSE, 0)  # raises
             message_id = next_message_id()
         size = len(body)
         try:
@@ -208,24 +194,29 @@ class SendQueue(FrameQueue):
         else:
             size += len(frame)
             self._extend([frame, body])
-        queued = self._nbytes = self._nbytes + size
         self.sent += 1
-        if at_once and queued >= self._high_water and self._is_full():
-            self._flush_burst()
-        elif not self.flush_scheduled:
-            self._schedule_flush()
+        self._nbytes = queued = self._nbytes + size
+        if queued >= self.watched_from:
+            self._attend(at_once)
         return message_id
 
-    def _enqueue_judged(  # noqa: PLR0917 - as ``enqueue``
+    def enqueue_judged(  # noqa: PLR0917 - as ``enqueue``
         self,
         proto: int,
-        message_id: int,
-        headers: bytes,
-        body: bytes,
-        status: int,
-        at_once: bool,
+        message_id: int = 0,
+        headers: bytes = b"",
+        body: bytes = b"",
+        status: int = 0,
+        at_once: bool = False,
     ) -> int:
-        """Queue a frame that may change the channel's state, or may not be allowed in it."""
+        """Queue any frame that the channel's state allows, and change the state accordingly.
+
+        A Hello or a Bye is written at once.
+
+        Raises:
+            As ``enqueue_message``.
+        """
+        body = checked_body(body)
         op_code = proto & OP_CODE_MASK
         state = self._decoder.state
         after, message_id = self.judge(op_code, message_id)
@@ -241,10 +232,8 @@ class SendQueue(FrameQueue):
             self.flush()
             self._turn_taken = False
             self._update_congested()
-        elif at_once and self._nbytes >= self._high_water and self._is_full():
-            self._flush_burst()
-        elif not self.flush_scheduled:
-            self._schedule_flush()
+        else:
+            self._attend(at_once)
         if after is not state:
             self._owner.control_sent(after, op_code, message_id, headers, status)
         return message_id
@@ -283,13 +272,19 @@ class SendQueue(FrameQueue):
         if stuck:
             self._owner.go_on_decoding_soon()
 
-    def _is_full(self) -> bool:
-        """Whether a queue above the high-water mark should be written now.
+    def _attend(self, at_once: bool) -> None:
+        """Write a full queue if that may be done now; otherwise see that it is written soon.
 
-        With long bodies only from twice the high-water mark, which is all that the transport may
-        hold (see docs/design/messaging.md).
+        A queue with long bodies is full only at twice the high-water mark, which is all that the
+        transport may hold (see docs/design/messaging.md).
         """
-        return not self._long or self.nbytes >= 2 * self._high_water
+        full = at_once and self._nbytes >= self.high_water
+        if full and (not self._long or self.nbytes >= 2 * self.high_water):
+            self._flush_burst()
+        elif not self.watched_from:
+            self._owner.loop.call_soon(self._flush_turn)
+            # Last: if call_soon is interrupted, another flush comes.
+            self.watched_from = self.high_water
 
     def _flush_burst(self) -> None:
         """Flush before the end of the turn. After short messages other tasks should get a turn."""
@@ -299,12 +294,8 @@ class SendQueue(FrameQueue):
         self._turn_taken = not (quick or self.paused)
         self._update_congested()
 
-    def _schedule_flush(self) -> None:
-        self._owner.loop.call_soon(self._flush_turn)
-        self.flush_scheduled = True  # last: if call_soon is interrupted, another flush comes
-
     def _flush_turn(self) -> None:
-        self.flush_scheduled = False
+        self.watched_from = 0
         self.flush()
 
     def flush_all(self) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
+from ...core import DispatcherFields, fast
 from ...protocol.account import LENT, LENT_A_STREAM
 from ...protocol.errors import ChannelEnded, PeerDisconnected, TofuError
 from ...protocol.exemptions import Exemptions
@@ -24,6 +25,7 @@ from ..flow_control import backlog
 from ..flow_control.receipts import inbox
 from ..flow_control.usage import PoolUsage, of_connection, of_messages
 from .incoming_requests import IncomingRequests
+from .last_messages import LastMessages
 from .mailbox import Mailbox
 from .pending_requests import PendingRequests
 from .wake_up import WakeUps
@@ -40,7 +42,7 @@ _NOTHING_ASKED: Final = Exemptions(shared=True)
 _TAKES_BACK: Final = Exemptions(shared=True, withdrawals=True)
 
 
-class Dispatcher(Generic[_C]):
+class Dispatcher(DispatcherFields, Generic[_C]):
     """Sorts what a connection receives.
 
     Responses go to the ``request()`` that waits for them, parts to their exchange, and everything
@@ -62,18 +64,7 @@ class Dispatcher(Generic[_C]):
         pending: requests of this side; None before the first.
     """
 
-    __slots__ = (
-        "_channel",
-        "_connection",
-        "_forget",
-        "_introduced",
-        "half_closed",
-        "hello",
-        "incoming",
-        "mailbox",
-        "peer",
-        "pending",
-    )
+    __slots__ = ()
 
     def __init__(
         self,
@@ -96,15 +87,17 @@ class Dispatcher(Generic[_C]):
 
     # --- what the connection reports ------------------------------------------------------
 
+    @fast
     def deliver(self, batch: list[Message], wake_ups: WakeUps) -> None:
         """Sort messages: responses go to their requests, the rest to the mailbox."""
         if self.hello is None:
             self._introduce(batch.pop(0))
+            if not batch:
+                return
         if (
             self._connection.decoder.special
             or self.pending is not None
             or self.incoming is not None
-            or not batch
         ):
             self._sort(batch, wake_ups)
             if not batch:
@@ -189,10 +182,20 @@ class Dispatcher(Generic[_C]):
         """Take out messages for requests and exchanges, and leave the rest for the mailbox."""
         decoder, pending, incoming = self._connection.decoder, self.pending, self.incoming
         special, decoder.special = decoder.special, False
+        if special and batch and not batch[-1].message_id:
+            self._drain_noticed(batch.pop())
+            if not batch:
+                return
         if special or (pending is not None and pending.busy):
             self.pending_requests().sort(batch, wake_ups)
         if batch and (special or (incoming is not None and incoming.busy)):
             self.incoming_requests().sort(batch)
+
+    def _drain_noticed(self, _: Message) -> None:
+        """Handle the peer's drain notice. It is not a message of the application's."""
+        self._connection.received -= 1
+        self._exemptions().drain_noted = True
+        self._connection.closing.drain.note()
 
     def _bye_received(self, bye: Message) -> None:
         """Handle a Bye, after which no response can come, only another Bye."""
@@ -211,7 +214,7 @@ class Dispatcher(Generic[_C]):
     def _answer_bye(self) -> None:
         connection = self._connection
         if connection.end is None and OpCode.BYE_RESPONSE in SEND[connection.decoder.state]:
-            connection.queue.enqueue(OpCode.BYE_RESPONSE)
+            connection.queue.enqueue_judged(OpCode.BYE_RESPONSE)
 
     # --- what the channel does ------------------------------------------------------------
 
@@ -246,6 +249,21 @@ class Dispatcher(Generic[_C]):
             self.incoming = IncomingRequests(self._connection, self.mailbox)
             self._exemptions().parts = self.incoming.parts
         return self.incoming
+
+    def receive_no_more(self, error: TofuError) -> None:
+        """Let the application receive what has arrived already, and then this error.
+
+        The parts of its exchanges, and the responses to its requests, still reach it.
+        """
+
+        def finish() -> None:
+            if self.mailbox.end is None:
+                self.mailbox.finish(error)
+
+        if self._connection.idle:
+            finish()
+        elif self._connection.sink is self:
+            LastMessages(self._connection, self, finish)
 
     def close(self, error: TofuError) -> None:
         """Close on this side: receive nothing more, not even messages that have arrived."""
@@ -285,6 +303,10 @@ class Dispatcher(Generic[_C]):
             self.pending.fail(error)
         if self.incoming is not None:
             self.incoming.fail(error, unreachable=self.unreachable)
+
+    def reports_to(self, introduced: object) -> bool:
+        """Whether this function is called with the channel."""
+        return self._introduced == introduced
 
     # --- what it holds --------------------------------------------------------------------
 

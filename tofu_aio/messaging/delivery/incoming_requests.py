@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from asyncio import Task
 from collections import OrderedDict, defaultdict
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 from weakref import WeakSet
 
 from anyio import CancelScope
@@ -25,6 +27,13 @@ from .joining import Join, whole_length
 from .mailbox import Mailbox
 
 _REQUEST: Final = int(OpCode.REQUEST)
+
+
+class _Cancellable(Protocol):
+    """A scope or a task."""
+
+    def cancel(self) -> object:
+        """Cancel it."""
 
 
 class IncomingRequests:
@@ -66,7 +75,7 @@ class IncomingRequests:
         self._joins = 0  # how many of ``parts`` are joined
         self._too_many = False  # the peer exceeded OPEN_REQUESTS: drop all that it sends
         self._room = 0  # bytes of the joining room that incomplete requests have taken
-        self._scopes: defaultdict[int, set[CancelScope]] = defaultdict(set)
+        self._scopes: defaultdict[int, set[_Cancellable]] = defaultdict(set)
         self._streams = False  # the application has been given single parts
         self._any_is_served = False  # it also answers requests of one message with ``stream``
         # Exchanges that the peer has begun and the application has not left, whatever their ids.
@@ -173,11 +182,24 @@ class IncomingRequests:
         if unreachable:
             self.cancel_scopes()
 
+    def cancel_task(self, message_id: int, task: Task[object], *, cancelled: bool) -> None:
+        """Cancel a task when the peer cancels the request or becomes unreachable."""
+        if cancelled:
+            task.cancel()
+            return
+        self._scopes[message_id].add(task)
+        task.add_done_callback(partial(self._task_done, message_id))
+
+    def _task_done(self, message_id: int, task: Task[object]) -> None:
+        scopes = self._scopes[message_id]
+        scopes.discard(task)
+        if not scopes:
+            del self._scopes[message_id]
+
     def cancel_scopes(self) -> None:
         """Cancel the work on all requests: no answer would reach the peer."""
-        for scopes in self._scopes.values():
-            for scope in scopes:
-                scope.cancel()
+        for scopes in list(self._scopes.values()):
+            _cancel(scopes)
 
     # --- requests in parts ----------------------------------------------------------------
 
@@ -271,8 +293,8 @@ class IncomingRequests:
         message_id = notice.message_id
         join = self._end(message_id)
         exchange = self.exchanges.get(message_id)
-        for scope in list(self._scopes.get(message_id, ())):
-            scope.cancel()
+        if message_id in self._scopes:
+            _cancel(self._scopes[message_id])
         if exchange is not None:
             exchange._taken_back(failed(notice))
         if join is not None:
@@ -307,7 +329,7 @@ class _RequestScope(AbstractContextManager[CancelScope]):
     """
 
     def __init__(
-        self, scopes: dict[int, set[CancelScope]], message_id: int, *, cancelled: bool
+        self, scopes: dict[int, set[_Cancellable]], message_id: int, *, cancelled: bool
     ) -> None:
         self._scopes = scopes
         self._message_id = message_id
@@ -332,6 +354,18 @@ class _RequestScope(AbstractContextManager[CancelScope]):
         if not scopes:
             del self._scopes[self._message_id]
         return bool(self._scope.__exit__(exc_type, exc_value, traceback))
+
+
+def _cancel(scopes: set[_Cancellable]) -> None:
+    """Cancel the work on a request.
+
+    A task is cancelled once: it may clean up in a ``finally`` that awaits, and must not be
+    interrupted in that when the channel ends after the request was taken back.
+    """
+    for scope in list(scopes):
+        scope.cancel()
+        if isinstance(scope, Task):
+            scopes.discard(scope)
 
 
 def _takes_back(message: Message) -> bool:

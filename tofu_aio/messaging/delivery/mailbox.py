@@ -9,17 +9,18 @@ from typing import Final, Generic, Never, TypeVar, cast
 
 from anyio import BusyResourceError
 
+from ...core import MailboxFields, fast
 from ...protocol.errors import TofuError, again
 from .wake_up import WakeUps, complete
 
 T = TypeVar("T")
 
 
-_NOTHING: Final = cast("deque[Never]", deque(maxlen=0))
+NO_ITEMS: Final = cast("deque[Never]", deque(maxlen=0))
 """The items of all empty mailboxes: a deque each would be a third of an idle channel's memory."""
 
 
-class Mailbox(Generic[T]):
+class Mailbox(MailboxFields, Generic[T]):
     """Items in order of arrival, then an end.
 
     A signal handler or a finalizer may call ``deliver`` at any moment. Such code runs only within
@@ -34,14 +35,15 @@ class Mailbox(Generic[T]):
         end: the error that receiving raises after the last item; None while more may come.
     """
 
-    __slots__ = ("_make", "_receiver", "end", "items")
+    __slots__ = ()
 
     def __init__(self, make: Callable[[Iterable[T]], deque[T]] = deque) -> None:
         self._make = make
-        self.items: deque[T] = cast("deque[T]", _NOTHING)
+        self.items: deque[T] = cast("deque[T]", NO_ITEMS)
         self.end: TofuError | None = None
         self._receiver: asyncio.Future[None] | None = None
 
+    @fast
     def deliver(self, items: Iterable[T], wake_ups: WakeUps | None = None) -> None:
         """Append items, and wake the receiver: as one of ``wake_ups``, or else in the next turn.
 
@@ -95,6 +97,7 @@ class Mailbox(Generic[T]):
                 self.items.rotate(-1)
         return removed
 
+    @fast
     def arrival(self) -> asyncio.Future[None]:
         """A future to await while there is no item. Then check again.
 
@@ -114,7 +117,7 @@ class Mailbox(Generic[T]):
         if self.items or self.end is not None:  # one of them came since the checks
             self._wake_receiver()
         else:
-            self.items = _NOTHING  # type: ignore[assignment]  # costs nothing, as a cast would
+            self.items = NO_ITEMS  # type: ignore[assignment]  # costs nothing, as a cast would
         return receiver
 
     async def receive(self) -> T:

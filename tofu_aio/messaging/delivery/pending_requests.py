@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Final
 
+from ...core import PendingFields, fast
 from ...protocol.errors import TofuError, again
 from ...protocol.message import Message
 from ...protocol.op_code import OP_CODE_MASK, OpCode
@@ -24,7 +25,7 @@ _FEW: Final = 4
 """Messages for which making a set takes longer than checking each of them."""
 
 
-class PendingRequests:
+class PendingRequests(PendingFields):
     """Gives each response to its request: a ``request()``, an exchange, or the mailbox.
 
     A late response, whose request was cancelled or has timed out, is dropped and counted. It is
@@ -43,16 +44,7 @@ class PendingRequests:
         warned: whether the log has a warning that responses wait behind unread messages.
     """
 
-    __slots__ = (
-        "_connection",
-        "_joins",
-        "exchanges",
-        "late",
-        "posted",
-        "requests",
-        "slots",
-        "warned",
-    )
+    __slots__ = ()
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -69,6 +61,7 @@ class PendingRequests:
         """Whether a response may be for something other than ``requests``."""
         return bool(self.posted or self.exchanges)
 
+    @fast
     def sort(self, batch: list[Message], wake_ups: WakeUps) -> None:
         """Give responses to their requests, and leave the rest in the batch."""
         requests, joins, posted = self.requests, self._joins, self.posted

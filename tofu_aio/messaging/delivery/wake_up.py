@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TypeAlias, TypeVar
 
+from ...core import fast
+
 T = TypeVar("T")
 
 WakeUps: TypeAlias = list[tuple[Context, Callable[[object], object], object]]
@@ -14,6 +16,7 @@ WakeUps: TypeAlias = list[tuple[Context, Callable[[object], object], object]]
 its argument."""
 
 
+@fast
 def complete(future: asyncio.Future[T], result: T, wake_ups: WakeUps) -> None:
     """Set a future's result; ``run_wake_ups`` then continues the task that awaits it.
 
@@ -29,6 +32,7 @@ def complete(future: asyncio.Future[T], result: T, wake_ups: WakeUps) -> None:
     future.set_result(result)
 
 
+@fast
 def run_wake_ups(wake_ups: WakeUps) -> None:
     """Call all callbacks, in order, and empty the list.
 
@@ -46,7 +50,7 @@ def run_wake_ups(wake_ups: WakeUps) -> None:
             context, fn, future = wake_ups.pop()
             context.run(fn, future)
     except (SystemExit, KeyboardInterrupt) as end:
-        asyncio.get_running_loop().call_soon(_raise, end)
+        asyncio.get_running_loop().call_soon(raise_in_loop, end)
     finally:
         if wake_ups:
             wake_ups.reverse()
@@ -60,5 +64,6 @@ def schedule_wake_ups(wake_ups: WakeUps) -> None:
     wake_ups.clear()
 
 
-def _raise(error: BaseException) -> None:
+def raise_in_loop(error: BaseException) -> None:
+    """Raise it, as a callback of the loop."""
     raise error

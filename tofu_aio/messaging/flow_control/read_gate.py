@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from ...core import GateFields
 from ...protocol.atomic import see_all
 from ...protocol.pool import Pool, Reader
+from ...rare_warnings import RareWarnings
 from ..connection.heartbeat import Heartbeats
 from ..delivery.joining import JoiningRoom
 from ..limits import Limits
-from ..rare_warnings import RareWarnings
 from ..threads.owner_loop import OwnerLoop
 from .stall_watch import StallWatch
 
@@ -25,7 +26,7 @@ READ_AT_ONCE: Final = 256 * 1024
 """Bytes that are read from a socket before others have a turn, as in asyncio itself."""
 
 
-class ReadGate:
+class ReadGate(GateFields):
     """The pool of an engine, and the one reconciliation per turn that decides which channels read.
 
     A channel that finds no permit joins the queue and is checked again at the end of the turn. By
@@ -53,6 +54,7 @@ class ReadGate:
         suspensions: how often a channel began to wait for a permit.
         longest_wait: the longest time in seconds of a finished wait for a permit.
         refused: how many connections listeners have refused.
+        received_bytes: bytes that all channels have received.
         warnings: about events that peers can cause as often as they like.
     """
 
@@ -73,6 +75,7 @@ class ReadGate:
         self.suspensions = 0
         self.longest_wait = 0.0
         self.refused = 0
+        self.received_bytes = 0
         self.warnings = RareWarnings(logger, self.owner_loop.time)
         self._waiting_since = 0.0  # since when no channel in the queue was served
         self._on_exhausted = on_exhausted

@@ -6,9 +6,10 @@ import asyncio
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
+from ...core import Inbox
 from ...protocol.message import Message
 
 _BETWEEN: Final = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
@@ -22,12 +23,14 @@ class Receipt(NamedTuple):
     time: float
 
 
+_INBOX: Final = cast("type[deque[Message]]", Inbox)
+
 RECEIPTS: Final[WeakKeyDictionary[Message, Receipt]] = WeakKeyDictionary()
 
 
 def inbox() -> type[deque[Message]]:
     """The type of deque for an inbox; in debug mode one that notes where messages are received."""
-    return _NotedMessages if asyncio.get_running_loop().get_debug() else deque
+    return _NotedMessages if asyncio.get_running_loop().get_debug() else _INBOX
 
 
 class _NotedMessages(deque[Message]):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 
-from ...protocol.address import Address, parse_address
+from ...protocol.address import Address, NatsAddress, parse_address
 from ...protocol.binary_header import UNASSIGNED_CHANNEL, BinaryHeader
 from ...protocol.errors import (
     ConnectFailed,
@@ -19,11 +19,10 @@ from ...protocol.lifecycle import State
 from ...protocol.message import Message, next_message_id, returned, snapshot
 from ...protocol.op_code import OpCode
 from ...protocol.status import Status
-from ...protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike
+from ...protocol.text_headers import CONNECT_TO, LISTEN_ON, HeadersLike, TextHeaders
 from ...transport import transports
 from ...transport.tls import as_it_is
 from ...worker_threads import RevocableCall
-from ..accepting.acceptor import Acceptor
 from ..accepting.admission import Admission
 from ..connection.connection import Connection
 from ..connection.dialling import attach
@@ -90,6 +89,8 @@ class Openings:
         where = parse_address(message.headers[name])
         own = snapshot(message)
         own.message_id = own.message_id or next_message_id()
+        if name == CONNECT_TO and isinstance(where, NatsAddress):
+            own.headers = _without_proof(own.headers, where)
         opening: RevocableCall | None = None
         claim = Claim()
         numbers = self._members.numbers
@@ -171,11 +172,9 @@ class Openings:
             self._posted_channel(connection, admission=admission)
             return connection
 
-        sock = await transports.listen(where)
-        local = transports.transport_to(where).bound(sock)
-        admission = Admission(local, admit, as_it_is, self._gate.count_refusal)
-        acceptor = Acceptor(sock, local, admission)
-        acceptor.start()
+        acceptor = await transports.listen(where)
+        admission = Admission(acceptor.address, admit, as_it_is, self._gate.count_refusal)
+        acceptor.start(admission)
         self._members[number] = PostedListener(
             number,
             acceptor,
@@ -205,3 +204,11 @@ class Openings:
         except BaseException:
             channel.give_up(ConnectFailed("connecting was cancelled"))
             raise
+
+
+def _without_proof(headers: TextHeaders, where: NatsAddress) -> TextHeaders:
+    """The headers of a Hello, which the peer reads, without what proves this program's identity."""
+    if where.user is where.token is where.credentials is None:
+        return headers
+    shown = where.to_header()
+    return TextHeaders((name, shown if name == CONNECT_TO else v) for name, v in headers.pairs)

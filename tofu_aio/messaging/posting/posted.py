@@ -20,7 +20,7 @@ from ...protocol.message import Message, next_message_id, notification, returned
 from ...protocol.op_code import OpCode
 from ...protocol.pool import Pool
 from ...protocol.status import Status
-from ..accepting.acceptor import Acceptor
+from ...transport.transport import Acceptor
 from ..accepting.admission import Admission
 from ..connection.connection import Connection
 from ..connection.handshake import note_hello
@@ -236,8 +236,9 @@ class PostedListener:
         return message.message_id or next_message_id()
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Stop listening, and wait until the address is free."""
         self.close()
+        await self._acceptor.wait_closed()
 
     def close(self) -> None:
         """Stop listening. Accepted channels stay open."""

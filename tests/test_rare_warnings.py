@@ -9,9 +9,10 @@ import pytest
 
 import tofu_aio as tofu
 from tests.messaging.peers import RawPeer, admission_of, hello, turns
-from tofu_aio.messaging import limits, numbers
+from tofu_aio import rare_warnings
+from tofu_aio.messaging import numbers
 from tofu_aio.messaging.accepting import admission as admission_module
-from tofu_aio.messaging.rare_warnings import RareWarnings
+from tofu_aio.rare_warnings import RareWarnings
 
 NEVER = 3600.0
 
@@ -19,7 +20,7 @@ NEVER = 3600.0
 def test_what_never_ends_is_told_at_a_limited_rate_with_how_often_it_was(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(limits, "WARNINGS_QUIET", 10.0)
+    monkeypatch.setattr(rare_warnings, "WARNINGS_QUIET", 10.0)
     clock = [0.0]
     warnings = RareWarnings(logging.getLogger("tofu_aio.test"), lambda: clock[0])
 
@@ -51,7 +52,7 @@ async def test_refusals_that_never_end_are_told_again_and_again(
     kind: str,
 ) -> None:
     """But not each of them; and each is counted."""
-    monkeypatch.setattr(limits, "WARNINGS_QUIET", NEVER)
+    monkeypatch.setattr(rare_warnings, "WARNINGS_QUIET", NEVER)
     most = 1 if kind == "address" else None
     async with await group.listen(
         "tcp://127.0.0.1:0", max_channels=1, max_connections_per_address=most
@@ -61,7 +62,8 @@ async def test_refusals_that_never_end_are_told_again_and_again(
         elif kind == "number":
             monkeypatch.setattr(numbers, "MAX_CHANNEL", 1)
         else:
-            admission_of(listener).count(("127.0.0.1", 1))
+            counts = admission_of(listener)._counts
+            counts.begin(tofu.TcpAddress("127.0.0.1", 1))
 
         async def refused() -> None:
             with await RawPeer.connect(listener.address) as peer:
@@ -72,7 +74,7 @@ async def test_refusals_that_never_end_are_told_again_and_again(
         for _ in range(3):
             await refused()
         assert caplog.text.count("a connection was refused") == 1
-        monkeypatch.setattr(limits, "WARNINGS_QUIET", 0.0)
+        monkeypatch.setattr(rare_warnings, "WARNINGS_QUIET", 0.0)
         await refused()
         assert caplog.text.count("a connection was refused") == 2
         assert "(2 more like this since the last warning)" in caplog.text

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from logging import DEBUG, WARNING, Logger
+from typing import Final
 
-from . import limits
+WARNINGS_QUIET: Final = 10.0
+"""Seconds after a warning, for example that connections are refused, before the next one of the
+same kind."""
 
 
 class RareWarnings:
@@ -35,7 +38,7 @@ class RareWarnings:
         """
         now = self._clock()
         last = self._last.get(kind)
-        if last is not None and now < last + limits.WARNINGS_QUIET:
+        if last is not None and now < last + WARNINGS_QUIET:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             self._logger.log(DEBUG, "%s", text)
             return

@@ -1,0 +1,381 @@
+# What a channel's methods return: awaitables that need no coroutine in the common case.
+
+ctypedef PyObject *(*anext_in_c)(PyObject *) noexcept
+ctypedef PyObject *(*step_in_c)(PyObject *, int *) noexcept
+
+cdef enum Method:
+    NEXT, RECEIVE, REPLY, SIGNAL, SEND, REQUEST
+
+
+cdef class ChannelFields:
+    cdef public object _connection, _deferred_sends, _dispatcher, _mailbox, _queue, _welcome
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Call:
+    """A call of a channel's method. It begins when it is awaited, like a coroutine.
+
+    It is a ``collections.abc.Coroutine``, so ``create_task``, ``gather``, ``wait_for`` and task
+    groups take it as one, and it is no future. What it cannot do at once, the coroutine of the
+    Python method does, to which it then delegates.
+    """
+
+    cdef object __weakref__
+    cdef ChannelFields channel  # None once it is over
+    cdef object inner  # what it waits for: the iterator of a future, or a coroutine
+    cdef object item, body, headers, extra
+    cdef unsigned long long id_
+    cdef Method method
+    cdef bint begun
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)  # for Python; the interpreter has a faster way, see below
+
+    def send(self, value):
+        cdef int over = 0
+        if value is not None and not self.begun:
+            raise TypeError("can't send non-None value to a just-started coroutine")
+        result = step(self, &over)
+        if over:
+            raise StopIteration if result is None else StopIteration(result)
+        return result
+
+    def throw(self, type, value=None, traceback=None):
+        if self.channel is None:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        self.begun = True
+        if self.inner is None:
+            finish(self)
+            if value is None:
+                raise type
+            raise value if isinstance(value, BaseException) else type(value)
+        try:
+            if value is None and traceback is None:
+                return self.inner.throw(type)
+            return self.inner.throw(type, value, traceback)
+        except BaseException as error:
+            raise failed(self, error)
+
+    def close(self):
+        self.begun = True
+        if self.channel is not None:
+            inner, self.inner = self.inner, None
+            finish(self)
+            if inner is not None:
+                inner.close()
+
+    def __dealloc__(self):
+        if not self.begun:
+            # In C, because Python's modules may be gone when the interpreter exits.
+            text = f"coroutine '{METHODS[<int>self.method]}' was never awaited"
+            PyErr_WarnEx(RuntimeWarning, text.encode(), 1)
+
+    @property
+    def __name__(self):
+        return METHODS[<int>self.method].rpartition(".")[2]
+
+    @property
+    def __qualname__(self):
+        return METHODS[<int>self.method]
+
+    @property
+    def cr_await(self):
+        return self.inner
+
+    @property
+    def cr_running(self):
+        return False
+
+    @property
+    def cr_state(self):
+        if not self.begun:
+            return inspect.CORO_CREATED
+        return inspect.CORO_CLOSED if self.channel is None else inspect.CORO_SUSPENDED
+
+    @property
+    def cr_suspended(self):
+        return self.begun and self.channel is not None
+
+    @property
+    def cr_frame(self):
+        return None
+
+    @property
+    def cr_code(self):
+        return None
+
+    def __repr__(self):
+        return f"<coroutine object {self.__qualname__} at {id(self):#x}>"
+
+
+cdef tuple METHODS = (
+    "Channel.__anext__", "Channel.receive", "Channel.reply", "Channel.signal", "Channel.send",
+    "Channel.request",
+)
+
+
+cdef inline Call new_call(ChannelFields channel, Method method):
+    cdef Call call = Call.__new__(Call)
+    call.channel = channel
+    call.method = method
+    return call
+
+
+cdef inline int finish(Call call) except -1:
+    """Keep nothing alive any more."""
+    call.channel = None
+    call.inner = call.item = call.body = call.headers = call.extra = None
+    return 0
+
+
+cdef object failed(Call call, object error):
+    """The exception that the awaiting coroutine gets, now that this one was raised inside."""
+    cdef ChannelFields channel = call.channel
+    cdef Method method = call.method
+    cdef object response = call.item, message_id
+    if type(error) is StopIteration:
+        finish(call)
+        return error
+    if channel is None:
+        return error
+    message_id = call.id_
+    finish(call)
+    if method == REQUEST and response is not None and isinstance(error, CancelledError):
+        channel._dispatcher.pending.give_up(message_id, response)
+    elif method <= RECEIVE and isinstance(error, ChannelEnded):
+        channel._dispatcher.all_received()
+        if method == NEXT:
+            return StopAsyncIteration()
+    return error
+
+
+cdef object step(Call self, int *over):
+    """Go on: return a future to wait for, or the result and set ``over``."""
+    cdef MailboxFields mailbox
+    cdef ChannelFields channel = self.channel
+    if channel is None:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    if not self.begun:
+        self.begun = True
+        if self.method <= RECEIVE:
+            mailbox = <MailboxFields?>channel._mailbox
+            if not is_empty(mailbox.items):
+                self.channel = None
+                over[0] = 1
+                return take_first(mailbox)
+        else:
+            self.channel = None  # it is over if this raises
+            if begin(self, channel):
+                finish(self)
+                over[0] = 1
+                return None
+            self.channel = channel
+    try:
+        return wait(self, channel, over)
+    except BaseException as error:
+        raised = failed(self, error)
+        if raised is error:
+            raise
+        raise raised from None
+
+
+cdef object wait(Call self, ChannelFields channel, int *over):
+    """Return the next future to wait for, or the result and set ``over``."""
+    cdef MailboxFields mailbox
+    cdef PyObject *value = NULL
+    cdef int state
+    while True:
+        if self.inner is not None:
+            state = tofu_iterate(self.inner, &value)
+            result = <object>value
+            Py_DECREF(result)
+            if state:
+                return result
+            self.inner = None
+            if self.method > RECEIVE:
+                finish(self)
+                over[0] = 1
+                return result
+        mailbox = <MailboxFields?>channel._mailbox
+        if not is_empty(mailbox.items):
+            finish(self)
+            over[0] = 1
+            return take_first(mailbox)
+        future = next_arrival(mailbox)
+        if (<ConnectionFields?>channel._connection).suspension is not None:
+            channel._connection.lend()
+        self.inner = future.__await__()
+
+
+cdef inline object take_first(MailboxFields mailbox):
+    if type(mailbox.items) is Inbox:
+        return pop_first(<Inbox>mailbox.items)
+    return mailbox.items.popleft()
+
+
+cdef bint begin(Call self, ChannelFields channel) except -1:
+    """Do what can be done without waiting; return whether that was all."""
+    cdef QueueFields queue = <QueueFields?>channel._queue
+    cdef DispatcherFields dispatcher
+    cdef MessageFields message
+    cdef unsigned long long id_
+    cdef bint plain_case
+    if self.method == REQUEST:
+        begin_request(self, channel, queue)
+        return False
+    plain_case = not queue.congested and is_open(queue)
+    if self.method == REPLY:
+        if (
+            plain_case and type(self.item) is Message and is_short(self.body)
+            and type(self.extra) is Status
+        ):
+            message = <MessageFields>self.item
+            id_ = id_of(message)
+            if message._proto == 0 and id_:
+                headers = encoded(self.headers) if self.headers else b""
+                if not headers or is_short(headers) and is_open(queue):
+                    incoming = (<DispatcherFields?>channel._dispatcher).incoming
+                    if incoming is None or incoming.answered(id_):
+                        put(queue, RESPONSE, id_, headers, self.body, self.extra, True)
+                    message._proto = ANSWERED
+                    return True
+                self.headers = decoded(headers)  # they may be made only once
+        self.inner = plain["Channel.reply"](
+            channel, self.item, self.body, self.headers, status=self.extra
+        )
+    elif self.method == SIGNAL:
+        if plain_case and is_short(self.body):
+            headers = encoded(self.headers) if self.headers else b""
+            put_any(queue, LAST_REGULAR, self.extra, headers, self.body, 0, True)
+            return True
+        self.inner = plain["Channel.signal"](
+            channel, self.body, self.headers, message_id=self.extra
+        )
+    else:
+        if plain_case and type(self.item) is Message and fits(<MessageFields>self.item):
+            message_id = put_message(queue, <MessageFields>self.item, True)
+            if not (<MessageFields>self.item)._proto & OP_CODE_MASK:
+                dispatcher = <DispatcherFields?>channel._dispatcher
+                if dispatcher.pending is None:
+                    dispatcher.pending_requests()
+                (<set?>(<PendingFields?>dispatcher.pending).posted).add(message_id)
+            return True
+        self.inner = plain["Channel.send"](channel, self.item)
+    self.item = self.body = self.headers = self.extra = None
+    return False
+
+
+cdef inline bint is_short(object body):
+    return type(body) is bytes and PyBytes_GET_SIZE(body) <= 0xFFFF
+
+
+cdef int begin_request(Call self, ChannelFields channel, QueueFields queue) except -1:
+    """Channel.request without a time-out"""
+    cdef DispatcherFields dispatcher = <DispatcherFields?>channel._dispatcher
+    cdef PendingFields pending
+    cdef bytes headers
+    if not is_short(self.body) or not is_open(queue) or queue.congested and queue.blocked:
+        self.inner = plain["Channel.request"](channel, self.body, self.headers)
+        self.body = self.headers = None
+        return 0
+    if dispatcher.pending is None:
+        dispatcher.pending_requests()
+    pending = <PendingFields?>dispatcher.pending
+    message_id = next_message_id()
+    if message_id in pending.requests:  # an id that the application has chosen
+        self.inner = plain["Channel.request"](
+            channel, self.body, self.headers, message_id=message_id
+        )
+        self.body = self.headers = None
+        return 0
+    self.id_ = message_id
+    headers = encoded(self.headers) if self.headers else b""
+    if headers and not (is_short(headers) and is_open(queue)):
+        # They are too long, or what made them has ended the channel. They may be made only once.
+        self.inner = plain["Channel.request"](channel, self.body, decoded(headers))
+        self.body = self.headers = None
+        return 0
+    response = asyncio.get_running_loop().create_future()
+    put(queue, 0, self.id_, headers, self.body, 0, True)
+    (<dict?>pending.requests)[message_id] = response
+    if pending.posted or (<ConnectionFields?>channel._connection).suspension is not None:
+        dispatcher.requested(message_id)
+    self.body = self.headers = None
+    self.item = response
+    self.inner = response.__await__()
+    return 0
+
+
+class Result(StopIteration):
+    """What carries the result of a ``Call`` to the interpreter."""
+
+    __slots__ = ()
+
+    @property
+    def args(self):
+        """As of any StopIteration."""
+        return (self.value,)
+
+
+tofu_keep_result(<PyTypeObject *>Result)
+tofu_make_awaitable(<PyTypeObject *>Call, <step_in_c><void *>step)
+
+
+cdef object anext(ChannelFields self):
+    return new_call(self, NEXT)
+
+
+UNSET = object()
+
+
+def next_message(ChannelFields self not None):
+    return new_call(self, NEXT)
+
+
+def receive_message(ChannelFields self not None):
+    return new_call(self, RECEIVE)
+
+
+def reply(ChannelFields self not None, request, body=b"", headers=None, *, status=UNSET, more=False):
+    if status is UNSET:
+        status = SUCCESS
+    if more:
+        return plain["Channel.reply"](self, request, body, headers, status=status, more=more)
+    cdef Call call = new_call(self, REPLY)
+    call.item = request
+    call.body = body
+    call.headers = headers
+    call.extra = status
+    return call
+
+
+def signal(ChannelFields self not None, body=b"", headers=None, *, message_id=0):
+    cdef Call call = new_call(self, SIGNAL)
+    call.body = body
+    call.headers = headers
+    call.extra = message_id
+    return call
+
+
+def send(ChannelFields self not None, item):
+    cdef Call call = new_call(self, SEND)
+    call.item = item
+    return call
+
+
+def request(ChannelFields self not None, body=b"", headers=None, *, timeout=None, message_id=0):
+    if timeout is not None or message_id:
+        return plain["Channel.request"](
+            self, body, headers, timeout=timeout, message_id=message_id
+        )
+    cdef Call call = new_call(self, REQUEST)
+    call.body = body
+    call.headers = headers
+    return call

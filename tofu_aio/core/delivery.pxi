@@ -1,0 +1,156 @@
+# Received messages on their way to the tasks that wait for them.
+
+
+cdef class MailboxFields:
+    cdef public object _make, _receiver, end, items
+
+
+cdef class PendingFields:
+    cdef public object _connection, _joins, exchanges, late, posted, requests, slots
+    cdef public bint warned
+
+
+cdef class DispatcherFields:
+    cdef public object _channel, _connection, _forget, _introduced, hello, incoming, mailbox, peer
+    cdef public object pending
+    cdef public bint half_closed
+
+
+def complete(future, result, wake_ups):
+    complete_future(future, result, wake_ups)
+
+
+cdef int complete_future(object future, object result, object wake_ups) except -1:
+    """wake_up.complete"""
+    callbacks = getattr(future, "_callbacks", None)
+    if callbacks:
+        for fn, context in list(callbacks):
+            future.remove_done_callback(fn)
+            (<list?>wake_ups).append((context, fn, future))
+    future.set_result(result)
+    return 0
+
+
+def deliver_items(MailboxFields self not None, items, wake_ups=None):
+    deliver_batch(self, items, wake_ups)
+
+
+cdef int deliver_batch(MailboxFields self, object items, object wake_ups) except -1:
+    """Mailbox.deliver"""
+    if self.end is not None:
+        return 0
+    if not is_empty(self.items):
+        self.items.extend(items)
+    else:
+        fresh = self._make(items)
+        if is_empty(self.items):
+            self.items = fresh
+        else:
+            self.items.extend(items)
+    receiver = self._receiver
+    if receiver is not None:
+        self._receiver = None
+        if not receiver.done():
+            if wake_ups is not None:
+                complete_future(receiver, None, wake_ups)
+            else:
+                receiver.set_result(None)
+    return 0
+
+
+def arrival(MailboxFields self not None):
+    return next_arrival(self)
+
+
+cdef object next_arrival(MailboxFields self):
+    """Mailbox.arrival"""
+    receiver = self._receiver
+    if self.end is not None or receiver is not None and not receiver.done():
+        return plain["Mailbox.arrival"](self)
+    receiver = asyncio.get_running_loop().create_future()
+    self._receiver = receiver
+    if self.end is not None or not is_empty(self.items):  # it came since the checks
+        self._wake_receiver()
+    else:
+        self.items = NO_ITEMS
+    return receiver
+
+
+def sort(PendingFields self not None, list batch, list wake_ups):
+    sort_batch(self, batch, wake_ups)
+
+
+cdef int sort_batch(PendingFields self, list batch, list wake_ups) except -1:
+    """PendingRequests.sort"""
+    cdef dict requests, joins
+    cdef set posted = <set?>self.posted
+    cdef list rest
+    cdef MessageFields message
+    requests = <dict?>self.requests
+    joins = <dict?>self._joins
+    rest = []
+    for item in batch:
+        message = <MessageFields?>item
+        message_id = message.message_id
+        if message._proto != RESPONSE or joins and message_id in joins:
+            if message._proto & OP_CODE_MASK != RESPONSE or self._takes_part(message, wake_ups):
+                rest.append(message)
+            continue
+        response = requests.pop(message_id, None) if requests else None
+        if response is not None:
+            if response.done():
+                self._drop(message)
+            else:
+                complete_future(response, message, wake_ups)
+        elif message_id in posted:
+            posted.discard(message_id)
+            rest.append(message)
+        elif message_id in self.exchanges:
+            self.exchanges.pop(message_id)._deliver(message)
+        else:
+            self._drop(message)
+    batch[:] = rest
+    return 0
+
+
+def deliver(DispatcherFields self not None, list batch, list wake_ups):
+    deliver_messages(self, batch, wake_ups)
+
+
+cdef int deliver_messages(DispatcherFields self, list batch, list wake_ups) except -1:
+    """Dispatcher.deliver"""
+    cdef ConnectionFields connection = <ConnectionFields?>self._connection
+    cdef DecoderFields decoder = <DecoderFields?>connection.decoder
+    if (
+        self.hello is None
+        or (<MessageFields?>batch[len(batch) - 1])._proto & OP_CODE_MASK > LAST_REGULAR
+    ):
+        plain["Dispatcher.deliver"](self, batch, wake_ups)
+        return 0
+    if decoder.special or self.pending is not None or self.incoming is not None:
+        sort_messages(self, decoder, batch, wake_ups)
+        if not batch:
+            return 0
+    deliver_batch(<MailboxFields?>self.mailbox, batch, wake_ups)
+    batch.clear()
+    return 0
+
+
+cdef int sort_messages(DispatcherFields self, DecoderFields decoder, list batch,
+                       list wake_ups) except -1:
+    """Dispatcher._sort"""
+    cdef bint special = decoder.special
+    cdef PendingFields pending
+    if special and not (<MessageFields?>batch[len(batch) - 1]).message_id:
+        self._sort(batch, wake_ups)
+        return 0
+    decoder.special = False
+    if self.pending is not None:
+        pending = <PendingFields?>self.pending
+        if special or pending.posted or pending.exchanges:
+            sort_batch(pending, batch, wake_ups)
+    elif special:
+        sort_batch(<PendingFields?>self.pending_requests(), batch, wake_ups)
+    if batch and (special or self.incoming is not None and self.incoming.busy):
+        self.incoming_requests().sort(batch)
+    return 0

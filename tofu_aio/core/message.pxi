@@ -1,0 +1,66 @@
+# Messages. Those that were released are kept for the next ones.
+
+
+cdef class MessageFields:
+    cdef object __weakref__
+    cdef public object _permit, body, channel_number, headers, status
+    cdef object id_given  # as Python has set it, which may be anything
+    cdef unsigned long long id_  # as it came from the wire, unless it is given
+    cdef bint is_given
+    cdef public int _proto
+
+    def __del__(self):
+        release(self)  # nothing else may give it back if a finalizer saves the message
+
+    @property
+    def message_id(self):
+        return self.id_given if self.is_given else self.id_
+
+    @message_id.setter
+    def message_id(self, value):
+        self.id_given = value
+        self.is_given = True
+
+
+cdef inline unsigned long long id_of(MessageFields message) except? 0:
+    """The message's id if it can be sent, or 0."""
+    if not message.is_given:
+        return message.id_
+    if type(message.id_given) is not int:
+        return 0
+    try:
+        return message.id_given
+    except OverflowError:
+        return 0
+
+
+def release_message(MessageFields self not None):
+    release(self)
+
+
+cdef int release(MessageFields self) except -1:
+    """Message.release. A finalizer calls it too, and then Python's names may be gone."""
+    permit, self._permit = self._permit, None
+    if permit is not None:
+        give_back(permit)
+    return 0
+
+
+cdef void give_back_at_last(object permit) noexcept:
+    """``give_back``, whose errors nobody but ``sys.unraisablehook`` can have."""
+    give_back(permit)
+
+
+cdef void forget(PyObject *message) noexcept:
+    """Give the permit back, and keep nothing alive: nobody has the message any more."""
+    cdef MessageFields self = <MessageFields>message
+    cdef PyObject *type_
+    cdef PyObject *value
+    cdef PyObject *traceback
+    if self._permit is not None:
+        permit, self._permit = self._permit, None
+        PyErr_Fetch(&type_, &value, &traceback)
+        give_back_at_last(permit)
+        PyErr_Restore(type_, value, traceback)
+    self.is_given = False
+    self.body = self.channel_number = self.headers = self.status = self.id_given = None
