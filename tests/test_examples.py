@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +37,21 @@ def test_the_quickstart(server: Running, tmp_path: Path) -> None:
     client = spawn(EXAMPLES / "echo_client.py", address, folder=tmp_path)
     assert client.finish() == (0, "hello\ntofu\n", "")
     assert server.stop() == (0, "stopped\n", "")
+    assert not list(tmp_path.iterdir())
+
+
+@unix
+def test_the_service_and_its_client(tmp_path: Path) -> None:
+    address = f"uds://{tmp_path}/s"
+    service = spawn(EXAMPLES / "shop.py", address, folder=tmp_path)
+    with service.process:
+        while not (tmp_path / "s").exists():
+            assert service.process.poll() is None
+            time.sleep(0.01)  # until it listens
+        client = spawn(EXAMPLES / "shop_client.py", address, folder=tmp_path)
+        said = "3 x tofu 7.5\nnot_found: no beef here {'items': ['miso', 'tofu']}\n"
+        assert client.finish() == (0, said, "")
+        assert service.stop(signal.SIGTERM) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
 
@@ -180,8 +197,9 @@ def test_the_same_on_every_loop(loop: str, tmp_path: Path) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"echo_client.py", "echo_server.py", "messages.py", "on_uvloop.py", *RECIPES}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+    others = {"echo_client.py", "echo_server.py", "messages.py", "on_uvloop.py"}
+    service = {"shop.py", "shop_client.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*RECIPES, *others, *service}
 
 
 def test_none_is_long() -> None:

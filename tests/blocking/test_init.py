@@ -17,7 +17,9 @@ def test_the_blocking_api_has_everything_that_the_async_one_has() -> None:
     """What is new there is added here as well, or to one of these exceptions."""
     renamed = {"aclose": "close"}
     not_here = {
-        "cancel_scope",  # a thread cannot be cancelled; it calls ``cancelled``
+        "cancel_scope", "cancel_with",  # a thread cannot be cancelled; it calls ``cancelled``
+        "wait_draining",  # it could do nothing else meanwhile; it asks for ``draining``
+        "send_nowait",  # for one task that serves many channels; a thread has one
         # anyio's
         "extra", "extra_attributes",
     }  # fmt: skip

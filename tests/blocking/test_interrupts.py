@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from random import Random
@@ -16,6 +19,7 @@ import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, POOL, Beside
 from tests.blocking.interrupted_calls import CASES, Case, a_world, one_engine
 from tests.blocking.interrupting import Interrupted, Interruption
+from tests.blocking.services import Service, served
 from tests.messaging.peers import frame
 from tofu_aio import OpCode, blocking
 from tofu_aio.blocking import waiting
@@ -175,3 +179,40 @@ def test_an_engine_whose_closing_is_interrupted_at_any_point_waits_for_no_peer(
         close_beside_a_mute_peer(Interruption(at))
     for at in range(1, NOTHING_DONE_YET + 1):
         close_beside_a_mute_peer(Interruption(at), Interruption(counting.points))
+
+
+MADE: Final[list[blocking.Client]] = []
+
+CLIENT_CALLS: Final[dict[str, Callable[[blocking.Client, tofu.Address], object]]] = {
+    "create": lambda _, address: MADE.append(blocking.Client(address)),
+    "call": lambda client, _: client.call("double", 4),
+    "upload": lambda client, _: client.upload("total", [1, 2], result=int),
+    "stream": lambda client, _: list(client.stream("count", 2, item=int)),
+}
+
+
+@pytest.mark.parametrize("name", CLIENT_CALLS)
+def test_a_call_of_a_service_is_interrupted_at_any_point(name: str) -> None:
+    """The client goes on working, and no task of the call stays in its loop."""
+    with (
+        served(Service(), tofu.new_event_loop) as address,
+        blocking.Client(address) as client,
+    ):
+
+        def attempt(interruption: Interruption) -> None:
+            with suppress(Interrupted):
+                interruption.during(lambda: CLIENT_CALLS[name](client, address))
+            while MADE:
+                MADE.pop().close()
+            gc.collect()
+            assert client.call("double", 4) == 8
+
+        def tasks() -> int:
+            return client._thread.call(lambda: len(asyncio.all_tasks()))
+
+        attempt(Interruption(0))
+        before, ends = tasks(), time.monotonic() + PATIENCE
+        for interruption in points_of(attempt):
+            attempt(interruption)
+        while tasks() > before:
+            assert time.monotonic() < ends

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
-from tests.blocking.helpers import waits_in
+from tests.blocking.helpers import echo, waits_in
 from tofu_aio import State, Status, blocking
+from tofu_aio.reactor import LoopFactory
 
 
 def test_an_iteration_over_a_listener_ends_when_it_is_closed(
@@ -59,3 +62,72 @@ def test_a_hello_is_decided_on(group: blocking.ChannelGroup, listener: blocking.
     listener.receive_hello(PATIENCE).reject("full", Status.POOL_EMPTY)
     with pytest.raises(tofu.ConnectFailed, match="full"):
         connecting.result()
+
+
+def test_a_drained_listener_waits_for_its_channels(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    serving = Beside(lambda: listener.serve(echo))
+    client = group.connect(listener.address)
+    assert client.request(b"?", timeout=PATIENCE).body == b"?"
+    assert not client.draining
+    draining = Beside(lambda: listener.drain(1000))
+    while not client.draining:
+        client.request(b"until it is told", timeout=PATIENCE)
+    assert client.request(b"still here", timeout=PATIENCE).body == b"still here"
+    with pytest.raises(tofu.ConnectFailed):
+        group.connect(listener.address)
+    client.close()
+    draining.result()
+    serving.result()
+    listener.drain()
+    listener.close()
+
+
+def test_draining_closes_those_who_stay(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    serving = Beside(lambda: listener.serve(echo))
+    client = group.connect(listener.address)
+    listener.drain(0.01)
+    serving.result()
+    assert list(client) == []
+    client.close()
+
+
+def test_draining_takes_a_number_of_seconds(listener: blocking.Listener) -> None:
+    with pytest.raises(TypeError, match="timeout is"):
+        listener.drain("soon")  # type: ignore[arg-type]
+
+
+def test_one_end_announces_that_it_will_close(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    connecting = Beside(lambda: group.connect(listener.address))
+    with listener.accept(PATIENCE) as server:
+        client = connecting.result()
+        assert isinstance(client, blocking.Channel)
+        with client:
+            assert (client.draining, server.draining) == (False, False)
+            client.drain()
+            client.drain()
+            client.signal(b"behind it")
+            assert server.receive(PATIENCE).body == b"behind it"
+            assert (client.draining, server.draining) == (True, True)
+            client.abort()
+
+
+def test_a_socket_is_listened_on(group: blocking.ChannelGroup, loop_factory: LoopFactory) -> None:
+    with group.listen(sock=socket.create_server(("127.0.0.1", 0))) as listener:
+        connecting = Beside(lambda: group.connect(listener.address))
+        with listener.accept(PATIENCE):
+            client = connecting.result()
+            assert isinstance(client, blocking.Channel)
+            client.abort()
+    sock = socket.create_server(("127.0.0.1", 0))
+    with (
+        blocking.serve(echo, sock=sock, loop_factory=loop_factory) as server,
+        blocking.serve(echo, "tcp://127.0.0.1:0", loop_factory=loop_factory) as another,
+    ):
+        assert str(server.address) == f"tcp://127.0.0.1:{sock.getsockname()[1]}"
+        assert server.address != another.address

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
 import tofu_aio as tofu
-from tests.blocking.conftest import Beside
+from tests.blocking.conftest import PATIENCE, Beside
 from tests.blocking.helpers import Pair, waits_in
 from tofu_aio import blocking
 from tofu_aio.reactor import LoopFactory
@@ -72,3 +76,21 @@ def test_calls_in_the_thread_of_an_event_loop_are_refused(
 
     asyncio.run(main())
     client.signal(b"goes on")
+
+
+def test_each_call_has_the_context_of_its_thread(engine: blocking.Engine) -> None:
+    """Even if the loop begins the calls of several threads at once."""
+    variable: ContextVar[int] = ContextVar("variable")
+    thread, gate = engine._thread, threading.Event()
+    thread.call_soon(lambda: gate.wait(PATIENCE))
+
+    def ask(number: int) -> int:
+        variable.set(number)
+        return thread.call(variable.get)
+
+    asking = [Beside(partial(ask, number)) for number in range(5)]
+    ends = time.monotonic() + PATIENCE
+    while len(thread._calls.made) < 5:
+        assert time.monotonic() < ends
+    gate.set()
+    assert [each.result() for each in asking] == [0, 1, 2, 3, 4]

@@ -204,3 +204,28 @@ def test_wrong_options_are_refused_before_it_listens(
         listener.serve(**options)
     with pytest.raises((TypeError, ValueError), match=words):
         blocking.serve(address=str(listener.address), **options)
+
+
+def test_serving_ends_when_the_listener_is_closed_while_clients_stay(
+    group: blocking.ChannelGroup, listener: blocking.Listener
+) -> None:
+    received: list[bytes] = []
+    inside, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(channel: blocking.Channel) -> None:
+        for message in channel:
+            received.append(message.body)
+            inside.release()
+            assert go_on.wait(PATIENCE)
+
+    serving = Beside(lambda: listener.serve(slow))
+    client = group.connect(listener.address)
+    for number in range(3):
+        client.signal(b"%d" % number)
+    assert inside.acquire(timeout=PATIENCE)
+    listener.close()
+    go_on.set()
+    serving.result()
+    assert received == [b"0", b"1", b"2"]
+    assert list(client) == [], "the peer's Bye"
+    client.close()

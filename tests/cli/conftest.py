@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import Ended, Run, Running, Start, python_path, spawn
+from tests.cli.certificates import Files
+from tests.cli.processes import Ended, Run, Running, Start, StartService, python_path, spawn
 from tofu_aio.cli.app import run
 
 
@@ -45,6 +46,25 @@ def start(tmp_path: Path) -> Iterator[Start]:
             running.process.kill()
 
 
+@pytest.fixture(scope="module")
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
+    """Start services as processes; stop them at the end."""
+    started: list[Running] = []
+    tmp_path = tmp_path_factory.mktemp("services")
+
+    def start_service(*arguments: str, address: str = "tcp://127.0.0.1:0") -> str:
+        running = spawn("-m", "tests.cli.service_program", address, *arguments, folder=tmp_path)
+        started.append(running)
+        return running.listening()
+
+    yield start_service
+    for running in started:
+        running.process.terminate()
+        ended = running.finish()
+        if sys.platform != "win32":  # there is no SIGTERM
+            assert (ended.code, ended.err) == (0, ""), ended
+
+
 @pytest.fixture
 def tofu_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -58,6 +78,12 @@ def tofu_run(
         return Ended(code, *capsys.readouterr())
 
     return tofu_run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Certificates in files, in the folder of the commands."""
+    return Files(tmp_path)
 
 
 class _Quiet(BaseHTTPRequestHandler):

@@ -82,6 +82,12 @@ class Run(Protocol):
     def __call__(self, *arguments: str | os.PathLike[str]) -> Ended: ...
 
 
+class StartService(Protocol):
+    """Starts ``service_program`` with these arguments, and returns its address."""
+
+    def __call__(self, *arguments: str, address: str = "tcp://127.0.0.1:0") -> str: ...
+
+
 def python_path() -> str:
     """The PYTHONPATH with which a process in any folder imports this package."""
     paths = (str(Path(tofu.__file__).parents[1]), os.environ.get("PYTHONPATH"))

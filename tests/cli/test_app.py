@@ -26,7 +26,11 @@ def test_help_lists_the_commands_and_the_exit_codes(tofu_run: Run) -> None:
     code, out, _ = tofu_run("--help")
     assert code == 0
     listed = [line.split()[0] for line in out.partition("Commands:\n")[2].splitlines()]
-    assert listed == SHOWN == ["demo", "serve", "ping", "receive", "send", "decode", "doctor"]
+    assert (
+        listed
+        == SHOWN
+        == ["demo", "serve", "ping", "request", "top", "receive", "send", "decode", "doctor"]
+    )
     assert "130" in out
 
 

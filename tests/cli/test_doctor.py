@@ -9,6 +9,7 @@ import pytest
 import tofu_aio as tofu
 from tests.cli.processes import Run, Start
 from tofu_aio.cli import doctor
+from tofu_aio.core.choosing import NEEDS_THE_GIL, NOT_INSTALLED, PURE_IS_SET
 
 
 def test_all_is_good_here(start: Start) -> None:
@@ -17,8 +18,28 @@ def test_all_is_good_here(start: Start) -> None:
     assert "FAILED" not in ended.out
     findings = ended.out.splitlines()
     assert findings[0].startswith(f"tofu_aio        {tofu.__version__}, in ")
-    for name in ("Python", "anyio", "TLS", "poller", "Unix sockets", "loop reactor"):
+    for name in ("Python", "core", "anyio", "TLS", "poller", "Unix sockets", "loop reactor"):
         assert any(line.startswith(name) for line in findings), name
+
+
+@pytest.mark.parametrize(
+    ("why_plain", "line", "code"),
+    [
+        ("", "compiled", 0),
+        (PURE_IS_SET, "plain Python: TOFU_AIO_PURE is set", 0),
+        (NOT_INSTALLED, "plain Python: no compiled core is installed", 0),
+        (NEEDS_THE_GIL, f"plain Python: {NEEDS_THE_GIL}", 0),
+        ("it does not load", "FAILED: plain Python: it does not load", 1),
+    ],
+)
+def test_which_core_runs_and_why(
+    why_plain: str, line: str, code: int, tofu_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "WHY_PLAIN", why_plain)
+    monkeypatch.setattr(doctor, "_loops", list)
+    ended = tofu_run("doctor")
+    assert f"core {line} system" in " ".join(ended.out.split())
+    assert ended.code == code
 
 
 def test_a_loop_that_does_not_work(tofu_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

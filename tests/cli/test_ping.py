@@ -6,12 +6,15 @@ import asyncio
 import re
 import signal
 import socket
+import ssl
 
 import pytest
 
 import tofu_aio as tofu
+from tests.cli.certificates import Files
 from tests.cli.processes import Run, Start, signals, unix
 from tofu_aio.cli.ping import _Plan, _round_trip, _Tally
+from tofu_aio.cli.serve import echo
 from tofu_aio.protocol.status import Status
 
 ROUND_TRIP = re.compile(r"seq=\d+ size=64 time=\d+\.\d{3} ms")
@@ -138,3 +141,33 @@ def test_nobody_listens(tofu_run: Run) -> None:
         ended = tofu_run("ping", f"tcp://127.0.0.1:{bound.getsockname()[1]}")
     assert (ended.code, ended.out) == (1, "")
     assert "nobody is listening there: start the listener first" in ended.complaint
+
+
+async def test_headers_are_in_the_hello_and_in_each_request(
+    start: Start, group: tofu.ChannelGroup
+) -> None:
+    async with await group.listen("tcp://127.0.0.1:0") as listener:
+        ping = start("ping", "-c", "1", "-H", "token: a:b", "-H", "x:1", str(listener.address))
+        async with await listener.accept() as channel:
+            with await channel.receive() as request:
+                for headers in (request.headers, channel.hello.headers):
+                    assert (headers["token"], headers["x"]) == ("a:b", "1")
+                await channel.reply(request)
+            ended = await asyncio.to_thread(ping.finish)
+    assert (ended.code, ended.err) == (0, "")
+
+
+async def test_tls(start: Start, group: tofu.ChannelGroup, files: Files) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.server)
+    listener = await group.listen("tcp://127.0.0.1:0", ssl=context)
+    address = f"tcp://localhost:{listener.address.port}"
+    async with listener:
+        serving = asyncio.create_task(listener.serve(echo))
+        once = ("ping", "-c", "1", address)
+        ended = await asyncio.to_thread(start(*once, "--cafile", files.ca).finish)
+        assert (ended.code, ended.err) == (0, "")
+        ended = await asyncio.to_thread(start(*once, "--tls").finish)
+        assert ended.code == 1
+        assert "certificate" in ended.complaint
+    await serving

@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-from tests.breaking import Mutation, broken_copy
+from tests.breaking import ENVIRONMENT, Mutation, broken_copy
 
 SEEDS = 2000
 _ERROR = re.compile(r"^[| ]*(?:\w+\.)*((?!ExceptionGroup)[A-Z]\w+: .*)$", re.MULTILINE)
@@ -79,8 +79,8 @@ MUTATIONS = [
     ),
     Mutation(
         "waiting channels are not told that a permit came back",
-        "written out here to save a call per message.\n"
-        "            if pool.suspended:\n                pool._on_release()",
+        "written out here to save a call.\n"
+        "                if pool.suspended:\n                    pool._on_release()",
         "no call.",
     ),
     Mutation(
@@ -115,7 +115,7 @@ MUTATIONS = [
     ),
     Mutation(
         "unread data of a lost connection is not read",
-        "closing.unread = Unread.of(transport)",
+        "closing.unread = unread_of(transport)",
         "closing.unread = None",
     ),
     Mutation(
@@ -162,10 +162,48 @@ MUTATIONS = [
     ),
 ]
 
+SERVICE_MUTATIONS = [
+    Mutation(
+        "a call that may have been carried out is sent again",
+        "not (idempotent or not failure.begun)",
+        "False",
+    ),
+    Mutation(
+        "a call is carried out twice",
+        "result = await chained(middleware, execution.innermost)(call)",
+        "await execution.innermost(call)\n"
+        "    result = await chained(middleware, execution.innermost)(call)",
+    ),
+    Mutation(
+        "an item of a stream is lost",
+        "body = codecs.encode_item(content_type, item)\n                await",
+        "body = codecs.encode_item(content_type, item)\n"
+        "                if len(body) % 7 == 0:\n                    continue\n"
+        "                await",
+    ),
+    Mutation(
+        "a stream that its handler has broken off ends like a whole one",
+        "            await exchange.finish(body, headers, status=error.status)",
+        "            await exchange.finish(b'')",
+    ),
+    Mutation(
+        "a slot is not given back",
+        "    if slot is not None:\n        slot.release()",
+        "    if slot is not None:\n        pass",
+    ),
+    Mutation(
+        "every answer has the error code of a fault",
+        "headers = {CODE: error.code}",
+        "headers = {CODE: INTERNAL}",
+    ),
+]
+"""Ways to break services and clients, which ``tests/simulated/calls.py`` is to detect."""
+
 
 def main() -> int:
     """Try each; the exit code is 1 if one was not detected."""
-    chosen = [m for m in MUTATIONS if not sys.argv[1:] or any(a in m.what for a in sys.argv[1:])]
+    known, words = [*MUTATIONS, *SERVICE_MUTATIONS], sys.argv[1:]
+    chosen = [m for m in known if not words or any(word in m.what for word in words)]
     found_all = True
     print("| what is broken | seed | what is said |\n| --- | --- | --- |", flush=True)
     for mutation in chosen:
@@ -183,6 +221,7 @@ def tried(mutation: Mutation, seeds: int = SEEDS) -> tuple[int | None, str]:
         run = subprocess.run(
             [sys.executable, "-m", "tests.simulated", "--seeds", str(seeds)],
             cwd=copy,
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,

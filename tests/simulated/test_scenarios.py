@@ -14,7 +14,7 @@ import pytest
 
 from tests.breaking import Mutation, places
 from tests.simulated.failed_once import FAILED_ONCE
-from tests.simulated.mutations import MUTATIONS, tried
+from tests.simulated.mutations import MUTATIONS, SERVICE_MUTATIONS, tried
 from tests.simulated.running import drawn, main
 from tests.simulated.scenario import network_of, scenario
 from tofu_aio.testing import World
@@ -90,7 +90,9 @@ def test_it_is_so_in_every_process_however_it_hashes() -> None:
     assert len(printed) == 1
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+@pytest.mark.parametrize(
+    "mutation", [*MUTATIONS, *SERVICE_MUTATIONS], ids=lambda mutation: mutation.what
+)
 def test_each_mutation_can_be_applied(mutation: Mutation) -> None:
     """The text that it replaces occurs once, so the table of the design page can be made again."""
     assert len(places(mutation)) == 1

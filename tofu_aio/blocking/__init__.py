@@ -10,7 +10,10 @@ Any number of threads may use it at the same time. The names are those of ``tofu
         print(channel.request(b"hello", timeout=5).body)
 """
 
+from typing import TYPE_CHECKING
+
 from ..messaging.options import ListenOptions
+from ..service.importing import attribute
 from .channel import Channel
 from .engine import Engine
 from .exchange import Exchange
@@ -18,9 +21,13 @@ from .group import ChannelGroup
 from .listener import Listener
 from .shortcuts import Server, connect, reconnecting, serve
 
+if TYPE_CHECKING:
+    from .client import Client as Client
+
 __all__ = [
     "Channel",
     "ChannelGroup",
+    "Client",
     "Engine",
     "Exchange",
     "ListenOptions",
@@ -30,3 +37,10 @@ __all__ = [
     "reconnecting",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs a package that may not be there."""
+    if name != "Client":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return attribute(f"{__name__}.client", name, f"{__name__}.{name}")

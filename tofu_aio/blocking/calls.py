@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from ..protocol.errors import ShutdownStarted, TofuError, again
@@ -85,7 +86,8 @@ class Call(Generic[T_co]):
 
     Args:
         calls: the loop's calls, to which this one belongs.
-        function: called in the loop's thread; its coroutine becomes a task.
+        function: called in the loop's thread; its coroutine becomes a task, in the context of the
+            thread that makes the call.
         undo: called in the loop's thread, and awaited, with the result of a call that completed
             although its thread was interrupted.
 
@@ -99,6 +101,7 @@ class Call(Generic[T_co]):
 
     __slots__ = (
         "_calls",
+        "_context",
         "_function",
         "_interrupted",
         "_undo",
@@ -113,6 +116,7 @@ class Call(Generic[T_co]):
         self, calls: Calls, function: AsyncFunction[T_co], undo: Undo[T_co] | None
     ) -> None:
         self._calls = calls
+        self._context = copy_context()  # of the calling thread: one thread's may begin all calls
         self._function = function
         self._undo = undo
         self._interrupted = False
@@ -132,7 +136,7 @@ class Call(Generic[T_co]):
             self.finish(error)
             return
         self._calls.running.add(self)
-        self.task = task = asyncio.create_task(coroutine)
+        self.task = task = asyncio.create_task(coroutine, context=self._context)
         task.add_done_callback(self._task_done)
 
     def cancel(self) -> None:

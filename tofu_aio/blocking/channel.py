@@ -202,6 +202,15 @@ class Channel(Closing):
 
     # --- closing --------------------------------------------------------------------------
 
+    def drain(self) -> None:
+        """Announce that this side will close the channel soon. See ``tofu_aio.Channel.drain``."""
+        self._thread.call(self._channel.drain)
+
+    @property
+    def draining(self) -> bool:
+        """Whether this side or the peer has announced that it will close the channel soon."""
+        return self._channel.draining
+
     def send_eof(self) -> None:
         """Tell the peer that nothing more will be sent. See ``tofu_aio.Channel.send_eof``."""
         self._thread.run(self._channel.send_eof)

@@ -29,11 +29,13 @@ class ChannelGroup(Closing):
         self._group = group
         self._returned: deque[Message] = deque()  # received by calls that were interrupted
 
-    def listen(self, address: str | Address, **options: Unpack[ListenOptions]) -> Listener:
+    def listen(
+        self, address: str | Address | None = None, **options: Unpack[ListenOptions]
+    ) -> Listener:
         """Listen for channels. See ``tofu_aio.ChannelGroup.listen``.
 
         Args:
-            address: ``tcp://host:port`` or ``uds:///path``.
+            address: ``tcp://host:port``, ``uds:///path`` or ``fd://3``. None with ``sock=``.
             options: see ``tofu_aio.ListenOptions``.
         """
 

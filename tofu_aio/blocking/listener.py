@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 from ..messaging import listener as messaging
+from ..messaging.limits import DRAIN_TIMEOUT
 from ..protocol.address import Address
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
@@ -94,7 +95,9 @@ class Listener(Closing):
     ) -> None:
         """Run ``handler(channel)`` in a thread for each channel, until the listener is closed.
 
-        Then wait until the handlers have returned. A channel is closed when its handler returns.
+        Then wait until the handlers have returned. They receive the messages that had arrived when
+        the listener was closed, and nothing after them, as after the peer's Bye; a handler that
+        waits for something else is not ended. A channel is closed when its handler returns.
         If the handler raises, its channel is aborted and the error is logged; other channels and
         the listener are not affected. An error that a handler raises because its peer was lost is
         not logged as an error. Ctrl-C ends ``serve`` without waiting for handlers. ``sys.exit`` in
@@ -124,15 +127,41 @@ class Listener(Closing):
         ).serve()
 
     def close(self) -> None:
-        """Stop listening. Accepted channels stay open; those that wait are closed."""
+        """Stop listening. Channels that were accepted stay open; those that wait are closed.
+
+        A handler of ``serve`` gets the messages that have arrived, and no more; see there.
+        """
 
         async def close() -> None:
-            for channels in (self._accepted, self._undecided):
-                while channels:
-                    channels.popleft()._channel.abort()
+            self._abort_unreturned()
             await self._listener.aclose()
 
         self._thread.run_closing(close)
+
+    def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
+        """End gracefully: accept nothing more, and give all channels time to be closed.
+
+        If Ctrl-C interrupts it, the listener is closed, and its channels are left as they are. See
+        ``tofu_aio.Listener.drain``.
+
+        Args:
+            timeout: seconds, 0 or more, that channels may stay open.
+
+        Raises:
+            TypeError, ValueError: ``timeout`` is not a number of seconds, 0 or more.
+        """
+
+        async def drain() -> None:
+            self._abort_unreturned()
+            await self._listener.drain(timeout)
+
+        self._thread.run_closing(drain)
+
+    def _abort_unreturned(self) -> None:
+        """Abort the channels that interrupted calls have received, and so nobody has."""
+        for channels in (self._accepted, self._undecided):
+            while channels:
+                channels.popleft()._channel.abort()
 
     def __repr__(self) -> str:
         return repr(self._listener)

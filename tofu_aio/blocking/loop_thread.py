@@ -300,12 +300,18 @@ class _LoopIsRunning(RuntimeError):
     """A blocking call would block the event loop of its thread."""
 
 
-def _check_no_loop_is_running() -> None:
+def loop_is_running() -> bool:
+    """Whether an event loop runs in the calling thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return
-    raise _LoopIsRunning(
-        "an event loop runs in this thread, and tofu_aio.blocking would block it: use tofu_aio's "
-        "async API here, or call tofu_aio.blocking in another thread"
-    )
+        return False
+    return True
+
+
+def _check_no_loop_is_running() -> None:
+    if loop_is_running():
+        raise _LoopIsRunning(
+            "an event loop runs in this thread, and tofu_aio.blocking would block it: use "
+            "tofu_aio's async API here, or call tofu_aio.blocking in another thread"
+        )

@@ -18,9 +18,9 @@ from ..messaging import listener as messaging
 from ..messaging.accepting.decision import refuse
 from ..messaging.accepting.eviction import evict_silent
 from ..messaging.accepting.handler_errors import handler_failed, refusal
-from ..messaging.rare_warnings import RareWarnings
 from ..protocol.errors import ChannelClosed, ShutdownStarted
 from ..protocol.lifecycle import State
+from ..rare_warnings import RareWarnings
 from .channel import Channel
 from .loop_thread import LoopThread
 from .waiting import start_thread, wait_for_item
@@ -116,12 +116,16 @@ class HandlerThreads:
             channel = self._undecided.popleft()
         else:
             channel = Channel(self._thread, await self._listener.receive_hello())
+        if channel.state is not State.CLOSED:  # those are forgotten when they end
+            self._listener._served.add(channel._channel)
         self._received.append(channel)
 
     def _return_channels(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                self._undecided.appendleft(self._received.pop())
+                channel = self._received.pop()
+                self._listener._served.discard(channel._channel)
+                self._undecided.appendleft(channel)
 
     # --- in a handler's thread ------------------------------------------------------------
 

@@ -127,7 +127,7 @@ class Server(Closing):
 
 def serve(
     handler: Callable[[Channel], object],
-    address: str | Address,
+    address: str | Address | None = None,
     *,
     decide: Callable[[Channel], object] | None = None,
     max_threads: int = MAX_THREADS,
@@ -141,7 +141,7 @@ def serve(
     Args:
         handler: a function that takes the channel; it runs in a thread for each channel. See
             ``Listener.serve``.
-        address: ``tcp://host:port`` or ``uds:///path``.
+        address: ``tcp://host:port``, ``uds:///path`` or ``fd://3``. None with ``sock=``.
         decide: accepts a channel by returning, rejects it by raising ``Rejected``. See
             ``Listener.serve``.
         max_threads: how many handlers may run at the same time.

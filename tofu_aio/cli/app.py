@@ -19,9 +19,11 @@ from .doctor import doctor
 from .errors import Failure, describe, print_error
 from .ping import ping
 from .receive import receive
+from .request import request
 from .running import Terminated
 from .send import send
 from .serve import serve
+from .top import top
 
 _ABOUT: Final = f"tofu {__version__} (tofu_aio on Python {sys.version.partition(' ')[0]})"
 
@@ -66,19 +68,21 @@ class _Commands(click.Group):
 @click.version_option(__version__, message=_ABOUT)
 @click.pass_context
 def tofu(context: click.Context) -> None:
-    """Send peer-to-peer messages over TCP and Unix sockets, in bounded memory.
+    """Send peer-to-peer messages over TCP, Unix sockets and NATS, in bounded memory.
 
     \b
     Try it out:              tofu demo
     Check this machine:      tofu doctor
     Measure round trips:     tofu serve tcp://127.0.0.1:7000
                              tofu ping tcp://127.0.0.1:7000
+    Call a service:          tofu request tcp://127.0.0.1:7000 NAME -d '{"a": 1}'
+    Watch a service:         tofu top tcp://127.0.0.1:7000
     Copy a file:             tofu receive tcp://*:7000 -o copy.iso
                              tofu send image.iso tcp://host:7000
     Read captured frames:    tofu decode capture.bin
 
-    An address is tcp://host:port, uds:///path, or uds://@name (Linux abstract
-    socket). Use 'tofu COMMAND --help' for help on a command.
+    An address is tcp://host:port, uds:///path, uds://@name (Linux abstract
+    socket), or nats://broker/service. Use 'tofu COMMAND --help' for help on a command.
 
     \b
     Exit codes:  0    success
@@ -97,6 +101,8 @@ for _command in (
     demo,
     serve,
     ping,
+    request,
+    top,
     receive,
     send,
     decode,

@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
+from ..core import WHY_PLAIN
+from ..core.choosing import NEEDS_THE_GIL, NOT_INSTALLED, PURE_IS_SET
 from ..messaging.engine import Engine
 from ..reactor.pollers import default_poller
 from .errors import describe
@@ -61,10 +63,19 @@ def doctor() -> int:
 def _versions() -> Iterator[_Finding]:
     yield "tofu_aio", f"{__version__}, in {Path(__file__).parent.parent}", True
     yield "Python", f"{platform.python_version()}, {platform.python_implementation()}", True
+    yield _core(WHY_PLAIN)
     yield "system", platform.platform(), True
     for name in _PACKAGES:
         yield name, _installed(name) or "installed", True
     yield "TLS", ssl.OPENSSL_VERSION, True
+
+
+def _core(why_plain: str) -> _Finding:
+    """Which core runs. Plain Python is good, unless a compiled core is there and does not load."""
+    if not why_plain:
+        return "core", "compiled", True
+    good = why_plain in {PURE_IS_SET, NOT_INSTALLED, NEEDS_THE_GIL}
+    return "core", f"plain Python: {why_plain}", good
 
 
 def _platform() -> Iterator[_Finding]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import click
 
 from ..messaging.limits import POOL_BYTES, POOL_MESSAGES
 from ..protocol.address import Address, parse_address
 from ..protocol.binary_header import HEADER_SIZE
-from ..protocol.errors import InvalidAddress
+from ..protocol.errors import InvalidAddress, TofuError
+from ..protocol.text_headers import TextHeaders
 from .transfer import PROGRESS_TIMEOUT
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 _SIZE: Final = re.compile(r"([0-9]{1,15})([KMGT]?)", re.IGNORECASE)
 
@@ -37,6 +40,21 @@ def _bytes(context: click.Context, parameter: click.Parameter, text: str | None)
     return int(size[1]) << 10 * " KMGT".index(size[2].upper() or " ")
 
 
+def _headers(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Headers:
+    headers = []
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon:
+            reason = f"{text!r} is not a header: give a name, a colon and a value, as in token:abc"
+            raise click.BadParameter(reason, context, parameter)
+        headers.append((name.strip(), value.strip()))
+    try:
+        TextHeaders(headers)
+    except TofuError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+    return tuple(headers)
+
+
 address_argument = click.argument("address", callback=_parsed)
 
 pool_option = click.option(
@@ -47,6 +65,16 @@ pool_option = click.option(
     show_default=True,
     help="Number of received messages that may be in memory at the same time, of at most 8 MiB in "
     "total. In addition, each channel may hold one message.",
+)
+
+headers_option = click.option(
+    "--header",
+    "-H",
+    "headers",
+    multiple=True,
+    callback=_headers,
+    metavar="NAME:VALUE",
+    help="A header for each request, and for the Hello that opens the channel. Can be repeated.",
 )
 
 size_option = click.option(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count as counting
 from time import perf_counter
+from typing import cast
 
 import click
 
 from ..messaging.channel import Channel
+from ..messaging.options import ClientOptions
 from ..messaging.shortcuts import connect
 from ..protocol.address import Address
 from ..protocol.binary_header import MAX_PART
@@ -18,8 +20,9 @@ from ..protocol.errors import TofuError
 from ..protocol.status import Status
 from .errors import describe, print_error
 from .measuring import milliseconds, percentile
-from .parameters import address_argument
+from .parameters import Headers, address_argument, headers_option
 from .running import loop_option, run
+from .tls import tls_for, tls_options
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class _Plan:
     interval: float
     size: int
     timeout: float
+    headers: Headers = ()
+    options: ClientOptions = field(default_factory=ClientOptions)
 
 
 class _Tally:
@@ -84,9 +89,18 @@ class _Tally:
     show_default=True,
     help="Time to wait for the connection, and for each response.",
 )
+@headers_option
+@tls_options
 @loop_option
 def ping(
-    *, address: Address, count: int | None, interval: float, size: int, timeout: float, loop: str
+    *,
+    address: Address,
+    count: int | None,
+    interval: float,
+    size: int,
+    timeout: float,
+    headers: Headers,
+    loop: str,
 ) -> int:
     """Measure round trips to an echo server.
 
@@ -98,6 +112,7 @@ def ping(
     \b
     Examples:
       tofu ping tcp://127.0.0.1:7000
+      tofu ping --cafile ca.pem -H token:s3cret tcp://example.org:7000
       tofu ping --count 10000 --interval 0 --size 65535 uds:///tmp/tofu.sock
 
     Exit code: 0 if there was any response, 1 if not.
@@ -105,7 +120,10 @@ def ping(
     tally = _Tally()
     failure: TofuError | None = None
     try:
-        plan = _Plan(count, interval, size, timeout)
+        options = cast(
+            "ClientOptions", {**tls_for(address), "headers": headers, "timeout": timeout}
+        )
+        plan = _Plan(count, interval, size, timeout, headers, options)
         run(_ping(address, plan, tally), loop)
     except KeyboardInterrupt:
         pass  # the usual way to stop
@@ -120,7 +138,7 @@ def ping(
 
 async def _ping(address: Address, plan: _Plan, tally: _Tally) -> None:
     now = asyncio.get_running_loop().time
-    async with connect(address, timeout=plan.timeout) as channel:
+    async with connect(address, **plan.options) as channel:
         click.echo(f"connected to {address}: {plan.size} bytes per request")
         due = now()
         for number in counting(1) if plan.count is None else range(1, plan.count + 1):
@@ -133,7 +151,8 @@ async def _round_trip(channel: Channel, plan: _Plan, tally: _Tally) -> str:
     """Make one request, count the result, and format it."""
     begin = perf_counter()
     try:
-        response = await channel.request(bytes(plan.size), timeout=plan.timeout)
+        body = bytes(plan.size)
+        response = await channel.request(body, plan.headers, timeout=plan.timeout)
     except TimeoutError:
         tally.lost += 1
         return f"no response within {plan.timeout:g} s"

@@ -34,6 +34,9 @@ from .transfer import Offer, confirm, receive_file, reject_file
 _POOL: Final = 16
 """Messages in memory: a megabyte of parts, which several reads from the socket fill."""
 
+_LONGEST: Final = 30 * 86_400.0
+"""Seconds that a transfer may take. It ends much earlier if it makes no progress."""
+
 
 @click.command()
 @address_argument
@@ -119,26 +122,37 @@ async def _receive(
                 await serving  # it has failed, and raises the reason
             channel, first, offer = offers.accepted.result()
             click.echo(f"receiving {offer.name}: {decimal(offer.size)}")
-            await listener.aclose()
-            begin = perf_counter()
-            try:
-                with (
-                    transfer_progress(offer.name, offer.size) as advance,
-                    whole_file(target, force=force) as file,
-                ):
-                    sha256 = await receive_file(
-                        channel,
-                        first,
-                        file.write,
-                        advance,
-                        pause=pause,
-                        progress_timeout=progress_timeout,
-                    )
-            except (Failure, OSError) as error:
-                await reject_file(channel, first, describe(error))
-                raise
-            await confirm(channel, first, sha256)
+            async with _accepting_no_more(listener):
+                begin = perf_counter()
+                try:
+                    with (
+                        transfer_progress(offer.name, offer.size) as advance,
+                        whole_file(target, force=force) as file,
+                    ):
+                        sha256 = await receive_file(
+                            channel,
+                            first,
+                            file.write,
+                            advance,
+                            pause=pause,
+                            progress_timeout=progress_timeout,
+                        )
+                except (Failure, OSError) as error:
+                    await reject_file(channel, first, describe(error))
+                    raise
+                await confirm(channel, first, sha256)
         return offer, sha256, perf_counter() - begin
+
+
+@asynccontextmanager
+async def _accepting_no_more(listener: Listener) -> AsyncIterator[None]:
+    """Refuse new peers during the block. The channels of the others go on."""
+    draining = asyncio.create_task(listener.drain(_LONGEST))
+    try:
+        yield
+    finally:
+        draining.cancel()
+        await asyncio.wait([draining])
 
 
 @asynccontextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, TypeVar
+from types import FrameType
+from typing import Final, TypeAlias, TypeVar
 
 import click
 
@@ -74,6 +75,9 @@ def run(main: Coroutine[object, object, T], loop: str) -> T:
         raise (KeyboardInterrupt if first == signal.SIGINT else Terminated(first)) from None
 
 
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
 class _StopSignals:
     """Handlers that make signals cancel a coroutine.
 
@@ -91,6 +95,7 @@ class _StopSignals:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancellations = 0
+        self._before: dict[signal.Signals, _Handler] = {}
 
     async def run_main(self, main: Coroutine[object, object, T]) -> T:
         """Await the coroutine in the task that the signals cancel."""
@@ -107,20 +112,27 @@ class _StopSignals:
         that.
         """
         defaults = signal.SIG_DFL, signal.default_int_handler
-        before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
-        handled = [number for number, handler in before.items() if handler in defaults]
-        for number in handled:
-            signal.signal(number, self._on_signal)
+        for number in _STOP_SIGNALS:
+            handler = signal.getsignal(number)
+            if handler in defaults:
+                self._before[number] = handler
+                signal.signal(number, self._on_signal)
         try:
             yield
         finally:
-            for number in handled:
-                signal.signal(number, before[number])
+            self._restore()
+
+    def _restore(self) -> None:
+        """Put the earlier handlers back, that of SIGINT last: from then on it may raise here."""
+        for number in reversed(_STOP_SIGNALS):
+            if number in self._before:
+                signal.signal(number, self._before[number])
 
     def _on_signal(self, number: int, _: object) -> None:
         """Runs between any two steps of the program."""
         self.received.append(number)
         if self._loop is None or len(self.received) > _HANDLED_IN_LOOP:
+            self._restore()  # here, because this may interrupt whatever would do it later
             raise KeyboardInterrupt
         with suppress(RuntimeError):  # the loop is closed: there is nothing left to cancel
             self._loop.call_soon_threadsafe(self._cancel)

@@ -23,9 +23,9 @@ def serve(*, address: Address, pool: int, loop: str) -> None:
     """Run an echo server until Ctrl-C.
 
     Listens on ADDRESS and responds to each request with the headers and the body of the request.
-    Ignores messages of other kinds. ADDRESS is tcp://host:port, uds:///path, or uds://@name (Linux
-    abstract socket). The host * stands for all addresses of this machine, and the port 0 for any
-    free port.
+    Ignores messages of other kinds. ADDRESS is tcp://host:port, uds:///path, uds://@name (Linux
+    abstract socket), or nats://broker/service. The host * stands for all addresses of this machine,
+    and the port 0 for any free port.
 
     \b
     Examples:

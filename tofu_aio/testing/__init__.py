@@ -13,19 +13,27 @@ from .deadlock import Deadlock
 from .fabric import Link
 from .loop import SimulatedLoop
 from .network import Network
+from .services import CallOptions, ClientFixture, ServeFixture, client_of, serving
 from .trace import Trace
 from .world import Program, World, run, simulate
+from .worlds import WorldFixture
 
 __all__ = [
+    "CallOptions",
+    "ClientFixture",
     "Deadlock",
     "Delivery",
     "Link",
     "Network",
     "PoolCheck",
     "Program",
+    "ServeFixture",
     "SimulatedLoop",
     "Trace",
     "World",
+    "WorldFixture",
+    "client_of",
     "run",
+    "serving",
     "simulate",
 ]

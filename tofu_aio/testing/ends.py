@@ -23,7 +23,6 @@ class End:
         medium: what it shares with the other connections.
         own: its own name.
         peer: the other end's name.
-        on_close: called when the end is closed.
 
     Attributes:
         closed: whether the program has closed it.
@@ -31,20 +30,20 @@ class End:
         error: the errno with which the next call fails; 0 for none.
         lost: whether a reset has arrived, so that nothing is sent or received any more.
         descriptors: the descriptors that stand for it.
+        on_close: called when the end of a connection is closed.
     """
 
-    def __init__(
-        self, medium: Medium, own: Name, peer: Name, on_close: Callable[[], object]
-    ) -> None:
+    def __init__(self, medium: Medium, own: Name, peer: Name) -> None:
         self._kernel = medium.kernel
-        self._on_close = on_close
         self.own = own
         self.peer = peer
         self.closed = self.connected = self.lost = False
         self.error = 0
         self.descriptors: dict[int, None] = {}
+        # These are set when the connection is established.
         self.outgoing: Pipe
         self.incoming: Pipe
+        self.on_close: Callable[[], object]
 
     def readiness(self) -> int:
         """The events that are ready.
@@ -100,7 +99,7 @@ class End:
             else:
                 self.outgoing.finish()
         self.incoming.arrived.clear()
-        self._on_close()
+        self.on_close()
 
 
 class Backlog:

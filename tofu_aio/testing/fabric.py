@@ -74,7 +74,7 @@ class Fabric:
 
     Attributes:
         listeners: the backlogs, by name.
-        links: the connections that are not over.
+        links: the connections that are not over, the oldest first.
     """
 
     def __init__(self, kernel: Kernel, network: Network, trace: Trace) -> None:
@@ -83,7 +83,7 @@ class Fabric:
         self.trace = trace
         self._medium = Medium(kernel, network, trace)
         self.listeners: dict[Name, Backlog] = {}
-        self.links: list[Link] = []
+        self.links: dict[Link, None] = {}
         self._count = 0
         self._port = _FIRST_PORT
 
@@ -102,7 +102,7 @@ class Fabric:
 
     def create_end(self, own: Name, peer: Name) -> End:
         """Create an end that is not connected yet."""
-        return End(self._medium, own, peer, self._forget_closed_links)
+        return End(self._medium, own, peer)
 
     def listen(self, name: Name, size: int) -> Backlog:
         """Create a backlog, so that others can connect to the name.
@@ -153,8 +153,9 @@ class Fabric:
         found = (self.listeners.get(key) for key in keys)
         return next((backlog for backlog in found if backlog is not None), None)
 
-    def _forget_closed_links(self) -> None:
-        self.links = [link for link in self.links if not link.over]
+    def _forget_if_over(self, link: Link) -> None:
+        if link.over:
+            self.links.pop(link, None)
 
     def _syn_arrives(self, client: End) -> None:
         if client.closed:
@@ -177,7 +178,9 @@ class Fabric:
         client.outgoing = server.incoming = self._pipe(f"#{self._count} >", client, server, when)
         server.outgoing = client.incoming = self._pipe(f"#{self._count} <", server, client, when)
         server.connected = True
-        self.links.append(Link(client, server))
+        link = Link(client, server)
+        client.on_close = server.on_close = partial(self._forget_if_over, link)
+        self.links[link] = None
         self.trace.add(f"#{self._count}", "connects", f"{_text(client.own)} {_text(client.peer)}")
         backlog.enqueue(server)
 
@@ -191,6 +194,7 @@ class Fabric:
         client.connected = True
         if client.closed:
             client.outgoing.reset()
+            client.on_close()
         client.readiness_changed()
 
     def _refused(self, client: End) -> None:

@@ -1,0 +1,1 @@
+"""Services and clients: calls by name, with typed payloads, over channels."""
