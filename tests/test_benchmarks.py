@@ -5,19 +5,33 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.benchmarks import against, bound, compiled, processes, rounds, run, tables, targets
+from tests.benchmarks import (
+    against,
+    bound,
+    broker_memory,
+    call_costs,
+    fanout,
+    processes,
+    rounds,
+    run,
+    tables,
+    targets,
+)
 from tests.benchmarks.cases import CASES, FEW_CHANNELS, MANY_CHANNELS, SOME, Case
 from tests.benchmarks.load import Load, Meter
 from tests.benchmarks.measuring import MeasurementFailed, measure
 from tests.benchmarks.results import Results, Spread, Subject
 from tests.benchmarks.roster import CONTENDERS, Contender, Field
+from tests.transport.nats.brokers import missing
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -25,6 +39,8 @@ in_a_repository = pytest.mark.skipif(
     not (processes.ROOT / ".git").exists() or shutil.which("git") is None,
     reason="revisions are in a repository only, and git shows them",
 )
+
+needs_a_broker = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 PROMISED = [
     ("64 B, window 64: rate over that of bare", "≥ 0.55"),
@@ -38,10 +54,24 @@ PROMISED = [
     ("64 B, window 64, request() from 64 tasks: rate over that of bare", "≥ 0.35"),
     ("64 KiB, window 8: bytes a second over those of bare", "≥ 0.8"),
     ("64 B, window 64: the server's CPU time of an echo more than bare", "≤ 2.5 µs"),
+    ("calls of 64 B, window 64, client.call(): rate over that of requests", "≥ 0.6"),
+    ("calls of 64 B, window 64, client.call(): rate over that of grpc_unary", "≥ 8"),
     ("10,000 idle channels, server: bytes each more than bare", "≤ 1500 B"),
     ("10,000 idle channels, client: bytes each more than bare", "≤ 1500 B"),
     ("64 B, 1,000 channels, window 1: rate over that at 10", "≥ 0.8"),
     ("64 B, 1,000 channels, window 8: rate over that at 10", "≥ 0.8"),
+    ("64 B, window 64, compiled: rate over that of plain", "≥ 3.5"),
+    ("64 B, window 64, compiled: rate over that of picows", "≥ 2.5"),
+    ("64 B, window 64, compiled: rate over that of bare, where Python is fast", "≥ 0.75"),
+    ("64 B, window 200, compiled: rate over that of plain", "≥ 4.5"),
+    ("64 B, window 64, request() from 64 tasks, compiled: rate over that of plain", "≥ 2.5"),
+    ("64 B, window 64, request() from 64 tasks, compiled: rate over that of picows", "≥ 1.2"),
+    ("64 B, window 1, compiled: round trip (p50) over that of plain", "≤ 0.6"),
+    ("64 B, window 1, compiled: round trip (p50) over that of picows", "≤ 1.3"),
+    ("4 KiB, window 64, compiled: rate over that of plain", "≥ 2"),
+    ("64 KiB, window 8, compiled: bytes a second over those of bare", "≥ 0.8"),
+    ("10,000 idle channels, compiled, server: bytes each over plain ones", "≤ 1"),
+    ("10,000 idle channels, compiled, client: bytes each over plain ones", "≤ 1"),
     ("the reactor over the stock loop: bare, 64 B, window 1", "≥ 1"),
     ("the reactor over the stock loop: tofu, 64 B, window 64", "≥ 1"),
     ("the reactor over the stock loop: add_reader, changing interest, 1,000 registered", "≥ 1"),
@@ -82,7 +112,10 @@ def spreads(*rates: dict[str, float]) -> Results:
 def test_the_whole_program_measures_every_case_and_tells_every_target(tmp_path: Path) -> None:
     told = tmp_path / "bench.json"
     line = ["--rounds", 1, "--seconds", 0.05, "--loops", "asyncio", "--connections", 0]
-    line += ["--contenders", "bare", "tofu", "--json", told, "--plots", tmp_path / "plots"]
+    names = ["bare", "tofu", "calls"]
+    if not processes.why_plain():
+        names += ["tofu_compiled", "requests_compiled"]
+    line += ["--contenders", *names, "--json", told, "--plots", tmp_path / "plots"]
 
     result = start(*line)
 
@@ -90,13 +123,16 @@ def test_the_whole_program_measures_every_case_and_tells_every_target(tmp_path: 
     written = json.loads(told.read_text(encoding="utf-8"))
     measured = {(m["case"], m["contender"]): m["rounds"] for m in written["measurements"]}
     assert set(measured) == {
-        (case.title, name) for case in CASES for name in ("bare", "tofu") if name in case.contenders
+        (case.title, name) for case in CASES for name in names if name in case.contenders
     }
     for figures in measured.values():
         assert {"rate", "bytes", "cpu"} <= set(figures[0])
         assert all(value > 0 for value in figures[0].values())
     assert {"p50", "p90", "p99", "p99.9"} <= set(measured["64 B, window 1", "tofu"][0])
     assert written["failures"] == []
+    assert written["calibration"] in result.stdout
+    (machine,) = written["machine_rounds"]
+    assert min(machine["python"], machine["calls"]) > 0
     assert all(target["verdict"] for target in written["targets"])
     for title, aim in PROMISED:
         assert (title, aim) in {(t["target"], t.get("bound")) for t in written["targets"]}
@@ -261,13 +297,99 @@ def test_everybody_is_measured_in_turn_and_every_other_round_the_other_way_round
     assert seen == ["bare", "tofu", "tofu", "bare"]
 
 
-@pytest.mark.parametrize("name", compiled.CHANGES)
-def test_what_a_compiler_is_told_otherwise_is_still_there(name: str) -> None:
-    assert compiled.changed(name)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody else tells a process's peak of memory")
 @pytest.mark.parametrize("looked_at", ["gateway", "gatherer"])
 def test_programs_that_keep_many_messages_stay_within_the_bound(looked_at: str) -> None:
     program = next(p for p in bound.PROGRAMS.values() if p.looked_at == looked_at)
     assert 0 < bound.grown(program, "asyncio") < program.bound / processes.MIB
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no process can be stopped here")
+def test_a_fan_out_reaches_all_that_read_and_a_loop_of_signals_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "fanout --subscribers 12 --stopped 2 --rounds 1 --rate 20 --seconds 0.5"
+    monkeypatch.setattr(sys, "argv", line.split())
+    monkeypatch.setenv("COLUMNS", "160")
+
+    fanout.main()
+
+    told = {
+        row.split("│")[1].strip(): row for row in capsys.readouterr().out.split("\n") if "│" in row
+    }
+    assert "100%" in told["tofu.Topic"]
+    assert "none came" in told["a loop of signal()"]
+
+
+def told_cells(output: str, bar: str) -> dict[str, list[str]]:
+    """The rows of a table that was printed, by their first cells."""
+    rows = [line.split(bar)[1:-1] for line in output.splitlines() if line.startswith(bar)]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+@needs_a_broker
+def test_slow_readers_leave_the_memory_of_a_broker_small(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = f"broker_memory --seconds 1 --readers 2 --plots {tmp_path}"
+    monkeypatch.setattr(sys, "argv", line.split())
+
+    broker_memory.main()
+
+    told = told_cells(capsys.readouterr().out, "|")
+    assert {"channels over nats://", "nats-py, publish and subscribe"} <= told.keys()
+    _, most, _, _, slow_consumers, sent, *came, lost, errors = told["channels over nats://"]
+    assert float(most) < 100
+    assert (slow_consumers, lost, errors) == ("0", "0", "none")
+    assert number(sent) == sum(map(number, came)) > 0
+    drawn = (tmp_path / "nats-memory.svg").exists()
+    assert drawn == (find_spec("matplotlib") is not None)
+
+
+@needs_a_broker
+def test_rates_round_trips_and_the_broker_s_part_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.benchmarks import brokered
+
+    names = ("request", "publish", "nats", "nats-request", "nats-call", "tcp")
+    line = ["brokered", "--rounds", "1", "--seconds", "0.2", *names]
+    monkeypatch.setattr(sys, "argv", line)
+
+    brokered.main()
+
+    rates, trips = capsys.readouterr().out.split("**Round trip, one under way**")
+    told = told_cells(rates.partition("| --- |")[2], "|")
+    assert list(told) == [brokered.TITLES[name] for name in names]
+    assert all(number(rate) > 0 for rate, *_ in told.values())
+    assert told[brokered.TITLES["request"]][1] == "1.00"
+    costs = {title: cells[-1] for title, cells in told.items()}
+    assert [title for title, cost in costs.items() if cost == "-"] == [brokered.TITLES["tcp"]]
+    # The system counts in steps of 10 ms.
+    assert sum(float(cost) for cost in costs.values() if cost != "-") > 0
+
+    told = told_cells(trips.partition("| --- |")[2], "|")
+    assert list(told) == [brokered.TITLES[name] for name in names]
+    for cells in told.values():
+        middle, late = map(number, cells[:2])
+        assert 0 < middle <= late
+        assert all(float(ratio) > 0 for ratio in cells[2:])
+    assert told[brokered.TITLES["request"]][2:] == ["1.00", "1.00"]
+
+
+def number(cell: str) -> int:
+    """What a cell says, with its commas."""
+    return int(cell.replace(",", ""))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its processor time ticks too coarsely")
+def test_the_parts_of_a_call_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["call_costs", "--calls", "128", "--rounds", "1"])
+
+    call_costs.main()
+
+    rows = [row.split("│") for row in capsys.readouterr().out.split("\n") if row.startswith("│")]
+    assert [row[1].strip() for row in rows] == list(call_costs.STEPS)
+    assert all(float(cost) > 0 for row in rows for cost in row[2:5])

@@ -2,12 +2,15 @@
 
 One process, no sockets: a channel over a transport that takes everything. Each figure is the
 least of several runs of process time, less that of an empty loop, so that other programs on the
-machine disturb it little; still, only figures of one run can be compared with each other.
+machine disturb it little; still, only figures of one run can be compared with each other. Plain
+Python and the compiled core each have a process, one after the other.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -16,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tofu_aio as tofu
+from tests.benchmarks import processes
 from tests.benchmarks.contenders import sketch
 from tofu_aio.messaging.channel import Channel
 from tofu_aio.messaging.connection.connection import Connection
@@ -49,14 +53,14 @@ class Sink(asyncio.Transport):
         return True
 
 
-def least(step: Callable[[int], None]) -> float:
+def least_of(messages: int, step: Callable[[int], None]) -> float:
     """Nanoseconds of one message."""
     times = []
     for _ in range(RUNS):
         start = time.process_time_ns()
-        step(MESSAGES)
+        step(messages)
         times.append(time.process_time_ns() - start)
-    return min(times) / MESSAGES
+    return min(times) / messages
 
 
 def drive(coroutine: Coroutine[object, object, None]) -> None:
@@ -68,8 +72,9 @@ def drive(coroutine: Coroutine[object, object, None]) -> None:
     raise AssertionError("it waited")
 
 
-async def measure() -> dict[str, float]:
+async def measure(messages_each: int) -> dict[str, float]:
     """All steps."""
+    least = partial(least_of, messages_each)
     gate = ReadGate(Limits(), lambda _: False, lambda _: None)
     gate.open()
 
@@ -177,15 +182,50 @@ async def in_a_callback(step: Callable[[], float]) -> float:
     return await result
 
 
+def start(compiled: bool, messages: int) -> dict[str, float]:
+    """Measure in a process of its own.
+
+    Raises:
+        RuntimeError: it failed, as its stderr tells.
+    """
+    process = processes.start(
+        "costs", "--child", "--messages", messages, environment=processes.variant(compiled)
+    )
+    try:
+        costs: dict[str, float] = json.loads(processes.next_line(process))
+    finally:
+        processes.end([process])
+    return costs
+
+
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=MESSAGES, help="in each run; 64 times N")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        processes.check_variant()
+        with asyncio.Runner() as runner:
+            print(json.dumps(runner.run(measure(options.messages))), flush=True)
+        return
+    console = Console()
+    plain = start(compiled=False, messages=options.messages)
     table = Table(title=f"CPU time of one message of {len(BODY)} B, 64 in a chunk")
     table.add_column("step")
-    table.add_column("ns", justify="right")
-    with asyncio.Runner() as runner:
-        for step, cost in runner.run(measure()).items():
+    table.add_column("plain, ns", justify="right")
+    why = processes.why_plain()
+    if not why:
+        core = start(compiled=True, messages=options.messages)
+        table.add_column("compiled, ns", justify="right")
+        table.add_column("compiled / plain", justify="right")
+        for step, cost in plain.items():
+            table.add_row(step, f"{cost:,.0f}", f"{core[step]:,.0f}", f"{core[step] / cost:.2f}")
+    else:
+        console.print(why)
+        for step, cost in plain.items():
             table.add_row(step, f"{cost:,.0f}")
-    Console().print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

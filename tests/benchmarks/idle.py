@@ -21,9 +21,14 @@ CONTENDERS = {
     "bare": "a bare asyncio.Protocol",
     "tofu": "tofu_aio",
     "handled": "tofu_aio, a task for each",
+    "tofu_compiled": "tofu_aio, compiled",
+    "handled_compiled": "tofu_aio, compiled, a task for each",
     "plain": "websockets, compression=None",
     "websockets": "websockets",
 }
+PLAIN = {"tofu_compiled": "tofu", "handled_compiled": "handled"}
+"""Those on the compiled core, with the same ones on plain Python."""
+
 SETTLE = 1.0
 """Seconds for the server to finish with the last connections of a step."""
 
@@ -37,12 +42,13 @@ SeenOf = dict[tuple[str, str], Seen]
 
 def measure(contender: str, loop: str, count: int, steps: int) -> Seen:
     """MiB of both processes, at each step."""
-    server = processes.start("idle_peers", "server", contender, loop)
+    name, environment = PLAIN.get(contender, contender), processes.variant(contender in PLAIN)
+    server = processes.start("idle_peers", "server", name, loop, environment=environment)
     running = [server]
     result: Seen = {"connections": [], "server": [], "client": []}
     try:
         port = processes.next_line(server)
-        client = processes.start("idle_peers", "client", contender, loop, port)
+        client = processes.start("idle_peers", "client", name, loop, port, environment=environment)
         running.append(client)
         opened = 0
         # The first connections load what is loaded once.
@@ -114,10 +120,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all that was measured here")
     options = parser.parse_args()
     loops = [loop for loop in LOOPS if loop != "uvloop" or find_spec(loop)]
+    why = processes.why_plain()
+    contenders = [name for name in CONTENDERS if not why or name not in PLAIN]
+    if why:
+        print(why)
     results = {
         (contender, loop): measure(contender, loop, options.connections, options.steps)
         for loop in loops
-        for contender in CONTENDERS
+        for contender in contenders
     }
     print(f"{options.connections} idle connections; {processes.machine()}\n")
     print(table(results))

@@ -16,6 +16,8 @@ VARIANT_OF = {
     "bare": "bare",
     "tofu": "tofu",
     "handled": "tofu",
+    "tofu_compiled": "tofu_compiled",
+    "handled_compiled": "tofu_compiled",
     "plain": "websockets",
     "websockets": "websockets",
 }

@@ -134,6 +134,7 @@ async def load(contender: str, port: int) -> None:
 def main() -> None:
     """Run one role to its end."""
     role, contender, loop, *port = sys.argv[1:]
+    processes.check_variant()
     processes.allow_descriptors()
     with asyncio.Runner(loop_factory=tofu.loop_factory(loop)) as runner:
         runner.run(serve(contender) if role == "server" else load(contender, int(port[0])))

@@ -20,12 +20,13 @@ class Load:
     """An echo.
 
     Attributes:
-        contender: whose server and client.
+        contender: the module of both server and client.
         loop: on which both run.
         window: messages under way at a time, on each channel.
         size: of a body, in bytes.
         seconds: of measuring.
         channels: connections, all equally busy.
+        compiled: whether both run on the compiled core.
     """
 
     contender: str
@@ -34,6 +35,7 @@ class Load:
     size: int
     seconds: float
     channels: int = 1
+    compiled: bool = False
 
     def to_json(self) -> str:
         """For a command line."""

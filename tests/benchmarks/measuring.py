@@ -45,7 +45,7 @@ class Peer:
             load.to_json(),
             tree=tree,
             errors=self._errors,
-            environment=STEADY_HEAP,
+            environment=STEADY_HEAP | processes.variant(load.compiled),
         )
         self.hung = False
 

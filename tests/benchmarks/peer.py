@@ -52,6 +52,7 @@ def main() -> None:
     if not Path(tofu.__file__).is_relative_to(tree):
         sys.exit(f"tofu_aio comes from {tofu.__file__}, and not from {tree}")
     load = Load.from_json(load_as_json)
+    processes.check_variant()
     pin(int(role == "client"))
     processes.allow_descriptors()
     with asyncio.Runner(loop_factory=tofu.loop_factory(load.loop)) as runner:

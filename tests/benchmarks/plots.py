@@ -58,8 +58,10 @@ def panels_of(field: Field, title: str) -> tuple[Any, list[tuple[Any, str]]]:
 
 def lines(field: Field) -> Iterator[tuple[str, dict[str, Any]]]:
     """Who is drawn, and how."""
-    for number, (name, contender) in enumerate(CONTENDERS.items()):
+    numbers = {name: number for number, name in enumerate(CONTENDERS)}
+    for name, contender in CONTENDERS.items():
         if name in field.contenders:
+            number = numbers[contender.plain or name]
             ours = contender.title.startswith("tofu")
             yield (
                 name,
@@ -69,7 +71,7 @@ def lines(field: Field) -> Iterator[tuple[str, dict[str, Any]]]:
                     "marker": MARKS[number % len(MARKS)],
                     "markersize": 4,
                     "linewidth": 2.5 if ours else 1,
-                    "linestyle": "--" if name == "bare" else "-",
+                    "linestyle": "--" if name == "bare" else ":" if contender.compiled else "-",
                 },
             )
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -54,6 +55,36 @@ def start(
             "PYTHONPATH": os.pathsep.join(map(str, (tree, ROOT))),
         },
     )
+
+
+PURE = "TOFU_AIO_PURE"
+"""The variable that forces plain Python."""
+
+CORE = "tofu_aio.core._compiled"
+"""The module that plain Python does not import."""
+
+
+def why_plain() -> str:
+    """Why only plain Python can run here; "" if the compiled core can."""
+    if os.environ.get(PURE, "0") not in {"", "0"}:
+        return f"{PURE} is set; only plain Python runs"
+    if find_spec(CORE) is None:
+        return "no compiled core is installed; only plain Python runs"
+    return ""
+
+
+def variant(compiled: bool) -> dict[str, str]:
+    """The environment of a process that runs on the compiled core, or on plain Python."""
+    return {PURE: "0" if compiled else "1"}
+
+
+def check_variant() -> None:
+    """End this process if it does not run what its environment says: a core that cannot be loaded
+    leaves plain Python, and what is measured would have the wrong name."""
+    wanted, runs = os.environ.get(PURE) == "0", CORE in sys.modules
+    if wanted != runs:
+        names = {True: "the compiled core", False: "plain Python"}
+        sys.exit(f"this process runs {names[runs]}, and not {names[wanted]}")
 
 
 def next_line(process: subprocess.Popen[str]) -> str:

@@ -38,11 +38,13 @@ class Results:
 
     Attributes:
         rounds: of each subject, what each round gave; None where that round failed.
+        machine: how fast the machine was in each round; see ``calibration``.
         failures: a line for each measurement that failed.
         left_out: a line for each thing that was asked for and not tried.
     """
 
     rounds: dict[Subject, list[Figures | None]] = field(default_factory=dict)
+    machine: list[Figures] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -78,6 +80,7 @@ class Results:
     def to_json(self) -> dict[str, object]:
         """All of it."""
         return {
+            "machine_rounds": self.machine,
             "measurements": [
                 {**subject._asdict(), "rounds": rounds} for subject, rounds in self.rounds.items()
             ],

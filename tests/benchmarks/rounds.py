@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.benchmarks import processes
+from tests.benchmarks import calibration, processes
 from tests.benchmarks.cases import Case
 from tests.benchmarks.load import Load
 from tests.benchmarks.measuring import MeasurementFailed, measure
@@ -52,6 +52,7 @@ def run(jobs: Sequence[Job], rounds: int, console: Console, results: Results) ->
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=rounds * len(jobs))
         for number in range(rounds):
+            results.machine.append(calibration.measure())
             # There and back, so that nobody always comes after the same one.
             for job in reversed(jobs) if number % 2 else jobs:
                 progress.update(task, description=" · ".join(job.subject))

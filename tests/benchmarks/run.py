@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tests.benchmarks import (
     against,
+    calibration,
     idle,
     idle_case,
     plots,
@@ -105,13 +106,15 @@ def main() -> int:
     if asked.connections:
         idle_ones = idle_case.run(results, field, asked.connections, console)
     outcomes = targets.outcomes(results, field.loops)
-    console.print(f"{processes.machine()}; medians of {count} rounds (lowest to highest)\n")
+    console.print(f"{processes.machine()}; medians of {count} rounds (lowest to highest)")
+    console.print(f"{calibration.line(results)}\n")
     console.print(tables.all_of(results, field, idle_ones, outcomes))
     processes.write_json(
         asked.json,
         {
             "versions": {name: roster.CONTENDERS[name].version() for name in field.contenders},
             "seconds": asked.seconds,
+            "calibration": calibration.line(results),
             **results.to_json(),
             "targets": targets.to_json(outcomes),
         },

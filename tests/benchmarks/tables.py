@@ -34,8 +34,9 @@ def number(value: float) -> str:
 
 
 def of_case(case: Case, results: Results, field: Field) -> str:
-    """Everybody in a case, beside the bare protocol where that takes part."""
-    columns = ["contender", "loop", "echoes/s", "MB/s", "of bare", "server's CPU, µs each"]
+    """Everybody in a case, beside the bare protocol and plain Python where these take part."""
+    columns = ["contender", "loop", "echoes/s", "MB/s", "of bare", "of plain"]
+    columns += ["server's CPU, µs each"]
     rows = []
     for loop in field.loops:
         bare = Subject(case.title, "bare", loop)
@@ -51,10 +52,17 @@ def of_case(case: Case, results: Results, field: Field) -> str:
                     whole(results.spread(subject, "rate")),
                     f"{carried.median / 1e6:,.1f}" if carried else NOTHING,
                     range_of(results.ratio("rate", subject, bare)),
+                    range_of(over_plain(results, "rate", subject)),
                     range_of(results.spread(subject, "cpu")),
                 ]
             )
     return table(case.title, columns, rows)
+
+
+def over_plain(results: Results, figure: str, subject: Subject) -> Spread | None:
+    """For one on the compiled core: the ratio to the same one on plain Python."""
+    plain = CONTENDERS[subject.contender].plain
+    return results.ratio(figure, subject, subject._replace(contender=plain)) if plain else None
 
 
 def of_latency(results: Results, field: Field) -> str:
@@ -66,8 +74,21 @@ def of_latency(results: Results, field: Field) -> str:
             subject = Subject(ONE.title, contender, loop)
             if subject in results.rounds:
                 times = [results.spread(subject, name) for name in names]
-                rows.append([CONTENDERS[contender].title, loop, *map(whole, times)])
-    return table(f"Round trip in µs: {ONE.title}", ["contender", "loop", *names], rows)
+                bare = Subject(ONE.title, "bare", loop)
+                ratios = [
+                    results.ratio("p50", subject, bare),
+                    over_plain(results, "p50", subject),
+                ]
+                rows.append(
+                    [
+                        CONTENDERS[contender].title,
+                        loop,
+                        *map(whole, times),
+                        *map(range_of, ratios),
+                    ]
+                )
+    columns = ["contender", "loop", *names, "p50 of bare", "p50 of plain"]
+    return table(f"Round trip in µs: {ONE.title}", columns, rows)
 
 
 def of_events(results: Results) -> str:

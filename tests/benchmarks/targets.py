@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tests.benchmarks import idle_case, reactor_case
+from tests.benchmarks import calibration, idle_case, reactor_case
 from tests.benchmarks.cases import (
     FEW_BUSIER,
     FEW_CHANNELS,
@@ -15,13 +15,15 @@ from tests.benchmarks.cases import (
     MANY_BUSIER,
     MANY_CHANNELS,
     ONE,
+    PAGES,
     SOME,
+    SOME_CALLS,
     Case,
 )
 from tests.benchmarks.results import Results, Spread, Subject
 
 How = Callable[[Results, str, Subject, Subject], Spread | None]
-Verdict = Literal["reached", "not reached", "not measured"]
+Verdict = Literal["reached", "not reached", "not measured", "not for this machine"]
 
 EACH = ""
 """As a loop: each of the run, compared with the same one."""
@@ -55,6 +57,7 @@ class Target:
         how: what is compared, in each round.
         limit: who, in our place, tells how far anybody gets here: the bare protocol, or a sketch
             that keeps no promise; "" if nobody does.
+        fast_only: whether it is one for machines where Python is fast.
     """
 
     title: str
@@ -64,26 +67,33 @@ class Target:
     bound: Bound
     how: How = Results.ratio
     limit: str = ""
+    fast_only: bool = False
 
 
 class Outcome(NamedTuple):
-    """What became of a target on a loop, and what the limit is there, if anybody tells."""
+    """What became of a target on a loop, and what the limit is there, if anybody tells.
+
+    ``applies`` says whether it is a target for a machine like this one.
+    """
 
     target: Target
     loop: str
     spread: Spread | None
     limit: Spread | None
+    applies: bool = True
 
     def verdict(self) -> Verdict:
         """By the median of the rounds."""
         if self.spread is None:
             return "not measured"
+        if not self.applies:
+            return "not for this machine"
         return "reached" if self.target.bound.holds(self.spread.median) else "not reached"
 
 
 def rate(case: Case, rival: str, least: float, contender: str = "tofu", limit: str = "") -> Target:
     """Echoes a second over a rival's."""
-    what = ", request() from 64 tasks" if contender == "requests" else ""
+    what = _NAMES.get(contender, "")
     return Target(
         f"{case.title}{what}: rate over that of {rival}",
         "rate",
@@ -91,6 +101,61 @@ def rate(case: Case, rival: str, least: float, contender: str = "tofu", limit: s
         Subject(case.title, rival, EACH),
         Bound("≥", least),
         limit=limit,
+    )
+
+
+_NAMES = {
+    "requests": ", request() from 64 tasks",
+    "calls": ", client.call()",
+    "tofu_compiled": ", compiled",
+    "requests_compiled": ", request() from 64 tasks, compiled",
+}
+"""What a target's title says of a contender other than the first of ours."""
+
+_RIVALS = {"tofu": "plain", "requests": "plain"}
+"""How a target's title calls a rival of the compiled core."""
+
+
+def compiled(
+    case: Case,
+    rival: str,
+    least: float,
+    contender: str = "tofu_compiled",
+    figure: str = "rate",
+    fast_only: bool = False,
+) -> Target:
+    """Echoes a second with the compiled core over a rival's."""
+    what = "bytes a second over those" if figure == "bytes" else "rate over that"
+    where = ", where Python is fast" if fast_only else ""
+    return Target(
+        f"{case.title}{_NAMES[contender]}: {what} of {_RIVALS.get(rival, rival)}{where}",
+        figure,
+        Subject(case.title, contender, EACH),
+        Subject(case.title, rival, EACH),
+        Bound("≥", least),
+        fast_only=fast_only,
+    )
+
+
+def compiled_trip(rival: str, most: float) -> Target:
+    """The time of a round trip with the compiled core over a rival's."""
+    return Target(
+        f"{ONE.title}, compiled: round trip (p50) over that of {_RIVALS.get(rival, rival)}",
+        "p50",
+        Subject(ONE.title, "tofu_compiled", EACH),
+        Subject(ONE.title, rival, EACH),
+        Bound("≤", most),
+    )
+
+
+def compiled_idle(side: str) -> Target:
+    """Memory of an idle channel with the compiled core over that of a plain one."""
+    return Target(
+        f"10,000 idle channels, compiled, {side}: bytes each over plain ones",
+        side,
+        Subject(idle_case.TITLE, "tofu_compiled", EACH),
+        Subject(idle_case.TITLE, "tofu", EACH),
+        Bound("≤", 1),
     )
 
 
@@ -161,10 +226,24 @@ TARGETS = [
         Bound("≤", 2.5, " µs"),
         Results.difference,
     ),
+    rate(SOME_CALLS, "requests", 0.6, contender="calls"),
+    rate(SOME_CALLS, "grpc_unary", 8, contender="calls"),
     idle("server"),
     idle("client"),
     busy(MANY_CHANNELS, FEW_CHANNELS),
     busy(MANY_BUSIER, FEW_BUSIER),
+    compiled(SOME, "tofu", 3.5),
+    compiled(SOME, "picows", 2.5),
+    compiled(SOME, "bare", 0.75, fast_only=True),
+    compiled(MANY, "tofu", 4.5),
+    compiled(SOME, "requests", 2.5, contender="requests_compiled"),
+    compiled(SOME, "picows", 1.2, contender="requests_compiled"),
+    compiled_trip("tofu", 0.6),
+    compiled_trip("picows", 1.3),
+    compiled(PAGES, "tofu", 2),
+    compiled(LARGE, "bare", 0.8, figure="bytes"),
+    compiled_idle("server"),
+    compiled_idle("client"),
 ]
 TARGETS += [
     reactor(case.title, "rate", contender, Bound("≥", 1.0))
@@ -191,7 +270,8 @@ def outcomes(results: Results, loops: Iterable[str]) -> list[Outcome]:
         for loop in [target.ours.loop] if target.ours.loop else loops:
             spread = compared(results, target, loop, target.ours.contender)
             limit = compared(results, target, loop, target.limit) if target.limit else None
-            told.append(Outcome(target, loop, spread, limit))
+            applies = not target.fast_only or calibration.is_fast(results)
+            told.append(Outcome(target, loop, spread, limit, applies))
     return told
 
 
