@@ -29,9 +29,11 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", "|".join(map(re.escape, dir(builtins)))),
     ("py:.*", rf"({'|'.join(sorted(sys.stdlib_module_names))}|anyio)\..*"),
-    ("py:exc", "BusyResourceError|EndOfStream"),  # of anyio
-    ("py:class", r".*\.T|Args|tuple\[float"),  # type variables, and half of a pair
+    ("py:exc", "BusyResourceError|EndOfStream|WouldBlock"),  # of anyio
+    ("py:class", r"(.*\.)?[FMPRT]|Args|tuple\[float"),  # type variables, and half of a pair
     ("py:class", r"tofu_aio\.reactor\.selector\.ReactorSelector"),  # for those who write a loop
+    ("py:class", r"(prometheus_client|opentelemetry)\..*"),
+    ("py:class", r"tofu_aio\.service\.metrics\.CountingEngine"),  # any engine
 ]
 
 myst_enable_extensions = ["alert", "deflist"]

@@ -37,8 +37,14 @@ MODULES: Final = ("tofu_aio", "tofu_aio.blocking", "tofu_aio.testing")
 INTERNAL: Final = {
     "tofu_aio.Connecting": {"close", "send", "throw"},
     "tofu_aio.Exchange": {"asks"},
+    "tofu_aio.Topic": {"add", "content_type", "remove", "ring", "start"},
 }
 """Attributes without an underscore that exist for other modules, and are not for users."""
+
+# They are imported for type checkers only, and Sphinx evaluates the annotations.
+vars(import_module("tofu_aio.testing.services")).update(
+    {name: getattr(tofu_aio, name) for name in ("Client", "Codec", "Service")}
+)
 
 NOT_CONSTRUCTED: Final = {"tofu_aio.Reconnecting"}
 """Classes whose constructor is described, but is not for users."""
@@ -234,6 +240,7 @@ def skip(
 _DEFAULTS: Final = (
     (re.compile(r"<bound method Random\.(\w+) of [^>]*>+"), r"random.\1"),
     (re.compile(r"<anyio\.\S*_IgnoredTaskStatus object[^>]*>"), "anyio.TASK_STATUS_IGNORED"),
+    (re.compile(r"<Codec application/json>"), "tofu_aio.JSON"),
     (re.compile(r"<function (\w+)[^>]*>"), r"\1"),
     (re.compile(r"\bOtherLimits\b"), "EngineOptions"),
 )

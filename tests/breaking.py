@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+# What is broken is Python, so it has to run, and not the compiled core in its place.
+ENVIRONMENT = {**os.environ, "TOFU_AIO_PURE": "1", "TOFU_EXPECT_CORE": "plain"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ def broken_copy(mutation: Mutation, folder: Path, *names: str) -> None:
     for name in names:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
+            # What is compiled is not broken by this, so the copy is plain Python.
+            ignored = shutil.ignore_patterns("__pycache__", "_compiled*.so", "_compiled*.pyd")
             # By itself it would use a function of Windows that Wine 8 lacks.
             shutil.copytree(source, folder / name, ignore=ignored, copy_function=shutil.copyfile)
         else:

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import settings
 
 import tofu_aio as tofu
+from tests.cores import DESCRIBED, wrong_core
 
 # Time limits of single examples mean nothing on a shared machine.
 settings.register_profile("default", deadline=None)
@@ -52,6 +53,17 @@ HAS_ABSTRACT = sys.platform == "linux"
 
 _LOOPS = ["reactor", "asyncio"]
 _LOOPS += [name for name in ("uvloop", "winloop") if find_spec(name) is not None]
+
+
+def pytest_configure() -> None:
+    """Run no tests with another core than the session is for."""
+    if (problem := wrong_core()) is not None:
+        raise pytest.UsageError(problem)
+
+
+def pytest_report_header() -> str:
+    """Say in the log which core is tested."""
+    return f"core: {DESCRIBED}"
 
 
 def pytest_asyncio_loop_factories(
@@ -91,7 +103,12 @@ def open_descriptors() -> dict[str, str]:
         with contextlib.suppress(FileNotFoundError):  # the folder's own, gone by now
             found[entry.name] = str(entry.readlink())
     # libuv keeps one in reserve, to accept and refuse connections when it has run out of others.
-    return {number: target for number, target in found.items() if target != "/dev/null"}
+    # And a thread that resolves a name may be reading the system's files.
+    return {
+        number: target
+        for number, target in found.items()
+        if target != "/dev/null" and not target.startswith("/etc/")
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -99,6 +116,22 @@ def made_once() -> None:
     """What a library makes with its first loop and keeps: libuv's pipe for signals, say."""
     for name in _LOOPS:
         tofu.loop_factory(name)().close()
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """No test leaves a signal handled, ignored or blocked: a later one may need it."""
+    before = _signals()
+    yield
+    assert _signals() == before, "a signal is handled in another way than before the test"
+
+
+def _signals() -> tuple[object, ...]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    blocked: set[int] = set()
+    if sys.platform != "win32":
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return handlers, blocked
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +167,16 @@ def socket_path() -> Iterator[str]:
         path = Path(folder, "s")
         yield str(path)
         assert not list(Path(folder).iterdir()), "a socket file was left behind"
+
+
+@pytest.fixture(params=["tcp", "uds"])
+def transport_address(request: pytest.FixtureRequest) -> str:
+    """An address of each kind that the kernel treats differently once connected."""
+    if request.param == "tcp":
+        return "tcp://127.0.0.1:0"
+    if not HAS_UDS:
+        pytest.skip("this Python has no Unix sockets on this system")
+    return f"uds://{request.getfixturevalue('socket_path')}"
 
 
 @pytest.fixture(params=["tcp", "uds", "abstract"])

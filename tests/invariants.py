@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.breaking import Mutation, broken_copy
+from tests.breaking import ENVIRONMENT, Mutation, broken_copy
 
 
 class Breach(NamedTuple):
@@ -506,7 +506,7 @@ BREACHES = [
         9,
         Mutation(
             "what a lost connection's socket still holds is not read",
-            "closing.unread = Unread.of(transport)",
+            "closing.unread = unread_of(transport)",
             "closing.unread = None",
         ),
         "transport/test_unread.py",
@@ -608,6 +608,7 @@ def goes_red(mutation: Mutation, test: str) -> bool:
             run = subprocess.run(
                 [sys.executable, "-m", "pytest", "-x", "-q", "--timeout=20", f"tests/{test}"],
                 cwd=folder,
+                env=ENVIRONMENT,
                 stdout=subprocess.DEVNULL,
                 check=False,
                 timeout=60,

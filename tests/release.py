@@ -1,7 +1,6 @@
-"""What a release must be: ``python -m tests.release DIST [TAG]``, as ``nox -s dist`` runs it.
+"""What a release must be: ``python -m tests.release FILE... [TAG]``.
 
-It reads the wheel that is in the folder DIST, prints what is wrong with it, and exits with 1 if
-anything is.
+It reads wheels and sdists, prints what is wrong with them, and exits with 1 if anything is.
 """
 
 from __future__ import annotations
@@ -9,7 +8,9 @@ from __future__ import annotations
 import email
 import re
 import sys
+import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from email.message import Message
@@ -144,9 +145,44 @@ def page_of(metadata: Message) -> str:
     return page
 
 
-def problems(folder: Path, tag: str | None) -> Iterator[str]:
-    """Yield what is wrong with what was built into a folder."""
-    (wheel,) = folder.glob("*.whl")
+def problems_of_files(name: str, files: list[str]) -> Iterator[str]:
+    """Yield what an archive has and should not have, or the other way round.
+
+    A wheel is compiled, and its name says for what, or it is for all and is not. An sdist has the
+    source of the compiled core, and nothing that was made from it.
+    """
+    found = Counter(Path(file).suffix for file in files if "/core/_compiled" in f"/{file}")
+    extensions, sources = found[".so"] + found[".pyd"], found[".pyx"]
+    if not name.endswith(".whl"):
+        wanted = {"the compiled core": (extensions, 0), "its source": (sources, 1)}
+    else:
+        compiled = not name.endswith("-py3-none-any.whl")
+        wanted = {"the compiled core": (extensions, int(compiled)), "its source": (sources, 0)}
+    for what, (there, right) in wanted.items():
+        if there != right:
+            yield f"{name} has {what} {there} times, not {right}"
+    yield from (f"{name} has {file}, made from it" for file in files if file.endswith(".c"))
+
+
+def files_in(archive: Path) -> list[str]:
+    """Return the names of the files in a wheel or an sdist."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as files:
+            return files.namelist()
+    with tarfile.open(archive) as files:
+        return files.getnames()
+
+
+def problems(archives: list[Path], tag: str | None) -> Iterator[str]:
+    """Yield what is wrong with what was built."""
+    for archive in archives:
+        yield from problems_of_files(archive.name, files_in(archive))
+    for wheel in [archive for archive in archives if archive.suffix == ".whl"]:
+        yield from problems_of_wheel(wheel, tag)
+
+
+def problems_of_wheel(wheel: Path, tag: str | None) -> Iterator[str]:
+    """Yield what is wrong with the metadata of a wheel."""
     metadata = metadata_of(wheel)
     version = metadata["Version"]
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
@@ -163,8 +199,9 @@ def problems(folder: Path, tag: str | None) -> Iterator[str]:
 
 def main() -> int:
     """Print each problem; return 1 if there is one."""
-    folder, *tag = sys.argv[1:]
-    found = list(problems(Path(folder), tag[0] if tag else None))
+    archives = [Path(name) for name in sys.argv[1:] if name.endswith((".whl", ".tar.gz"))]
+    tag = sys.argv[-1] if sys.argv[1 + len(archives) :] else None
+    found = list(problems(archives, tag))
     for problem in found:
         print(problem, file=sys.stderr)
     return 1 if found else 0

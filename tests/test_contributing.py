@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 NOXFILE = ast.parse((ROOT / "noxfile.py").read_text("utf-8"))
+OF_THE_CORE = ast.parse((ROOT / "tests/core/sessions.py").read_text("utf-8"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+WORKFLOWS = sorted(WORKFLOW.parent.glob("*.yml"))
 
 USUAL, OTHER = (
     re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
@@ -40,7 +43,7 @@ def assigned(tree: ast.Module, target: str) -> Any:
 
 
 def test_every_session_is_described_once() -> None:
-    assert sorted(USUAL + OTHER) == sorted(sessions(NOXFILE))
+    assert sorted(USUAL + OTHER) == sorted([*sessions(NOXFILE), *sessions(OF_THE_CORE)])
 
 
 def test_what_nox_runs_by_itself_is_what_the_first_table_has() -> None:
@@ -62,7 +65,7 @@ def neither(): ...
 
 @pytest.mark.parametrize("name", re.findall(r"nox(?: -R)? -s ([\w.-]+)", CONTRIBUTING))
 def test_a_session_that_is_run_exists(name: str) -> None:
-    assert name.partition("-")[0] in sessions(NOXFILE)
+    assert name.partition("-")[0] in [*sessions(NOXFILE), *sessions(OF_THE_CORE)]
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
@@ -80,13 +83,12 @@ def test_files_of_the_tests_that_are_named_exist() -> None:
 
 
 def test_each_python_is_named_everywhere() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     pythons = assigned(NOXFILE, "PYTHONS")
-    classifiers = "\n".join(project["project"]["classifiers"])
+    classifiers = "\n".join(PROJECT["project"]["classifiers"])
     assert re.findall(r"Python :: (3\.\d+)$", classifiers, re.MULTILINE) == pythons
-    assert project["project"]["requires-python"] == f">={pythons[0]}"
-    assert project["tool"]["mypy"]["python_version"] == pythons[0]
-    assert project["tool"]["ruff"]["target-version"] == f"py{pythons[0].replace('.', '')}"
+    assert PROJECT["project"]["requires-python"] == f">={pythons[0]}"
+    assert PROJECT["tool"]["mypy"]["python_version"] == pythons[0]
+    assert PROJECT["tool"]["ruff"]["target-version"] == f"py{pythons[0].replace('.', '')}"
     assert f"from {pythons[0]} to {pythons[-1]}" in CONTRIBUTING
 
 
@@ -106,3 +108,35 @@ def test_each_python_is_tested_in_ci() -> None:
         if keyword.arg == "python"
     ]
     assert tested == [assigned(NOXFILE, "PYTHONS"), *free_threaded]
+
+
+def test_each_python_has_compiled_wheels() -> None:
+    """Those without the GIL only if the compiled core says that it can do without."""
+    wanted = [f"cp{python.replace('.', '')}" for python in assigned(NOXFILE, "PYTHONS")]
+    if "freethreading_compatible=True" in (ROOT / "tofu_aio/core/_compiled.pyx").read_text("utf-8"):
+        wanted += [f"{tag}t" for tag in wanted if tag >= "cp314"]
+    assert PROJECT["tool"]["cibuildwheel"]["build"] == [f"{tag}-*" for tag in wanted]
+    assert PROJECT["tool"]["cibuildwheel"]["environment"] == {"TOFU_AIO_REQUIRE_COMPILED": "1"}
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.stem)
+def test_workflows_name_jobs_and_sessions_that_there_are(workflow: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load(workflow.read_text("utf-8"))["jobs"]
+    needed = {name for job in jobs.values() for name in job.get("needs", [])}
+    assert needed <= set(jobs)
+    steps = [step for job in jobs.values() for step in job.get("steps", [])]
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    commands = re.findall(
+        r"nox(?: --\S+)* -s ([\w. ]+)", "\n".join(s.get("run", "") for s in steps)
+    )
+    assert commands
+    assert {name for names in commands for name in names.split()} <= {*sessions(NOXFILE)}
+
+
+@pytest.mark.skipif(not WORKFLOW.exists(), reason="an sdist has no workflows")
+def test_only_what_was_tried_is_published() -> None:
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load(WORKFLOW.with_name("release.yml").read_text("utf-8"))["jobs"]
+    assert set(jobs["publish"]["needs"]) == set(jobs) - {"publish"}
+    assert "dist" in jobs["wheels"]["needs"]

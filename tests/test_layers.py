@@ -13,20 +13,23 @@ import tofu_aio
 PACKAGE = Path(tofu_aio.__file__).parent
 TOP = {"", "__main__"}
 
-COMMON = {"accepting", "checks", "forks", "worker_threads"}
-"""Modules without a folder, for any layer. They import nothing but ``protocol`` and each other."""
+COMMON = {"core", "accepting", "checks", "forks", "rare_warnings", "worker_threads"}
+"""The core, and modules without a folder. They import only ``protocol`` and each other."""
 
 KNOWS = {
-    "protocol": {"protocol"},
+    "core": {"core"},
+    "protocol": {"protocol", "core"},
     "accepting": {"accepting"},
     "checks": {"checks"},
     "forks": {"forks"},
+    "rare_warnings": {"rare_warnings"},
     "worker_threads": {"worker_threads", "protocol"},
     "reactor": {"reactor", "accepting", "forks"},
     "transport": {"transport", "protocol"} | COMMON,
-    "messaging": {"messaging", "transport", "protocol"} | COMMON,
-    "blocking": {"blocking", "messaging", "transport", "protocol", "reactor"} | COMMON,
-    "testing": {"testing", "messaging", "transport", "protocol"} | COMMON,
+    "messaging": {"messaging", "transport", "protocol", "core"} | COMMON,
+    "service": {"service", "messaging", "transport", "protocol"} | COMMON,
+    "blocking": {"blocking", "service", "messaging", "transport", "protocol", "reactor"} | COMMON,
+    "testing": {"testing", "service", "messaging", "transport", "protocol"} | COMMON,
 }
 """The layers of the package that each layer may import. What is not here may import all."""
 
@@ -85,6 +88,30 @@ def test_a_module_imports_only_what_its_layer_may_know(module: str) -> None:
     path = modules()[module]
     source = path.read_text(encoding="utf-8")
     assert offences(source, module, is_package=path.stem == "__init__") == []
+
+
+def private_uses(source: str) -> list[str]:
+    """The private attributes that the source uses of anything but ``self``."""
+    return [
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr != "_replace"  # of a NamedTuple, where it is public
+        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "service").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_services_stand_on_the_public_interface(path: Path) -> None:
+    assert private_uses(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_private_use_is_found() -> None:
+    assert private_uses("self._own = channel._connection.queue") == ["_connection"]
 
 
 def dependencies() -> dict[str, set[str]]:
@@ -167,11 +194,16 @@ def test_every_layer_has_its_rule() -> None:
         ("blocking.engine", "from ..cli import main"),
         ("blocking.engine", "from .. import Engine"),
         ("blocking.engine", "import selectors"),
+        ("messaging.engine", "from ..service.call import Call"),
+        ("service.client", "from ..blocking.client import Client"),
+        ("service.client", "from ..reactor import loop"),
         ("testing.ports", "from ..reactor import loop"),
         ("transport.tcp", "from ..messaging.limits import LINGER"),
         ("transport.tcp", "from ..reactor import loop"),
         ("transport.tcp", "import selectors"),
         ("checks", "from .protocol import errors"),
+        ("messaging.group", "from ..service.client import Client"),
+        ("service.client", "from ..reactor import run"),
     ],
 )
 def test_what_breaks_a_rule_is_found(module: str, source: str) -> None:
@@ -188,6 +220,7 @@ def test_what_breaks_a_rule_is_found(module: str, source: str) -> None:
         ("messaging.engine", "import asyncio, socket, time\nfrom ..protocol.pool import Pool"),
         ("blocking.engine", "import asyncio\nfrom ..reactor import new_event_loop"),
         ("blocking.engine", "from ..messaging import engine\nfrom .loop_thread import LoopThread"),
+        ("blocking.client", "from ..service.client import Client"),
         ("cli.demo", "from .. import Engine\nfrom ..reactor import loop"),
         ("__main__", "from .cli import main"),
     ],

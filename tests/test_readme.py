@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["echo_server.py", "echo_client.py"])
+@pytest.mark.parametrize("name", ["echo_server.py", "echo_client.py", "shop.py", "shop_client.py"])
 def test_the_quickstart_is_the_example(name: str) -> None:
     code = (ROOT / "examples" / name).read_text(encoding="utf-8")
     assert f"```python\n{code}```" in README

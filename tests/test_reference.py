@@ -18,7 +18,18 @@ PUBLIC = {
     *(f"tofu_aio.{name}" for name in ("EventLoopPolicy", "install")),  # where asyncio has policies
     *(f"tofu_aio.blocking.{name}" for name in blocking.__all__),
     *(f"tofu_aio.testing.{name}" for name in testing.__all__),
-    # What a loop's statistics() returns, which nobody has to import.
+    # What statistics() returns, and what counts are, which nobody has to import.
+    *(
+        f"tofu_aio.service.{name}"
+        for name in (
+            "counts.CallCounts",
+            "counts.ClientCounts",
+            "counts.ServiceCounts",
+            "statistics.CallerStatistics",
+            "statistics.HandlerStatistics",
+            "statistics.Turns",
+        )
+    ),
     *(
         f"tofu_aio.reactor.statistics.{name}"
         for name in ("Changes", "LoopStatistics", "SelectorStatistics", "SlowestCallback")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -14,7 +15,9 @@ from tests.release import (
     Section,
     dead_links,
     disagreement,
+    files_in,
     metadata_of,
+    problems_of_files,
     problems_of_tag,
     sections,
 )
@@ -136,3 +139,40 @@ def test_metadata_is_that_of_the_wheel(tmp_path: Path) -> None:
     metadata = metadata_of(wheel)
     assert metadata["Version"] == "1"
     assert metadata.get_payload() == "the readme\n"
+
+
+CORE = "tofu_aio/core/_compiled"
+LINUX = f"{CORE}.cpython-312-x86_64-linux-gnu.so"
+WINDOWS = f"{CORE}.cp312-win_amd64.pyd"
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "problems"),
+    [
+        ("a-1-py3-none-any.whl", ["tofu_aio/core/plain.py"], []),
+        ("a-1-cp312-cp312-linux_x86_64.whl", [LINUX], []),
+        ("a-1-cp312-cp312-win_amd64.whl", [WINDOWS], []),
+        ("a-1.tar.gz", [f"a-1/{CORE}.pyx"], []),
+        ("a-1-py3-none-any.whl", [LINUX], ["has the compiled core 1 times, not 0"]),
+        ("a-1-py3-none-any.whl", [f"{CORE}.pyx"], ["has its source 1 times, not 0"]),
+        ("a-1-cp312-cp312-win_amd64.whl", [], ["has the compiled core 0 times, not 1"]),
+        ("a-1-cp312-cp312-win_amd64.whl", [LINUX, WINDOWS], ["2 times, not 1"]),
+        ("a-1.tar.gz", [], ["has its source 0 times, not 1"]),
+        ("a-1.tar.gz", [f"a-1/{CORE}.pyx", f"a-1/{LINUX}"], ["1 times, not 0"]),
+        ("a-1.tar.gz", [f"a-1/{CORE}.pyx", f"a-1/{CORE}.c"], [f"has a-1/{CORE}.c, made from it"]),
+    ],
+)
+def test_where_the_compiled_core_is(name: str, files: list[str], problems: list[str]) -> None:
+    found = list(problems_of_files(name, files))
+    assert len(found) == len(problems)
+    assert all(part in problem for part, problem in zip(problems, found, strict=True))
+
+
+def test_files_are_those_of_the_archive(tmp_path: Path) -> None:
+    wheel, sdist = tmp_path / "a-1.whl", tmp_path / "a-1.tar.gz"
+    with zipfile.ZipFile(wheel, "w") as files:
+        files.writestr("a/b.py", "")
+    with tarfile.open(sdist, "w:gz") as files:
+        files.addfile(tarfile.TarInfo("a-1/b.py"))
+    assert files_in(wheel) == ["a/b.py"]
+    assert files_in(sdist) == ["a-1/b.py"]

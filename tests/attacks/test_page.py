@@ -10,6 +10,7 @@ import pytest
 
 from tests.attacks.catalogue import ATTACKS
 from tests.benchmarks.processes import ROOT
+from tofu_aio import rare_warnings
 from tofu_aio.messaging import limits
 from tofu_aio.messaging.accepting.admission import NO_BOUNDS
 from tofu_aio.messaging.limits import Limits
@@ -26,7 +27,7 @@ OPTIONS = {
 }
 
 
-CONSTANTS = vars(limits) | vars(transport_limits)
+CONSTANTS = vars(limits) | vars(transport_limits) | vars(rare_warnings)
 
 
 @pytest.mark.parametrize("name", ROWS)

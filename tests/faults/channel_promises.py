@@ -9,7 +9,16 @@ from typing import Any, Final
 
 import tofu_aio as tofu
 from tests.faults.promises import Case, Promise, World, all_of, bodies_of, echo, finished, item
-from tests.messaging.peers import Pair, connection_of, held_up, remembered, settled, turns, until
+from tests.messaging.peers import (
+    PATIENCE,
+    Pair,
+    connection_of,
+    held_up,
+    remembered,
+    settled,
+    turns,
+    until,
+)
 from tofu_aio import OpCode, State
 
 
@@ -181,6 +190,17 @@ async def half_closing(world: World) -> Promise:
     await asyncio.gather(mine.aclose(), theirs.aclose())
 
 
+async def hearing_of_a_drain(world: World) -> Promise:
+    """Cancelled, the notice is not lost: the channel is draining, and says so again."""
+    mine, theirs = await world.pair()
+    theirs.drain()
+    yield mine.wait_draining()
+    async with asyncio.timeout(PATIENCE):
+        await mine.wait_draining()
+    assert mine.draining
+    await asyncio.gather(mine.aclose(), theirs.aclose())
+
+
 SENDING: Final[dict[str, Sending]] = {
     "send": lambda pair, _: pair.client.send(item(b"item")),
     "signal": lambda pair, _: pair.client.signal(b"item"),
@@ -202,6 +222,7 @@ CASES: Final[dict[str, Case]] = {
     "Channel.request, timeout": partial(requesting, timeout=60),
     "Channel.request, in vain": requesting_in_vain,
     "Channel.__aenter__": entering,
+    "Channel.wait_draining": hearing_of_a_drain,
     "Channel.aclose": partial(closing, how=lambda channel: channel.aclose()),
     "Channel.__aexit__": partial(closing, how=lambda channel: channel.__aexit__(None, None, None)),
     "Channel.aclose, no permit": closing_while_starved,

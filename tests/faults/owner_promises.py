@@ -214,6 +214,19 @@ async def closing_a_listener(world: World, kind: str, how: str = "aclose") -> Pr
         await (await world.group.listen(address)).aclose()
 
 
+async def draining(world: World) -> Promise:
+    """Cancelled, it is closed for newcomers, its channel goes on, and closing ends all."""
+    listener = await world.group.listen("tcp://127.0.0.1:0")
+    serving = asyncio.create_task(listener.serve(echo))
+    channel = await world.peers.connect(listener.address)
+    outcome = yield listener.drain(0.05)
+    if outcome.cancelled:
+        await listener.drain(0)
+    await finished(serving)
+    await channel.aclose()
+    await until(lambda: world.engine.statistics().channels == 0)
+
+
 # --- shortcuts ---------------------------------------------------------------------------------
 
 
@@ -282,6 +295,7 @@ CASES: Final[dict[str, Case]] = {
     "Listener.__anext__": partial(accepting, how="__anext__"),
     "Listener.serve": partial(serving, own_group=True),
     "Listener.serve, in a task group": partial(serving, own_group=False),
+    "Listener.drain": draining,
     **{f"Listener.aclose, {kind}": partial(closing_a_listener, kind=kind) for kind in KINDS},
     "connect": a_short_session,
     **{f"serve, {kind}": partial(a_short_service, kind=kind) for kind in KINDS},

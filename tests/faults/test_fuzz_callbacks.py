@@ -35,10 +35,10 @@ from tests.faults.test_fuzz import (
 from tests.messaging.certificates import client_context, server_context
 from tests.messaging.peers import admission_of, frame, hello, turns, until
 from tofu_aio import OpCode
-from tofu_aio.messaging import group as group_module
 from tofu_aio.messaging.accepting.connection_counts import NOT_COUNTED
 from tofu_aio.messaging.accepting.pending_connection import PendingConnection
 from tofu_aio.protocol.binary_header import HEADER
+from tofu_aio.transport import transports
 
 
 class Wire(asyncio.Transport):
@@ -285,7 +285,9 @@ async def call_listener(
 ) -> None:
     engine, listener = target
     wire = Wire()
-    wire.protocol = caller = PendingConnection(admission_of(listener), NOT_COUNTED, None, wire.sock)
+    wire.protocol = caller = PendingConnection(
+        admission_of(listener), NOT_COUNTED, None, lambda: None
+    )
     caller.connection_made(wire)
     voice = Voice(wire, context, server_side=False)
     if introduced:
@@ -325,7 +327,7 @@ async def call_client(
     server, client = contexts
     wire = Wire()
 
-    async def attach(_: object, __: object, protocol: Any, ___: object) -> None:
+    async def connect(_: object, protocol: Any, *__: object) -> None:
         wire.protocol = protocol
         protocol.connection_made(wire)
 
@@ -337,7 +339,7 @@ async def call_client(
                     message.release()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_module, "attach", attach)
+        patch.setattr(transports, "connect", connect)
         async with engine.create_group() as group, asyncio.timeout(4 * PATIENCE):
             using = asyncio.create_task(use(group))
             await until(lambda: wire.said)

@@ -20,8 +20,8 @@ import pytest
 import tofu_aio as tofu
 from tests.messaging.peers import until
 from tofu_aio import OpCode
-from tofu_aio.messaging.accepting.acceptor import Acceptor
 from tofu_aio.messaging.posting.posted import PostedChannel
+from tofu_aio.transport.socket_acceptor import SocketAcceptor
 
 PATIENCE = 20.0
 
@@ -221,7 +221,7 @@ async def who_is_dropped_as_a_child_is_forked() -> None:
     """None is in any table of the listener's any more, and none is closed yet."""
 
     async def accepted(listener: tofu.Listener) -> socket.socket:
-        callers = acceptor_of(listener)._admission._silent
+        callers = listener._admission._silent
         known, sock = len(callers), connect_to(listener)
         await until(lambda: len(callers) > known)
         return sock
@@ -284,8 +284,8 @@ def nothing_to_spare() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def acceptor_of(listener: tofu.Listener) -> Acceptor:
-    assert listener._acceptor is not None
+def acceptor_of(listener: tofu.Listener) -> SocketAcceptor:
+    assert isinstance(listener._acceptor, SocketAcceptor)
     return listener._acceptor
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import sys
@@ -148,6 +149,8 @@ def main() -> None:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--sabotage", default="none", choices=sabotage.WAYS)
     options = parser.parse_args()
+    if options.sabotage != "none":
+        os.environ["TOFU_AIO_PURE"] = "1"  # of the processes: what is compiled is not broken by it
     print(f"seed {options.seed}", flush=True)
     findings = asyncio.run(run(options))
     print(

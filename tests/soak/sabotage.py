@@ -12,32 +12,20 @@ from tofu_aio.messaging.connection.connection import Connection
 from tofu_aio.messaging.delivery.dispatcher import Dispatcher
 from tofu_aio.protocol.account import Account
 from tofu_aio.protocol.message import Message
+from tofu_aio.protocol.pool import Pool
 from tofu_aio.reactor import ReactorSelector
 
 _left: list[object] = []
 
 
 def lose_a_permit() -> None:
-    """Do not give back every 200th permit."""
-    count, release = itertools.count(1), Account.release
-
-    def forgetful(self: Account) -> None:
-        if next(count) % 200:
-            release(self)
-
-    Account.release = forgetful  # type: ignore[method-assign]
+    """Lose a permit every 20th time that some are taken."""
+    _with_each_20th_charge(lambda pool: pool.free and pool.free.pop())
 
 
 def give_a_permit_twice() -> None:
-    """Give back every 200th permit twice."""
-    count, release = itertools.count(1), Account.release
-
-    def generous(self: Account) -> None:
-        if not next(count) % 200:
-            self.pool.free.append(None)
-        release(self)
-
-    Account.release = generous  # type: ignore[method-assign]
+    """Give back a permit too many every 20th time that some are taken."""
+    _with_each_20th_charge(lambda pool: pool.free.append(None))
 
 
 def lose_a_message() -> None:
@@ -105,6 +93,17 @@ def let_children_change_registrations() -> None:
         leave(self)
 
     ReactorSelector._leave_parent = tell  # type: ignore[method-assign]
+
+
+def _with_each_20th_charge(deed: Callable[[Pool], object]) -> None:
+    count, charge = itertools.count(1), Account.charge
+
+    def changed(self: Account, permits: int) -> None:
+        charge(self, permits)
+        if not next(count) % 20:
+            deed(self.pool)
+
+    Account.charge = changed  # type: ignore[method-assign]
 
 
 def _spoil(change: Callable[[list[Message]], object]) -> None:
