@@ -599,6 +599,7 @@ async def test_send_waits_when_the_peer_takes_nothing_and_a_cancelled_one_was_no
 
     flooding = asyncio.create_task(flood())
     await until(lambda: flooding.done() or connection_of(client).queue.senders_waiting)
+    await until(lambda: flooding.done() or server.statistics().suspensions)
     await settled(client, server)
     assert not flooding.done()
     assert server.statistics().suspensions == 1

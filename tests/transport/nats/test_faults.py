@@ -59,6 +59,17 @@ async def lost(channel: tofu.Channel) -> tofu.TofuError:
 # --- brokers ------------------------------------------------------------------------------------
 
 
+async def test_what_is_sent_when_the_socket_is_closed_already_is_dropped(
+    group: tofu.ChannelGroup, broker: Broker
+) -> None:
+    """The loss is reported in a later turn, and then the channel has ended."""
+    async with connected(group, broker.url("dropped")) as (client, _):
+        transport = stream_of(client)._carrier._client.transport  # type: ignore[attr-defined]
+        await client.signal(b"x")
+        transport.abort()
+        assert isinstance(await lost(client), tofu.PeerDisconnected)
+
+
 async def test_a_killed_broker_ends_all_channels_and_listeners_wait_for_the_next(
     group: tofu.ChannelGroup, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

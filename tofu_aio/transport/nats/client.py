@@ -155,13 +155,13 @@ class Client(nats.aio.client.Client):
         """Publish messages at once: subject, reply and payload of each.
 
         ``publish`` would put them into a buffer that a task sends later, as nats-py's own pings do
-        without it.
+        without it. Once the connection is lost, they are dropped; the loss is reported apart.
         """
         pieces: list[bytes] = []
         for subject, reply, payload in messages:
             pieces += (f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n")
         transport = self.transport
-        if pieces and transport is not None:
+        if pieces and transport is not None and not transport.is_closing():  # else uvloop raises
             transport.write(b"".join(pieces))
 
     async def drained(self) -> None:
