@@ -9,7 +9,8 @@ not here. Only the GIL makes several steps atomic here, so there is no build wit
 
 import asyncio
 import inspect
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, InvalidStateError, current_task, get_running_loop
+from contextvars import copy_context
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -186,6 +187,8 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     Py_buffer *PyMemoryView_GET_BUFFER(object view)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
     void PyErr_Fetch(PyObject **type, PyObject **value, PyObject **traceback)
     void PyErr_Restore(PyObject *type, PyObject *value, PyObject *traceback)
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -196,6 +199,7 @@ include "message.pxi"
 include "decoder.pxi"
 include "queue.pxi"
 include "inbox.pxi"
+include "waiter.pxi"
 include "delivery.pxi"
 include "connection.pxi"
 include "channel.pxi"

@@ -23,7 +23,7 @@ cdef class Call:
 
     cdef object __weakref__
     cdef ChannelFields channel  # None once it is over
-    cdef object inner  # what it waits for: the iterator of a future, or a coroutine
+    cdef object inner  # what it waits for: a waiter or a coroutine
     cdef object item, body, headers, extra
     cdef unsigned long long id_
     cdef Method method
@@ -57,6 +57,10 @@ cdef class Call:
                 raise type
             raise value if isinstance(value, BaseException) else type(value)
         try:
+            if isinstance(self.inner, Waiter):
+                if value is None:
+                    raise type
+                raise value if isinstance(value, BaseException) else type(value)
             if value is None and traceback is None:
                 return self.inner.throw(type)
             return self.inner.throw(type, value, traceback)
@@ -68,7 +72,7 @@ cdef class Call:
         if self.channel is not None:
             inner, self.inner = self.inner, None
             finish(self)
-            if inner is not None:
+            if inner is not None and not isinstance(inner, Waiter):
                 inner.close()
 
     def __dealloc__(self):
@@ -189,10 +193,21 @@ cdef object step(Call self, int *over):
 cdef object wait(Call self, ChannelFields channel, int *over):
     """Return the next future to wait for, or the result and set ``over``."""
     cdef MailboxFields mailbox
+    cdef Waiter waiter
     cdef PyObject *value = NULL
     cdef int state
     while True:
-        if self.inner is not None:
+        if type(self.inner) is Waiter:
+            waiter = <Waiter>self.inner
+            if waiter.progress == PENDING:
+                return waiter.block()
+            self.inner = None
+            result = waiter.value()
+            if self.method > RECEIVE:
+                finish(self)
+                over[0] = 1
+                return result
+        elif self.inner is not None:
             state = tofu_iterate(self.inner, &value)
             result = <object>value
             Py_DECREF(result)
@@ -208,10 +223,10 @@ cdef object wait(Call self, ChannelFields channel, int *over):
             finish(self)
             over[0] = 1
             return take_first(mailbox)
-        future = next_arrival(mailbox)
+        arrival = next_arrival(mailbox)
         if (<ConnectionFields?>channel._connection).suspension is not None:
             channel._connection.lend()
-        self.inner = future.__await__()
+        self.inner = arrival
 
 
 cdef inline object take_first(MailboxFields mailbox):
@@ -302,14 +317,14 @@ cdef int begin_request(Call self, ChannelFields channel, QueueFields queue) exce
         self.inner = plain["Channel.request"](channel, self.body, decoded(headers))
         self.body = self.headers = None
         return 0
-    response = asyncio.get_running_loop().create_future()
+    response = new_waiter()
     put(queue, 0, self.id_, headers, self.body, 0, True)
     (<dict?>pending.requests)[message_id] = response
     if pending.posted or (<ConnectionFields?>channel._connection).suspension is not None:
         dispatcher.requested(message_id)
     self.body = self.headers = None
     self.item = response
-    self.inner = response.__await__()
+    self.inner = response
     return 0
 
 

@@ -107,7 +107,11 @@ cdef int run_all(list wake_ups) except -1:
     try:
         while wake_ups:
             context, fn, future = wake_ups.pop()
-            context.run(fn, future)
+            PyContext_Enter(context)
+            try:
+                fn(future)
+            finally:
+                PyContext_Exit(context)
             fn = future = context = None
     except (SystemExit, KeyboardInterrupt) as end:
         asyncio.get_running_loop().call_soon(raise_in_loop, end)

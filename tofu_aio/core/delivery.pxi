@@ -22,6 +22,9 @@ def complete(future, result, wake_ups):
 
 cdef int complete_future(object future, object result, object wake_ups) except -1:
     """wake_up.complete"""
+    if type(future) is Waiter and (<Waiter>future).progress == PENDING:
+        (<Waiter>future).complete(FINISHED, result, <list?>wake_ups)
+        return 0
     callbacks = getattr(future, "_callbacks", None)
     if callbacks:
         for fn, context in list(callbacks):
@@ -35,6 +38,12 @@ def deliver_items(MailboxFields self not None, items, wake_ups=None):
     deliver_batch(self, items, wake_ups)
 
 
+cdef inline bint is_done(object future) except -1:
+    if type(future) is Waiter:
+        return (<Waiter>future).progress != PENDING
+    return future.done()
+
+
 cdef int deliver_batch(MailboxFields self, object items, object wake_ups) except -1:
     """Mailbox.deliver"""
     if self.end is not None:
@@ -42,7 +51,10 @@ cdef int deliver_batch(MailboxFields self, object items, object wake_ups) except
     if not is_empty(self.items):
         self.items.extend(items)
     else:
-        fresh = self._make(items)
+        if self._make is Inbox and type(items) is list:
+            fresh = new_inbox(items)
+        else:
+            fresh = self._make(items)
         if is_empty(self.items):
             self.items = fresh
         else:
@@ -50,7 +62,7 @@ cdef int deliver_batch(MailboxFields self, object items, object wake_ups) except
     receiver = self._receiver
     if receiver is not None:
         self._receiver = None
-        if not receiver.done():
+        if not is_done(receiver):
             if wake_ups is not None:
                 complete_future(receiver, None, wake_ups)
             else:
@@ -65,9 +77,9 @@ def arrival(MailboxFields self not None):
 cdef object next_arrival(MailboxFields self):
     """Mailbox.arrival"""
     receiver = self._receiver
-    if self.end is not None or receiver is not None and not receiver.done():
+    if self.end is not None or receiver is not None and not is_done(receiver):
         return plain["Mailbox.arrival"](self)
-    receiver = asyncio.get_running_loop().create_future()
+    receiver = new_waiter()
     self._receiver = receiver
     if self.end is not None or not is_empty(self.items):  # it came since the checks
         self._wake_receiver()
@@ -91,14 +103,14 @@ cdef int sort_batch(PendingFields self, list batch, list wake_ups) except -1:
     rest = []
     for item in batch:
         message = <MessageFields?>item
-        message_id = message.message_id
+        message_id = message.id_given if message.is_given else message.id_
         if message._proto != RESPONSE or joins and message_id in joins:
             if message._proto & OP_CODE_MASK != RESPONSE or self._takes_part(message, wake_ups):
                 rest.append(message)
             continue
         response = requests.pop(message_id, None) if requests else None
         if response is not None:
-            if response.done():
+            if is_done(response):
                 self._drop(message)
             else:
                 complete_future(response, message, wake_ups)

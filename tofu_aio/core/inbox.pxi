@@ -8,9 +8,8 @@ cdef class Inbox:
     cdef list items
     cdef Py_ssize_t first  # the entries before it are None
 
-    def __cinit__(self, items=()):
+    def __init__(self, items=()):
         self.items = list(items)
-        self.first = 0
 
     def __len__(self):
         return len(self.items) - self.first
@@ -80,6 +79,12 @@ cdef class Inbox:
 
     def __repr__(self):
         return f"Inbox({self.present()!r})"
+
+
+cdef inline Inbox new_inbox(list items):
+    cdef Inbox inbox = Inbox.__new__(Inbox)
+    inbox.items = items[:]
+    return inbox
 
 
 cdef inline object pop_first(Inbox inbox):
