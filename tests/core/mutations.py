@@ -82,6 +82,13 @@ MISTAKES: Final = (
         "test_awaitables.py",
     ),
     Mistake(
+        "only the first callback is called",
+        "waiter.pxi",
+        "self.others is not None",
+        "self.others is None",
+        "test_waiter.py",
+    ),
+    Mistake(
         "the end of an iteration is an error",
         "channel.pxi",
         "return StopAsyncIteration()",

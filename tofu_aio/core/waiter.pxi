@@ -48,12 +48,12 @@ cdef class Waiter:
 
     def set_result(self, result):
         if self.progress != PENDING:
-            raise InvalidStateError("invalid state")
+            raise InvalidStateError("it is done")
         self.finish(FINISHED, result)
 
     def set_exception(self, error):
         if self.progress != PENDING:
-            raise InvalidStateError("invalid state")
+            raise InvalidStateError("it is done")
         self.finish(FAILED, error)
 
     def result(self):
@@ -83,7 +83,7 @@ cdef class Waiter:
         if self.progress == FAILED:
             raise self.outcome
         if self.progress == PENDING:
-            raise InvalidStateError("Result is not set.")
+            raise InvalidStateError("it is not done")
         raise CancelledError() if self.outcome is None else CancelledError(self.outcome)
 
     cdef object block(self):
@@ -106,13 +106,14 @@ cdef class Waiter:
         self.progress = progress
         self.outcome = outcome
         if self.callback is not None:
-            # A task asks only whether it failed, and asks its own class of futures faster.
-            wake_ups.append((self.context, self.callback, DONE if progress == FINISHED else self))
+            # A task asks what wakes it only whether that has failed, and asks its own class of
+            # futures faster. The result or the failure it gets from this one when it goes on.
+            wake_ups.append((self.context, self.callback, DONE))
             self.callback = self.context = None
             if self.others is not None:
                 others, self.others = self.others, None
                 for context, fn in others:
-                    wake_ups.append((context, fn, self))
+                    wake_ups.append((context, fn, DONE))
         return 0
 
 
