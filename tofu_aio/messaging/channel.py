@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final
 
-from anyio import CancelScope
+from anyio import WouldBlock
 from anyio.abc import ObjectStream
 
 from ..checks import checked_seconds
@@ -24,7 +23,7 @@ from ..protocol.op_code import MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, OpCode
 from ..protocol.status import Status
 from ..protocol.text_headers import HeadersLike, encoded
 from ..transport.socket_attributes import Attributes, both_ends
-from .channel_life import ChannelLife
+from .cancellations import Cancellations
 from .connection.connection import Connection
 from .delivery.deferred_sends import DeferredSends
 from .delivery.dispatcher import Dispatcher, unanswerable
@@ -43,7 +42,7 @@ _SUCCESS: Final = Status.SUCCESS
 _BYE_HEARD: Final = State.BYE_HEARD
 
 
-class Channel(ChannelLife, ObjectStream[Message]):
+class Channel(Cancellations, ObjectStream[Message]):
     """A conversation with one peer. Made by ``group.connect`` and ``listener.accept``.
 
     A channel from ``listener.receive_hello`` needs a decision first: ``accept`` or ``reject``.
@@ -103,6 +102,21 @@ class Channel(ChannelLife, ObjectStream[Message]):
                 self._dispatcher.all_received()
                 raise
         return mailbox.items.popleft()
+
+    def receive_nowait(self) -> Message:
+        """The next message, if one has arrived already.
+
+        To take several at once, ``receive`` the first one, and then call this until it raises.
+        Only ``receive`` and iterating tell that the channel has ended, so that error never comes
+        between messages that were taken and what is to be done with them.
+
+        Raises:
+            WouldBlock: none has arrived.
+        """
+        items = self._mailbox.items
+        if not items:
+            raise WouldBlock
+        return items.popleft()
 
     @fast
     async def __anext__(self) -> Message:
@@ -339,44 +353,7 @@ class Channel(ChannelLife, ObjectStream[Message]):
                 f"no response to request {message_id} within {timeout:g} s{backlog}"
             ) from None
 
-    # --- requests that the peer has cancelled ---------------------------------------------
-
-    def cancelled(self, request: Message) -> bool:
-        """Whether the peer no longer waits for the answer to a request that was received here.
-
-        Its call was cancelled or timed out, its exchange was left, or the peer is gone. Only peers
-        that run this library report a cancellation. Each channel remembers the last 1,024
-        requests that were cancelled and not answered.
-        """
-        return not self._dispatcher.is_awaited(request.message_id) or self._dispatcher.unreachable
-
-    def cancel_scope(self, request: Message) -> AbstractContextManager[CancelScope]:
-        """A block that is cancelled when the peer cancels a request, or is lost.
-
-        ``with channel.cancel_scope(request): await channel.reply(request, await work())``
-
-        It is an anyio ``CancelScope``: an ``await`` in the block raises ``CancelledError``, which
-        ends the block. Then ``scope.cancelled_caught`` is true.
-
-        Args:
-            request: a request that was received here.
-        """
-        cancelled = self.cancelled(request)
-        return self._dispatcher.incoming_requests().cancel_scope(
-            request.message_id, cancelled=cancelled
-        )
-
-    def cancel_with(self, request: Message, task: asyncio.Task[object]) -> None:
-        """Cancel a task when the peer cancels a request or is lost: a ``cancel_scope`` for tasks.
-
-        Args:
-            request: a request that was received here.
-            task: the one that works on it.
-        """
-        cancelled = self.cancelled(request)
-        self._dispatcher.incoming_requests().cancel_task(
-            request.message_id, task, cancelled=cancelled
-        )
+    # --- exchanges ------------------------------------------------------------------------
 
     def stream(
         self, request: Message | None = None, *, headers: HeadersLike | None = None
