@@ -9,7 +9,7 @@ not here. Only the GIL makes several steps atomic here, so there is no build wit
 
 import asyncio
 import inspect
-from asyncio import CancelledError, InvalidStateError, current_task, get_running_loop
+from asyncio import CancelledError, InvalidStateError, current_task
 from contextvars import copy_context
 
 cimport cython

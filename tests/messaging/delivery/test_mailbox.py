@@ -124,15 +124,12 @@ async def test_an_end_that_comes_while_a_receiver_begins_to_wait_wakes_it(
     mailbox: Mailbox[int] = Mailbox()
     loop = asyncio.get_running_loop()
 
-    class Ending:
-        """Its futures are made while a signal handler ends the mailbox."""
-
-        def create_future(self) -> asyncio.Future[None]:
-            mailbox.finish(tofu.ChannelClosed("reset"))
-            return loop.create_future()
+    def while_a_signal_handler_ends_it() -> asyncio.AbstractEventLoop:
+        mailbox.finish(tofu.ChannelClosed("reset"))
+        return loop
 
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "get_running_loop", Ending)
+        patch.setattr(asyncio, "get_running_loop", while_a_signal_handler_ends_it)
         arrival = mailbox.arrival()
     assert arrival.done()
     with pytest.raises(tofu.ChannelClosed):
