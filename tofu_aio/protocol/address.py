@@ -35,7 +35,7 @@ _MAX_SERVICE: Final = 200
 _SERVICE: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 """Tokens of a NATS subject, without those that brokers give a meaning: ``*``, ``>`` and ``$``."""
 
-_BEFORE_AT: Final = re.compile(r"\A([A-Za-z0-9+.-]+://)?+.+@", re.DOTALL)
+_BEFORE_AT: Final = re.compile(r"\A(?>([A-Za-z0-9+.-]+://)?).+@", re.DOTALL)
 
 _NOT_IN_HOST: Final = frozenset(" /[]@|")
 _IPV6: Final = re.compile(r"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%.+)?")

@@ -31,9 +31,11 @@ WHOLE: Final = "~whole"
 The receiver joins the parts. Sent only to a peer that supports this."""
 
 _LINES: Final = re.compile(
-    # All quantifiers are possessive, so that each byte is looked at once, whatever a peer sends. A
-    # line ends at its first CR LF, as in the Zig library. A CR or LF alone is part of the value.
-    rb"(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[^\r]*+(?:\r(?!\n)[^\r]*+)*+\r\n)*+"
+    # Nothing is tried twice, so the time is linear, whatever a peer sends: quantifiers are
+    # possessive, and repeated groups are in atomic ones, because before Python 3.11.5 possessive
+    # repeats of groups match wrongly (CPython issues 100061 and 106052). A line ends at its first
+    # CR LF, as in the Zig library. A CR or LF alone is part of the value.
+    rb"(?>(?:[ \t]*+[^ \t:\r\n][^:\r\n]*+:[^\r]*+(?>(?:\r++[^\r\n][^\r]*+)*)\r++\n)*)"
 )
 
 

@@ -46,7 +46,7 @@ _NAMES: Final = {flag.name.lower().encode(): flag for flag in Extension if flag.
 
 # All of these match the encoded headers: if every Hello's headers were decoded, any client could
 # choose how much memory that takes. A line begins only after CR LF, since a value may contain a
-# bare CR or LF. Repeats are possessive or bounded, so the time is linear.
+# bare CR or LF. Repeats are possessive, atomic or bounded, so the time is linear.
 _LINE: Final = rb"(?:\A|(?<=\r\n))[ \t]*+%s[ \t]*+:"
 _ECHO: Final = re.compile(_LINE % CONNECT_TO.encode())
 _HEARTBEAT: Final = re.compile(
@@ -54,7 +54,7 @@ _HEARTBEAT: Final = re.compile(
 )
 _SUPPORTS: Final = re.compile(_LINE % SUPPORTS.encode() + rb"([a-z0-9_, \t-]{1,250}+)\r\n")
 
-_USUAL: Final = re.compile(rb"(?:~[^\r\n]*+\r\n)*+")
+_USUAL: Final = re.compile(rb"(?>(?:~[^\r\n]*+\r\n)*)")
 _USUAL_LENGTH: Final = 256
 
 SUPPORTED: Final = {SUPPORTS: ",".join(name.decode() for name in _NAMES)}
