@@ -59,7 +59,9 @@ odd_texts: st.SearchStrategy[Any] = st.sampled_from(
 )
 protos: st.SearchStrategy[Any] = st.sampled_from([0, 0, 1, 2, 2, MORE_BIT, 1 | MORE_BIT])
 odd_protos: st.SearchStrategy[Any] = st.one_of(
-    st.sampled_from(list(OpCode)), st.integers(0, 255), st.sampled_from([256, -1, None, 1.0, "x"])
+    st.sampled_from(list(OpCode)),
+    st.integers(0, 255),
+    st.sampled_from([256, 1 << 32, -1, None, 1.0, "x"]),
 )
 ids: st.SearchStrategy[Any] = st.sampled_from([0, 0, BASE, BASE + 1, MAX_MESSAGE_ID])
 odd_ids: st.SearchStrategy[Any] = st.sampled_from(
@@ -67,7 +69,7 @@ odd_ids: st.SearchStrategy[Any] = st.sampled_from(
 )
 statuses: st.SearchStrategy[Any] = st.sampled_from([0, 0, 1, 255, Status.SUCCESS, Status(3)])
 odd_statuses: st.SearchStrategy[Any] = st.sampled_from(
-    [-1, 256, None, "x", 1.0, True, NUMBER, 1 << 70]
+    [-1, 256, 1 << 32, None, "x", 1.0, True, NUMBER, 1 << 70]
 )
 
 enqueues = st.tuples(st.just("enqueue"), protos, ids, texts, bodies, statuses, st.booleans())
