@@ -43,6 +43,7 @@ SHARED: Final[dict[str, Any]] = {
         *((f"VERDICTS[{state}]", verdicts) for state, verdicts in VERDICTS.items()),
         *((repr(value), value) for value in (*State, *STATUSES, None, True, False, (), b"")),
     )
+    if not name.startswith("__")  # what every module has
 }
 
 freeze: Final = gc.freeze

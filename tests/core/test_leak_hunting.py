@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     ended = subprocess.run(
         [*command, "-p", "tests.core.leak_hunting"],
         cwd=ROOT,
+        env={**os.environ, "PYTHONMALLOC": "pymalloc"},  # another one does not count its blocks
         capture_output=True,
         text=True,
         check=False,
@@ -98,7 +100,5 @@ def test_only_leaks_are_found(output: str) -> None:
 
 @pytest.mark.parametrize("name", LEAKS)
 def test_it_says_what_leaks(output: str, name: str) -> None:
-    (said,) = re.findall(
-        rf"_ ERROR at teardown of test_{name} _+\n((?!___).*\n(?:  .*\n)+)", output
-    )
+    (said,) = re.findall(rf"of test_{name} _+\n(.*\n(?:  .*\n)+)", output)
     assert re.search(LEAKS[name], said)
