@@ -47,7 +47,6 @@ SHARED: Final[dict[str, Any]] = {
 }
 
 freeze: Final = gc.freeze
-clear_caches: Final = getattr(sys, "_clear_internal_caches", sys._clear_type_cache)
 
 
 @cache
@@ -58,11 +57,23 @@ def label(kind: type) -> str:
     return ""
 
 
+Cached: Final = type(label)
+
+
+def clear_caches() -> None:
+    """Clear what would grow for a while: of the interpreter, and of this package."""
+    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
+    for name, module in list(sys.modules.items()):
+        for value in vars(module).values() if name.startswith("tofu_aio") else ():
+            if isinstance(value, Cached):
+                value.cache_clear()
+
+
 def figures() -> Counter[str]:
     """What a test must not let grow. Of living objects only those since the last ``freeze``."""
     for _ in range(3):  # a finalizer may leave something for the next
         gc.collect()
-    clear_caches()  # among others of each attribute's name that was ever made of parts
+    clear_caches()
     # All that the core keeps are made now, so that one more cannot hide among them.
     messages = [Message(OpCode.SIGNAL) for _ in range(KEPT)]
     messages.clear()
