@@ -122,6 +122,7 @@ def hunt(item: pytest.Item) -> list[pytest.TestReport]:
         # What is shared with other tests stays, as if another one of its module or class followed.
         reports = runtestprotocol(item, log=False, nextitem=item.parent)
         item._report_sections.clear()
+        item.user_properties.clear()
         return reports
 
     gc.collect()
