@@ -61,10 +61,10 @@ Cached: Final = type(label)
 
 
 def clear_caches() -> None:
-    """Clear what would grow for a while: of the interpreter, and of this package."""
+    """Clear what would grow for a while: of the interpreter, of URLs, and of this package."""
     getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
     for name, module in list(sys.modules.items()):
-        for value in vars(module).values() if name.startswith("tofu_aio") else ():
+        for value in vars(module).values() if name.startswith(("tofu_aio", "urllib")) else ():
             if isinstance(value, Cached):
                 value.cache_clear()
 
