@@ -9,6 +9,7 @@ goes. With ``TOFU_AIO_PURE=1`` it says whether plain Python leaks the same.
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import time
 from collections import Counter
@@ -61,7 +62,8 @@ Cached: Final = type(label)
 
 
 def clear_caches() -> None:
-    """Clear what would grow for a while: of the interpreter, of URLs, and of this package."""
+    """Clear what would grow for a while: of the interpreter, its library, and this package."""
+    re.purge()
     getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
     for name, module in list(sys.modules.items()):
         for value in vars(module).values() if name.startswith(("tofu_aio", "urllib")) else ():
