@@ -191,7 +191,7 @@ def connect(world: World) -> Tried:
     def serve() -> None:
         with suppress(tofu.TofuError):
             for channel in world.listener:
-                Beside(channel.close)
+                world.run_beside(channel.close)
 
     world.run_beside(serve)
     made: list[blocking.Channel] = []

@@ -22,6 +22,7 @@ class Mistake(NamedTuple):
     old: str
     new: str
     tests: str
+    leaks: bool = False  # they go red only when they are repeated, by leak_hunting
 
 
 MISTAKES: Final = (
@@ -116,6 +117,30 @@ MISTAKES: Final = (
         "self.first > 64 and self.items.clear() is None",
         "test_delivery.py",
     ),
+    Mistake(
+        "each body is kept",
+        "decoder.pxi",
+        "        batch.append(message)\n",
+        "        batch.append(message)\n        plain.setdefault(0, []).append(message.body)\n",
+        "test_decoder.py",
+        leaks=True,
+    ),
+    Mistake(
+        "what is awaited stays alive",
+        "channel.pxi",
+        "            Py_DECREF(result)\n",
+        "",
+        "test_awaitables.py",
+        leaks=True,
+    ),
+    Mistake(
+        "a message that is kept counts for its type",
+        "_compiled.pyx",
+        "                tofu_kept[tofu_kept_count++] = self;\n                Py_DECREF(type);\n",
+        "                tofu_kept[tofu_kept_count++] = self;\n",
+        "test_messages.py",
+        leaks=True,
+    ),
 )
 
 
@@ -138,7 +163,8 @@ def is_found(mistake: Mistake) -> bool:
         copy = copied(Path(folder))
         plant(mistake, copy)
         compile_in(copy)
-        ended = run_tests(copy, "-x", f"tests/core/{mistake.tests}")
+        plugin = ("-p", "tests.core.leak_hunting") if mistake.leaks else ()
+        ended = run_tests(copy, "-x", *plugin, f"tests/core/{mistake.tests}")
     return ended.returncode != 0
 
 

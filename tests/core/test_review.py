@@ -219,19 +219,19 @@ async def test_the_state_of_a_call_can_be_inspected(ends: Pair) -> None:
 @pytest.mark.parametrize(
     ("thrown", "raised"),
     [
-        ((ValueError("text"),), "ValueError('text')"),
-        ((ValueError,), "ValueError()"),
-        ((ValueError, "text"), "ValueError('text')"),
-        ((ValueError, ValueError("text")), "ValueError('text')"),
+        (lambda: (ValueError("text"),), "ValueError('text')"),
+        (lambda: (ValueError,), "ValueError()"),
+        (lambda: (ValueError, "text"), "ValueError('text')"),
+        (lambda: (ValueError, ValueError("text")), "ValueError('text')"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:the .type, exc, tb. signature:DeprecationWarning")
 async def test_what_is_thrown_into_a_call_that_has_not_begun_is_raised(
-    ends: Pair, thrown: Any, raised: str
+    ends: Pair, thrown: Callable[[], Any], raised: str
 ) -> None:
     call = ends.client.receive()
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - what it says is compared below
-        call.throw(*thrown)
+        call.throw(*thrown())
     assert repr(caught.value) == raised
     with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
         await call

@@ -269,13 +269,19 @@ async def test_a_deadline_of_the_callers_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments", [(KeyError("x"),), (KeyError, KeyError("x")), (KeyError, "x"), (KeyError,)]
+    ("make", "args"),
+    [
+        (lambda: (KeyError("x"),), ("x",)),
+        (lambda: (KeyError, KeyError("x")), ("x",)),
+        (lambda: (KeyError, "x"), ("x",)),
+        (lambda: (KeyError,), ()),
+    ],
 )
-def test_thrown_into_by_hand(arguments: Any) -> None:
+def test_thrown_into_by_hand(make: Callable[[], Any], args: tuple[str, ...]) -> None:
     """As tasks of older Pythons, and other libraries, do it."""
     with pytest.raises(KeyError) as thrown:
-        tofu.connect("tcp://127.0.0.1:1").throw(*arguments)
-    assert thrown.value.args == (() if arguments == (KeyError,) else ("x",))
+        tofu.connect("tcp://127.0.0.1:1").throw(*make())
+    assert thrown.value.args == args
 
 
 def test_it_has_nothing_else_of_a_coroutine() -> None:

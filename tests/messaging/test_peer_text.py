@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 
 import pytest
 
@@ -93,20 +94,22 @@ async def test_why_an_exchange_was_broken_off(
 
 
 @pytest.mark.parametrize(
-    "error",
+    "make",
     [
-        tofu.UdsPathNotFound("uds:///run/internal/auth-db.sock: there is no socket"),
-        tofu.ConnectFailed("tcp://10.1.2.3:9 cannot be reached"),
-        tofu.NotAllowed("of another channel"),
+        partial(tofu.UdsPathNotFound, "uds:///run/internal/auth-db.sock: there is no socket"),
+        partial(tofu.ConnectFailed, "tcp://10.1.2.3:9 cannot be reached"),
+        partial(tofu.NotAllowed, "of another channel"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=lambda make: make.func.__name__,
 )
 async def test_a_failure_behind_a_decision_is_for_the_log_and_not_for_the_peer(
     group: tofu.ChannelGroup,
     listener: tofu.Listener,
     caplog: pytest.LogCaptureFixture,
-    error: tofu.TofuError,
+    make: partial[tofu.TofuError],
 ) -> None:
+    error = make()
+
     async def decide(channel: tofu.Channel) -> None:
         raise error
 

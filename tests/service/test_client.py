@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -272,17 +273,20 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize(
-    "error",
+    "make",
     [
-        Broken("a bug"),
-        tofu.ServiceError("moved", "of another service"),
-        tofu.PeerDisconnected("of another channel"),
-        tofu.ExchangeFailed("of another channel"),
-        TimeoutError("of another service"),
+        partial(Broken, "a bug"),
+        partial(tofu.ServiceError, "moved", "of another service"),
+        partial(tofu.PeerDisconnected, "of another channel"),
+        partial(tofu.ExchangeFailed, "of another channel"),
+        partial(TimeoutError, "of another service"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=lambda make: make.func.__name__,
 )
-async def test_parts_that_fail_break_the_upload_off_on_both_sides(error: Exception) -> None:
+async def test_parts_that_fail_break_the_upload_off_on_both_sides(
+    make: partial[Exception],
+) -> None:
+    error = make()
     work = Work()
 
     async def parts() -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -40,8 +41,11 @@ def test_it_has_the_usual_type() -> None:
         raise windows_error(1225)
 
 
-@pytest.mark.parametrize("error", [windows_error(87), OSError(errno.EMFILE, "full"), OSError("?")])
-def test_others_are_left_alone(error: OSError) -> None:
+@pytest.mark.parametrize(
+    "make", [lambda: windows_error(87), lambda: OSError(errno.EMFILE, "full"), lambda: OSError("?")]
+)
+def test_others_are_left_alone(make: Callable[[], OSError]) -> None:
+    error = make()
     with pytest.raises(OSError, match=r".") as caught, usual_errno():
         raise error
     assert caught.value is error
