@@ -135,6 +135,41 @@ async def test_a_task_that_awaits_it_is_cancelled(kind: str) -> None:
     assert found[0][0]
 
 
+class Watched:
+    """Passes on what a task does with a coroutine, and keeps a list of it."""
+
+    def __init__(self, inner: Coroutine[Any, Any, object]) -> None:
+        self.inner = inner
+        self.seen: list[object] = []
+
+    def __await__(self) -> Watched:
+        return self
+
+    def __next__(self) -> object:
+        self.seen.append("go on")
+        return self.inner.send(None)
+
+    def throw(self, *thrown: Any) -> object:
+        self.seen.append(repr(thrown[0]))
+        return self.inner.throw(*thrown)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("ending", ["set a result", "set an exception", "cancel"])
+async def test_a_task_throws_what_is_no_result(kind: str, ending: str) -> None:
+    """What stands between a task and what it waits for hears of a cancellation."""
+    found = []
+    for make in BOTH:
+        future = make()
+        watched = Watched(awaited(future))
+        task = TASKS[kind](awaited(watched))
+        await turns()
+        ACTIONS[ending](future)
+        await asyncio.wait([task])
+        found.append((watched.seen, outcome(task.result)))
+    assert found[0] == found[1]
+
+
 async def test_it_is_of_its_loop() -> None:
     future = made_by_mailbox()
     assert future.get_loop() is asyncio.get_running_loop()

@@ -107,13 +107,14 @@ cdef class Waiter:
         self.outcome = outcome
         if self.callback is not None:
             # A task asks what wakes it only whether that has failed, and asks its own class of
-            # futures faster. The result or the failure it gets from this one when it goes on.
-            wake_ups.append((self.context, self.callback, DONE))
+            # futures faster. The result it gets from this one when it goes on.
+            future = DONE if progress == FINISHED else self
+            wake_ups.append((self.context, self.callback, future))
             self.callback = self.context = None
             if self.others is not None:
                 others, self.others = self.others, None
                 for context, fn in others:
-                    wake_ups.append((context, fn, DONE))
+                    wake_ups.append((context, fn, future))
         return 0
 
 
