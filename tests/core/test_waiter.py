@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from tests.core.talking import turns
+from tests.core.talking import Side, turns
+from tofu_aio import Message, OpCode
 from tofu_aio.messaging.delivery.mailbox import Mailbox
 
 Make = Callable[[], Any]
@@ -168,6 +171,27 @@ async def test_a_task_throws_what_is_no_result(kind: str, ending: str) -> None:
         await asyncio.wait([task])
         found.append((watched.seen, outcome(task.result)))
     assert found[0] == found[1]
+
+
+async def test_a_message_may_come_while_it_is_found_that_another_task_waits() -> None:
+    side = Side(compiled=True)
+    side.call("receive")
+    await turns()
+    message = Message(OpCode.SIGNAL)
+
+    def deliver(frame: FrameType, event: str, _: object) -> None:
+        """As a signal handler would, when ``Mailbox.arrival`` begins."""
+        if event == "call" and frame.f_code.co_name == "arrival":
+            sys.setprofile(None)
+            side.channel._mailbox.deliver([message])
+
+    before = sys.getprofile()
+    sys.setprofile(deliver)
+    try:
+        assert await side.channel.receive() is message
+    finally:
+        sys.setprofile(before)
+    await side.end()
 
 
 async def test_it_is_of_its_loop() -> None:

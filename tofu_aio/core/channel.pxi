@@ -226,7 +226,8 @@ cdef object wait(Call self, ChannelFields channel, int *over):
         arrival = next_arrival(mailbox)
         if (<ConnectionFields?>channel._connection).suspension is not None:
             channel._connection.lend()
-        self.inner = arrival
+        # It is one of asyncio's if a signal handler has delivered something just now.
+        self.inner = arrival if type(arrival) is Waiter else arrival.__await__()
 
 
 cdef inline object take_first(MailboxFields mailbox):
