@@ -138,6 +138,10 @@ async def test_a_task_that_awaits_it_is_cancelled(kind: str) -> None:
     assert found[0][0]
 
 
+class Thrown(Exception):
+    """By a test."""
+
+
 class Watched:
     """Passes on what a task does with a coroutine, and keeps a list of it."""
 
@@ -191,6 +195,26 @@ async def test_a_message_may_come_while_it_is_found_that_another_task_waits() ->
         assert await side.channel.receive() is message
     finally:
         sys.setprofile(before)
+    await side.end()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("begun", [True, False])
+async def test_what_is_thrown_in_keeps_its_traceback(begun: bool) -> None:
+    try:
+        raise Thrown
+    except Thrown as error:
+        place = error.__traceback__
+    side = Side(compiled=True)
+    made: Any = side.channel.request()
+    if begun:
+        made.send(None)
+    with pytest.raises(Thrown) as caught:
+        made.throw(Thrown, Thrown("again"), place)
+    last = caught.tb
+    while last.tb_next is not None:
+        last = last.tb_next
+    assert last is place
     await side.end()
 
 

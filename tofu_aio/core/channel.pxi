@@ -53,14 +53,10 @@ cdef class Call:
         self.begun = True
         if self.inner is None:
             finish(self)
-            if value is None:
-                raise type
-            raise value if isinstance(value, BaseException) else type(value)
+            raise type, value, traceback
         try:
             if isinstance(self.inner, Waiter):
-                if value is None:
-                    raise type
-                raise value if isinstance(value, BaseException) else type(value)
+                raise type, value, traceback
             if value is None and traceback is None:
                 return self.inner.throw(type)
             return self.inner.throw(type, value, traceback)
