@@ -13,6 +13,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.core.talking import Side, turns
@@ -216,6 +217,37 @@ async def test_what_is_thrown_in_keeps_its_traceback(begun: bool) -> None:
         last = last.tb_next
     assert last is place
     await side.end()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+async def test_anyio_lets_a_task_have_what_has_arrived(compiled: bool) -> None:
+    side = Side(compiled=compiled)
+    scope = anyio.CancelScope()
+
+    async def asking() -> bytes | None:
+        with scope:
+            return bytes((await side.channel.request()).body)
+        return None
+
+    task = asyncio.create_task(asking())
+    await turns()
+    side.answer(
+        0, OpCode.RESPONSE, b"answer"
+    )  # in a task, so the other one goes on in a later turn
+    scope.cancel()
+    assert await task == b"answer"
+    await side.end()
+
+
+@pytest.mark.parametrize("make", BOTH)
+async def test_anyio_tells_that_a_task_is_cancelled(make: Make) -> None:
+    task = asyncio.create_task(awaited(make()))
+    await turns()
+    (info,) = [one for one in anyio.get_running_tasks() if one.id == id(task)]
+    assert not info.has_pending_cancellation()
+    task.cancel()
+    assert info.has_pending_cancellation()
+    await asyncio.wait([task])
 
 
 async def test_it_is_of_its_loop() -> None:

@@ -20,6 +20,11 @@ cdef class Waiter:
     cdef object callback, context  # the first one, mostly that of the task
     cdef list others  # more of them, or None
 
+    @property
+    def __class__(self):
+        # anyio asks whether a task waits for one of asyncio's, and cancels only what is not done.
+        return asyncio.Future
+
     @cython.binding(False)
     def get_loop(self):
         return self.loop
