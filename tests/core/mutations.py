@@ -90,6 +90,13 @@ MISTAKES: Final = (
         "test_waiter.py",
     ),
     Mistake(
+        "a task is told that what was cancelled has a result",
+        "waiter.pxi",
+        "DONE if progress == FINISHED else self",
+        "DONE",
+        "test_waiter.py",
+    ),
+    Mistake(
         "the end of an iteration is an error",
         "channel.pxi",
         "return StopAsyncIteration()",

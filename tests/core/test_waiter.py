@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import FrameType
 from typing import Any
 
+import anyio
 import pytest
 
-from tests.core.talking import turns
+from tests.core.talking import Side, turns
+from tofu_aio import Message, OpCode
 from tofu_aio.messaging.delivery.mailbox import Mailbox
 
 Make = Callable[[], Any]
@@ -133,6 +137,117 @@ async def test_a_task_that_awaits_it_is_cancelled(kind: str) -> None:
         found.append((task.cancelled(), future.cancelled(), outcome(future.result)))
     assert found[0] == found[1]
     assert found[0][0]
+
+
+class Thrown(Exception):
+    """By a test."""
+
+
+class Watched:
+    """Passes on what a task does with a coroutine, and keeps a list of it."""
+
+    def __init__(self, inner: Coroutine[Any, Any, object]) -> None:
+        self.inner = inner
+        self.seen: list[object] = []
+
+    def __await__(self) -> Watched:
+        return self
+
+    def __next__(self) -> object:
+        self.seen.append("go on")
+        return self.inner.send(None)
+
+    def throw(self, *thrown: Any) -> object:
+        self.seen.append(repr(thrown[0]))
+        return self.inner.throw(*thrown)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("ending", ["set a result", "set an exception", "cancel"])
+async def test_a_task_throws_what_is_no_result(kind: str, ending: str) -> None:
+    """What stands between a task and what it waits for hears of a cancellation."""
+    found = []
+    for make in BOTH:
+        future = make()
+        watched = Watched(awaited(future))
+        task = TASKS[kind](awaited(watched))
+        await turns()
+        ACTIONS[ending](future)
+        await asyncio.wait([task])
+        found.append((watched.seen, outcome(task.result)))
+    assert found[0] == found[1]
+
+
+async def test_a_message_may_come_while_it_is_found_that_another_task_waits() -> None:
+    side = Side(compiled=True)
+    side.call("receive")
+    await turns()
+    message = Message(OpCode.SIGNAL)
+
+    def deliver(frame: FrameType, event: str, _: object) -> None:
+        """As a signal handler would, when ``Mailbox.arrival`` begins."""
+        if event == "call" and frame.f_code.co_name == "arrival":
+            sys.setprofile(None)
+            side.channel._mailbox.deliver([message])
+
+    before = sys.getprofile()
+    sys.setprofile(deliver)
+    try:
+        assert await side.channel.receive() is message
+    finally:
+        sys.setprofile(before)
+    await side.end()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("begun", [True, False])
+async def test_what_is_thrown_in_keeps_its_traceback(begun: bool) -> None:
+    try:
+        raise Thrown
+    except Thrown as error:
+        place = error.__traceback__
+    side = Side(compiled=True)
+    made: Any = side.channel.request()
+    if begun:
+        made.send(None)
+    with pytest.raises(Thrown) as caught:
+        made.throw(Thrown, Thrown("again"), place)
+    last = caught.tb
+    while last.tb_next is not None:
+        last = last.tb_next
+    assert last is place
+    await side.end()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+async def test_anyio_lets_a_task_have_what_has_arrived(compiled: bool) -> None:
+    side = Side(compiled=compiled)
+    scope = anyio.CancelScope()
+
+    async def asking() -> bytes | None:
+        with scope:
+            return bytes((await side.channel.request()).body)
+        return None
+
+    task = asyncio.create_task(asking())
+    await turns()
+    side.answer(
+        0, OpCode.RESPONSE, b"answer"
+    )  # in a task, so the other one goes on in a later turn
+    scope.cancel()
+    assert await task == b"answer"
+    await side.end()
+
+
+@pytest.mark.parametrize("make", BOTH)
+async def test_anyio_tells_that_a_task_is_cancelled(make: Make) -> None:
+    task = asyncio.create_task(awaited(make()))
+    await turns()
+    (info,) = [one for one in anyio.get_running_tasks() if one.id == id(task)]
+    assert not info.has_pending_cancellation()
+    task.cancel()
+    assert info.has_pending_cancellation()
+    await asyncio.wait([task])
 
 
 async def test_it_is_of_its_loop() -> None:

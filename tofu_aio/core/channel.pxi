@@ -53,14 +53,10 @@ cdef class Call:
         self.begun = True
         if self.inner is None:
             finish(self)
-            if value is None:
-                raise type
-            raise value if isinstance(value, BaseException) else type(value)
+            raise type, value, traceback
         try:
             if isinstance(self.inner, Waiter):
-                if value is None:
-                    raise type
-                raise value if isinstance(value, BaseException) else type(value)
+                raise type, value, traceback
             if value is None and traceback is None:
                 return self.inner.throw(type)
             return self.inner.throw(type, value, traceback)
@@ -226,7 +222,8 @@ cdef object wait(Call self, ChannelFields channel, int *over):
         arrival = next_arrival(mailbox)
         if (<ConnectionFields?>channel._connection).suspension is not None:
             channel._connection.lend()
-        self.inner = arrival
+        # It is one of asyncio's if a signal handler has delivered something just now.
+        self.inner = arrival if type(arrival) is Waiter else arrival.__await__()
 
 
 cdef inline object take_first(MailboxFields mailbox):

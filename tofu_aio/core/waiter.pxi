@@ -20,6 +20,11 @@ cdef class Waiter:
     cdef object callback, context  # the first one, mostly that of the task
     cdef list others  # more of them, or None
 
+    @property
+    def __class__(self):
+        # anyio asks whether a task waits for one of asyncio's, and cancels only what is not done.
+        return asyncio.Future
+
     @cython.binding(False)
     def get_loop(self):
         return self.loop
@@ -107,13 +112,14 @@ cdef class Waiter:
         self.outcome = outcome
         if self.callback is not None:
             # A task asks what wakes it only whether that has failed, and asks its own class of
-            # futures faster. The result or the failure it gets from this one when it goes on.
-            wake_ups.append((self.context, self.callback, DONE))
+            # futures faster. The result it gets from this one when it goes on.
+            future = DONE if progress == FINISHED else self
+            wake_ups.append((self.context, self.callback, future))
             self.callback = self.context = None
             if self.others is not None:
                 others, self.others = self.others, None
                 for context, fn in others:
-                    wake_ups.append((context, fn, DONE))
+                    wake_ups.append((context, fn, future))
         return 0
 
 

@@ -108,7 +108,8 @@ class Channel(Cancellations, ObjectStream[Message]):
 
         To take several at once, ``receive`` the first one, and then call this until it raises.
         Only ``receive`` and iterating tell that the channel has ended, so that error never comes
-        between messages that were taken and what is to be done with them.
+        between messages that were taken and what is to be done with them. Only they are lent room
+        when the program keeps all that the channel may have.
 
         Raises:
             WouldBlock: none has arrived.
