@@ -94,6 +94,14 @@ def test_an_inbox_that_is_never_empty_keeps_its_items_and_no_more() -> None:
     assert len(inbox) == 10
 
 
+def test_an_inbox_may_be_initialized_again() -> None:
+    for kind in (Inbox, deque):
+        queue: Any = kind([1, 2, 3])
+        queue.popleft()
+        queue.__init__([4, 5])
+        assert list(queue) == [4, 5]
+
+
 class CounterAndDeque(RuleBasedStateMachine):
     """A counter does what a deque of nothing does."""
 

@@ -10,6 +10,7 @@ cdef class Inbox:
 
     def __init__(self, items=()):
         self.items = list(items)
+        self.first = 0
 
     def __len__(self):
         return len(self.items) - self.first
