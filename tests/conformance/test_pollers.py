@@ -263,6 +263,18 @@ def test_a_peer_that_only_stops_writing_lets_nobody_write(poller, make_pair):
     assert look(poller, None, 1) == [(left.fileno(), READ)]
 
 
+def test_a_peer_that_only_stops_writing_does_not_wake_who_waits_to_write(poller, make_pair):
+    left, right = make_pair()
+    fill(left)
+    poller.add(left.fileno(), WRITE, 1)
+    right.shutdown(socket.SHUT_WR)
+    assert look(poller, 0, 1) == look(poller, 0.02, 1) == []
+    drain(right)
+    [(fd, readiness)] = look(poller, None, 1)
+    assert fd == left.fileno()
+    assert readiness & WRITE
+
+
 # Changes.
 
 

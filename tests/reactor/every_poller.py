@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 from collections.abc import Callable
@@ -28,6 +29,10 @@ elif hasattr(select, "kqueue"):
 
     POLLERS["kqueue"] = KqueuePoller
 if sys.platform == "win32":
-    from tofu_aio.reactor.pollers.wepoll import WepollPoller
+    from tofu_aio.reactor.pollers.wsapoll import WSAPollPoller
 
-    POLLERS["wepoll"] = WepollPoller
+    POLLERS["wsapoll"] = WSAPollPoller
+    with contextlib.suppress(ImportError):
+        from tofu_aio.reactor.pollers.wepoll import WepollPoller
+
+        POLLERS["wepoll"] = WepollPoller

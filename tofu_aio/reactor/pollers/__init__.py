@@ -22,9 +22,14 @@ if sys.platform == "linux":
 
     default_poller = EpollPoller
 elif sys.platform == "win32":
-    from tofu_aio.reactor.pollers.wepoll import WepollPoller
+    try:
+        from tofu_aio.reactor.pollers.wepoll import WepollPoller
 
-    default_poller = WepollPoller
+        default_poller = WepollPoller
+    except ImportError:  # the package wepoll is not there for every Python
+        from tofu_aio.reactor.pollers.wsapoll import WSAPollPoller
+
+        default_poller = WSAPollPoller
 elif hasattr(select, "kqueue"):
     from tofu_aio.reactor.pollers.kqueue import KqueuePoller
 

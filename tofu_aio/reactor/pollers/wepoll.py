@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import math
-import select
-import signal
-import socket
 import sys
 import time
-from threading import get_ident, main_thread
+from threading import get_ident
 from typing import Protocol
 
 import wepoll  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from tofu_aio.reactor.pollers.masks import meanings
 from tofu_aio.reactor.pollers.poller import BOTH, READ, WRITE, Event
+from tofu_aio.reactor.pollers.windows import SocketPoller, refuse_no_socket
 
 assert sys.platform == "win32"  # for the type checker
 
@@ -31,7 +27,7 @@ class _Epoll(Protocol):
     def close(self) -> None: ...
 
 
-class WepollPoller:
+class WepollPoller(SocketPoller):
     """Watches through `wepoll.epoll`, level-triggered: sockets only, but any number of them.
 
     For each socket handle wepoll remembers what is wanted, and keeps one request pending with the
@@ -48,29 +44,21 @@ class WepollPoller:
     * The binding waits until its deadline has *passed* on the monotonic clock, and until then asks
       again and again without waiting. Before Python 3.13 that clock ticks every 15.6 ms. So a wait
       that ends at a tick would use all of a processor until the next one, and so would each call
-      with a timeout of 0.
-    * Signals do not interrupt a wait. A byte that Python's C handler writes to a socket does.
-
-    The last two points need a socket pair. Signals are written to one end, and the other end is
-    watched for them. The first end is always writable, and so can also end a call with a timeout of
-    0 at once.
+      with a timeout of 0. That end of the socket pair to which signals are written is always
+      writable, and so ends such a call at once.
     """
 
     meaning = meanings(wepoll.EPOLLIN, wepoll.EPOLLOUT, wepoll.EPOLLERR, wepoll.EPOLLHUP)
 
     def __init__(self) -> None:
-        self._signal_writer, self._signal_reader = socket.socketpair()
+        super().__init__(_IN)
+        self._always_ready: Event = self._signal_writer.fileno(), _OUT
         try:
-            self._signal_writer.setblocking(False)
-            self._signal_reader.setblocking(False)
-            self._signalled: Event = self._signal_reader.fileno(), _IN
-            self._always_ready: Event = self._signal_writer.fileno(), _OUT
             self._epoll: _Epoll | None = wepoll.epoll()
             self._epoll.register(self._signal_reader.fileno(), _IN)
             self._epoll.register(self._signal_writer.fileno(), _ONCE)
         except BaseException:
-            self._signal_writer.close()
-            self._signal_reader.close()
+            super().close()
             raise
         # Only for `close`: the handles to remove, and the threads that have used wepoll.
         self._watched = {self._signal_reader.fileno(), self._signal_writer.fileno()}
@@ -88,10 +76,7 @@ class WepollPoller:
         mask = _MASK[interest]
         # wepoll accepts a handle that is no socket if the system does not refuse it (Wine). If it
         # does, wepoll reports an errno of C that Python does not know.
-        try:
-            select.select((fd,), (), (), 0)
-        except OSError as error:
-            raise OSError(errno.EBADF, f"not an open socket: {fd}") from error
+        refuse_no_socket(fd)
         try:
             epoll.register(fd, mask)
         except FileExistsError:
@@ -112,72 +97,23 @@ class WepollPoller:
         self._watched.discard(fd)
         self._open().unregister(fd)
 
-    def wait(self, timeout: float | None, limit: int, /) -> list[Event]:
-        """epoll_wait, in the order of the completion port: first come, first served.
-
-        In the main thread a signal ends the wait and its Python handler runs. If that does not
-        raise, the wait continues. Another `signal.set_wakeup_fd` gets nothing meanwhile.
-        """
+    def _ask(self, timeout: float | None, limit: int, /) -> list[Event]:
+        """epoll_wait, in the order of the completion port: first come, first served."""
         epoll = self._open()
-        room = limit + _OWN
-        if timeout == 0:
-            if _COARSE_CLOCK:
-                # The poller's own socket is ready and ends the call at once. It is armed for one
-                # event, so it must be armed again.
-                epoll.modify(self._signal_writer.fileno(), _OUT | _ONCE)
-            return self._without_own(epoll.poll(0, room))
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            events = self._without_own(self._wait_interruptibly(epoll, _duration(timeout), room))
-            if events:
-                return events
-            if deadline is not None:
-                timeout = deadline - time.monotonic()
-                if timeout <= 0:
-                    return events
-
-    def _wait_interruptibly(self, epoll: _Epoll, duration: float, room: int) -> list[Event]:
-        """Wait. In the main thread, which runs signal handlers, signals interrupt the wait."""
-        if get_ident() != main_thread().ident:
-            return epoll.poll(duration, room)
-        others = -1
-        try:
-            others = signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
-            return epoll.poll(duration, room)
-        finally:
-            signal.set_wakeup_fd(others)
+        if timeout is None:
+            timeout = -1
+        elif timeout:
+            timeout += _PAST_THE_TICK
+        elif _COARSE_CLOCK:
+            # The poller's own socket is ready and ends the call at once. It is armed for one
+            # event, so it must be armed again.
+            epoll.modify(self._signal_writer.fileno(), _OUT | _ONCE)
+        return epoll.poll(timeout, limit + _OWN)
 
     def _without_own(self, events: list[Event]) -> list[Event]:
-        """Remove the events of the poller's own sockets."""
         if self._always_ready in events:
             events.remove(self._always_ready)
-        if self._signalled in events and self._drain_signals():
-            events.remove(self._signalled)
-        # If the socket pair is broken, its event is left. For the selector it is an unexpected
-        # event, and a reason to take a new poller.
-        return events
-
-    def _drain_signals(self) -> bool:
-        """Read what signals have written, and return whether the socket pair still works."""
-        try:
-            return bool(self._signal_reader.recv(4096))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-
-    def probe(self, fd: int, interest: int, /) -> int:
-        """Ask select about the socket alone."""
-        asked = (fd,)
-        try:
-            readable, writable, failed = select.select(
-                asked if interest & READ else (), asked if interest & WRITE else (), asked, 0
-            )
-        except OSError:
-            return 0
-        if failed:
-            return interest
-        return (READ if readable else 0) | (WRITE if writable else 0)
+        return super()._without_own(events)
 
     def close(self) -> None:
         """Close the completion port and the socket pair."""
@@ -191,20 +127,10 @@ class WepollPoller:
             # There is no way to find out when the driver has returned the last request.
             epoll.poll(_DRIVER_TIME, _OWN)
         epoll.close()
-        self._signal_writer.close()
-        self._signal_reader.close()
+        super().close()
 
 
-def _duration(timeout: float | None) -> float:
-    """Return a timeout for the binding: -1 for no limit, and never one that ends at a tick."""
-    if timeout is None:
-        return -1
-    if math.isnan(timeout):
-        raise ValueError("Invalid value NaN (not a number)")
-    return timeout + _PAST_THE_TICK
-
-
-# Seconds beyond the deadline. The clock ticks in whole milliseconds.
+# Seconds beyond the deadline, so that no wait ends at a tick: those are at whole milliseconds.
 _PAST_THE_TICK = 1e-6
 _COARSE_CLOCK = time.get_clock_info("monotonic").resolution > 1e-3
 
