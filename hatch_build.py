@@ -45,8 +45,8 @@ class CompiledCore(BuildHookInterface):  # type: ignore[type-arg]
             beside_source.unlink(missing_ok=True)  # of another version of the source, perhaps
         if is_set("TOFU_AIO_PURE"):
             return
-        if (obstacle := obstacle_of(self.root)) is not None:
-            self.stay_plain(obstacle)
+        if sys.implementation.name != "cpython":
+            self.stay_plain(f"it is for CPython, and this is {sys.implementation.name}")
             return
         self.temporary = tempfile.TemporaryDirectory(prefix="tofu_aio")
         try:
@@ -77,17 +77,6 @@ class CompiledCore(BuildHookInterface):  # type: ignore[type-arg]
         """Remove what the compiler has left."""
         if hasattr(self, "temporary"):
             self.temporary.cleanup()
-
-
-def obstacle_of(root: str) -> str | None:
-    """Return why the core is not for this Python, or None if it is."""
-    if sys.implementation.name != "cpython":
-        return f"it is for CPython, and this is {sys.implementation.name}"
-    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return None
-    # An extension that says nothing of threads would switch the GIL on.
-    threads = "freethreading_compatible=True" in Path(root, SOURCE).read_text("utf-8")
-    return None if threads else "it needs the GIL, which this Python does not have"
 
 
 def compile_core(folder: Path) -> Path:

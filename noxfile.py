@@ -84,6 +84,8 @@ FREE_THREADED = [
     "sybil>=9",
 ]
 FREE_THREADED_TESTS = [
+    "tests/core",
+    "tests/test_core_choice.py",
     "tests/protocol",
     "tests/reactor",
     "tests/conformance",
@@ -207,8 +209,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=["3.13t", "3.14t", "3.15t"])
 def free_threaded(session: nox.Session) -> None:
     """The tests on Pythons without the GIL: ``nox -s free_threaded-3.13t -- tests/protocol``."""
-    # Without the GIL plain Python runs: see docs/design/compiled.md.
-    install(session, "cli", plain=True)
+    install(session, "cli")
     session.install(*FREE_THREADED)
     session.install("--only-binary", ":all:", "trustme>=1.2", success_codes=[0, 1])
     tests = session.posargs or FREE_THREADED_TESTS

@@ -91,13 +91,15 @@ def test_plain_python_is_not_chosen(value: str, monkeypatch: pytest.MonkeyPatch)
 def compiled_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but its absence, or a fault, keeps the compiled core from being chosen."""
     monkeypatch.setenv("TOFU_AIO_PURE", "0")
-    monkeypatch.setattr(choosing.sysconfig, "get_config_var", {"Py_GIL_DISABLED": 0}.get)
 
 
-@pytest.mark.usefixtures("compiled_is_wanted")
-def test_without_the_gil_plain_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing.sysconfig, "get_config_var", {"Py_GIL_DISABLED": 1}.get)
-    assert choosing.choose() == (plain, choosing.NEEDS_THE_GIL)
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python always has the GIL"
+)
+def test_the_gil_stays_off_with_either_core() -> None:
+    program = "import sys, tofu_aio; print(sys._is_gil_enabled())"
+    ended = python("-W", "error", "-c", program, PYTHON_GIL="")
+    assert ended.stdout == "False\n", ended.stderr
 
 
 @pytest.mark.usefixtures("compiled_is_wanted")
@@ -127,9 +129,6 @@ def missing(module: str) -> object:
     return import_module
 
 
-@pytest.mark.skipif(
-    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="without the GIL none is loaded"
-)
 def test_a_compiled_core_that_does_not_load_is_not_hidden(tmp_path: Path) -> None:
     """A real file, which is no extension module: a wheel of another system, say."""
     from importlib.machinery import EXTENSION_SUFFIXES

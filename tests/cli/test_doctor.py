@@ -9,7 +9,7 @@ import pytest
 import tofu_aio as tofu
 from tests.cli.processes import Run, Start
 from tofu_aio.cli import doctor
-from tofu_aio.core.choosing import NEEDS_THE_GIL, NOT_INSTALLED, PURE_IS_SET
+from tofu_aio.core.choosing import NOT_INSTALLED, PURE_IS_SET
 
 
 def test_all_is_good_here(start: Start) -> None:
@@ -28,7 +28,6 @@ def test_all_is_good_here(start: Start) -> None:
         ("", "compiled", 0),
         (PURE_IS_SET, "plain Python: TOFU_AIO_PURE is set", 0),
         (NOT_INSTALLED, "plain Python: no compiled core is installed", 0),
-        (NEEDS_THE_GIL, f"plain Python: {NEEDS_THE_GIL}", 0),
         ("it does not load", "FAILED: plain Python: it does not load", 1),
     ],
 )

@@ -86,6 +86,14 @@ class InboxAndDeque(RuleBasedStateMachine):
 TestInbox = InboxAndDeque.TestCase
 
 
+def test_what_iterates_over_an_inbox_finds_what_was_there() -> None:
+    """Another thread may, for statistics, while the loop's thread takes items out."""
+    inbox: Any = Inbox("abcde")
+    inbox.popleft()
+    present = iter(inbox)
+    assert [inbox.popleft() for _ in range(4)] == list(present) == list("bcde")
+
+
 def test_an_inbox_that_is_never_empty_keeps_its_items_and_no_more() -> None:
     inbox: Any = Inbox(range(10))
     for number in range(10, 10_000, 10):

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..core import WHY_PLAIN
-from ..core.choosing import NEEDS_THE_GIL, NOT_INSTALLED, PURE_IS_SET
+from ..core.choosing import NOT_INSTALLED, PURE_IS_SET
 from ..messaging.engine import Engine
 from ..reactor.pollers import default_poller
 from .errors import describe
@@ -74,7 +74,7 @@ def _core(why_plain: str) -> _Finding:
     """Which core runs. Plain Python is good, unless a compiled core is there and does not load."""
     if not why_plain:
         return "core", "compiled", True
-    good = why_plain in {PURE_IS_SET, NOT_INSTALLED, NEEDS_THE_GIL}
+    good = why_plain in {PURE_IS_SET, NOT_INSTALLED}
     return "core", f"plain Python: {why_plain}", good
 
 

@@ -1,10 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: binding=True, embedsignature=False, auto_pickle=False, infer_types=False
+# cython: freethreading_compatible=True
 """The compiled core: fields as C structures, and the hot methods for the common case.
 
 Each function here stands for the Python method of the same name, does what that does, and calls
 it, through ``plain``, for what is rare. Comments about why things are done in this order are there,
-not here. Only the GIL makes several steps atomic here, so there is no build without it.
+not here.
+
+An object belongs to the thread of one loop, which alone changes it. But any thread may release a
+message, set and read its attributes, and read statistics.
 """
 
 import asyncio
@@ -31,6 +35,34 @@ cdef extern from *:
         for (int i = 0; i < 8; i++) value = value << 8 | p[i];
         return value;
     }
+    /* Whether C code runs alone, as with the GIL. Otherwise a number that other threads change is
+       changed in one step, as CPython counts references, and a reference that they read or change
+       is changed and read while its object is locked, as by Cython's attributes. */
+    #ifdef Py_GIL_DISABLED
+    #define TOFU_ALONE 0
+    #define TOFU_LOCK(object) { PyCriticalSection section; PyCriticalSection_Begin(&section, object)
+    #define TOFU_UNLOCK() PyCriticalSection_End(&section); }
+    static inline void tofu_add(Py_ssize_t *number, Py_ssize_t more) {
+        _Py_atomic_add_ssize(number, more);
+    }
+    static inline int tofu_take(Py_ssize_t *number) {
+        Py_ssize_t seen = _Py_atomic_load_ssize(number);
+        while (seen > 0)
+            if (_Py_atomic_compare_exchange_ssize(number, &seen, seen - 1))
+                return 1;
+        return 0;
+    }
+    #else
+    #define TOFU_ALONE 1
+    #define TOFU_LOCK(object)
+    #define TOFU_UNLOCK()
+    static inline void tofu_add(Py_ssize_t *number, Py_ssize_t more) {
+        *number += more;
+    }
+    static inline int tofu_take(Py_ssize_t *number) {
+        return *number < 1 ? 0 : ((*number)--, 1);
+    }
+    #endif
     /* Since Python 3.12 ``await`` takes a result only out of a StopIteration. Making one takes longer
        than decoding a message, and nobody but the interpreter sees it, which drops it at once. So
        one is kept, of a subclass whose ``args`` are made when somebody asks for them. */
@@ -69,7 +101,8 @@ cdef extern from *:
     }
     static void tofu_keep_result(PyTypeObject *type) {
         tofu_result = type;
-        type->tp_dealloc = tofu_dealloc_result;
+        if (TOFU_ALONE)
+            type->tp_dealloc = tofu_dealloc_result;
     }
 
     /* Cython's functions add a traceback when they raise, which takes longer than all else here.
@@ -106,6 +139,7 @@ cdef extern from *:
        not kept, because it would never be finalized again. */
     #define TOFU_KEPT 256
     static PyTypeObject *tofu_message;
+    static PyObject *tofu_nothing;
     static destructor tofu_dealloc_fields;
     static void (*tofu_forget)(PyObject *);
     static PyObject *tofu_kept[TOFU_KEPT];
@@ -146,16 +180,13 @@ cdef extern from *:
         Py_TRASHCAN_END
     }
     static PyObject *tofu_new_message(void) {
-        static PyObject *nothing;
         if (tofu_kept_count) {
             PyObject *self = tofu_kept[--tofu_kept_count];
             PyObject_Init(self, tofu_message);
             PyObject_GC_Track(self);
             return self;
         }
-        if (nothing == NULL && (nothing = PyTuple_New(0)) == NULL)
-            return NULL;
-        return tofu_message->tp_new(tofu_message, nothing, NULL);
+        return tofu_message->tp_new(tofu_message, tofu_nothing, NULL);
     }
     /* ``async for`` asks the type, and would find Python's wrapper of ``__anext__`` there. */
     static void tofu_set_anext(PyTypeObject *type, PyObject *(*next)(PyObject *)) {
@@ -163,9 +194,11 @@ cdef extern from *:
     }
     static void tofu_keep_messages(PyTypeObject *type, void (*forget)(PyObject *)) {
         tofu_message = type;
+        tofu_nothing = PyTuple_New(0);  /* there is always one */
         tofu_forget = forget;
         tofu_dealloc_fields = type->tp_base->tp_dealloc;
-        type->tp_dealloc = tofu_dealloc_message;
+        if (TOFU_ALONE)
+            type->tp_dealloc = tofu_dealloc_message;
     }
     static inline void tofu_put_header(unsigned char *p, unsigned channel, unsigned proto,
             unsigned status, unsigned long long id, unsigned headers, unsigned body) {
@@ -174,6 +207,11 @@ cdef extern from *:
         p[12] = headers >> 8; p[13] = headers; p[14] = body >> 8; p[15] = body;
     }
     """
+    bint ALONE "TOFU_ALONE"
+    void lock "TOFU_LOCK"(object changed)
+    void unlock "TOFU_UNLOCK"()
+    void add "tofu_add"(Py_ssize_t *number, Py_ssize_t more)
+    bint take "tofu_take"(Py_ssize_t *number)
     unsigned TOFU_BIG16(const unsigned char *p) nogil
     unsigned long long tofu_big64(const unsigned char *p) nogil
     int tofu_iterate(object iterator, PyObject **value) except -1
@@ -207,6 +245,7 @@ include "channel.pxi"
 _table.update({
     "Account.release": release_account,
     "Message.release": release_message,
+    "Message._take_permit": _take_permit,
     "Decoder.feed": feed,
     "Decoder._parse": _parse,
     "FrameQueue.flush": flush,

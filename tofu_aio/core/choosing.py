@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 import warnings
 from importlib import import_module
 from types import ModuleType
@@ -14,7 +13,6 @@ from . import plain
 PURE_IS_SET: Final = "TOFU_AIO_PURE is set"
 NOT_INSTALLED: Final = "no compiled core is installed"
 ANOTHER_COPY: Final = "another copy of tofu_aio in this process has the compiled core"
-NEEDS_THE_GIL: Final = "the compiled core needs the GIL, and this Python is built without it"
 
 
 def choose() -> tuple[ModuleType, str]:
@@ -25,8 +23,6 @@ def choose() -> tuple[ModuleType, str]:
     """
     if os.environ.get("TOFU_AIO_PURE", "") not in {"", "0"}:
         return plain, PURE_IS_SET
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return plain, NEEDS_THE_GIL
     name = f"{__package__}._compiled"
     try:
         compiled = import_module(name)

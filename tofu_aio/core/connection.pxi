@@ -2,7 +2,8 @@
 
 
 cdef class GateFields:
-    cdef public object buffer, received_bytes
+    cdef public object buffer
+    cdef public long long received_bytes
 
 
 cdef class ConnectionFields:

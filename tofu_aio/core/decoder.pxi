@@ -77,6 +77,12 @@ cdef int take_for_response(AccountFields account, PoolFields pool, Py_ssize_t bu
     return 2
 
 
+cdef void begin_arriving(DecoderFields self, object arriving) noexcept:
+    lock(self)
+    self.arriving = arriving
+    unlock()
+
+
 cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes_, Py_ssize_t end,
                      Py_ssize_t at, list batch, Py_ssize_t portion,
                      Py_ssize_t granted) except -1:
@@ -195,7 +201,7 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
         message.headers = EMPTY_HEADERS
         if stop > end:
             message.body = b""
-            self.arriving = Arriving(message, headers_len, body_len)
+            begin_arriving(self, Arriving(message, headers_len, body_len))
             break
         message.body = PyBytes_FromStringAndSize(<const char *>bytes_ + body_at, body_len)
         if headers_len:

@@ -56,7 +56,9 @@ cdef int deliver_batch(MailboxFields self, object items, object wake_ups) except
         else:
             fresh = self._make(items)
         if is_empty(self.items):
+            lock(self)
             self.items = fresh
+            unlock()
         else:
             self.items.extend(items)
     receiver = self._receiver
@@ -84,7 +86,9 @@ cdef object next_arrival(MailboxFields self):
     if self.end is not None or not is_empty(self.items):  # it came since the checks
         self._wake_receiver()
     else:
+        lock(self)
         self.items = NO_ITEMS
+        unlock()
     return receiver
 
 

@@ -3,9 +3,12 @@
 
 @cython.final
 cdef class Inbox:
-    """A queue with those operations of a deque that ``Mailbox`` and its owners use."""
+    """A queue with those operations of a deque that ``Mailbox`` and its owners use.
 
-    cdef list items
+    Other threads may ask for its length and iterate over it, for statistics.
+    """
+
+    cdef list items  # always the same one
     cdef Py_ssize_t first  # the entries before it are None
 
     def __init__(self, items=()):
@@ -13,10 +16,11 @@ cdef class Inbox:
         self.first = 0
 
     def __len__(self):
-        return len(self.items) - self.first
+        return max(len(self.items) - self.first, 0)
 
     def __iter__(self):
-        return iter(self.present())
+        # A copy, without what the loop's thread has taken out while it was made.
+        return iter([item for item in self.items[self.first:] if item is not None])
 
     def __getitem__(self, Py_ssize_t index):
         return self.items[self.place(index)]
@@ -53,8 +57,8 @@ cdef class Inbox:
                 self.append(pop_first(self))
 
     def clear(self):
-        items, self.items, self.first = self.items, [], 0
-        items.clear()
+        self.first = 0
+        self.items.clear()
 
     cdef Py_ssize_t place(self, Py_ssize_t index) except -1:
         """Where an item is in the list, which does not check that itself."""

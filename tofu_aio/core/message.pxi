@@ -14,19 +14,26 @@ cdef class MessageFields:
 
     @property
     def message_id(self):
-        return self.id_given if self.is_given else self.id_
+        if not self.is_given:
+            return self.id_
+        lock(self)
+        given = self.id_given
+        unlock()
+        return given
 
     @message_id.setter
     def message_id(self, value):
+        lock(self)
         self.id_given = value
         self.is_given = True
+        unlock()
 
 
 cdef inline unsigned long long id_of(MessageFields message) except? 0:
     """The message's id if it can be sent, or 0."""
     if not message.is_given:
         return message.id_
-    if type(message.id_given) is not int:
+    if not ALONE or type(message.id_given) is not int:  # without the GIL, Python reads it
         return 0
     try:
         return message.id_given
@@ -38,9 +45,18 @@ def release_message(MessageFields self not None):
     release(self)
 
 
+def _take_permit(MessageFields self not None):
+    lock(self)
+    permit, self._permit = self._permit, None
+    unlock()
+    return permit
+
+
 cdef int release(MessageFields self) except -1:
     """Message.release. A finalizer calls it too, and then Python's names may be gone."""
+    lock(self)
     permit, self._permit = self._permit, None
+    unlock()
     if permit is not None:
         give_back(permit)
     return 0

@@ -7,27 +7,26 @@ cdef long RESERVE = 1, LENT_TO_STREAM = 3
 cdef class Counter:
     """A number with the operations of a deque that Python uses. See ``plain.counter``."""
 
-    cdef Py_ssize_t n
+    cdef Py_ssize_t n  # other threads change it at any moment
 
     def __init__(self, Py_ssize_t size=0):
         self.n = size
 
     def append(self, _):
-        self.n += 1
+        add(&self.n, 1)
 
     def extend(self, items):
-        self.n += len(items)
+        add(&self.n, len(items))
 
     def pop(self):
-        if self.n < 1:
+        if not take(&self.n):
             raise IndexError("pop from an empty counter")
-        self.n -= 1
 
     def clear(self):
         self.n = 0
 
     def rotate(self, n=1):
-        pass
+        add(&self.n, 0)  # see protocol.atomic.see_all
 
     def __len__(self):
         return self.n
@@ -55,7 +54,7 @@ cdef class AccountFields:
 
 cdef inline int add_one(object numbers) except -1:
     if type(numbers) is Counter:
-        (<Counter>numbers).n += 1
+        add(&(<Counter>numbers).n, 1)
     else:
         numbers.append(None)
     return 0
@@ -64,10 +63,7 @@ cdef inline int add_one(object numbers) except -1:
 cdef inline bint take_one(object numbers) except -1:
     """Whether there was one to take."""
     if type(numbers) is Counter:
-        if (<Counter>numbers).n < 1:
-            return False
-        (<Counter>numbers).n -= 1
-        return True
+        return take(&(<Counter>numbers).n)
     try:
         numbers.pop()
     except IndexError:

@@ -109,7 +109,8 @@ def enqueue_message(QueueFields self not None, message, bint at_once=False):
 cdef inline bint fits(MessageFields message) except -1:
     """Whether the message is a regular one that ``put_message`` can send, as far as it goes."""
     return (
-        message._proto & SENT_BITS & OP_CODE_MASK <= LAST_REGULAR
+        ALONE  # or another thread may set what is read here
+        and message._proto & SENT_BITS & OP_CODE_MASK <= LAST_REGULAR
         and type(message.body) is bytes
         and PyBytes_GET_SIZE(message.body) <= 0xFFFF
         and type(message.headers) is TextHeaders

@@ -211,6 +211,7 @@ class Message(MessageFields):
 
     if FREE_THREADED:
 
+        @fast
         def _take_permit(self) -> Permit | None:
             """Remove and return the permit. Of several threads that call this, one gets it."""
             with ONE_AT_A_TIME:

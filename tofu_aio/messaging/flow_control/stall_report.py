@@ -43,7 +43,7 @@ def held_by_application(pool: Pool, inbox: Iterable[Message]) -> dict[int, Held]
     waiting = {id(message) for message in inbox}
     objects = gc.get_objects()
     # With type(), because isinstance() may run code of other objects.
-    exchanges = [item for item in objects if type(item) is Exchange]
+    exchanges = [item for item in objects if type(item) is Exchange and _is_of(item, pool)]
     parts = {id(part) for exchange in exchanges for part in exchange._unread}
     held: dict[int, Held] = defaultdict(Held)
     for item in objects:
@@ -56,6 +56,12 @@ def held_by_application(pool: Pool, inbox: Iterable[Message]) -> dict[int, Held]
             else:
                 held[item.channel_number].kept.append(item)
     return held
+
+
+def _is_of(exchange: Exchange, pool: Pool) -> bool:
+    """Whether it is of this pool's engine. Those of others may change, in other threads."""
+    connection = getattr(exchange, "_connection", None)  # its __init__ may not be finished
+    return connection is not None and connection.gate.pool is pool
 
 
 def in_words(held: Mapping[int, Held], shares: Mapping[int, int], now: float) -> str:
