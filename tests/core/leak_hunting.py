@@ -9,6 +9,7 @@ goes. With ``TOFU_AIO_PURE=1`` it says whether plain Python leaks the same.
 from __future__ import annotations
 
 import gc
+import random
 import re
 import sys
 import time
@@ -121,6 +122,7 @@ def hunt(item: pytest.Item) -> list[pytest.TestReport]:
     """Repeat a test as often as it takes, and return the reports of the last time."""
 
     def repeat() -> list[pytest.TestReport]:
+        random.seed(0)  # hypothesis notes each state that it has found
         # What is shared with other tests stays, as if another one of its module or class followed.
         reports = runtestprotocol(item, log=False, nextitem=item.parent)
         item._report_sections.clear()

@@ -16,6 +16,17 @@ COMPILED = {
 }
 """The environment of a session in which the compiled core has to run."""
 
+REPEATED = [
+    *("tests/core", "tests/protocol", "tests/messaging", "tests/blocking", "tests/service"),
+    *("tests/transport", "tests/simulated", "tests/testing", "tests/faults"),
+    # These leave what is kept for good: os.register_at_fork keeps something for each provider of
+    # OpenTelemetry and each set of threads, and click keeps each stream that it has written to.
+    "--ignore=tests/service/test_tracing.py",
+    "--ignore=tests/transport/test_resolving.py",
+    "--ignore=tests/transport/nats/test_programs.py",
+]
+"""What ``leaks`` repeats: all tests that use the core in their own process."""
+
 
 def lacking_to_compile(session: nox.Session) -> str:
     """What it takes to compile for the session's Python and is not here; "" if all is."""
@@ -38,6 +49,16 @@ def sanitize(session: nox.Session) -> None:
     """Tests with address and undefined-behaviour sanitizers: ``nox -s sanitize -- tests/core``."""
     _install(session, "cython>=3.3,<4")
     session.run("python", "-m", "tests.core.sanitizing", *session.posargs)
+
+
+@nox.session
+def leaks(session: nox.Session) -> None:
+    """Repeat tests and count what is left: ``nox -s leaks -- tests/core``; half an hour."""
+    _install(session)
+    pytest = ["python", "-m", "pytest", "-q", "-p", "tests.core.leak_hunting", "--timeout", "900"]
+    # With fewer examples than by itself, a test is quick enough to be repeated.
+    env = {"TOFU_CORE_EXAMPLES": "100"}
+    session.run(*pytest, "-n", str(os.cpu_count() or 1), *(session.posargs or REPEATED), env=env)
 
 
 @nox.session(python="3.12")
