@@ -6,10 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
 from tests.core.building import ROOT
+
+pytestmark = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="without the GIL each thread counts references of its own",
+)
 
 TESTS = """
 import ctypes
