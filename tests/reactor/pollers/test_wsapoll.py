@@ -102,7 +102,16 @@ def test_who_waits_to_write_to_a_peer_that_has_stopped_writing_does_not_spin(
     intercept(lambda *entry: said.append(entry) or entry)
     assert look(poller, 0.05, 2) == []
     hang_ups = [entry for entry in said if entry[2] == wsapoll._HUP]
-    assert 1 <= len(hang_ups) <= 0.05 / wsapoll._PAUSE + 2
+    assert 1 <= len(hang_ups) <= 4 * 0.05 / wsapoll._PAUSE
+
+
+def test_a_wait_of_less_than_a_millisecond_does_not_spin(poller, monkeypatch):
+    asked = []
+    ask = wsapoll._wsapoll
+    monkeypatch.setattr(wsapoll, "_wsapoll", lambda *call: asked.append(call[2]) or ask(*call))
+    assert look(poller, 0.0009, 1) == []
+    assert asked
+    assert 0 not in asked
 
 
 def test_a_failed_connect_that_windows_hides_is_found(poller, intercept):
