@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +75,16 @@ def test_every_thread_gives_back_at_once(room: JoiningRoom) -> None:
     for thread in threads:
         thread.join()
     assert room.used == 0
+
+
+def test_who_asks_for_statistics_takes_nothing_away_from_the_loop(room: JoiningRoom) -> None:
+    class Returned(deque[int]):
+        def popleft(self) -> int:
+            raise AssertionError("only the loop's thread counts what comes back")
+
+    assert room.take(4_000)
+    room._returned = Returned([1_000, 500])
+    assert room.used == room.used == 2_500
 
 
 # --- putting together ------------------------------------------------------------------------

@@ -24,7 +24,7 @@ LONG = bytes(100_000)
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run it in a loop of this thread, without the debug mode, which has other inboxes."""
     with asyncio.Runner(debug=False, loop_factory=tofu.new_event_loop) as runner:
-        runner.run(asyncio.wait_for(main, 60))
+        runner.run(asyncio.wait_for(main, 40))
 
 
 def at_once(*functions: Callable[[], object]) -> None:
@@ -101,7 +101,7 @@ def test_engines_in_several_threads_echo_at_once() -> None:
     """Each releases what others have received, and another thread asks all for statistics."""
     requests: deque[tofu.Message] = deque()  # of all engines
     engines: list[tofu.Engine] = []
-    ended = threading.Barrier(THREADS + 1, timeout=60)
+    ended = threading.Barrier(THREADS + 1, timeout=40)
 
     async def echo(channel: tofu.Channel) -> None:
         async for request in channel:

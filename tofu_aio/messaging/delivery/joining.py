@@ -46,15 +46,12 @@ class JoiningRoom:
         self.max_body = max_body
         self.share = share
         self._taken = 0
-        self._returned: deque[int] = deque()  # its ``append`` and ``popleft`` are atomic
+        self._returned: deque[int] = deque()  # its methods are atomic
 
     @property
     def used(self) -> int:
-        """Bytes that are taken. Only for the loop's thread."""
-        returned = self._returned
-        while returned:
-            self._taken -= returned.popleft()
-        return self._taken
+        """Bytes that are taken. Any thread may ask, for statistics."""
+        return self._taken - sum(self._returned.copy())
 
     def take(self, nbytes: int, own: int = 0) -> bool:
         """Take bytes, if enough are free; return whether they were. Only for the loop's thread.
@@ -64,7 +61,10 @@ class JoiningRoom:
             own: bytes that the peer's incomplete requests have taken already; 0 if the share of
                 one peer does not apply.
         """
-        free = self.bound - self.used
+        returned = self._returned
+        while returned:
+            self._taken -= returned.popleft()
+        free = self.bound - self._taken
         if nbytes > free or (own and own + nbytes > (free + own) * self.share):
             return False
         self._taken += nbytes
