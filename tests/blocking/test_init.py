@@ -20,6 +20,7 @@ def test_the_blocking_api_has_everything_that_the_async_one_has() -> None:
         "cancel_scope", "cancel_with",  # a thread cannot be cancelled; it calls ``cancelled``
         "wait_draining",  # it could do nothing else meanwhile; it asks for ``draining``
         "send_nowait",  # for one task that serves many channels; a thread has one
+        "receive_nowait",  # ``receive(timeout=0)`` only looks as well
         # anyio's
         "extra", "extra_attributes",
     }  # fmt: skip
