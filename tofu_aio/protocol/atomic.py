@@ -6,8 +6,8 @@ or not done: with the GIL because they run no Python code, without it because ea
 locks its object.
 
 * ``deque.append``, ``pop``, ``popleft``, ``copy`` and ``extend`` by a tuple: the permits of the
-  pool, the reserves and those that came back, bytes given back to the joining room, calls queued for
-  an engine's loop, the loop's own queue.
+  pool, the reserves and those that came back, bytes given back to the joining room, calls queued
+  for an engine's loop, the loop's own queue.
 * ``list.append``, ``pop``, ``insert``, ``extend`` by a tuple, and assignment to an index: what the
   messages of a channel hold.
 * Reading or writing one entry of a dictionary or set, or one attribute.
