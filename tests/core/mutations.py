@@ -170,8 +170,11 @@ def is_found(mistake: Mistake) -> bool:
         copy = copied(Path(folder))
         plant(mistake, copy)
         compile_in(copy)
-        plugin = ("-p", "tests.core.leak_hunting") if mistake.leaks else ()
-        ended = run_tests(copy, "-x", *plugin, f"tests/core/{mistake.tests}")
+        arguments, environment = ["-x", f"tests/core/{mistake.tests}"], {}
+        if mistake.leaks:
+            arguments += ["-p", "tests.core.leak_hunting"]
+            environment["TOFU_CORE_EXAMPLES"] = "100"  # or they take too long to be repeated
+        ended = run_tests(copy, *arguments, **environment)
     return ended.returncode != 0
 
 
