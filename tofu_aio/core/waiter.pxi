@@ -52,13 +52,9 @@ cdef class Waiter:
         return self.progress == PENDING and self.finish(CANCELLED, msg)
 
     def set_result(self, result):
-        if self.progress != PENDING:
-            raise InvalidStateError("it is done")
         self.finish(FINISHED, result)
 
     def set_exception(self, error):
-        if self.progress != PENDING:
-            raise InvalidStateError("it is done")
         self.finish(FAILED, error)
 
     def result(self):
@@ -100,6 +96,8 @@ cdef class Waiter:
 
     cdef bint finish(self, Progress progress, object outcome) except -1:
         """Be done, and have the callbacks called in the next turn."""
+        if self.progress != PENDING:
+            raise InvalidStateError("it is done")
         wake_ups = []
         self.complete(progress, outcome, wake_ups)
         for context, fn, future in wake_ups:
