@@ -1,6 +1,5 @@
 # What a channel's methods return: awaitables that need no coroutine in the common case.
 
-ctypedef PyObject *(*anext_in_c)(PyObject *) noexcept
 ctypedef PyObject *(*step_in_c)(PyObject *, int *) noexcept
 
 cdef enum Method:
@@ -12,7 +11,6 @@ cdef class ChannelFields:
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Call:
     """A call of a channel's method. It begins when it is awaited, like a coroutine.
 
@@ -119,13 +117,6 @@ cdef tuple METHODS = (
     "Channel.__anext__", "Channel.receive", "Channel.reply", "Channel.signal", "Channel.send",
     "Channel.request",
 )
-
-
-cdef inline Call new_call(ChannelFields channel, Method method):
-    cdef Call call = Call.__new__(Call)
-    call.channel = channel
-    call.method = method
-    return call
 
 
 cdef inline int finish(Call call) except -1:
@@ -336,14 +327,43 @@ class Result(StopIteration):
         return (self.value,)
 
 
-tofu_keep_result(<PyTypeObject *>Result)
+tofu_keep_results(<PyTypeObject *>Result)
 tofu_make_awaitable(<PyTypeObject *>Call, <step_in_c><void *>step)
 
 
-cdef object anext(ChannelFields self):
-    return new_call(self, NEXT)
+@cython.final
+cdef class ChannelMethod:
+    """A method of a channel, which the interpreter finds and calls as quickly as a built-in one."""
+
+    cdef dict __dict__
+    cdef object __weakref__
+    cdef object general  # the function that takes any arguments
+    cdef object body, extra  # their defaults
+    cdef PyTypeObject *owner
+    cdef void *vectorcall
+    cdef Method number
+    cdef Py_ssize_t first, least, most  # the first argument's field, and how many there are
+
+    def __init__(self, Method number, first, least, most, extra, general):
+        self.vectorcall = <void *>tofu_call_method
+        self.owner = <PyTypeObject *>ChannelFields
+        self.number, self.first, self.least, self.most = number, first, least, most
+        self.body, self.extra, self.general = b"", extra, general
+
+    def __get__(self, instance, owner):
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, *args, **kwargs):
+        return self.general(*args, **kwargs)
+
+    def __reduce__(self):
+        return self.__qualname__
+
+    def __repr__(self):
+        return f"<function {self.__qualname__} at {id(self):#x}>"
 
 
+tofu_make_methods(<PyTypeObject *>ChannelMethod)
 UNSET = object()
 
 

@@ -98,6 +98,7 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
     cdef unsigned long long message_id
     cdef const unsigned char *p
     cdef int took
+    cdef bint whole
     cdef object number = self._number, state = self.state, permit, broken = None, verdict, id_
     cdef tuple verdicts
     if self.account is None:
@@ -192,18 +193,14 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
             permit = None
         else:
             break
-        message = new_message()
-        message._permit = permit
-        message._proto = proto
-        message.status = STATUSES[status]
-        message.channel_number = TOFU_BIG16(p) if number is None else number
-        message.id_ = message_id
-        message.headers = EMPTY_HEADERS
-        if stop > end:
-            message.body = b""
+        whole = stop <= end
+        message = received(
+            permit, proto, STATUSES[status], TOFU_BIG16(p) if number is None else number, message_id,
+            EMPTY_HEADERS, <const char *>bytes_ + body_at, body_len if whole else 0,
+        )
+        if not whole:
             begin_arriving(self, Arriving(message, headers_len, body_len))
             break
-        message.body = PyBytes_FromStringAndSize(<const char *>bytes_ + body_at, body_len)
         if headers_len:
             try:
                 message.headers = decoded(

@@ -62,21 +62,15 @@ cdef int release(MessageFields self) except -1:
     return 0
 
 
-cdef void give_back_at_last(object permit) noexcept:
-    """``give_back``, whose errors nobody but ``sys.unraisablehook`` can have."""
-    give_back(permit)
-
-
-cdef void forget(PyObject *message) noexcept:
-    """Give the permit back, and keep nothing alive: nobody has the message any more."""
-    cdef MessageFields self = <MessageFields>message
+cdef void release_at_last(PyObject *message) noexcept:
+    """``release`` while a message ends. Errors are reported as those of any finalizer."""
     cdef PyObject *type_
     cdef PyObject *value
     cdef PyObject *traceback
-    if self._permit is not None:
-        permit, self._permit = self._permit, None
-        PyErr_Fetch(&type_, &value, &traceback)
-        give_back_at_last(permit)
-        PyErr_Restore(type_, value, traceback)
-    self.is_given = False
-    self.body = self.channel_number = self.headers = self.status = self.id_given = None
+    PyErr_Fetch(&type_, &value, &traceback)
+    release_last(<MessageFields>message)
+    PyErr_Restore(type_, value, traceback)
+
+
+cdef void release_last(MessageFields message) noexcept:
+    release(message)

@@ -84,6 +84,8 @@ cdef int give_back(object permit) except -1:
     cdef AccountFields account
     cdef PoolFields pool
     cdef long kind
+    if give_back_plainly(permit):
+        return 0
     if type(permit) is not Account or type((<AccountFields>permit).taken) is not list:
         permit.release()
         return 0

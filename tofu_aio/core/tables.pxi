@@ -5,7 +5,7 @@ cdef dict plain = {}  # those methods
 
 cdef object Account, ASK_RESPONSES, Arriving, Channel, ChannelEnded, Connection, Dispatcher
 cdef object EMPTY_HEADERS, Exemptions, InvalidMessage, Message, NO_ITEMS, NOTHING_TAKEN, OPEN
-cdef object Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
+cdef object PERMIT, Pool, Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
 cdef object decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups
 cdef tuple STATUSES
 cdef int ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL
@@ -17,23 +17,29 @@ def hand_over(*, classes, tables, functions, numbers):
     """Take what this module cannot import: Python's classes, tables, functions and constants."""
     global Account, ASK_RESPONSES, Arriving, Channel, ChannelEnded, Connection, Dispatcher
     global EMPTY_HEADERS, Exemptions, InvalidMessage, Message, NO_ITEMS, NOTHING_TAKEN, OPEN
-    global Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
+    global PERMIT, Pool, Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
     global decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups, STATUSES
     global ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL
     global RESPONSE, LAST_REGULAR, SHORT, LONG, SMALL, FIRST_PORTION, AT_ONCE
     (
         Account, Arriving, Channel, ChannelEnded, Connection, Dispatcher, Exemptions,
-        InvalidMessage, Message, Status, TextHeaders,
+        InvalidMessage, Message, Pool, Status, TextHeaders,
     ) = classes
-    ASK_RESPONSES, EMPTY_HEADERS, NO_ITEMS, NOTHING_TAKEN, OPEN, STATUSES, UNDECIDED, VERDICTS = tables
+    (
+        ASK_RESPONSES, EMPTY_HEADERS, NO_ITEMS, NOTHING_TAKEN, OPEN, PERMIT, STATUSES, UNDECIDED,
+        VERDICTS,
+    ) = tables
     decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups = functions
     SUCCESS = Status.SUCCESS
     (
         ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL, RESPONSE,
         LAST_REGULAR, SHORT, LONG, SMALL, FIRST_PORTION, AT_ONCE,
     ) = numbers
-    tofu_keep_messages(<PyTypeObject *>Message, forget)
-    tofu_set_anext(<PyTypeObject *>Channel, <anext_in_c><void *>anext)
+    tofu_prepare(
+        <PyTypeObject *>Message, <PyTypeObject *>Channel, <PyTypeObject *>Account,
+        <PyTypeObject *>Pool, <PyTypeObject *>Counter, PERMIT, release_at_last,
+    )
+    (<ChannelMethod>_table["Channel.reply"]).extra = SUCCESS
 
 
 def fast(method):

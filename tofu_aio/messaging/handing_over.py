@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core import hand_over
-from ..protocol.account import NOTHING_TAKEN, Account
+from ..protocol.account import NOTHING_TAKEN, PERMIT, Account
 from ..protocol.arriving import Arriving
 from ..protocol.errors import ChannelEnded, InvalidMessage
 from ..protocol.exemptions import ASK_RESPONSES, Exemptions
@@ -17,6 +17,7 @@ from ..protocol.op_code import (
     PUBLIC_BITS,
     OpCode,
 )
+from ..protocol.pool import Pool
 from ..protocol.status import STATUSES, Status
 from ..protocol.text_headers import EMPTY_HEADERS, TextHeaders, decoded, encoded
 from ..protocol.withdrawal import WITHDRAWAL
@@ -40,6 +41,7 @@ hand_over(
         Exemptions,
         InvalidMessage,
         Message,
+        Pool,
         Status,
         TextHeaders,
     ),
@@ -49,6 +51,7 @@ hand_over(
         NO_ITEMS,
         NOTHING_TAKEN,
         State.OPEN,
+        PERMIT,
         STATUSES,
         UNDECIDED,
         VERDICTS,
