@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: binding=True, embedsignature=False, auto_pickle=False, infer_types=False
+# cython: nonecheck=True, binding=True, embedsignature=False, auto_pickle=False, infer_types=False
 # cython: freethreading_compatible=True, preliminary_late_includes_cy28=True
 """The compiled core: fields as C structures, and the hot methods for the common case.
 
@@ -25,14 +25,26 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
 from libc.string cimport memcpy
 
-cdef class MessageFields  # its fields are in message.pxi
-cdef class Call  # and in channel.pxi
+cdef enum Method:
+    NEXT, RECEIVE, REPLY, SIGNAL, SEND, REQUEST
+
+cdef class MessageFields  # what they consist of is in the files that are included below
+cdef class PoolFields
+cdef class DecoderFields
+cdef class QueueFields
+cdef class MailboxFields
+cdef class DispatcherFields
+cdef class GateFields
+cdef class ConnectionFields
+cdef class Call
 
 cdef extern from "objects.h":
     bint ALONE "TOFU_ALONE"
     void lock "TOFU_LOCK"(object changed)
     void unlock "TOFU_UNLOCK"()
     void add "tofu_add"(Py_ssize_t *number, Py_ssize_t more)
+    unsigned char *room "tofu_room"(QueueFields queue, Py_ssize_t size, Py_ssize_t limit) except NULL
+    int append "tofu_append"(list items, object item) except -1
     bint take "tofu_take"(Py_ssize_t *number)
     unsigned TOFU_BIG16(const unsigned char *p) nogil
     unsigned long long tofu_big64(const unsigned char *p) nogil
@@ -50,7 +62,12 @@ cdef extern from "objects.h":
     ) except -1
     void tofu_keep_results(PyTypeObject *type)
     void tofu_make_methods(PyTypeObject *type)
-    void tofu_make_awaitable(PyTypeObject *type, PyObject *(*step)(PyObject *, int *) noexcept)
+    void tofu_make_awaitable(
+        PyTypeObject *type, PyTypeObject *inbox, int (*begin)(PyObject *) noexcept,
+        PyObject *(*wait)(PyObject *, int *) noexcept
+    )
+    object step "tofu_step"(object call, int *over)
+    void finish "tofu_finish"(Call call)
     void tofu_put_header(unsigned char *p, unsigned channel, unsigned proto, unsigned status,
                          unsigned long long id, unsigned headers, unsigned body) nogil
 

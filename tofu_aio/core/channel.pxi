@@ -1,13 +1,15 @@
 # What a channel's methods return: awaitables that need no coroutine in the common case.
 
-ctypedef PyObject *(*step_in_c)(PyObject *, int *) noexcept
-
-cdef enum Method:
-    NEXT, RECEIVE, REPLY, SIGNAL, SEND, REQUEST
+ctypedef int (*begin_in_c)(PyObject *) noexcept
+ctypedef PyObject *(*wait_in_c)(PyObject *, int *) noexcept
 
 
 cdef class ChannelFields:
-    cdef public object _connection, _deferred_sends, _dispatcher, _mailbox, _queue, _welcome
+    cdef public ConnectionFields _connection
+    cdef public DispatcherFields _dispatcher
+    cdef public MailboxFields _mailbox
+    cdef public QueueFields _queue
+    cdef public object _deferred_sends, _welcome
 
 
 @cython.final
@@ -119,13 +121,6 @@ cdef tuple METHODS = (
 )
 
 
-cdef inline int finish(Call call) except -1:
-    """Keep nothing alive any more."""
-    call.channel = None
-    call.inner = call.item = call.body = call.headers = call.extra = None
-    return 0
-
-
 cdef object failed(Call call, object error):
     """The exception that the awaiting coroutine gets, now that this one was raised inside."""
     cdef ChannelFields channel = call.channel
@@ -147,29 +142,14 @@ cdef object failed(Call call, object error):
     return error
 
 
-cdef object step(Call self, int *over):
-    """Go on: return a future to wait for, or the result and set ``over``."""
-    cdef MailboxFields mailbox
-    cdef ChannelFields channel = self.channel
-    if channel is None:
+cdef object go_on(Call self, int *over):
+    """Return a future to wait for, or the result and set ``over``."""
+    if self.channel is None:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    if not self.begun:
-        self.begun = True
-        if self.method <= RECEIVE:
-            mailbox = <MailboxFields?>channel._mailbox
-            if not is_empty(mailbox.items):
-                self.channel = None
-                over[0] = 1
-                return take_first(mailbox)
-        else:
-            self.channel = None  # it is over if this raises
-            if begin(self, channel):
-                finish(self)
-                over[0] = 1
-                return None
-            self.channel = channel
+    if self.inner is None and self.method > RECEIVE:
+        raise RuntimeError("coroutine is being awaited already")
     try:
-        return wait(self, channel, over)
+        return wait(self, self.channel, over)
     except BaseException as error:
         raised = failed(self, error)
         if raised is error:
@@ -205,27 +185,22 @@ cdef object wait(Call self, ChannelFields channel, int *over):
                 finish(self)
                 over[0] = 1
                 return result
-        mailbox = <MailboxFields?>channel._mailbox
+        mailbox = channel._mailbox
         if not is_empty(mailbox.items):
             finish(self)
             over[0] = 1
-            return take_first(mailbox)
+            return mailbox.items.popleft()
         arrival = next_arrival(mailbox)
-        if (<ConnectionFields?>channel._connection).suspension is not None:
+        if channel._connection.suspension is not None:
             channel._connection.lend()
         # It is one of asyncio's if a signal handler has delivered something just now.
         self.inner = arrival if type(arrival) is Waiter else arrival.__await__()
 
 
-cdef inline object take_first(MailboxFields mailbox):
-    if type(mailbox.items) is Inbox:
-        return pop_first(<Inbox>mailbox.items)
-    return mailbox.items.popleft()
-
-
-cdef bint begin(Call self, ChannelFields channel) except -1:
+cdef int begin(Call self) except -1:
     """Do what can be done without waiting; return whether that was all."""
-    cdef QueueFields queue = <QueueFields?>channel._queue
+    cdef ChannelFields channel = self.channel
+    cdef QueueFields queue = channel._queue
     cdef DispatcherFields dispatcher
     cdef MessageFields message
     cdef unsigned long long id_
@@ -244,7 +219,7 @@ cdef bint begin(Call self, ChannelFields channel) except -1:
             if message._proto == 0 and id_:
                 headers = encoded(self.headers) if self.headers else b""
                 if not headers or is_short(headers) and is_open(queue):
-                    incoming = (<DispatcherFields?>channel._dispatcher).incoming
+                    incoming = channel._dispatcher.incoming
                     if incoming is None or incoming.answered(id_):
                         put(queue, RESPONSE, id_, headers, self.body, self.extra, True)
                     message._proto = ANSWERED
@@ -265,10 +240,10 @@ cdef bint begin(Call self, ChannelFields channel) except -1:
         if plain_case and type(self.item) is Message and fits(<MessageFields>self.item):
             message_id = put_message(queue, <MessageFields>self.item, True)
             if not (<MessageFields>self.item)._proto & OP_CODE_MASK:
-                dispatcher = <DispatcherFields?>channel._dispatcher
+                dispatcher = channel._dispatcher
                 if dispatcher.pending is None:
                     dispatcher.pending_requests()
-                (<set?>(<PendingFields?>dispatcher.pending).posted).add(message_id)
+                (<set?>dispatcher.pending.posted).add(message_id)
             return True
         self.inner = plain["Channel.send"](channel, self.item)
     self.item = self.body = self.headers = self.extra = None
@@ -281,7 +256,7 @@ cdef inline bint is_short(object body):
 
 cdef int begin_request(Call self, ChannelFields channel, QueueFields queue) except -1:
     """Channel.request without a time-out"""
-    cdef DispatcherFields dispatcher = <DispatcherFields?>channel._dispatcher
+    cdef DispatcherFields dispatcher = channel._dispatcher
     cdef PendingFields pending
     cdef bytes headers
     if not is_short(self.body) or not is_open(queue) or queue.congested and queue.blocked:
@@ -290,7 +265,7 @@ cdef int begin_request(Call self, ChannelFields channel, QueueFields queue) exce
         return 0
     if dispatcher.pending is None:
         dispatcher.pending_requests()
-    pending = <PendingFields?>dispatcher.pending
+    pending = dispatcher.pending
     message_id = next_message_id()
     if message_id in pending.requests:  # an id that the application has chosen
         self.inner = plain["Channel.request"](
@@ -308,7 +283,7 @@ cdef int begin_request(Call self, ChannelFields channel, QueueFields queue) exce
     response = new_waiter()
     put(queue, 0, self.id_, headers, self.body, 0, True)
     (<dict?>pending.requests)[message_id] = response
-    if pending.posted or (<ConnectionFields?>channel._connection).suspension is not None:
+    if pending.posted or channel._connection.suspension is not None:
         dispatcher.requested(message_id)
     self.body = self.headers = None
     self.item = response
@@ -328,7 +303,10 @@ class Result(StopIteration):
 
 
 tofu_keep_results(<PyTypeObject *>Result)
-tofu_make_awaitable(<PyTypeObject *>Call, <step_in_c><void *>step)
+tofu_make_awaitable(
+    <PyTypeObject *>Call, <PyTypeObject *>Inbox, <begin_in_c><void *>begin,
+    <wait_in_c><void *>go_on,
+)
 
 
 @cython.final

@@ -8,19 +8,22 @@ cdef class GateFields:
 
 cdef class ConnectionFields:
     cdef public object _closing, beat_after, beat_arrived, beat_before, beat_sent, beat_sent_at
-    cdef public object beat_silent, beat_taken, decoder, end, gate, heartbeat, loop, peer_address
-    cdef public object peer_supports, queue, sink, suspension
+    cdef public object beat_silent, beat_taken, end, heartbeat, loop, peer_address
+    cdef public object peer_supports, sink, suspension
+    cdef public DecoderFields decoder
+    cdef public GateFields gate
+    cdef public QueueFields queue
     cdef public Py_ssize_t received
 
 
 def get_buffer(ConnectionFields self not None, _):
-    return (<GateFields?>self.gate).buffer
+    return self.gate.buffer
 
 
 def buffer_updated(ConnectionFields self not None, Py_ssize_t nbytes):
     """Connection.buffer_updated"""
-    cdef GateFields gate = <GateFields?>self.gate
-    cdef DecoderFields decoder = <DecoderFields?>self.decoder
+    cdef GateFields gate = self.gate
+    cdef DecoderFields decoder = self.decoder
     if nbytes > SMALL or type(gate.buffer) is not memoryview:
         data = gate.buffer[:nbytes]
     else:
@@ -36,8 +39,8 @@ def buffer_updated(ConnectionFields self not None, Py_ssize_t nbytes):
 
 def data_received(ConnectionFields self not None, data):
     """Connection.data_received"""
-    cdef GateFields gate = <GateFields?>self.gate
-    cdef DecoderFields decoder = <DecoderFields?>self.decoder
+    cdef GateFields gate = self.gate
+    cdef DecoderFields decoder = self.decoder
     if decoder.waiting:
         plain["Connection.data_received"](self, data)
     else:
@@ -51,8 +54,8 @@ def _receive(ConnectionFields self not None, list batch):
 
 cdef int receive(ConnectionFields self, list batch) except -1:
     """Connection._receive"""
-    cdef DecoderFields decoder = <DecoderFields?>self.decoder
-    cdef QueueFields queue = <QueueFields?>self.queue
+    cdef DecoderFields decoder = self.decoder
+    cdef QueueFields queue = self.queue
     cdef list wake_ups = []
     cdef Py_ssize_t portion = FIRST_PORTION, last = self.received + AT_ONCE
     cdef bint pending
@@ -85,7 +88,7 @@ cdef int receive(ConnectionFields self, list batch) except -1:
                 self.go_on_decoding_soon()
                 break
             portion = max(FIRST_PORTION, min(2 * portion, <Py_ssize_t>self.gate.pool.size // 4))
-            batch = decoder.more(portion)
+            batch = more_of(decoder, portion)
     finally:
         queue.watched_from = 0
         if wake_ups:

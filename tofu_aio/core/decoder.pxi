@@ -33,6 +33,16 @@ cdef list feed_portion(DecoderFields self, object data, Py_ssize_t portion):
     return batch
 
 
+cdef list more_of(DecoderFields self, Py_ssize_t portion):
+    """Decoder.more"""
+    cdef list batch = []
+    if not self.needs:
+        chunk, self.waiting = self.waiting, b""
+        at, self._at = self._at, 0
+        parse(self, chunk, at, batch, portion, 0)
+    return batch
+
+
 def _parse(DecoderFields self not None, data, Py_ssize_t at, list batch, Py_ssize_t portion,
            Py_ssize_t granted=0):
     parse(self, data, at, batch, portion, granted)
@@ -105,7 +115,7 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
         budget = unit = PY_SSIZE_T_MAX
     else:
         account = <AccountFields?>self.account
-        pool = <PoolFields?>account.pool
+        pool = account.pool
         budget = budget_of(account, pool, portion)
         if budget < granted:
             budget = granted
@@ -221,5 +231,9 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
         broken.release()
     self.offset += at - start
     if at < end:
-        self._keep(data, at)
+        if type(data) is bytes and end - at >= 16 and self.arriving is None and not self._ended:
+            self.waiting = data
+            self._at = at
+        else:
+            self._keep(data, at)
     return 0

@@ -11,8 +11,10 @@ cdef class PendingFields:
 
 
 cdef class DispatcherFields:
-    cdef public object _channel, _connection, _forget, _introduced, hello, incoming, mailbox, peer
-    cdef public object pending
+    cdef public ConnectionFields _connection
+    cdef public MailboxFields mailbox
+    cdef public PendingFields pending
+    cdef public object _channel, _forget, _introduced, hello, incoming, peer
     cdef public bint half_closed
 
 
@@ -135,8 +137,8 @@ def deliver(DispatcherFields self not None, list batch, list wake_ups):
 
 cdef int deliver_messages(DispatcherFields self, list batch, list wake_ups) except -1:
     """Dispatcher.deliver"""
-    cdef ConnectionFields connection = <ConnectionFields?>self._connection
-    cdef DecoderFields decoder = <DecoderFields?>connection.decoder
+    cdef ConnectionFields connection = self._connection
+    cdef DecoderFields decoder = connection.decoder
     if (
         self.hello is None
         or (<MessageFields?>batch[len(batch) - 1])._proto & OP_CODE_MASK > LAST_REGULAR
@@ -147,7 +149,7 @@ cdef int deliver_messages(DispatcherFields self, list batch, list wake_ups) exce
         sort_messages(self, decoder, batch, wake_ups)
         if not batch:
             return 0
-    deliver_batch(<MailboxFields?>self.mailbox, batch, wake_ups)
+    deliver_batch(self.mailbox, batch, wake_ups)
     batch.clear()
     return 0
 
@@ -162,11 +164,11 @@ cdef int sort_messages(DispatcherFields self, DecoderFields decoder, list batch,
         return 0
     decoder.special = False
     if self.pending is not None:
-        pending = <PendingFields?>self.pending
+        pending = self.pending
         if special or pending.posted or pending.exchanges:
             sort_batch(pending, batch, wake_ups)
     elif special:
-        sort_batch(<PendingFields?>self.pending_requests(), batch, wake_ups)
+        sort_batch(self.pending_requests(), batch, wake_ups)
     if batch and (special or self.incoming is not None and self.incoming.busy):
         self.incoming_requests().sort(batch)
     return 0

@@ -67,7 +67,11 @@ static PyObject *tofu_nothing;  /* the empty tuple */
 static PyObject *tofu_new(tofu_store *store) {
     if (store->count) {
         PyObject *self = store->objects[--store->count];
+#ifdef Py_REF_DEBUG
         PyObject_Init(self, store->type);
+#else
+        Py_SET_REFCNT(self, 1);  /* the rest it has kept, with the reference to its type */
+#endif
         PyObject_GC_Track(self);
         return self;
     }
@@ -78,6 +82,10 @@ static int tofu_keep(tofu_store *store, PyObject *self) {
     if (store->count == TOFU_KEPT)
         return 0;
     store->objects[store->count++] = self;
+#ifdef Py_REF_DEBUG
+    if (store->type->tp_flags & Py_TPFLAGS_HEAPTYPE)
+        Py_DECREF(store->type);
+#endif
     return 1;
 }
 
@@ -92,6 +100,16 @@ static inline void tofu_clear(PyObject **fields, int count) {
     for (int i = 0; i < count; i++)
         if (fields[i] != Py_None)
             tofu_set(&fields[i], Py_None);
+}
+
+/* As PyList_Append, but faster where the list has room. */
+static inline int tofu_append(PyObject *list, PyObject *item) {
+    Py_ssize_t size = PyList_GET_SIZE(list);
+    if (!TOFU_ALONE || size >= ((PyListObject *)list)->allocated)
+        return PyList_Append(list, item);
+    Py_SET_SIZE(list, size + 1);
+    PyList_SET_ITEM(list, size, Py_NewRef(item));
+    return 0;
 }
 
 /* --- results of awaitables --- */
@@ -111,8 +129,8 @@ static void tofu_dealloc_result(PyObject *self) {
     if (result->args == NULL || !tofu_keep(&tofu_results, self)) {
         Py_CLEAR(result->args);
         type->tp_free(self);
+        Py_DECREF(type);
     }
-    Py_DECREF(type);
 }
 static void tofu_stop(PyObject *value) {
 #if PY_VERSION_HEX >= 0x030C0000
@@ -132,26 +150,6 @@ static void tofu_keep_results(PyTypeObject *type) {
         type->tp_dealloc = tofu_dealloc_result;
 }
 
-/* Cython's functions add a traceback when they raise, which takes longer than all else here. So an
-   awaitable's step says in ``*over`` whether it has returned its result, and only these two
-   functions raise StopIteration, where the interpreter asks for it. */
-static PyObject *(*tofu_step)(PyObject *awaitable, int *over);
-
-static PyObject *tofu_next(PyObject *awaitable) {
-    int over = 0;
-    PyObject *value = tofu_step(awaitable, &over);
-    if (over && value != NULL) {
-        if (value != Py_None)
-            tofu_stop(value);
-        Py_CLEAR(value);
-    }
-    return value;
-}
-static PySendResult tofu_send(PyObject *awaitable, PyObject *sent, PyObject **result) {
-    int over = 0;
-    *result = tofu_step(awaitable, &over);
-    return *result == NULL ? PYGEN_ERROR : over ? PYGEN_RETURN : PYGEN_NEXT;
-}
 static int tofu_iterate(PyObject *iterator, PyObject **value) {
     PySendResult result = PyIter_Send(iterator, Py_None, value);
     return result == PYGEN_ERROR ? -1 : result == PYGEN_NEXT;
@@ -159,21 +157,91 @@ static int tofu_iterate(PyObject *iterator, PyObject **value) {
 
 /* --- calls of a channel's methods --- */
 
+typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_Call tofu_call;
+typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_MailboxFields tofu_mailbox;
+
 static tofu_store tofu_calls;
+static PyTypeObject *tofu_inbox, *tofu_channel;
+static int (*tofu_begin)(PyObject *call);
+static PyObject *(*tofu_wait)(PyObject *call, int *over);
 
 static PyObject *tofu_new_call(PyObject *channel, int method) {
     PyObject *self = tofu_new(&tofu_calls);
     if (self != NULL) {
-        tofu_set((PyObject **)&TOFU_FIELDS(Call, self)->channel, channel);
-        TOFU_FIELDS(Call, self)->method = method;
+        tofu_set((PyObject **)&((tofu_call *)self)->channel, channel);
+        ((tofu_call *)self)->method = method;
     }
     return self;
 }
+/* It is over, and keeps nothing alive any more. */
+static void tofu_finish(tofu_call *call) {
+    tofu_clear((PyObject **)&call->channel, 6);
+}
+/* Take the first message out of a mailbox; NULL, without an error, if there is none. */
+static PyObject *tofu_take_first(tofu_mailbox *mailbox) {
+    PyObject *items = (PyObject *)mailbox == Py_None ? Py_None : mailbox->items;
+    if (Py_TYPE(items) != tofu_inbox)
+        return NULL;
+    PyObject *list = TOFU_FIELDS(Inbox, items)->items;
+    Py_ssize_t first = TOFU_FIELDS(Inbox, items)->first, size = PyList_GET_SIZE(list);
+    if (first >= size)
+        return NULL;
+    PyObject *item = PyList_GET_ITEM(list, first);
+    PyList_SET_ITEM(list, first, Py_NewRef(Py_None));
+    TOFU_FIELDS(Inbox, items)->first = ++first;
+    if (first == size) {
+        TOFU_FIELDS(Inbox, items)->first = 0;
+        PyList_SetSlice(list, 0, size, NULL);
+    }
+    return item;
+}
+/* Cython's functions add a traceback when they raise, which takes longer than all else here. So a
+   call says in ``*over`` whether it has returned its result, and only ``tofu_next`` and
+   ``tofu_send`` raise StopIteration, where the interpreter asks for it. */
+static PyObject *tofu_step(PyObject *self, int *over) {
+    tofu_call *call = (tofu_call *)self;
+    if (!call->begun) {
+        PyObject *result;
+        call->begun = 1;
+        if (call->method <= __pyx_e_8tofu_aio_4core_9_compiled_RECEIVE) {
+            result = tofu_take_first(call->channel->_mailbox);
+        } else {
+            int done = tofu_begin(self);
+            if (done < 0) {
+                tofu_finish(call);
+                return NULL;
+            }
+            result = done ? Py_NewRef(Py_None) : NULL;
+        }
+        if (result != NULL) {
+            tofu_finish(call);
+            *over = 1;
+            return result;
+        }
+    }
+    return tofu_wait(self, over);
+}
+static PyObject *tofu_next(PyObject *self) {
+    int over = 0;
+    PyObject *value = tofu_step(self, &over);
+    if (over && value != NULL) {
+        if (value != Py_None)
+            tofu_stop(value);
+        Py_CLEAR(value);
+    }
+    return value;
+}
+static PySendResult tofu_send(PyObject *self, PyObject *sent, PyObject **result) {
+    int over = 0;
+    *result = tofu_step(self, &over);
+    return *result == NULL ? PYGEN_ERROR : over ? PYGEN_RETURN : PYGEN_NEXT;
+}
 static void tofu_dealloc_call(PyObject *self) {
-    struct __pyx_obj_8tofu_aio_4core_9_compiled_Call *call = TOFU_FIELDS(Call, self);
+    tofu_call *call = (tofu_call *)self;
     if (call->begun && call->__weakref__ == NULL && tofu_calls.count < TOFU_KEPT) {
         PyObject_GC_UnTrack(self);
-        tofu_clear((PyObject **)&call->channel, 6);
+        if ((PyObject *)call->channel != Py_None)
+            tofu_finish(call);
         call->begun = 0;
         if (tofu_keep(&tofu_calls, self))
             return;
@@ -183,13 +251,16 @@ static void tofu_dealloc_call(PyObject *self) {
 }
 /* ``async for`` asks the type, and would find Python's wrapper of ``__anext__`` there. */
 static PyObject *tofu_anext(PyObject *channel) {
-    return tofu_new_call(channel, 0);
+    return tofu_new_call(channel, __pyx_e_8tofu_aio_4core_9_compiled_NEXT);
 }
 static PyObject *tofu_itself(PyObject *awaitable) {
     return Py_NewRef(awaitable);
 }
-static void tofu_make_awaitable(PyTypeObject *type, PyObject *(*step)(PyObject *, int *)) {
-    tofu_step = step;
+static void tofu_make_awaitable(PyTypeObject *type, PyTypeObject *inbox, int (*begin)(PyObject *),
+        PyObject *(*wait)(PyObject *, int *)) {
+    tofu_inbox = inbox;
+    tofu_begin = begin;
+    tofu_wait = wait;
     type->tp_iternext = tofu_next;
     type->tp_as_async->am_send = tofu_send;
     type->tp_as_async->am_await = tofu_itself;
@@ -207,7 +278,7 @@ static PyObject *tofu_call_method(PyObject *callable, PyObject *const *args, siz
         TOFU_FIELDS(ChannelMethod, callable);
     Py_ssize_t count = PyVectorcall_NARGS(nargsf) - 1;
     if (names != NULL || count < method->least || count > method->most
-            || !PyObject_TypeCheck(args[0], method->owner))
+            || (Py_TYPE(args[0]) != tofu_channel && !PyObject_TypeCheck(args[0], method->owner)))
         return PyObject_Vectorcall(method->general, args, nargsf, names);
     PyObject *self = tofu_new_call(args[0], method->number);
     if (self == NULL)
@@ -228,6 +299,54 @@ static void tofu_make_methods(PyTypeObject *type) {
     PyType_Modified(type);
 }
 
+/* --- frames --- */
+
+typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_QueueFields tofu_queue;
+
+/* Add a piece of ``size`` bytes to the queued ones; return where to write it. Short frames are put
+   into one piece: only this queue knows it, so its end can move as far as it has room. ``limit`` is
+   what a piece with a long body has at least. */
+static unsigned char *tofu_room(tofu_queue *queue, Py_ssize_t size, Py_ssize_t limit) {
+    PyObject *list = queue->frames, *piece = queue->last;
+    Py_ssize_t count = PyList_CheckExact(list) ? PyList_GET_SIZE(list) : 0, used = 0;
+    if (TOFU_ALONE && count && PyList_GET_ITEM(list, count - 1) == piece
+            && Py_REFCNT(piece) == 2 && Py_SIZE(piece) + size < limit) {
+        used = Py_SIZE(piece);
+        size += used;
+        if (size > queue->room) {
+            PyObject *larger = PyBytes_FromStringAndSize(NULL, 2 * size);
+            if (larger == NULL)
+                return NULL;
+            memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(piece), used);
+            queue->room = 2 * size;
+            tofu_set(&queue->last, larger);
+            PyList_SetItem(list, count - 1, larger);
+            piece = larger;
+        }
+        Py_SET_SIZE(piece, size);
+        PyBytes_AS_STRING(piece)[size] = 0;
+        return (unsigned char *)PyBytes_AS_STRING(piece) + used;
+    }
+    piece = PyBytes_FromStringAndSize(NULL, size);
+    if (piece == NULL)
+        return NULL;
+    if (!PyList_CheckExact(queue->frames)) {
+        PyObject *fresh = PyList_New(0);
+        if (fresh == NULL) {
+            Py_DECREF(piece);
+            return NULL;
+        }
+        if (!PyList_CheckExact(queue->frames))  /* else a finalizer has queued a frame meanwhile */
+            tofu_set(&queue->frames, fresh);
+        Py_DECREF(fresh);
+    }
+    int failed = tofu_append(queue->frames, piece);
+    tofu_set(&queue->last, failed ? Py_None : piece);
+    queue->room = size;
+    Py_DECREF(piece);
+    return failed ? NULL : (unsigned char *)PyBytes_AS_STRING(piece);
+}
+
 /* --- messages --- */
 
 typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_MessageFields tofu_message;
@@ -245,17 +364,16 @@ static inline int tofu_give_back(PyObject *permit) {
     if (!TOFU_ALONE || Py_TYPE(permit) != tofu_account)
         return 0;
     PyObject *taken = TOFU_FIELDS(AccountFields, permit)->taken;
-    PyObject *pool = TOFU_FIELDS(AccountFields, permit)->pool;
+    PyObject *pool = (PyObject *)TOFU_FIELDS(AccountFields, permit)->pool;
     if (!PyList_CheckExact(taken) || Py_TYPE(pool) != tofu_pool)
         return 0;
     Py_ssize_t last = PyList_GET_SIZE(taken) - 1;
     PyObject *waiting = TOFU_FIELDS(PoolFields, pool)->suspended;
     PyObject *free = TOFU_FIELDS(PoolFields, pool)->free;
-    /* A list that has become much shorter is left to Python, which gives memory back. */
-    if (last < ((PyListObject *)taken)->allocated / 2 || PyList_GET_ITEM(taken, last) != tofu_permit
-            || !PyDict_CheckExact(waiting) || PyDict_GET_SIZE(waiting) || Py_TYPE(free) != tofu_counter)
+    if (last < ((PyListObject *)taken)->allocated / 2 - TOFU_KEPT
+            || last < 0 || PyList_GET_ITEM(taken, last) != tofu_permit || !PyDict_CheckExact(waiting) || PyDict_GET_SIZE(waiting) || Py_TYPE(free) != tofu_counter)
         return 0;
-    Py_SET_SIZE(taken, last);
+    Py_SET_SIZE(taken, last);  /* memory it gives back when it is much, or with the reserve */
     Py_DECREF(tofu_permit);
     TOFU_FIELDS(Counter, free)->n++;
     return 1;
@@ -275,10 +393,8 @@ static void tofu_end_message(PyObject *self) {
         }
         message->is_given = 0;
         tofu_clear(&message->_permit, 6);
-        if (tofu_keep(&tofu_messages, self)) {
-            Py_DECREF(type);
+        if (tofu_keep(&tofu_messages, self))
             return;
-        }
     }
     tofu_messages.dealloc(self);
     Py_DECREF(type);
@@ -363,6 +479,7 @@ static int tofu_prepare(PyTypeObject *message, PyTypeObject *channel, PyTypeObje
     tofu_counter = counter;
     tofu_permit = Py_NewRef(permit);
     tofu_release = release;
+    tofu_channel = channel;
     channel->tp_as_async->am_anext = tofu_anext;
     if (!TOFU_ALONE)
         return 0;

@@ -123,6 +123,7 @@ class QueueFields:
         "_untaken",
         "_waiting",
         "_writing",
+        "_written",
         "carried",
         "congested",
         "frames",

@@ -48,7 +48,8 @@ cdef class PoolFields:
 
 
 cdef class AccountFields:
-    cdef public object bundled, pool, taken
+    cdef public PoolFields pool
+    cdef public object bundled, taken
     cdef public bint reserved
 
 
@@ -90,7 +91,7 @@ cdef int give_back(object permit) except -1:
         permit.release()
         return 0
     account = <AccountFields>permit
-    pool = <PoolFields?>account.pool
+    pool = account.pool
     kind = (<list>account.taken).pop()
     if not kind:
         return release_permit(pool)
@@ -135,6 +136,6 @@ cdef int charge(AccountFields account, PoolFields pool, Py_ssize_t count) except
         count -= 1
     taken = <list>account.taken
     while count > 0:
-        taken.append(0)
+        append(taken, PERMIT)
         count -= 1
     return 0

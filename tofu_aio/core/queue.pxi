@@ -2,9 +2,13 @@
 
 
 cdef class QueueFields:
-    cdef public object _decoder, _owner, _waiting, carried, frames, number, transport
+    cdef public DecoderFields _decoder
+    cdef public object _owner, _waiting, carried, frames, number, transport
     cdef public Py_ssize_t _given, _nbytes, _untaken, high_water, sent, watched_from
+    cdef public Py_ssize_t _written
     cdef public bint _long, _turn_taken, _writing, congested, paused
+    cdef object last  # the piece that the next short frame may be added to
+    cdef Py_ssize_t room  # the bytes that it can have
 
 
 def flush(QueueFields self not None):
@@ -23,11 +27,13 @@ cdef int flush_frames(QueueFields self) except -1:
         self._writing = True
         try:
             frames, self.frames = self.frames, ()
+            self.last = None
             self._given += self._nbytes
             self._nbytes = 0
+            self._written = self.sent
             if self.carried:
                 self.release_carried()
-            transport.write(b"".join(frames))
+            transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
         finally:
             self._writing = False
     return 0
@@ -35,7 +41,7 @@ cdef int flush_frames(QueueFields self) except -1:
 
 cdef inline bint is_open(QueueFields self) except -1:
     """Whether regular messages can be sent without asking ``judge``."""
-    if (<DecoderFields?>self._decoder).state is not OPEN:
+    if self._decoder.state is not OPEN:
         return False
     owner = self._owner
     return ((<ConnectionFields>owner).end if type(owner) is Connection else owner.end) is None
@@ -46,16 +52,10 @@ cdef int put(QueueFields self, unsigned proto, unsigned long long id_, bytes hea
     """The main part of SendQueue.enqueue: queue a frame whose parts fit into it."""
     cdef Py_ssize_t headers_len = PyBytes_GET_SIZE(headers), body_len = PyBytes_GET_SIZE(body)
     cdef Py_ssize_t copied = body_len if body_len < SHORT else 0
-    cdef bytes frame = PyBytes_FromStringAndSize(NULL, 16 + headers_len + copied)
-    cdef unsigned char *start = <unsigned char *>PyBytes_AS_STRING(frame)
+    cdef unsigned char *start = room(self, 16 + headers_len + copied, LONG)
     tofu_put_header(start, self.number, proto, status, id_, headers_len, body_len)
     memcpy(start + 16, PyBytes_AS_STRING(headers), headers_len)
     memcpy(start + 16 + headers_len, PyBytes_AS_STRING(body), copied)
-    if type(self.frames) is not list:
-        fresh = []
-        if type(self.frames) is not list:  # else a finalizer has queued a frame meanwhile
-            self.frames = fresh
-    (<list>self.frames).append(frame)
     if not copied and body_len:
         (<list>self.frames).append(body)
         if body_len >= LONG:

@@ -45,10 +45,11 @@ class FrameQueue(QueueFields):
         carried: the permits that queued messages hold.
         congested: whether a sender may have to wait; see ``SendQueue``.
         frames: the queued frames. A frame with a long body is two items: header with text headers,
-            and body.
+            and body. The compiled core puts several short ones into one item.
         high_water: bytes above which senders have to wait.
         number: of the channel, which each frame carries.
         paused: whether the transport's buffer is above the high-water mark.
+        sent: how many messages were accepted for sending.
         transport: where frames go; None before the connection is made and after it is lost.
     """
 
@@ -64,6 +65,8 @@ class FrameQueue(QueueFields):
         self.frames: list[bytes] | tuple[()] = ()
         self._nbytes = 0  # of the frames
         self._given = 0  # bytes that the transport was given
+        self.sent = 0
+        self._written = 0  # how many of the messages sent the transport was given
         self._long = False  # whether there is a long body among the frames
         self.carried: list[Permit] | tuple[()] = ()
         self._writing = False  # a flush is in progress
@@ -122,6 +125,7 @@ class FrameQueue(QueueFields):
                 frames, self.frames = self.frames, ()
                 self._given += self._nbytes
                 self._nbytes = 0
+                self._written = self.sent
                 if self.carried:
                     self.release_carried()
                 if self._long:

@@ -31,8 +31,8 @@ _BYE_SIGNAL: Final = int(OpCode.BYE_SIGNAL)
 SHORT: Final = 1024
 """Bytes of a body below which copying it is faster than queueing it apart from its header."""
 
-_FEW_PIECES: Final = 64
-"""Frames, apart from long bodies, that are queued in less time than the system takes to send
+_FEW: Final = 32
+"""Messages, long bodies among them, that are queued in less time than the system takes to send
 them."""
 
 
@@ -77,7 +77,6 @@ class SendQueue(FrameQueue):
         congested: whether ``wait_for_room`` may have to wait, because the transport is above its
             high-water mark, senders wait, or other tasks should get a turn. While it is false,
             ``enqueue`` may be called without waiting for room.
-        sent: how many messages were accepted for sending.
         watched_from: bytes in the queue from which ``enqueue`` has to act: 0 while no flush is
             scheduled, and the high-water mark while one comes anyway.
     """
@@ -92,7 +91,6 @@ class SendQueue(FrameQueue):
         self._untaken = 0  # bytes of automatic answers that the peer has not taken
         self._turn_taken = False  # a burst was written since other tasks had their turn
         self._waiting: WaitingSenders | None = None
-        self.sent = 0
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -289,7 +287,7 @@ class SendQueue(FrameQueue):
     def _flush_burst(self) -> None:
         """Flush before the end of the turn. After short messages other tasks should get a turn."""
         # Long bodies soon fill the kernel's buffer, and then senders wait anyway.
-        quick = self._long and len(self.frames) <= _FEW_PIECES
+        quick = self._long and self.sent - self._written <= _FEW
         self.flush()
         self._turn_taken = not (quick or self.paused)
         self._update_congested()
