@@ -89,7 +89,10 @@ def compile_core(folder: Path) -> Path:
     # the size of the code. Who sets CFLAGS, to debug or to use a sanitizer, gets only that.
     own_flags = "CFLAGS" in os.environ or sys.platform == "win32"
     extension = Extension(
-        MODULE, [str(SOURCE)], extra_compile_args=[] if own_flags else ["-O2", "-g0"]
+        MODULE,
+        [str(SOURCE)],
+        include_dirs=[str(FOLDER)],
+        extra_compile_args=[] if own_flags else ["-O2", "-g0"],
     )
     extensions = cythonize([extension], build_dir=str(folder), force=True, quiet=True)
     command = build_ext(Distribution({"ext_modules": extensions}))

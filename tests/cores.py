@@ -27,5 +27,5 @@ def wrong_core() -> str | None:
 
 def is_outdated(built: Path) -> bool:
     """Whether an extension module is older than a source that lies beside it."""
-    sources = [*built.parent.glob("*.pyx"), *built.parent.glob("*.pxi")]
+    sources = (path for path in built.parent.iterdir() if path.suffix in {".pyx", ".pxi", ".h"})
     return any(source.stat().st_mtime > built.stat().st_mtime for source in sources)

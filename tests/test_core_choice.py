@@ -51,6 +51,7 @@ def test_tests_of_the_wrong_core_do_not_start() -> None:
 def test_a_compiled_core_that_is_older_than_its_source_is_not_tested(tmp_path: Path) -> None:
     for name, seconds in {
         "_compiled.pyx": 10,
+        "objects.h": 20,
         "queue.pxi": 30,
         "plain.py": 50,
         "_c.so": 40,

@@ -142,9 +142,10 @@ MISTAKES: Final = (
     ),
     Mistake(
         "a message that is kept counts for its type",
-        "_compiled.pyx",
-        "                tofu_kept[tofu_kept_count++] = self;\n                Py_DECREF(type);\n",
-        "                tofu_kept[tofu_kept_count++] = self;\n",
+        "objects.h",
+        "        if (tofu_keep(&tofu_messages, self))\n            return;\n",
+        "        if (tofu_keep(&tofu_messages, self)) {\n            Py_INCREF(type);\n"
+        "            return;\n        }\n",
         "test_messages.py",
         leaks=True,
     ),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tests.core.reference import PlainDecoder, PlainSendQueue, plain_pool
+from tofu_aio.messaging.connection.frame_queue import LONG
 from tofu_aio.messaging.connection.send_queue import SendQueue
 from tofu_aio.protocol.binary_header import HEADER, HEADER_SIZE
 from tofu_aio.protocol.decoder import Decoder
@@ -220,7 +221,7 @@ class Side:
         queue = self.queue
         return {
             "frames": list(self._frames(b"".join(queue.frames))),
-            "pieces": [len(piece) for piece in queue.frames],
+            "long bodies": [len(piece) for piece in queue.frames if len(piece) >= LONG],
             "written": list(self._frames(b"".join(self.transport.written))),
             "writes": [len(data) for data in self.transport.written],
             "sent": queue.sent,

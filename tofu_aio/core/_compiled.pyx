@@ -13,13 +13,14 @@ message, set and read its attributes, and read statistics.
 
 import asyncio
 import inspect
-from asyncio import CancelledError, InvalidStateError, current_task
+from asyncio import CancelledError, InvalidStateError
 from contextvars import copy_context
 from types import MethodType
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.list cimport PyList_Insert
 from cpython.exc cimport PyErr_WarnEx
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF
@@ -37,6 +38,7 @@ cdef class DispatcherFields
 cdef class GateFields
 cdef class ConnectionFields
 cdef class Call
+cdef class Inbox
 
 cdef extern from "objects.h":
     bint ALONE "TOFU_ALONE"
@@ -44,6 +46,12 @@ cdef extern from "objects.h":
     void unlock "TOFU_UNLOCK"()
     void add "tofu_add"(Py_ssize_t *number, Py_ssize_t more)
     unsigned char *room "tofu_room"(QueueFields queue, Py_ssize_t size, Py_ssize_t limit) except NULL
+    list new_list "tofu_new_list"()
+    void drop_list "tofu_drop_list"(object items)
+    object pop_last "tofu_pop_last"(list items)
+    void drop_items "tofu_drop_items"(Inbox inbox)
+    void move "tofu_move"(list items, list empty)
+    object take_first "tofu_take_first"(MailboxFields mailbox)
     int append "tofu_append"(list items, object item) except -1
     bint take "tofu_take"(Py_ssize_t *number)
     unsigned TOFU_BIG16(const unsigned char *p) nogil

@@ -189,7 +189,7 @@ cdef object wait(Call self, ChannelFields channel, int *over):
         if not is_empty(mailbox.items):
             finish(self)
             over[0] = 1
-            return mailbox.items.popleft()
+            return take_first(mailbox) if type(mailbox.items) is Inbox else mailbox.items.popleft()
         arrival = next_arrival(mailbox)
         if channel._connection.suspension is not None:
             channel._connection.lend()

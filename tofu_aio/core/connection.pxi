@@ -34,7 +34,7 @@ def buffer_updated(ConnectionFields self not None, Py_ssize_t nbytes):
         self.data_received(data)
     else:
         gate.received_bytes += nbytes
-        receive(self, feed_portion(decoder, data, FIRST_PORTION))
+        feed_and_receive(self, decoder, data)
 
 
 def data_received(ConnectionFields self not None, data):
@@ -45,7 +45,14 @@ def data_received(ConnectionFields self not None, data):
         plain["Connection.data_received"](self, data)
     else:
         gate.received_bytes += len(data)
-        receive(self, feed_portion(decoder, data, FIRST_PORTION))
+        feed_and_receive(self, decoder, data)
+
+
+cdef int feed_and_receive(ConnectionFields self, DecoderFields decoder, object data) except -1:
+    batch = feed_portion(decoder, data, FIRST_PORTION)
+    receive(self, batch)
+    drop_list(batch)
+    return 0
 
 
 def _receive(ConnectionFields self not None, list batch):
@@ -56,7 +63,7 @@ cdef int receive(ConnectionFields self, list batch) except -1:
     """Connection._receive"""
     cdef DecoderFields decoder = self.decoder
     cdef QueueFields queue = self.queue
-    cdef list wake_ups = []
+    cdef list wake_ups = new_list()
     cdef Py_ssize_t portion = FIRST_PORTION, last = self.received + AT_ONCE
     cdef bint pending
     queue.watched_from = queue.high_water
@@ -93,6 +100,7 @@ cdef int receive(ConnectionFields self, list batch) except -1:
         queue.watched_from = 0
         if wake_ups:
             schedule_wake_ups(wake_ups)
+        drop_list(wake_ups)
     if queue.frames:
         flush_frames(queue)
     return 0
@@ -107,10 +115,11 @@ cdef int run_all(list wake_ups) except -1:
     if current_task() is not None:
         plain["run_wake_ups"](wake_ups)
         return 0
-    wake_ups.reverse()
+    if len(wake_ups) > 1:
+        wake_ups.reverse()
     try:
         while wake_ups:
-            context, fn, future = wake_ups.pop()
+            context, fn, future = <tuple?>pop_last(wake_ups)
             PyContext_Enter(context)
             try:
                 fn(future)

@@ -8,8 +8,9 @@ cdef class ExemptionsFields:
 
 cdef class DecoderFields:
     cdef public object _header, _number, account, arriving, asked_id, awaited_id, exempt
-    cdef public object heartbeats, needs, offset, state, violation, waiting
+    cdef public object heartbeats, needs, state, violation, waiting
     cdef public Py_ssize_t _at
+    cdef public long long offset
     cdef public bint _ended, special
 
 
@@ -27,7 +28,7 @@ cdef list feed_portion(DecoderFields self, object data, Py_ssize_t portion):
     cdef list batch
     if self.waiting or self._header or self.arriving is not None:
         return plain["Decoder.feed"](self, data, portion)
-    batch = []
+    batch = new_list()
     if len(data):
         parse(self, data, 0, batch, portion, 0)
     return batch
@@ -35,7 +36,7 @@ cdef list feed_portion(DecoderFields self, object data, Py_ssize_t portion):
 
 cdef list more_of(DecoderFields self, Py_ssize_t portion):
     """Decoder.more"""
-    cdef list batch = []
+    cdef list batch = new_list()
     if not self.needs:
         chunk, self.waiting = self.waiting, b""
         at, self._at = self._at, 0

@@ -37,7 +37,7 @@ cdef int complete_future(object future, object result, object wake_ups) except -
 
 
 def deliver_items(MailboxFields self not None, items, wake_ups=None):
-    deliver_batch(self, items, wake_ups)
+    deliver_batch(self, items, wake_ups, False)
 
 
 cdef inline bint is_done(object future) except -1:
@@ -46,15 +46,16 @@ cdef inline bint is_done(object future) except -1:
     return future.done()
 
 
-cdef int deliver_batch(MailboxFields self, object items, object wake_ups) except -1:
-    """Mailbox.deliver"""
+cdef int deliver_batch(MailboxFields self, object items, object wake_ups,
+                       bint emptied) except -1:
+    """Mailbox.deliver; ``emptied`` if a list of items may be empty afterwards."""
     if self.end is not None:
         return 0
     if not is_empty(self.items):
         self.items.extend(items)
     else:
         if self._make is Inbox and type(items) is list:
-            fresh = new_inbox(items)
+            fresh = new_inbox(items, emptied)
         else:
             fresh = self._make(items)
         if is_empty(self.items):
@@ -149,7 +150,7 @@ cdef int deliver_messages(DispatcherFields self, list batch, list wake_ups) exce
         sort_messages(self, decoder, batch, wake_ups)
         if not batch:
             return 0
-    deliver_batch(self.mailbox, batch, wake_ups)
+    deliver_batch(self.mailbox, batch, wake_ups, True)
     batch.clear()
     return 0
 

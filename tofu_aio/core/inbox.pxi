@@ -2,6 +2,7 @@
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Inbox:
     """A queue with those operations of a deque that ``Mailbox`` and its owners use.
 
@@ -10,6 +11,9 @@ cdef class Inbox:
 
     cdef list items  # always the same one
     cdef Py_ssize_t first  # the entries before it are None
+
+    def __dealloc__(self):
+        drop_items(self)
 
     def __init__(self, items=()):
         self.items = list(items)
@@ -86,9 +90,13 @@ cdef class Inbox:
         return f"Inbox({self.present()!r})"
 
 
-cdef inline Inbox new_inbox(list items):
+cdef inline Inbox new_inbox(list items, bint emptied):
     cdef Inbox inbox = Inbox.__new__(Inbox)
-    inbox.items = items[:]
+    inbox.items = new_list()
+    if ALONE and emptied:
+        move(items, inbox.items)
+    else:
+        inbox.items.extend(items)
     return inbox
 
 

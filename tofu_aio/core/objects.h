@@ -102,6 +102,36 @@ static inline void tofu_clear(PyObject **fields, int count) {
             tofu_set(&fields[i], Py_None);
 }
 
+/* Lists that live for one read of a transport, with the memory for their items. */
+#define TOFU_ROOMY 64
+static PyObject *tofu_lists[8];
+static int tofu_lists_count;
+
+static PyObject *tofu_new_list(void) {
+    return tofu_lists_count ? tofu_lists[--tofu_lists_count] : PyList_New(0);
+}
+/* The caller drops its reference next; if there is no other, the list is kept, without its items. */
+static void tofu_drop_list(PyObject *list) {
+    if (!TOFU_ALONE || !PyList_CheckExact(list) || Py_REFCNT(list) != 1
+            || ((PyListObject *)list)->allocated > TOFU_ROOMY)
+        return;
+    while (PyList_GET_SIZE(list)) {
+        Py_ssize_t last = PyList_GET_SIZE(list) - 1;
+        PyObject *item = PyList_GET_ITEM(list, last);
+        Py_SET_SIZE(list, last);
+        Py_DECREF(item);
+    }
+    if (tofu_lists_count < 8 && Py_REFCNT(list) == 1)
+        tofu_lists[tofu_lists_count++] = Py_NewRef(list);
+}
+
+static PyObject *tofu_pop_last(PyObject *list) {
+    Py_ssize_t last = PyList_GET_SIZE(list) - 1;
+    PyObject *item = PyList_GET_ITEM(list, last);
+    Py_SET_SIZE(list, last);
+    return item;
+}
+
 /* As PyList_Append, but faster where the list has room. */
 static inline int tofu_append(PyObject *list, PyObject *item) {
     Py_ssize_t size = PyList_GET_SIZE(list);
@@ -159,6 +189,7 @@ static int tofu_iterate(PyObject *iterator, PyObject **value) {
 
 typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_Call tofu_call;
 typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_MailboxFields tofu_mailbox;
+typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_Inbox tofu_inbox_fields;
 
 static tofu_store tofu_calls;
 static PyTypeObject *tofu_inbox, *tofu_channel;
@@ -177,6 +208,23 @@ static PyObject *tofu_new_call(PyObject *channel, int method) {
 static void tofu_finish(tofu_call *call) {
     tofu_clear((PyObject **)&call->channel, 6);
 }
+static void tofu_drop_items(tofu_inbox_fields *inbox) {
+    PyObject *items = inbox->items;
+    if (items != NULL)
+        tofu_drop_list(items);
+}
+/* Move all items of a list into an empty one. */
+static void tofu_move(PyObject *from, PyObject *to) {
+    PyListObject *full = (PyListObject *)from, *empty = (PyListObject *)to;
+    PyObject **items = empty->ob_item;
+    Py_ssize_t allocated = empty->allocated;
+    empty->ob_item = full->ob_item;
+    empty->allocated = full->allocated;
+    Py_SET_SIZE(to, PyList_GET_SIZE(from));
+    full->ob_item = items;
+    full->allocated = allocated;
+    Py_SET_SIZE(from, 0);
+}
 /* Take the first message out of a mailbox; NULL, without an error, if there is none. */
 static PyObject *tofu_take_first(tofu_mailbox *mailbox) {
     PyObject *items = (PyObject *)mailbox == Py_None ? Py_None : mailbox->items;
@@ -188,8 +236,8 @@ static PyObject *tofu_take_first(tofu_mailbox *mailbox) {
         return NULL;
     PyObject *item = PyList_GET_ITEM(list, first);
     PyList_SET_ITEM(list, first, Py_NewRef(Py_None));
-    TOFU_FIELDS(Inbox, items)->first = ++first;
-    if (first == size) {
+    TOFU_FIELDS(Inbox, items)->first = ++first;  /* small, the list goes with its inbox */
+    if (first == size && size > TOFU_ROOMY) {
         TOFU_FIELDS(Inbox, items)->first = 0;
         PyList_SetSlice(list, 0, size, NULL);
     }
@@ -331,7 +379,7 @@ static unsigned char *tofu_room(tofu_queue *queue, Py_ssize_t size, Py_ssize_t l
     if (piece == NULL)
         return NULL;
     if (!PyList_CheckExact(queue->frames)) {
-        PyObject *fresh = PyList_New(0);
+        PyObject *fresh = tofu_new_list();
         if (fresh == NULL) {
             Py_DECREF(piece);
             return NULL;

@@ -120,7 +120,7 @@ cdef int use_reserve(AccountFields account, PoolFields pool) except -1:
         return 0
     account.reserved = True
     add_one(pool.reserves)
-    (<list>account.taken).insert(0, RESERVE)
+    PyList_Insert(<list>account.taken, 0, RESERVE)
     return 0
 
 

@@ -34,6 +34,7 @@ cdef int flush_frames(QueueFields self) except -1:
             if self.carried:
                 self.release_carried()
             transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            drop_list(frames)
         finally:
             self._writing = False
     return 0

@@ -6,6 +6,7 @@ cdef dict plain = {}  # those methods
 cdef object Account, ASK_RESPONSES, Arriving, Channel, ChannelEnded, Connection, Dispatcher
 cdef object EMPTY_HEADERS, Exemptions, InvalidMessage, Message, NO_ITEMS, NOTHING_TAKEN, OPEN
 cdef object PERMIT, Pool, Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
+cdef object current_task = asyncio.current_task, get_running_loop = asyncio.get_running_loop
 cdef object decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups
 cdef tuple STATUSES
 cdef int ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL

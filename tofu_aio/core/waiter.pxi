@@ -134,5 +134,5 @@ DONE.set_result(None)
 
 cdef inline Waiter new_waiter():
     cdef Waiter waiter = Waiter.__new__(Waiter)
-    waiter.loop = asyncio.get_running_loop()
+    waiter.loop = get_running_loop()
     return waiter
