@@ -127,8 +127,8 @@ MISTAKES: Final = (
     Mistake(
         "each body is kept",
         "decoder.pxi",
-        "        batch.append(message)\n",
-        "        batch.append(message)\n        plain.setdefault(0, []).append(message.body)\n",
+        "        append(batch, message)\n",
+        "        append(batch, message)\n        plain.setdefault(0, []).append(message.body)\n",
         "test_decoder.py",
         leaks=True,
     ),

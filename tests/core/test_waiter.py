@@ -252,7 +252,7 @@ async def test_anyio_tells_that_a_task_is_cancelled(make: Make) -> None:
 
 async def test_it_is_of_its_loop() -> None:
     future = made_by_mailbox()
-    assert future.get_loop() is asyncio.get_running_loop()
+    assert future._loop is asyncio.get_running_loop()
     assert asyncio.isfuture(future)
 
     def run() -> None:

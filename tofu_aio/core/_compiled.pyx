@@ -38,6 +38,7 @@ cdef class DispatcherFields
 cdef class GateFields
 cdef class ConnectionFields
 cdef class Call
+cdef class Waiter
 cdef class Inbox
 
 cdef extern from "objects.h":
@@ -63,6 +64,8 @@ cdef extern from "objects.h":
     )
     bint give_back_plainly "tofu_give_back"(object permit)
     Call new_call "tofu_new_call"(object channel, int method)
+    Waiter waiter_of "tofu_new_waiter"(object loop)
+    void tofu_make_waiters(PyTypeObject *type, object add_callback)
     object tofu_call_method(PyObject *, PyObject **, size_t, PyObject *)
     int tofu_prepare(
         PyTypeObject *message, PyTypeObject *channel, PyTypeObject *account, PyTypeObject *pool,

@@ -221,7 +221,7 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
                 self._violate(type(error), str(error), at - start)
                 broken = message
                 break
-        batch.append(message)
+        append(batch, message)
         at = stop
         if verdict is not state:
             self.state = state = verdict

@@ -113,7 +113,7 @@ cdef int sort_batch(PendingFields self, list batch, list wake_ups) except -1:
         message_id = message.id_given if message.is_given else message.id_
         if message._proto != RESPONSE or joins and message_id in joins:
             if message._proto & OP_CODE_MASK != RESPONSE or self._takes_part(message, wake_ups):
-                rest.append(message)
+                append(rest, message)
             continue
         response = requests.pop(message_id, None) if requests else None
         if response is not None:

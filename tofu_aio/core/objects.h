@@ -6,6 +6,8 @@
 #define TOFU_FIELDS(class_, object) \
     ((struct __pyx_obj_8tofu_aio_4core_9_compiled_##class_ *)(object))
 
+#define TOFU(number) __pyx_e_8tofu_aio_4core_9_compiled_##number
+
 #define TOFU_BIG16(p) (((unsigned)(p)[0] << 8) | (p)[1])
 
 static inline unsigned long long tofu_big64(const unsigned char *p) {
@@ -185,6 +187,63 @@ static int tofu_iterate(PyObject *iterator, PyObject **value) {
     return result == PYGEN_ERROR ? -1 : result == PYGEN_NEXT;
 }
 
+/* --- what a task waits for --- */
+
+typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_Waiter tofu_waiter;
+
+static tofu_store tofu_waiters;
+static PyObject *tofu_add_callback;
+static PyObject *tofu_names;  /* as asyncio passes them: ("context",) */
+
+/* As a task adds its own callback; the rest does a function. */
+static PyObject *tofu_call_waiter(PyObject *self, PyObject *const *args, size_t nargsf,
+        PyObject *names) {
+    tofu_waiter *waiter = (tofu_waiter *)self;
+    if (TOFU_ALONE && names != tofu_names && names != NULL && PyTuple_GET_SIZE(names) == 1
+            && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "context") == 0)
+        Py_XSETREF(tofu_names, Py_NewRef(names));
+    if (PyVectorcall_NARGS(nargsf) == 1 && names == tofu_names && names != NULL
+            && args[1] != Py_None && waiter->progress == TOFU(PENDING) && waiter->callback == Py_None) {
+        tofu_set(&waiter->callback, args[0]);
+        tofu_set(&waiter->context, args[1]);
+        return Py_NewRef(Py_None);
+    }
+    PyObject *method = PyMethod_New(tofu_add_callback, self);
+    PyObject *result = method ? PyObject_Vectorcall(method, args, nargsf, names) : NULL;
+    Py_XDECREF(method);
+    return result;
+}
+static PyObject *tofu_new_waiter(PyObject *loop) {
+    PyObject *self = tofu_new(&tofu_waiters);
+    if (self != NULL) {
+        tofu_set(&((tofu_waiter *)self)->_loop, loop);
+        ((tofu_waiter *)self)->vectorcall = (void *)tofu_call_waiter;
+    }
+    return self;
+}
+static void tofu_dealloc_waiter(PyObject *self) {
+    tofu_waiter *waiter = (tofu_waiter *)self;
+    PyObject_GC_UnTrack(self);
+    tofu_clear(&waiter->_loop, 5);
+    waiter->progress = TOFU(PENDING);
+    waiter->_asyncio_future_blocking = 0;
+    if (!tofu_keep(&tofu_waiters, self)) {
+        PyObject_GC_Track(self);
+        tofu_waiters.dealloc(self);
+    }
+}
+static void tofu_make_waiters(PyTypeObject *type, PyObject *add_callback) {
+    tofu_waiters.type = type;
+    tofu_waiters.dealloc = type->tp_dealloc;
+    tofu_add_callback = Py_NewRef(add_callback);
+    type->tp_vectorcall_offset = offsetof(tofu_waiter, vectorcall);
+    type->tp_call = PyVectorcall_Call;
+    type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+    if (TOFU_ALONE)
+        type->tp_dealloc = tofu_dealloc_waiter;
+    PyType_Modified(type);
+}
+
 /* --- calls of a channel's methods --- */
 
 typedef struct __pyx_obj_8tofu_aio_4core_9_compiled_Call tofu_call;
@@ -251,7 +310,7 @@ static PyObject *tofu_step(PyObject *self, int *over) {
     if (!call->begun) {
         PyObject *result;
         call->begun = 1;
-        if (call->method <= __pyx_e_8tofu_aio_4core_9_compiled_RECEIVE) {
+        if (call->method <= TOFU(RECEIVE)) {
             result = tofu_take_first(call->channel->_mailbox);
         } else {
             int done = tofu_begin(self);
@@ -265,6 +324,22 @@ static PyObject *tofu_step(PyObject *self, int *over) {
             tofu_finish(call);
             *over = 1;
             return result;
+        }
+    }
+    if (Py_TYPE(call->inner) == tofu_waiters.type) {
+        tofu_waiter *waiter = (tofu_waiter *)call->inner;
+        if (waiter->progress == TOFU(PENDING) && !waiter->_asyncio_future_blocking) {
+            waiter->_asyncio_future_blocking = 1;
+            return Py_NewRef(waiter);
+        }
+        if (waiter->progress == TOFU(FINISHED)) {
+            PyObject *result = call->method > TOFU(RECEIVE)
+                ? Py_NewRef(waiter->outcome) : tofu_take_first(call->channel->_mailbox);
+            if (result != NULL) {
+                tofu_finish(call);
+                *over = 1;
+                return result;
+            }
         }
     }
     return tofu_wait(self, over);
@@ -299,7 +374,7 @@ static void tofu_dealloc_call(PyObject *self) {
 }
 /* ``async for`` asks the type, and would find Python's wrapper of ``__anext__`` there. */
 static PyObject *tofu_anext(PyObject *channel) {
-    return tofu_new_call(channel, __pyx_e_8tofu_aio_4core_9_compiled_NEXT);
+    return tofu_new_call(channel, TOFU(NEXT));
 }
 static PyObject *tofu_itself(PyObject *awaitable) {
     return Py_NewRef(awaitable);

@@ -88,7 +88,7 @@ cdef object put_any(QueueFields self, object proto, object message_id, object he
             proto_ = proto
             if 0 <= proto_ <= 0xFF:
                 if not message_id and proto_ & OP_CODE_MASK != RESPONSE:
-                    message_id = next_message_id()
+                    message_id = next(message_ids)
                 if isinstance(message_id, int):
                     id_ = message_id
                 status_ = status
@@ -127,7 +127,7 @@ cdef object put_message(QueueFields self, MessageFields message, bint at_once):
     message_id = message.message_id
     id_ = id_of(message)
     if not message_id and proto & OP_CODE_MASK != RESPONSE:
-        id_ = message_id = next_message_id()
+        id_ = message_id = next(message_ids)
     if not id_:
         return plain["SendQueue.enqueue_message"](self, message, at_once)
     put(

@@ -7,7 +7,7 @@ cdef object Account, ASK_RESPONSES, Arriving, Channel, ChannelEnded, Connection,
 cdef object EMPTY_HEADERS, Exemptions, InvalidMessage, Message, NO_ITEMS, NOTHING_TAKEN, OPEN
 cdef object PERMIT, Pool, Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
 cdef object current_task = asyncio.current_task, get_running_loop = asyncio.get_running_loop
-cdef object decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups
+cdef object decoded, encoded, message_ids, next_message_id, raise_in_loop, schedule_wake_ups
 cdef tuple STATUSES
 cdef int ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL
 cdef int RESPONSE, LAST_REGULAR
@@ -19,7 +19,7 @@ def hand_over(*, classes, tables, functions, numbers):
     global Account, ASK_RESPONSES, Arriving, Channel, ChannelEnded, Connection, Dispatcher
     global EMPTY_HEADERS, Exemptions, InvalidMessage, Message, NO_ITEMS, NOTHING_TAKEN, OPEN
     global PERMIT, Pool, Status, SUCCESS, TextHeaders, UNDECIDED, VERDICTS
-    global decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups, STATUSES
+    global decoded, encoded, message_ids, next_message_id, raise_in_loop, schedule_wake_ups, STATUSES
     global ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL
     global RESPONSE, LAST_REGULAR, SHORT, LONG, SMALL, FIRST_PORTION, AT_ONCE
     (
@@ -32,6 +32,7 @@ def hand_over(*, classes, tables, functions, numbers):
     ) = tables
     decoded, encoded, next_message_id, raise_in_loop, schedule_wake_ups = functions
     SUCCESS = Status.SUCCESS
+    message_ids = next_message_id.__self__
     (
         ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL, RESPONSE,
         LAST_REGULAR, SHORT, LONG, SMALL, FIRST_PORTION, AT_ONCE,

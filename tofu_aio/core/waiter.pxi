@@ -5,7 +5,6 @@ cdef enum Progress:
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Waiter:
     """A future that a channel completes, with those methods that tasks and Python's code here use.
 
@@ -13,9 +12,10 @@ cdef class Waiter:
     takes several Python calls to make, and as many to complete.
     """
 
+    cdef void *vectorcall
     cdef public bint _asyncio_future_blocking
     cdef Progress progress
-    cdef object loop
+    cdef readonly object _loop  # what tasks ask for if there is no method ``get_loop``
     cdef object outcome  # the result, the exception, or the message of a cancellation
     cdef object callback, context  # the first one, mostly that of the task
     cdef list others  # more of them, or None
@@ -25,28 +25,16 @@ cdef class Waiter:
         # anyio asks whether a task waits for one of asyncio's, and cancels only what is not done.
         return asyncio.Future
 
-    @cython.binding(False)
-    def get_loop(self):
-        return self.loop
-
     def done(self):
         return self.progress != PENDING
 
     def cancelled(self):
         return self.progress == CANCELLED
 
-    @cython.binding(False)
-    def add_done_callback(self, fn, *, context=None):
-        if context is None:
-            context = copy_context()
-        if self.progress != PENDING:
-            self.loop.call_soon(fn, self, context=context)
-        elif self.callback is None:
-            self.callback = fn
-            self.context = context
-        else:
-            self.others = self.others or []
-            self.others.append((context, fn))
+    @property
+    def add_done_callback(self):
+        """What is called to add one: the object itself, because a bound method takes longer."""
+        return self
 
     def cancel(self, msg=None):
         return self.progress == PENDING and self.finish(CANCELLED, msg)
@@ -101,7 +89,7 @@ cdef class Waiter:
         wake_ups = []
         self.complete(progress, outcome, wake_ups)
         for context, fn, future in wake_ups:
-            self.loop.call_soon(fn, future, context=context)
+            self._loop.call_soon(fn, future, context=context)
         return True
 
     cdef int complete(self, Progress progress, object outcome, list wake_ups) except -1:
@@ -112,7 +100,7 @@ cdef class Waiter:
             # A task asks what wakes it only whether that has failed, and asks its own class of
             # futures faster. The result it gets from this one when it goes on.
             future = DONE if progress == FINISHED else self
-            wake_ups.append((self.context, self.callback, future))
+            append(wake_ups, (self.context, self.callback, future))
             self.callback = self.context = None
             if self.others is not None:
                 others, self.others = self.others, None
@@ -132,7 +120,21 @@ DONE = asyncio.Future(loop=_NoLoop())
 DONE.set_result(None)
 
 
+def add_callback(Waiter self, fn, *, context=None):
+    if context is None:
+        context = copy_context()
+    if self.progress != PENDING:
+        self._loop.call_soon(fn, self, context=context)
+    elif self.callback is None:
+        self.callback = fn
+        self.context = context
+    else:
+        self.others = self.others or []
+        self.others.append((context, fn))
+
+
+tofu_make_waiters(<PyTypeObject *>Waiter, add_callback)
+
+
 cdef inline Waiter new_waiter():
-    cdef Waiter waiter = Waiter.__new__(Waiter)
-    waiter.loop = get_running_loop()
-    return waiter
+    return waiter_of(get_running_loop())
