@@ -151,7 +151,8 @@ cdef int deliver_messages(DispatcherFields self, list batch, list wake_ups) exce
         if not batch:
             return 0
     deliver_batch(self.mailbox, batch, wake_ups, True)
-    batch.clear()
+    if batch:  # an empty list would lose its memory, which is used again
+        batch.clear()
     return 0
 
 
