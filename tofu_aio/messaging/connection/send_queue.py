@@ -32,7 +32,7 @@ SHORT: Final = 1024
 """Bytes of a body below which copying it is faster than queueing it apart from its header."""
 
 _FEW: Final = 32
-"""Messages, long bodies among them, that are queued in less time than the system takes to send
+"""Messages that are queued in less time than the system takes to send a high-water mark's worth of
 them."""
 
 
@@ -285,9 +285,9 @@ class SendQueue(FrameQueue):
             self.watched_from = self.high_water
 
     def _flush_burst(self) -> None:
-        """Flush before the end of the turn. After short messages other tasks should get a turn."""
-        # Long bodies soon fill the kernel's buffer, and then senders wait anyway.
-        quick = self._long and self.sent - self._written <= _FEW
+        """Flush before the end of the turn. After many messages other tasks should get a turn."""
+        # A few long ones soon fill the kernel's buffer, and then senders wait anyway.
+        quick = self.sent - self._written <= _FEW
         self.flush()
         self._turn_taken = not (quick or self.paused)
         self._update_congested()
