@@ -142,7 +142,7 @@ MISTAKES: Final = (
     ),
     Mistake(
         "a message that is kept counts for its type",
-        "objects.h",
+        "messages.h",
         "        if (tofu_keep(&tofu_messages, self))\n            return;\n",
         "        if (tofu_keep(&tofu_messages, self)) {\n            Py_INCREF(type);\n"
         "            return;\n        }\n",

@@ -46,41 +46,51 @@ cdef extern from "objects.h":
     void lock "TOFU_LOCK"(object changed)
     void unlock "TOFU_UNLOCK"()
     void add "tofu_add"(Py_ssize_t *number, Py_ssize_t more)
-    unsigned char *room "tofu_room"(QueueFields queue, Py_ssize_t size, Py_ssize_t limit) except NULL
+    bint take "tofu_take"(Py_ssize_t *number)
     list new_list "tofu_new_list"()
     void drop_list "tofu_drop_list"(object items)
     object pop_last "tofu_pop_last"(list items)
+    int append "tofu_append"(list items, object item) except -1
+
+cdef extern from "calls.h":
     void drop_items "tofu_drop_items"(Inbox inbox)
     void move "tofu_move"(list items, list empty)
     object take_first "tofu_take_first"(MailboxFields mailbox)
-    int append "tofu_append"(list items, object item) except -1
-    bint take "tofu_take"(Py_ssize_t *number)
-    unsigned TOFU_BIG16(const unsigned char *p) nogil
-    unsigned long long tofu_big64(const unsigned char *p) nogil
-    int tofu_iterate(object iterator, PyObject **value) except -1
+    Waiter waiter_of "tofu_new_waiter"(object loop)
+    Call new_call "tofu_new_call"(object channel, int method)
+    object step "tofu_step"(object call, int *over)
+    void finish "tofu_finish"(Call call)
+    object call_method "tofu_call_method"(PyObject *, PyObject **, size_t, PyObject *)
+    int iterate "tofu_iterate"(object iterator, PyObject **value) except -1
+    void keep_results "tofu_keep_results"(PyTypeObject *type)
+    void make_waiters "tofu_make_waiters"(PyTypeObject *type, object add_callback)
+    void make_methods "tofu_make_methods"(PyTypeObject *type)
+    void make_awaitable "tofu_make_awaitable"(
+        PyTypeObject *type, PyTypeObject *inbox, int (*begin)(PyObject *) noexcept,
+        PyObject *(*wait)(PyObject *, int *) noexcept
+    )
+
+cdef extern from "frames.h":
+    unsigned big16 "TOFU_BIG16"(const unsigned char *p) nogil
+    unsigned long long big64 "tofu_big64"(const unsigned char *p) nogil
+    void put_header "tofu_put_header"(
+        unsigned char *p, unsigned channel, unsigned proto, unsigned status, unsigned long long id,
+        unsigned headers, unsigned body
+    ) nogil
+    unsigned char *room "tofu_room"(
+        QueueFields queue, Py_ssize_t size, Py_ssize_t limit
+    ) except NULL
+
+cdef extern from "messages.h":
     MessageFields received "tofu_received"(
         object permit, int proto, object status, object number, unsigned long long id_,
         object headers, const char *body, Py_ssize_t size
     )
     bint give_back_plainly "tofu_give_back"(object permit)
-    Call new_call "tofu_new_call"(object channel, int method)
-    Waiter waiter_of "tofu_new_waiter"(object loop)
-    void tofu_make_waiters(PyTypeObject *type, object add_callback)
-    object tofu_call_method(PyObject *, PyObject **, size_t, PyObject *)
-    int tofu_prepare(
+    int prepare "tofu_prepare"(
         PyTypeObject *message, PyTypeObject *channel, PyTypeObject *account, PyTypeObject *pool,
         PyTypeObject *counter, object permit, void (*release)(PyObject *) noexcept
     ) except -1
-    void tofu_keep_results(PyTypeObject *type)
-    void tofu_make_methods(PyTypeObject *type)
-    void tofu_make_awaitable(
-        PyTypeObject *type, PyTypeObject *inbox, int (*begin)(PyObject *) noexcept,
-        PyObject *(*wait)(PyObject *, int *) noexcept
-    )
-    object step "tofu_step"(object call, int *over)
-    void finish "tofu_finish"(Call call)
-    void tofu_put_header(unsigned char *p, unsigned channel, unsigned proto, unsigned status,
-                         unsigned long long id, unsigned headers, unsigned body) nogil
 
 cdef extern from "Python.h":
     Py_buffer *PyMemoryView_GET_BUFFER(object view)

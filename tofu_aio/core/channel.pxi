@@ -175,7 +175,7 @@ cdef object wait(Call self, ChannelFields channel, int *over):
                 over[0] = 1
                 return result
         elif self.inner is not None:
-            state = tofu_iterate(self.inner, &value)
+            state = iterate(self.inner, &value)
             result = <object>value
             Py_DECREF(result)
             if state:
@@ -302,8 +302,8 @@ class Result(StopIteration):
         return (self.value,)
 
 
-tofu_keep_results(<PyTypeObject *>Result)
-tofu_make_awaitable(
+keep_results(<PyTypeObject *>Result)
+make_awaitable(
     <PyTypeObject *>Call, <PyTypeObject *>Inbox, <begin_in_c><void *>begin,
     <wait_in_c><void *>go_on,
 )
@@ -323,7 +323,7 @@ cdef class ChannelMethod:
     cdef Py_ssize_t first, least, most  # the first argument's field, and how many there are
 
     def __init__(self, Method number, first, least, most, extra, general):
-        self.vectorcall = <void *>tofu_call_method
+        self.vectorcall = <void *>call_method
         self.owner = <PyTypeObject *>ChannelFields
         self.number, self.first, self.least, self.most = number, first, least, most
         self.body, self.extra, self.general = b"", extra, general
@@ -341,7 +341,7 @@ cdef class ChannelMethod:
         return f"<function {self.__qualname__} at {id(self):#x}>"
 
 
-tofu_make_methods(<PyTypeObject *>ChannelMethod)
+make_methods(<PyTypeObject *>ChannelMethod)
 UNSET = object()
 
 

@@ -135,9 +135,9 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
         p = bytes_ + at
         proto = p[2] & bits
         status = p[3]
-        message_id = tofu_big64(p + 4)
-        headers_len = TOFU_BIG16(p + 12)
-        body_len = TOFU_BIG16(p + 14)
+        message_id = big64(p + 4)
+        headers_len = big16(p + 12)
+        body_len = big16(p + 14)
         verdict = verdicts[proto]
         body_at = at + 16 + headers_len
         stop = body_at + body_len
@@ -206,7 +206,7 @@ cdef int parse_bytes(DecoderFields self, object data, const unsigned char *bytes
             break
         whole = stop <= end
         message = received(
-            permit, proto, STATUSES[status], TOFU_BIG16(p) if number is None else number, message_id,
+            permit, proto, STATUSES[status], big16(p) if number is None else number, message_id,
             EMPTY_HEADERS, <const char *>bytes_ + body_at, body_len if whole else 0,
         )
         if not whole:

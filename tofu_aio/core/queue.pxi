@@ -54,7 +54,7 @@ cdef int put(QueueFields self, unsigned proto, unsigned long long id_, bytes hea
     cdef Py_ssize_t headers_len = PyBytes_GET_SIZE(headers), body_len = PyBytes_GET_SIZE(body)
     cdef Py_ssize_t copied = body_len if body_len < SHORT else 0
     cdef unsigned char *start = room(self, 16 + headers_len + copied, LONG)
-    tofu_put_header(start, self.number, proto, status, id_, headers_len, body_len)
+    put_header(start, self.number, proto, status, id_, headers_len, body_len)
     memcpy(start + 16, PyBytes_AS_STRING(headers), headers_len)
     memcpy(start + 16 + headers_len, PyBytes_AS_STRING(body), copied)
     if not copied and body_len:

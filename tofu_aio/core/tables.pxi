@@ -37,7 +37,7 @@ def hand_over(*, classes, tables, functions, numbers):
         ANSWERED, MORE_BIT, OP_CODE_MASK, PUBLIC_BITS, PEER_BITS, SENT_BITS, WITHDRAWAL, RESPONSE,
         LAST_REGULAR, SHORT, LONG, SMALL, FIRST_PORTION, AT_ONCE,
     ) = numbers
-    tofu_prepare(
+    prepare(
         <PyTypeObject *>Message, <PyTypeObject *>Channel, <PyTypeObject *>Account,
         <PyTypeObject *>Pool, <PyTypeObject *>Counter, PERMIT, release_at_last,
     )

@@ -133,7 +133,7 @@ def add_callback(Waiter self, fn, *, context=None):
         self.others.append((context, fn))
 
 
-tofu_make_waiters(<PyTypeObject *>Waiter, add_callback)
+make_waiters(<PyTypeObject *>Waiter, add_callback)
 
 
 cdef inline Waiter new_waiter():
