@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
+from tests.extras import import_msgspec
 from tofu_aio.reactor import LoopFactory
 from tofu_aio.testing import serving
+
+import_msgspec()
 
 
 class Service(tofu.Service):
