@@ -12,8 +12,3 @@ WITHOUT_MSGSPEC: Final = (
 )
 
 needs_msgspec = pytest.mark.skipif(find_spec("msgspec") is None, reason=WITHOUT_MSGSPEC)
-
-
-def import_msgspec() -> None:
-    """Skip the test, or the module that is being imported, if it is not installed."""
-    pytest.importorskip("msgspec", reason=WITHOUT_MSGSPEC)
