@@ -7,10 +7,15 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, Beside
+from tests.extras import WITHOUT_MSGSPEC
 from tofu_aio.reactor import LoopFactory
 from tofu_aio.testing import serving
+
+pytest.importorskip("msgspec", reason=WITHOUT_MSGSPEC)
 
 
 class Service(tofu.Service):

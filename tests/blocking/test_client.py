@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Protocol
@@ -341,24 +339,6 @@ def test_functions_for_headers_may_block(
 
     with blocking.Client(address, headers=headers) as other:
         assert other.call("hello") == "8"
-
-
-def test_without_msgspec_the_error_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['msgspec'] = None\n"
-        "from tofu_aio import blocking\n"
-        "blocking.Channel\n"
-        "try: blocking.Client\n"
-        "except ImportError as error: print(error)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True
-    )
-    assert run.stdout.strip() == (
-        "tofu_aio.blocking.Client needs msgspec: install it with pip install 'tofu-aio[service]'"
-    )
-    with pytest.raises(AttributeError, match="Clients"):
-        blocking.Clients  # noqa: B018
 
 
 # --- processes ----------------------------------------------------------------------------

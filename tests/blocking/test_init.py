@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
 import tofu_aio as tofu
+from tests.extras import needs_msgspec
 from tofu_aio import blocking
 
 
@@ -68,8 +71,32 @@ def check_options(async_api: Callable[..., object], blocking_api: Callable[..., 
 
 def test_all_names_are_there() -> None:
     assert all(a < b for a, b in pairwise(blocking.__all__))
-    for name in blocking.__all__:
+    for name in {*blocking.__all__} - {"Client"}:
         assert hasattr(blocking, name)
+
+
+@needs_msgspec
+def test_the_client_is_there() -> None:
+    assert "Client" in blocking.__all__
+    assert hasattr(blocking, "Client")
+
+
+def test_without_msgspec_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['msgspec'] = None\n"
+        "from tofu_aio import blocking\n"
+        "blocking.Channel\n"
+        "try: blocking.Client\n"
+        "except ImportError as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == (
+        "tofu_aio.blocking.Client needs msgspec: install it with pip install 'tofu-aio[service]'"
+    )
+    with pytest.raises(AttributeError, match="Clients"):
+        blocking.Clients  # noqa: B018
 
 
 def test_importing_starts_no_thread() -> None:

@@ -19,7 +19,6 @@ import tofu_aio as tofu
 from tests.blocking.conftest import PATIENCE, POOL, Beside
 from tests.blocking.interrupted_calls import CASES, Case, a_world, one_engine
 from tests.blocking.interrupting import Interrupted, Interruption
-from tests.blocking.services import Service, served
 from tests.messaging.peers import frame
 from tofu_aio import OpCode, blocking
 from tofu_aio.blocking import waiting
@@ -194,6 +193,8 @@ CLIENT_CALLS: Final[dict[str, Callable[[blocking.Client, tofu.Address], object]]
 @pytest.mark.parametrize("name", CLIENT_CALLS)
 def test_a_call_of_a_service_is_interrupted_at_any_point(name: str) -> None:
     """The client goes on working, and no task of the call stays in its loop."""
+    from tests.blocking.services import Service, served  # or skip: all else here needs no service
+
     with (
         served(Service(), tofu.new_event_loop) as address,
         blocking.Client(address) as client,

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.certificates import Files
 from tests.cli.processes import Ended, Run, Running, Start, StartService, python_path, spawn
+from tests.extras import WITHOUT_MSGSPEC
 from tofu_aio.cli.app import run
 
 
@@ -49,6 +50,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
     """Start services as processes; stop them at the end."""
+    pytest.importorskip("msgspec", reason=WITHOUT_MSGSPEC)
     started: list[Running] = []
     tmp_path = tmp_path_factory.mktemp("services")
 

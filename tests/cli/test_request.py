@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.certificates import Files
 from tests.cli.processes import Run, Running, Start, StartService, signals, spawn, unix
+from tests.extras import needs_msgspec
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +108,16 @@ def test_what_goes_wrong_is_one_line(
         (["name", "--upload"], "--upload needs --data, whose lines are the items"),
         (["name", "-H", "token"], "Invalid value for '--header' / '-H': 'token' is not a header"),
         (["name", "-H", ":x"], "Invalid value for '--header' / '-H': "),
-        (["name", "--key", "k"], "--key needs --cert, the certificate that it belongs to"),
-        (["name", "--insecure", "--cafile", "c"], "--insecure verifies nothing"),
+        pytest.param(
+            ["name", "--key", "k"],
+            "--key needs --cert, the certificate that it belongs to",
+            marks=needs_msgspec,
+        ),
+        pytest.param(
+            ["name", "--insecure", "--cafile", "c"],
+            "--insecure verifies nothing",
+            marks=needs_msgspec,
+        ),
         (["name", "--timeout", "0"], "Invalid value for '--timeout'"),
     ],
 )
@@ -118,6 +127,7 @@ def test_options_that_make_no_sense(tofu_run: Run, arguments: list[str], complai
     assert ended.complaint.startswith(complaint)
 
 
+@needs_msgspec
 def test_nobody_listens(tofu_run: Run) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -126,6 +136,7 @@ def test_nobody_listens(tofu_run: Run) -> None:
     assert "nobody is listening there: start the listener first" in ended.complaint
 
 
+@needs_msgspec
 def test_a_peer_that_is_no_service_echoes(tofu_run: Run, start: Start) -> None:
     echo = start("serve", "tcp://127.0.0.1:0").listening()
     assert tofu_run("request", echo, "name", "-d", '{"a":1}') == (0, '{"a":1}\n', "")
@@ -144,6 +155,7 @@ def test_ctrl_c_ends_a_call(start: Start, address: str) -> None:
 
 
 @unix
+@needs_msgspec
 def test_tls_is_not_for_unix_sockets(tofu_run: Run) -> None:
     ended = tofu_run("request", "uds:///tmp/s", "name", "--tls")
     assert ended.code == 2

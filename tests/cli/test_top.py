@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import Run, Start, StartService, signals, unix
+from tests.extras import needs_msgspec
 from tofu_aio.cli.top_tables import quantile, view
 from tofu_aio.service.counts import BUCKETS, CallCounts
 from tofu_aio.service.statistics import (
@@ -100,12 +101,14 @@ def test_a_service_that_does_not_tell(tofu_run: Run, start_service: StartService
     )
 
 
+@needs_msgspec
 def test_a_peer_that_is_no_service(tofu_run: Run, start: Start) -> None:
     ended = tofu_run("top", start("serve", "tcp://127.0.0.1:0").listening(), "--once")
     assert ended.code == 1
     assert "'tofu.statistics' cannot be decoded" in ended.complaint
 
 
+@needs_msgspec
 def test_nobody_listens(tofu_run: Run) -> None:
     ended = tofu_run("top", "tcp://127.0.0.1:1")
     assert (ended.code, ended.out) == (1, "")

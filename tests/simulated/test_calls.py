@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.breaking import Mutation
+from tests.extras import WITHOUT_MSGSPEC
+
+pytest.importorskip("msgspec", reason=WITHOUT_MSGSPEC)
+
 from tests.simulated.calls import calls
 from tests.simulated.mutations import SERVICE_MUTATIONS, tried
 from tests.simulated.scenario import network_of

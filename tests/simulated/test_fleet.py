@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import needs_msgspec
 from tests.simulated import fleet_report
 from tests.simulated.fleet import NEARBY, WORK, Fleet, Load
 from tofu_aio import testing
@@ -20,6 +21,7 @@ def told(seed: int = 1, instances: int = 5, programs: int = 4) -> fleet_report.R
     return report
 
 
+@needs_msgspec
 def test_a_fleet_answers_all_calls_and_a_rolling_restart_costs_none() -> None:
     report = told()
     assert report.channels == 20
@@ -30,6 +32,7 @@ def test_a_fleet_answers_all_calls_and_a_rolling_restart_costs_none() -> None:
     assert min(look.channels for look in report.restart.looks) < 20  # something was restarted
 
 
+@needs_msgspec
 def test_a_crash_fails_no_more_than_the_calls_under_way_and_all_come_back() -> None:
     report = told(seed=2)
     assert report.crash.failures.total() <= report.crash.most_running
@@ -37,6 +40,7 @@ def test_a_crash_fails_no_more_than_the_calls_under_way_and_all_come_back() -> N
     assert report.crash.looks[-1].channels == 20
 
 
+@needs_msgspec
 def test_the_same_seed_gives_the_same_figures() -> None:
     assert told() == told()
 
@@ -49,6 +53,7 @@ def test_percentiles_count_failures_as_calls_that_never_end() -> None:
     assert load.percentile(76) == math.inf
 
 
+@needs_msgspec
 def test_the_report_is_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +67,7 @@ def test_the_report_is_a_table(
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib, of the extra bench, draws")
+@needs_msgspec
 def test_plots_are_drawn(tmp_path: Path) -> None:
     fleet_report.draw(told(), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"fleet-load.svg", "fleet-crash.svg"}

@@ -5,9 +5,10 @@ Instead the code relies on single operations of built-in types, which other thre
 or not done: with the GIL because they run no Python code, without it because each of these types
 locks its object.
 
-* ``deque.append``, ``pop``, ``popleft``, ``copy`` and ``extend`` by a tuple: the permits of the
-  pool, the reserves and those that came back, bytes given back to the joining room, calls queued
-  for an engine's loop, the loop's own queue.
+* ``deque.append``, ``pop``, ``popleft`` and ``extend`` by a tuple, its length and one entry: the
+  permits of the pool, the reserves and those that came back, bytes given back to the joining room,
+  calls queued for an engine's loop, the loop's own queue. Not ``copy``, nor a list or tuple of a
+  deque: without the GIL, these raise RuntimeError if another thread changes it meanwhile.
 * ``list.append``, ``pop``, ``insert``, ``extend`` by a tuple, and assignment to an index: what the
   messages of a channel hold.
 * Reading or writing one entry of a dictionary or set, or one attribute.

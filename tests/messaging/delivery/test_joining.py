@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import tofu_aio as tofu
+from tests.messaging.threads.test_at_once import at_once
 from tofu_aio import Message, OpCode
 from tofu_aio.messaging.delivery.joining import Join, JoiningRoom, whole_length
 from tofu_aio.protocol.account import Account
@@ -74,6 +75,25 @@ def test_every_thread_gives_back_at_once(room: JoiningRoom) -> None:
         assert 0 <= room.used <= 4_000
     for thread in threads:
         thread.join()
+    assert room.used == 0
+
+
+def test_who_asks_while_the_loop_takes_and_gives_back_hears_what_was_taken(
+    room: JoiningRoom,
+) -> None:
+    def take_and_give_back() -> None:
+        for _ in range(5_000):
+            assert room.take(1_000)
+            room.give_back(1_000)
+
+    def ask() -> None:
+        while loop.is_alive():
+            assert 0 <= room.used <= 1_000
+
+    loop = threading.Thread(target=take_and_give_back)
+    loop.start()
+    at_once(*[ask] * 2)
+    loop.join()
     assert room.used == 0
 
 

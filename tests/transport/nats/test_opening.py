@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 import tofu_aio as tofu
+from tests.messaging.certificates import new_authority
 from tests.messaging.peers import turns, until
 from tests.transport.nats.brokers import Broker
 from tests.transport.nats.conftest import Start
@@ -464,7 +464,7 @@ async def test_a_dead_broker_is_passed_over(group: tofu.ChannelGroup, broker: Br
 @pytest.fixture
 def sealed(tmp_path: Path, start: Start) -> tuple[Broker, ssl.SSLContext]:
     """A broker that demands TLS, and the context for its clients."""
-    authority = trustme.CA()
+    authority = new_authority()
     certificate = authority.issue_cert("127.0.0.1")
     key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
     certificate.private_key_pem.write_to_path(key)

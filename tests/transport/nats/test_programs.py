@@ -18,6 +18,7 @@ import pytest
 import tofu_aio as tofu
 from tests.cli.conftest import start, tofu_run
 from tests.cli.processes import Run, Start
+from tests.extras import needs_msgspec
 from tests.messaging.peers import until
 from tests.transport.nats.brokers import Broker, handled, missing
 from tofu_aio import blocking
@@ -56,6 +57,7 @@ def calculator() -> tofu.Service:
     return service
 
 
+@needs_msgspec
 async def test_calls_streams_and_uploads(broker: Broker) -> None:
     url = broker.url("calculator")
     async with serving(calculator(), url), tofu.Client(url) as client:
@@ -71,6 +73,7 @@ async def test_calls_streams_and_uploads(broker: Broker) -> None:
         assert await client.upload("add", parts(), result=int) == 2_500_000
 
 
+@needs_msgspec
 async def test_a_topic(broker: Broker) -> None:
     topic = tofu.Topic()
     service = tofu.Service()

@@ -45,13 +45,21 @@ class JoiningRoom:
         self.bound = bound
         self.max_body = max_body
         self.share = share
-        self._taken = 0
-        self._returned: deque[int] = deque()  # its methods are atomic
+        self._taken = (0,)  # another tuple each time, so that a look sees that it has changed
+        self._returned: deque[int] = deque()
 
     @property
     def used(self) -> int:
         """Bytes that are taken. Any thread may ask, for statistics."""
-        return self._taken - sum(self._returned.copy())
+        while True:
+            taken, returned = self._taken, self._returned
+            try:
+                # A deque cannot be copied while others append to it, if there is no GIL.
+                nbytes = taken[0] - sum(map(returned.__getitem__, range(len(returned))))
+            except IndexError:  # the loop has counted one meanwhile
+                continue
+            if self._taken is taken:
+                return nbytes
 
     def take(self, nbytes: int, own: int = 0) -> bool:
         """Take bytes, if enough are free; return whether they were. Only for the loop's thread.
@@ -63,11 +71,12 @@ class JoiningRoom:
         """
         returned = self._returned
         while returned:
-            self._taken -= returned.popleft()
-        free = self.bound - self._taken
+            self._taken = (self._taken[0] - returned.popleft(),)
+        taken = self._taken[0]
+        free = self.bound - taken
         if nbytes > free or (own and own + nbytes > (free + own) * self.share):
             return False
-        self._taken += nbytes
+        self._taken = (taken + nbytes,)
         return True
 
     def give_back(self, nbytes: int) -> None:
