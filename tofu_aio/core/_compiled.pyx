@@ -54,8 +54,10 @@ cdef extern from "objects.h":
 
 cdef extern from "calls.h":
     void drop_items "tofu_drop_items"(Inbox inbox)
+    object pop_first "tofu_pop_first"(Inbox inbox)
     void move "tofu_move"(list items, list empty)
     object take_first "tofu_take_first"(MailboxFields mailbox)
+    object call_waiter "tofu_call_waiter"(PyObject *, PyObject **, size_t, PyObject *)
     Waiter waiter_of "tofu_new_waiter"(object loop)
     Call new_call "tofu_new_call"(object channel, int method)
     object step "tofu_step"(object call, int *over)
@@ -87,6 +89,7 @@ cdef extern from "messages.h":
         object headers, const char *body, Py_ssize_t size
     )
     bint give_back_plainly "tofu_give_back"(object permit)
+    bint is_whole "tofu_is_whole"(object message)
     int prepare "tofu_prepare"(
         PyTypeObject *message, PyTypeObject *channel, PyTypeObject *account, PyTypeObject *pool,
         PyTypeObject *counter, object permit, void (*release)(PyObject *) noexcept

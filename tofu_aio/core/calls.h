@@ -17,7 +17,9 @@ static void tofu_dealloc_result(PyObject *self) {
     Py_CLEAR(result->value);
     if (result->traceback || result->context || result->cause || result->dict || result->notes)
         type->tp_clear(self);
-    if (result->args == NULL || !tofu_keep(&tofu_results, self)) {
+    result->suppress_context = 0;
+    if (type != tofu_results.type || result->args != tofu_nothing
+            || !tofu_keep(&tofu_results, self)) {
         Py_CLEAR(result->args);
         type->tp_free(self);
         Py_DECREF(type);
@@ -76,7 +78,6 @@ static PyObject *tofu_new_waiter(PyObject *loop) {
     PyObject *self = tofu_new(&tofu_waiters);
     if (self != NULL) {
         tofu_set(&((tofu_waiter *)self)->_loop, loop);
-        ((tofu_waiter *)self)->vectorcall = (void *)tofu_call_waiter;
     }
     return self;
 }
@@ -143,36 +144,49 @@ static void tofu_move(PyObject *from, PyObject *to) {
     full->allocated = allocated;
     Py_SET_SIZE(from, 0);
 }
+/* Take the first item out; there must be one. */
+static PyObject *tofu_pop_first(tofu_inbox_fields *inbox) {
+    PyObject *list = inbox->items, *item = PyList_GET_ITEM(list, inbox->first);
+#ifdef Py_GIL_DISABLED
+    Py_INCREF(item);  /* another thread may be reading the list, for statistics */
+    PyList_SetItem(list, inbox->first, Py_NewRef(Py_None));
+#else
+    PyList_SET_ITEM(list, inbox->first, Py_NewRef(Py_None));
+#endif
+    /* A small list goes with its inbox. */
+    if (++inbox->first == PyList_GET_SIZE(list) && inbox->first > TOFU_ROOMY) {
+        PyList_SetSlice(list, 0, inbox->first, NULL);
+        inbox->first = 0;
+    }
+    return item;
+}
 /* Take the first message out of a mailbox; NULL, without an error, if there is none. */
 static PyObject *tofu_take_first(tofu_mailbox *mailbox) {
     PyObject *items = (PyObject *)mailbox == Py_None ? Py_None : mailbox->items;
-    if (Py_TYPE(items) != tofu_inbox)
+    tofu_inbox_fields *inbox = (tofu_inbox_fields *)items;
+    if (Py_TYPE(items) != tofu_inbox || !PyList_CheckExact(inbox->items)
+            || inbox->first >= PyList_GET_SIZE(inbox->items))
         return NULL;
-    PyObject *list = TOFU_FIELDS(Inbox, items)->items;
-    Py_ssize_t first = TOFU_FIELDS(Inbox, items)->first, size = PyList_GET_SIZE(list);
-    if (first >= size)
-        return NULL;
-    PyObject *item = PyList_GET_ITEM(list, first);
-    PyList_SET_ITEM(list, first, Py_NewRef(Py_None));
-    TOFU_FIELDS(Inbox, items)->first = ++first;  /* small, the list goes with its inbox */
-    if (first == size && size > TOFU_ROOMY) {
-        TOFU_FIELDS(Inbox, items)->first = 0;
-        PyList_SetSlice(list, 0, size, NULL);
-    }
-    return item;
+    return tofu_pop_first(inbox);
 }
 /* Cython's functions add a traceback when they raise, which takes longer than all else here. So a
    call says in ``*over`` whether it has returned its result, and only ``tofu_next`` and
    ``tofu_send`` raise StopIteration, where the interpreter asks for it. */
 static PyObject *tofu_step(PyObject *self, int *over) {
     tofu_call *call = (tofu_call *)self;
+    if (call->running) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return NULL;
+    }
     if (!call->begun) {
         PyObject *result;
         call->begun = 1;
         if (call->method <= TOFU(RECEIVE)) {
             result = tofu_take_first(call->channel->_mailbox);
         } else {
+            call->running = 1;  /* headers, for example, may run any code */
             int done = tofu_begin(self);
+            call->running = 0;
             if (done < 0) {
                 tofu_finish(call);
                 return NULL;
@@ -201,7 +215,10 @@ static PyObject *tofu_step(PyObject *self, int *over) {
             }
         }
     }
-    return tofu_wait(self, over);
+    call->running = 1;
+    PyObject *result = tofu_wait(self, over);
+    call->running = 0;
+    return result;
 }
 static PyObject *tofu_next(PyObject *self) {
     int over = 0;
@@ -222,12 +239,13 @@ static void tofu_dealloc_call(PyObject *self) {
     tofu_call *call = (tofu_call *)self;
     if (call->begun && call->__weakref__ == NULL && tofu_calls.count < TOFU_KEPT) {
         PyObject_GC_UnTrack(self);
-        if ((PyObject *)call->channel != Py_None)
+        if ((PyObject *)call->channel != Py_None || call->inner != Py_None)
             tofu_finish(call);
-        call->begun = 0;
-        if (tofu_keep(&tofu_calls, self))
+        if (tofu_keep(&tofu_calls, self)) {
+            call->begun = 0;
             return;
-        PyObject_GC_Track(self);
+        }
+        PyObject_GC_Track(self);  /* what it held was kept meanwhile */
     }
     tofu_calls.dealloc(self);
 }

@@ -27,7 +27,7 @@ cdef class Call:
     cdef object item, body, headers, extra
     cdef unsigned long long id_
     cdef Method method
-    cdef bint begun
+    cdef bint begun, running
 
     def __await__(self):
         return self
@@ -48,6 +48,8 @@ cdef class Call:
         return result
 
     def throw(self, type, value=None, traceback=None):
+        if self.running:
+            raise ValueError("coroutine already executing")
         if self.channel is None:
             raise RuntimeError("cannot reuse already awaited coroutine")
         self.begun = True
@@ -57,13 +59,19 @@ cdef class Call:
         try:
             if isinstance(self.inner, Waiter):
                 raise type, value, traceback
-            if value is None and traceback is None:
-                return self.inner.throw(type)
-            return self.inner.throw(type, value, traceback)
+            self.running = True
+            try:
+                if value is None and traceback is None:
+                    return self.inner.throw(type)
+                return self.inner.throw(type, value, traceback)
+            finally:
+                self.running = False
         except BaseException as error:
             raise failed(self, error)
 
     def close(self):
+        if self.running:
+            raise ValueError("coroutine already executing")
         self.begun = True
         if self.channel is not None:
             inner, self.inner = self.inner, None
@@ -91,7 +99,7 @@ cdef class Call:
 
     @property
     def cr_running(self):
-        return False
+        return self.running
 
     @property
     def cr_state(self):
@@ -146,8 +154,6 @@ cdef object go_on(Call self, int *over):
     """Return a future to wait for, or the result and set ``over``."""
     if self.channel is None:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    if self.inner is None and self.method > RECEIVE:
-        raise RuntimeError("coroutine is being awaited already")
     try:
         return wait(self, self.channel, over)
     except BaseException as error:

@@ -63,7 +63,7 @@ cdef int deliver_batch(MailboxFields self, object items, object wake_ups,
             self.items = fresh
             unlock()
         else:
-            self.items.extend(items)
+            self.items.extend(fresh)  # the items may be in it alone
     receiver = self._receiver
     if receiver is not None:
         self._receiver = None

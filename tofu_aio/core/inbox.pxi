@@ -100,18 +100,6 @@ cdef inline Inbox new_inbox(list items, bint emptied):
     return inbox
 
 
-cdef inline object pop_first(Inbox inbox):
-    """Take the first item out; there must be one."""
-    cdef Py_ssize_t first = inbox.first
-    item = inbox.items[first]
-    inbox.items[first] = None
-    inbox.first = first + 1
-    if first + 1 == len(inbox.items):
-        inbox.items.clear()
-        inbox.first = 0
-    return item
-
-
 cdef inline bint is_empty(object items) except -1:
     if type(items) is Inbox:
         return (<Inbox>items).first >= len((<Inbox>items).items)

@@ -93,24 +93,19 @@ static PyObject *tofu_received(PyObject *permit, int proto, PyObject *status, Py
 }
 
 /* The interpreter reads a member much faster than an attribute that has a function. A member can
-   be deleted, and is empty then. */
+   be deleted, and is NULL then; asking for it raises AttributeError, as in plain Python. */
 static struct PyMemberDef tofu_members[] = {
     {"body", T_OBJECT_EX, offsetof(tofu_message, body), 0, NULL},
     {"channel_number", T_OBJECT_EX, offsetof(tofu_message, channel_number), 0, NULL},
     {"headers", T_OBJECT_EX, offsetof(tofu_message, headers), 0, NULL},
     {"status", T_OBJECT_EX, offsetof(tofu_message, status), 0, NULL},
 };
-static int tofu_set_attribute(PyObject *self, PyObject *name, PyObject *value) {
-    int result = PyObject_GenericSetAttr(self, name, value);
-    if (value == NULL)
-        for (size_t i = 0; i < Py_ARRAY_LENGTH(tofu_members); i++) {
-            PyObject **field = (PyObject **)((char *)self + tofu_members[i].offset);
-            if (*field == NULL)
-                *field = Py_NewRef(Py_None);
-        }
-    return result;
+/* Whether Cython's code may read the members. */
+static inline int tofu_is_whole(PyObject *self) {
+    tofu_message *message = (tofu_message *)self;
+    return message->body && message->channel_number && message->headers && message->status;
 }
-static int tofu_make_members(PyTypeObject *type, PyTypeObject *base) {
+static int tofu_make_members(PyTypeObject *base) {
     for (size_t i = 0; i < Py_ARRAY_LENGTH(tofu_members); i++) {
         PyObject *member = PyDescr_NewMember(base, &tofu_members[i]);
         if (member == NULL || PyDict_SetItemString(base->tp_dict, tofu_members[i].name, member) < 0) {
@@ -119,7 +114,6 @@ static int tofu_make_members(PyTypeObject *type, PyTypeObject *base) {
         }
         Py_DECREF(member);
     }
-    base->tp_setattro = type->tp_setattro = tofu_set_attribute;
     PyType_Modified(base);
     return 0;
 }
@@ -139,5 +133,5 @@ static int tofu_prepare(PyTypeObject *message, PyTypeObject *channel, PyTypeObje
     if (!TOFU_ALONE)
         return 0;
     message->tp_dealloc = tofu_dealloc_message;
-    return tofu_make_members(message, message->tp_base);
+    return tofu_make_members(message->tp_base);
 }

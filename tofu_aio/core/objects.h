@@ -79,11 +79,12 @@ static int tofu_keep(tofu_store *store, PyObject *self) {
     return 1;
 }
 
-/* A field is never NULL, because Cython expects that; empty, it is None. */
+/* A field is never NULL, because Cython expects that; empty, it is None. Only the members of a
+   message are NULL after they were deleted. */
 static inline void tofu_set(PyObject **field, PyObject *value) {
     PyObject *old = *field;
     *field = Py_NewRef(value);
-    Py_DECREF(old);
+    Py_XDECREF(old);
 }
 
 static inline void tofu_clear(PyObject **fields, int count) {

@@ -53,8 +53,9 @@ cdef int put(QueueFields self, unsigned proto, unsigned long long id_, bytes hea
     """The main part of SendQueue.enqueue: queue a frame whose parts fit into it."""
     cdef Py_ssize_t headers_len = PyBytes_GET_SIZE(headers), body_len = PyBytes_GET_SIZE(body)
     cdef Py_ssize_t copied = body_len if body_len < SHORT else 0
+    cdef unsigned number = self.number  # may raise, and then nothing is queued
     cdef unsigned char *start = room(self, 16 + headers_len + copied, LONG)
-    put_header(start, self.number, proto, status, id_, headers_len, body_len)
+    put_header(start, number, proto, status, id_, headers_len, body_len)
     memcpy(start + 16, PyBytes_AS_STRING(headers), headers_len)
     memcpy(start + 16 + headers_len, PyBytes_AS_STRING(body), copied)
     if not copied and body_len:
@@ -110,7 +111,7 @@ def enqueue_message(QueueFields self not None, message, bint at_once=False):
 cdef inline bint fits(MessageFields message) except -1:
     """Whether the message is a regular one that ``put_message`` can send, as far as it goes."""
     return (
-        ALONE  # or another thread may set what is read here
+        ALONE and is_whole(message)  # or another thread may set what is read here
         and message._proto & SENT_BITS & OP_CODE_MASK <= LAST_REGULAR
         and type(message.body) is bytes
         and PyBytes_GET_SIZE(message.body) <= 0xFFFF

@@ -53,6 +53,8 @@ def fast(method):
     compiled.__module__ = method.__module__
     compiled.__name__ = method.__name__
     compiled.__qualname__ = name
+    if isinstance(compiled, ChannelMethod):
+        compiled.__code__ = method.__code__  # for unittest.mock
     compiled.__annotations__ = method.__annotations__  # for typing.get_type_hints
     compiled.__wrapped__ = method  # its signature, for inspect and for documentation
     if inspect.iscoroutinefunction(method):

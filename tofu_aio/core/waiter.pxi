@@ -20,6 +20,9 @@ cdef class Waiter:
     cdef object callback, context  # the first one, mostly that of the task
     cdef list others  # more of them, or None
 
+    def __cinit__(self):
+        self.vectorcall = <void *>call_waiter
+
     @property
     def __class__(self):
         # anyio asks whether a task waits for one of asyncio's, and cancels only what is not done.

@@ -1,0 +1,190 @@
+"""What the compiled core keeps for the next use, and what may happen while it works on it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, ItemsView
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from tests.core.talking import Side, framed
+from tofu_aio import Message, OpCode, core
+
+pytestmark = pytest.mark.skipif(
+    not core.COMPILED, reason="no compiled core is installed, and these are its tests"
+)
+
+
+class Headers(dict[str, str]):
+    """Headers that do something while they are encoded."""
+
+    act: Callable[[], object]
+
+    def items(self) -> ItemsView[str, str]:
+        with pytest.raises(ValueError, match="coroutine already executing"):
+            self.act()
+        return super().items()
+
+
+@pytest.mark.parametrize("act", ["close", "send", "throw"])
+@pytest.mark.parametrize("method", ["reply", "signal", "request"])
+async def test_a_call_that_runs_is_not_closed_sent_to_or_thrown_into(method: str, act: str) -> None:
+    side = Side(compiled=True)
+    headers = Headers(a="b")
+    arguments = [Message(OpCode.REQUEST, message_id=5)] if method == "reply" else []
+    call: Any = getattr(side.channel, method)(*arguments, b"body", headers)
+    headers.act = {
+        "close": call.close,
+        "send": lambda: call.send(None),
+        "throw": lambda: call.throw(OSError()),
+    }[act]
+    task = asyncio.create_task(call)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert b"body" in b"".join([*side.transport.written, *side.connection.queue.frames])
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_message_that_waits_is_garbage_even_after_a_freeze() -> None:
+    for _ in range(20):  # until lists are kept
+        side = Side(compiled=True)
+        side.channel._mailbox._make = core.Inbox
+        receiving = asyncio.create_task(side.channel.receive())
+        await asyncio.sleep(0)
+        side.feed(framed(OpCode.SIGNAL, 7, b"taken"), False)
+        await receiving
+    del receiving
+    frozen = gc.get_freeze_count()
+    gc.collect()
+    gc.freeze()
+    try:
+        side = Side(compiled=True)
+        side.channel._mailbox._make = core.Inbox  # debug mode has another one
+        side.feed(framed(OpCode.SIGNAL, 7, b"not taken"), False)
+        (message,) = side.channel._mailbox.items
+        holders = [item for item in gc.get_objects() if type(item) is list and message in item]
+        assert holders, "the list of what waits cannot be found, so its messages never end"
+    finally:
+        gc.unfreeze()
+        if frozen:  # as it was
+            gc.collect()
+            gc.freeze()
+
+
+async def test_what_a_finalizer_delivers_meanwhile_is_not_lost() -> None:
+    side = Side(compiled=True)
+    mailbox = side.channel._mailbox
+
+    class Received(list[int]):
+        """A queue that another message reaches first."""
+
+        def __init__(self, items: list[int]) -> None:
+            super().__init__(items)
+            mailbox._make = type(mailbox.items)  # only this once
+            mailbox.deliver([0])
+
+    mailbox._make = Received
+    mailbox.deliver([1, 2])
+    assert sorted(mailbox.items) == [0, 1, 2]
+
+
+def result_of_a_call(side: Side) -> StopIteration:
+    """What carries it, as only C and debuggers see it."""
+    side.feed(framed(OpCode.SIGNAL, 7, b"one"), False)
+    try:
+        next(side.channel.receive())  # type: ignore[call-overload]
+    except StopIteration as result:
+        return result
+    raise AssertionError("it waits")
+
+
+async def test_a_result_is_used_again_as_if_it_were_new() -> None:
+    side = Side(compiled=True)
+    result = result_of_a_call(side)
+    kind = type(result)
+    assert kind is not StopIteration
+
+    class Strange(kind):  # type: ignore[misc,valid-type]
+        """Of a debugger, perhaps."""
+
+    for odd in (Strange(), kind("argument"), kind()):
+        odd.__suppress_context__ = True
+        odd.__traceback__ = None
+        del odd
+        result = result_of_a_call(side)
+        assert (type(result), str(result), result.__suppress_context__) == (kind, "", False)
+        assert result.value.body == b"one"
+        del result
+
+
+async def test_a_call_that_ends_with_what_it_holds_was_awaited() -> None:
+    side = Side(compiled=True)
+    side.connection.pause_writing()
+
+    class Holding(Message):
+        """Holds more calls than are kept."""
+
+        calls: list[Any]
+
+    message = Holding(OpCode.SIGNAL)
+    message.calls = [side.channel.receive() for _ in range(300)]
+    for call in message.calls:
+        call.close()
+    sending: Any = side.channel.send(message)
+    sending.send(None)
+    del message, call
+    sending.close()
+    del sending  # a warning would be an error
+
+
+async def test_a_frame_that_cannot_be_made_leaves_nothing() -> None:
+    side = Side(compiled=True)
+    queue = side.connection.queue
+    queue.enqueue(OpCode.SIGNAL, 5, body=b"first")
+    before = b"".join(queue.frames)
+    queue.number = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        queue.enqueue(OpCode.SIGNAL, 6, body=b"second")
+    assert b"".join(queue.frames) == before
+    queue.number = 9
+    queue.drop()
+
+
+async def test_a_piece_of_frames_that_somebody_holds_does_not_grow() -> None:
+    side = Side(compiled=True)
+    queue = side.connection.queue
+    queue.enqueue(OpCode.SIGNAL, 5, body=b"first")
+    (held,) = queue.frames
+    copy = bytes(bytearray(held))
+    for message_id in range(6, 40):
+        queue.enqueue(OpCode.SIGNAL, message_id, body=b"more")
+    assert held == copy
+    assert b"".join(queue.frames).startswith(held)
+    queue.drop()
+
+
+def test_a_subclass_decides_what_an_attribute_becomes() -> None:
+    class Logged(Message):
+        names: list[str] = []
+
+        def __setattr__(self, name: str, value: object) -> None:
+            self.names.append(name)
+            super().__setattr__(name, value)
+
+        def __delattr__(self, name: str) -> None:
+            self.names.append(f"no {name}")
+            super().__delattr__(name)
+
+    message = Logged(OpCode.SIGNAL, b"x")
+    object.__setattr__(message, "body", b"y")
+    assert message.body == b"y"
+    del message.body
+    assert not hasattr(message, "body")
+    assert message.names[-1] == "no body"
+    with mock.patch.object(Message, "__setattr__", lambda *_: None):
+        pass
+    del message.headers
