@@ -179,7 +179,7 @@ class Side:
 
     def drop(self) -> object:
         """Send nothing of what is queued."""
-        return len(self.queue.drop())
+        return list(self._frames(b"".join(self.queue.drop())))
 
     def heartbeat(self) -> object:
         """Something that is not a message."""
