@@ -63,6 +63,7 @@ cdef extern from "objects.h":
         object headers, const char *body, Py_ssize_t size
     )
     bint give_back_plainly "tofu_give_back"(object permit)
+    bint is_whole "tofu_is_whole"(MessageFields message)
     Call new_call "tofu_new_call"(object channel, int method)
     Waiter waiter_of "tofu_new_waiter"(object loop)
     void tofu_make_waiters(PyTypeObject *type, object add_callback)

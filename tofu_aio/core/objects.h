@@ -91,7 +91,8 @@ static int tofu_keep(tofu_store *store, PyObject *self) {
     return 1;
 }
 
-/* A field is never NULL, because Cython expects that; empty, it is None. */
+/* A field is never NULL, because Cython expects that; empty, it is None. Only those of a message that
+   are members, see below, may be. */
 static inline void tofu_set(PyObject **field, PyObject *value) {
     PyObject *old = *field;
     *field = Py_NewRef(value);
@@ -99,9 +100,13 @@ static inline void tofu_set(PyObject **field, PyObject *value) {
 }
 
 static inline void tofu_clear(PyObject **fields, int count) {
-    for (int i = 0; i < count; i++)
-        if (fields[i] != Py_None)
-            tofu_set(&fields[i], Py_None);
+    for (int i = 0; i < count; i++) {
+        PyObject *old = fields[i];
+        if (old != Py_None) {
+            fields[i] = Py_NewRef(Py_None);
+            Py_XDECREF(old);
+        }
+    }
 }
 
 /* Lists that live for one read of a transport, with the memory for their items. */
@@ -560,25 +565,18 @@ static PyObject *tofu_received(PyObject *permit, int proto, PyObject *status, Py
     return self;
 }
 
-/* The interpreter reads a member much faster than an attribute that has a function. A member can
-   be deleted, and is empty then. */
+/* The interpreter reads a member much faster than an attribute that has a function. A member that
+   was deleted is NULL, as a slot in Python. */
 static struct PyMemberDef tofu_members[] = {
     {"body", T_OBJECT_EX, offsetof(tofu_message, body), 0, NULL},
     {"channel_number", T_OBJECT_EX, offsetof(tofu_message, channel_number), 0, NULL},
     {"headers", T_OBJECT_EX, offsetof(tofu_message, headers), 0, NULL},
     {"status", T_OBJECT_EX, offsetof(tofu_message, status), 0, NULL},
 };
-static int tofu_set_attribute(PyObject *self, PyObject *name, PyObject *value) {
-    int result = PyObject_GenericSetAttr(self, name, value);
-    if (value == NULL)
-        for (size_t i = 0; i < Py_ARRAY_LENGTH(tofu_members); i++) {
-            PyObject **field = (PyObject **)((char *)self + tofu_members[i].offset);
-            if (*field == NULL)
-                *field = Py_NewRef(Py_None);
-        }
-    return result;
+static inline int tofu_is_whole(tofu_message *message) {
+    return message->body != NULL && message->headers != NULL && message->status != NULL;
 }
-static int tofu_make_members(PyTypeObject *type, PyTypeObject *base) {
+static int tofu_make_members(PyTypeObject *base) {
     for (size_t i = 0; i < Py_ARRAY_LENGTH(tofu_members); i++) {
         PyObject *member = PyDescr_NewMember(base, &tofu_members[i]);
         if (member == NULL || PyDict_SetItemString(base->tp_dict, tofu_members[i].name, member) < 0) {
@@ -587,7 +585,6 @@ static int tofu_make_members(PyTypeObject *type, PyTypeObject *base) {
         }
         Py_DECREF(member);
     }
-    base->tp_setattro = type->tp_setattro = tofu_set_attribute;
     PyType_Modified(base);
     return 0;
 }
@@ -607,5 +604,5 @@ static int tofu_prepare(PyTypeObject *message, PyTypeObject *channel, PyTypeObje
     if (!TOFU_ALONE)
         return 0;
     message->tp_dealloc = tofu_dealloc_message;
-    return tofu_make_members(message, message->tp_base);
+    return tofu_make_members(message->tp_base);
 }

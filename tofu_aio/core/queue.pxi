@@ -111,6 +111,7 @@ cdef inline bint fits(MessageFields message) except -1:
     """Whether the message is a regular one that ``put_message`` can send, as far as it goes."""
     return (
         ALONE  # or another thread may set what is read here
+        and is_whole(message)  # what was deleted is NULL
         and message._proto & SENT_BITS & OP_CODE_MASK <= LAST_REGULAR
         and type(message.body) is bytes
         and PyBytes_GET_SIZE(message.body) <= 0xFFFF
