@@ -109,13 +109,18 @@ static inline void tofu_clear(PyObject **fields, int count) {
     }
 }
 
-/* Lists that live for one read of a transport, with the memory for their items. */
+/* Lists that live for one read of a transport, with the memory for their items. While they are kept,
+   the garbage collector does not know them: gc.freeze() would have it never look at them again. */
 #define TOFU_ROOMY 64
 static PyObject *tofu_lists[8];
 static int tofu_lists_count;
 
 static PyObject *tofu_new_list(void) {
-    return tofu_lists_count ? tofu_lists[--tofu_lists_count] : PyList_New(0);
+    if (!tofu_lists_count)
+        return PyList_New(0);
+    PyObject *list = tofu_lists[--tofu_lists_count];
+    PyObject_GC_Track(list);
+    return list;
 }
 /* The caller drops its reference next; if there is no other, the list is kept, without its items. */
 static void tofu_drop_list(PyObject *list) {
@@ -128,8 +133,10 @@ static void tofu_drop_list(PyObject *list) {
         Py_SET_SIZE(list, last);
         Py_DECREF(item);
     }
-    if (tofu_lists_count < 8 && Py_REFCNT(list) == 1)
+    if (tofu_lists_count < 8 && Py_REFCNT(list) == 1) {
+        PyObject_GC_UnTrack(list);
         tofu_lists[tofu_lists_count++] = Py_NewRef(list);
+    }
 }
 
 static PyObject *tofu_pop_last(PyObject *list) {
