@@ -285,3 +285,60 @@ def test_ids_are_unique_whichever_thread_asks() -> None:
     ids = [message_id for into in taken for message_id in into]
     assert len(set(ids)) == threads * each
     assert min(ids) > 0
+
+
+# --- attributes that were deleted -------------------------------------------------------------
+
+DELETED = ["body", "channel_number", "headers", "status"]
+DELETE: dict[str, Callable[[Any, str], object]] = {
+    "del": delattr,
+    "object": object.__delattr__,
+    "its own": lambda message, name: getattr(Message, name).__delete__(message),
+}
+
+
+@pytest.mark.parametrize("delete", DELETE)
+@pytest.mark.parametrize("name", DELETED)
+def test_a_deleted_attribute_is_missing(name: str, delete: str, pool: Pool) -> None:
+    """None with the compiled core and without the GIL, where no attribute is a member."""
+    for _ in range(3):  # the memory of one is used again for the next
+        message = received(pool, body=b"body")
+        assert getattr(message, name) is not None
+        DELETE[delete](message, name)
+        assert getattr(message, name, None) is None
+        with pytest.raises((AttributeError, TypeError, errors.InvalidChannelNumber)):
+            message.encode()
+        del message
+        assert (len(pool.free), len(pool.reserves)) == (pool.size, 0)
+    message = received(pool, body=b"body")
+    assert (message.body, message.channel_number, message.headers) == (b"body", 7, {})
+    assert message.status is Status.SUCCESS
+
+
+@pytest.mark.parametrize("name", DELETED)
+def test_a_deleted_attribute_can_be_set_again(name: str) -> None:
+    message = Message(OpCode.SIGNAL)
+    value = getattr(message, name)
+    for _ in range(3):
+        delattr(message, name)
+        setattr(message, name, value)
+        assert getattr(message, name) is value
+
+
+@pytest.mark.parametrize("to", [object, Message])
+def test_a_subclass_may_watch_its_attributes(to: Any) -> None:
+    class Watched(Message):
+        seen: list[str] = []  # noqa: RUF012
+
+        def __setattr__(self, name: str, value: object) -> None:
+            self.seen.append(name)
+            to.__setattr__(self, name, value)
+
+        def __delattr__(self, name: str) -> None:
+            to.__delattr__(self, name)
+
+    message = Watched(OpCode.SIGNAL, b"body")
+    assert message.body == b"body"
+    assert {"body", "headers", "status", "channel_number"} <= set(message.seen)
+    del message.body
+    assert getattr(message, "body", None) is None

@@ -89,7 +89,7 @@ cdef extern from "messages.h":
         object headers, const char *body, Py_ssize_t size
     )
     bint give_back_plainly "tofu_give_back"(object permit)
-    bint is_whole "tofu_is_whole"(object message)
+    bint is_whole "tofu_is_whole"(MessageFields message)
     int prepare "tofu_prepare"(
         PyTypeObject *message, PyTypeObject *channel, PyTypeObject *account, PyTypeObject *pool,
         PyTypeObject *counter, object permit, void (*release)(PyObject *) noexcept

@@ -101,8 +101,7 @@ static struct PyMemberDef tofu_members[] = {
     {"status", T_OBJECT_EX, offsetof(tofu_message, status), 0, NULL},
 };
 /* Whether Cython's code may read the members. */
-static inline int tofu_is_whole(PyObject *self) {
-    tofu_message *message = (tofu_message *)self;
+static inline int tofu_is_whole(tofu_message *message) {
     return message->body && message->channel_number && message->headers && message->status;
 }
 static int tofu_make_members(PyTypeObject *base) {
