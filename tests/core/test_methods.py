@@ -154,6 +154,17 @@ async def test_arguments_are_taken_in_every_way(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("name", ["body", "headers", "status"])
+async def test_a_message_without_an_attribute_is_not_sent(name: str, side: Side) -> None:
+    message = Message(OpCode.SIGNAL, b"body")
+    delattr(message, name)
+    with pytest.raises((AttributeError, TypeError)):
+        await side.channel.send(message)
+    with pytest.raises((AttributeError, TypeError)):
+        side.channel.post(message)
+    assert not list(side._frames())
+
+
 # --- how they are replaced --------------------------------------------------------------------
 
 
