@@ -22,6 +22,7 @@ cdef int flush_frames(QueueFields self) except -1:
         if transport is None or self.paused or self._writing:
             return 0
         if self._long or transport.is_closing():
+            self.last = None
             plain["FrameQueue.flush"](self)
             return 0
         self._writing = True

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -38,6 +37,7 @@ class Broker:
         pid: of its process.
         port: for clients.
         monitoring: the port that it tells its state on.
+        routing: the port for other brokers; None outside of a cluster.
     """
 
     def __init__(self, folder: Path, config: str = "", *, port: int = -1) -> None:
@@ -55,6 +55,7 @@ class Broker:
         ports = self._ports()
         self.port = _port(ports["nats"])
         self.monitoring = _port(ports["monitoring"])
+        self.routing = _port(ports["cluster"]) if "cluster" in ports else None
 
     def _ports(self) -> dict[str, list[str]]:
         path = self._folder / f"nats-server_{self.pid}.ports"
@@ -119,17 +120,12 @@ def running(config: str = "", *, port: int = -1) -> Iterator[Broker]:
 def cluster(count: int = 3) -> Iterator[list[Broker]]:
     """Brokers that know each other, while the block runs."""
     with ExitStack() as stack:
-        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        ports = [sock.getsockname()[1] for sock in free]
-        for sock in free:
-            sock.close()
-        routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
-        brokers = [
-            stack.enter_context(
-                running(f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{routes}] }}")
-            )
-            for port in ports
-        ]
+        brokers: list[Broker] = []
+        while len(brokers) < count:
+            # Each chooses a port that is free, and those before it tell it of each other.
+            routes = ", ".join(f"nats-route://127.0.0.1:{broker.routing}" for broker in brokers)
+            config = f'cluster {{ name: c, listen: "127.0.0.1:-1", routes: [{routes}] }}'
+            brokers.append(stack.enter_context(running(config)))
         give_up = time.monotonic() + PATIENCE
         while any(broker.state("routez")["num_routes"] < count - 1 for broker in brokers):
             assert time.monotonic() < give_up, "the brokers do not find each other"
