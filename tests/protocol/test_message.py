@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -327,18 +328,26 @@ def test_a_deleted_attribute_can_be_set_again(name: str) -> None:
 
 @pytest.mark.parametrize("to", [object, Message])
 def test_a_subclass_may_watch_its_attributes(to: Any) -> None:
-    class Watched(Message):
-        seen: list[str] = []  # noqa: RUF012
+    seen: list[str] = []
 
+    class Watched(Message):
         def __setattr__(self, name: str, value: object) -> None:
-            self.seen.append(name)
+            seen.append(name)
             to.__setattr__(self, name, value)
 
         def __delattr__(self, name: str) -> None:
+            seen.append(f"no {name}")
             to.__delattr__(self, name)
 
     message = Watched(OpCode.SIGNAL, b"body")
     assert message.body == b"body"
-    assert {"body", "headers", "status", "channel_number"} <= set(message.seen)
+    assert {"body", "headers", "status", "channel_number"} <= set(seen)
+    object.__setattr__(message, "body", b"other")
+    assert message.body == b"other"
     del message.body
     assert getattr(message, "body", None) is None
+    assert seen[-1] == "no body"
+    with mock.patch.object(Message, "__setattr__"):
+        pass
+    del message.headers
+    assert getattr(message, "headers", None) is None
