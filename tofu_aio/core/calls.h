@@ -76,9 +76,8 @@ static PyObject *tofu_call_waiter(PyObject *self, PyObject *const *args, size_t 
 }
 static PyObject *tofu_new_waiter(PyObject *loop) {
     PyObject *self = tofu_new(&tofu_waiters);
-    if (self != NULL) {
+    if (self != NULL)
         tofu_set(&((tofu_waiter *)self)->_loop, loop);
-    }
     return self;
 }
 static void tofu_dealloc_waiter(PyObject *self) {
@@ -295,6 +294,7 @@ static PyObject *tofu_call_method(PyObject *callable, PyObject *const *args, siz
 static void tofu_make_methods(PyTypeObject *type) {
     type->tp_vectorcall_offset =
         offsetof(struct __pyx_obj_8tofu_aio_4core_9_compiled_ChannelMethod, vectorcall);
+    type->tp_call = PyVectorcall_Call;
     type->tp_flags |= Py_TPFLAGS_METHOD_DESCRIPTOR | Py_TPFLAGS_HAVE_VECTORCALL;
     PyType_Modified(type);
 }

@@ -337,9 +337,6 @@ cdef class ChannelMethod:
     def __get__(self, instance, owner):
         return self if instance is None else MethodType(self, instance)
 
-    def __call__(self, *args, **kwargs):
-        return self.general(*args, **kwargs)
-
     def __reduce__(self):
         return self.__qualname__
 
