@@ -37,6 +37,7 @@ MODULES: Final = ("tofu_aio", "tofu_aio.blocking", "tofu_aio.testing")
 INTERNAL: Final = {
     "tofu_aio.Connecting": {"close", "send", "throw"},
     "tofu_aio.Exchange": {"asks"},
+    "tofu_aio.Listening": {"close", "send", "throw"},
     "tofu_aio.Topic": {"add", "content_type", "remove", "ring", "start"},
 }
 """Attributes without an underscore that exist for other modules, and are not for users."""

@@ -12,12 +12,12 @@ from .messaging import handing_over as _handing_over  # noqa: F401 - it acts whe
 from .messaging.accepting.decision import Decide
 from .messaging.backoff import Backoff
 from .messaging.channel import Channel
-from .messaging.connecting import Connecting
 from .messaging.engine import Engine
 from .messaging.exchange import Exchange
 from .messaging.group import ChannelGroup
 from .messaging.limits import EngineOptions
 from .messaging.listener import Listener
+from .messaging.opening import Connecting, Listening
 from .messaging.options import (
     ClientOptions,
     ConnectOptions,
@@ -153,6 +153,7 @@ __all__ = [
     "ListenOptions",
     "Listener",
     "ListenerState",
+    "Listening",
     "Loop",
     "Message",
     "MessageType",

@@ -22,7 +22,6 @@ from ..transport.tls import client_layer, server_layer
 from .accepting.admission import Admission
 from .accepting.bounds import Bounds
 from .channel import Channel
-from .connecting import connecting
 from .connection.connection import Connection
 from .connection.dialling import attach, check_accepted, hello_headers, own_headers
 from .flow_control.read_gate import ReadGate
@@ -30,6 +29,7 @@ from .flow_control.usage import PoolUsage, of_messages
 from .limits import CONNECT_TIMEOUT
 from .listener import Listener
 from .members import Member, Members, Numbers
+from .opening import Connecting, Listening, opens
 from .options import ConnectOptions, ListenOptions, ReconnectOptions, names_checked
 from .posting.posted import PostedListener
 from .posting.posting import Posting, group_closed
@@ -115,11 +115,15 @@ class ChannelGroup:
 
     # --- streams --------------------------------------------------------------------------
 
+    @opens(Listening)
     @names_checked(ListenOptions)
     async def listen(
         self, address: str | Address | None = None, **options: Unpack[ListenOptions]
     ) -> Listener:
         """Listen for channels.
+
+        ``listener = await group.listen(address)``, or ``async with group.listen(address) as
+        listener:``, which closes it. A cancelled call leaves nothing open.
 
         Args:
             address: ``tcp://host:port``, with port 0 for any free port and host ``*`` for all
@@ -128,6 +132,9 @@ class ChannelGroup:
                 inherited as file descriptor 3. If a host name has several addresses, the first is
                 used. None with ``sock=``.
             options: see ``ListenOptions``.
+
+        Returns:
+            Listening: to be awaited or entered, once. Nothing is done or raised before that.
 
         Raises:
             InvalidAddress: the address cannot be parsed, or is too long for a socket.
@@ -179,7 +186,7 @@ class ChannelGroup:
             raise group_closed()
         return listener
 
-    @connecting
+    @opens(Connecting)
     @names_checked(ConnectOptions)
     async def connect(self, address: str | Address, **options: Unpack[ConnectOptions]) -> Channel:
         """Connect to a listener, and return the channel once the listener has accepted the Hello.

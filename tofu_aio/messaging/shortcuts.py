@@ -12,9 +12,9 @@ from anyio.abc import TaskStatus
 from ..protocol.address import Address
 from .accepting.decision import Decide
 from .channel import Channel
-from .connecting import connecting
 from .engine import Engine
 from .group import ChannelGroup
+from .opening import Connecting, opens
 from .options import (
     ClientOptions,
     ConnectOptions,
@@ -27,7 +27,7 @@ from .options import (
 from .reconnecting import Reconnecting
 
 
-@connecting
+@opens(Connecting)
 async def connect(address: str | Address, **options: Unpack[ClientOptions]) -> Channel:
     """A channel to a listener, with an engine of its own.
 
