@@ -40,6 +40,9 @@ in_a_repository = pytest.mark.skipif(
     reason="revisions are in a repository only, and git shows them",
 )
 
+too_coarse = pytest.mark.skipif(
+    sys.platform == "win32", reason="its processor time ticks too coarsely: some parts take none"
+)
 needs_a_broker = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 PROMISED = [
@@ -109,6 +112,7 @@ def spreads(*rates: dict[str, float]) -> Results:
     return results
 
 
+@too_coarse
 def test_the_whole_program_measures_every_case_and_tells_every_target(tmp_path: Path) -> None:
     told = tmp_path / "bench.json"
     line = ["--rounds", 1, "--seconds", 0.05, "--loops", "asyncio", "--connections", 0]
@@ -382,7 +386,7 @@ def number(cell: str) -> int:
     return int(cell.replace(",", ""))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="its processor time ticks too coarsely")
+@too_coarse
 def test_the_parts_of_a_call_are_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
