@@ -312,6 +312,20 @@ async def test_what_may_not_be_sent_now_is_refused(
     assert tcp_pair.client.state is State.OPEN
 
 
+@pytest.mark.parametrize("status", [None, -1, 256, "ok", 1.5])
+@pytest.mark.parametrize("op_code", [OpCode.SIGNAL, OpCode.BYE_REQUEST])
+async def test_what_is_not_a_status_is_refused(
+    tcp_pair: Pair, op_code: OpCode, status: object
+) -> None:
+    client, _ = tcp_pair
+    message = tofu.Message(op_code, b"body")
+    message.status = status  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=f"status of a message must be a Status, not {status!r}"):
+        await client.send(message)
+    with pytest.raises(TypeError, match="must be a Status"):
+        client.post(message)
+
+
 async def test_a_request_in_flight_keeps_its_id_to_itself(tcp_pair: Pair) -> None:
     client, server = tcp_pair
     request = asyncio.create_task(client.request(message_id=7))

@@ -148,6 +148,7 @@ class Channel(Cancellations, ObjectStream[Message]):
             InvalidMessageId: a response does not have its request's id.
             NotAllowed: the op code may not be sent in this state.
             PeerDisconnected, ProtocolViolation, ChannelClosed: the channel has ended.
+            TypeError: it is not a message, or its status is not a ``Status``.
         """
         message_id = self._queue.enqueue_message(message)
         if not message._proto & OP_CODE_MASK:  # a REQUEST: the mailbox gets the response
@@ -170,7 +171,7 @@ class Channel(Cancellations, ObjectStream[Message]):
         its parts, is sent on in parts, as ``request`` and ``reply`` do.
 
         Raises:
-            TofuError: as ``post``.
+            TofuError, TypeError: as ``post``.
         """
         queue = self._queue
         if queue.congested:

@@ -119,7 +119,7 @@ class SendQueue(FrameQueue):
 
         Raises:
             InvalidBodyLen, InvalidHeadersLen, InvalidMessageId, NotAllowed, ChannelClosed,
-            PeerDisconnected: nothing was queued.
+            PeerDisconnected, TypeError: nothing was queued.
         """
         try:
             proto = message._proto & _SENT_BITS
@@ -175,7 +175,7 @@ class SendQueue(FrameQueue):
         try:
             frame = _pack(self.number, proto, status, message_id, len(headers), size)
         except struct.error:
-            raise unpackable(message_id, headers, body) from None
+            raise unpackable(message_id, headers, body, status) from None
         if headers:
             frame += headers
         if size < SHORT:
@@ -222,7 +222,7 @@ class SendQueue(FrameQueue):
         try:
             frame = _pack(self.number, proto, status, message_id, len(headers), len(body)) + headers
         except struct.error:
-            raise unpackable(message_id, headers, body) from None
+            raise unpackable(message_id, headers, body, status) from None
         self._extend([frame + body] if len(body) < SHORT else [frame, body])
         self._nbytes += len(frame) + len(body)
         self.sent += 1
