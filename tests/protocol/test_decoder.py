@@ -803,15 +803,14 @@ def test_a_frame_that_comes_byte_by_byte_costs_time_in_proportion(permits: int |
     def cost(size: int) -> float:
         data = frame(body=bytes(size))
         pieces = cut(data, range(1, len(data)))
-        best = 1e9
-        for _ in range(3):
-            decoder = Decoder(permits and pool_of(permits), State.OPEN)
-            start = time.process_time()
-            for piece in pieces:
-                decoder.feed(piece)
-            best = min(best, time.process_time() - start)
-            assert decoder.offset == len(data)
-        return best
+        decoder = Decoder(permits and pool_of(permits), State.OPEN)
+        start = time.process_time()
+        for piece in pieces:
+            decoder.feed(piece)
+        took = time.process_time() - start
+        assert decoder.offset == len(data)
+        return took
 
-    # Sixteen times as large: 256 times as long if it were quadratic.
-    assert cost(65520) < 64 * cost(4095)
+    # Sixteen times as large: 256 times as long in every attempt if it were quadratic. What disturbs
+    # one attempt does not disturb all.
+    assert any(cost(65520) < 64 * cost(4095) for _ in range(10))

@@ -238,15 +238,13 @@ def test_what_was_looked_at_is_kept_as_it_came() -> None:
 def test_a_peer_with_thousands_of_names_costs_no_more_than_their_number() -> None:
     def cost(names: int) -> float:
         data = b"".join(b"%x:v\r\n" % name for name in range(names))
-        best = 1e9
-        for _ in range(3):
-            start = time.process_time()
-            dict(TextHeaders.decode(data))
-            best = min(best, time.process_time() - start)
-        return best
+        start = time.process_time()
+        dict(TextHeaders.decode(data))
+        return time.process_time() - start
 
-    # Eight times as many names: 64 times as long if it were quadratic.
-    assert cost(8000) < 30 * cost(1000)
+    # Eight times as many names: 64 times as long in every attempt if it were quadratic. What
+    # disturbs one attempt does not disturb all.
+    assert any(cost(8000) < 30 * cost(1000) for _ in range(30))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its processor time ticks too coarsely")
@@ -255,16 +253,14 @@ def test_a_peer_with_thousands_of_names_costs_no_more_than_their_number() -> Non
 def test_each_byte_is_looked_at_once(piece: bytes, end: bytes) -> None:
     def cost(count: int) -> float:
         data = b"n:" + piece * count + end
-        best = 1e9
-        for _ in range(3):
-            start = time.process_time()
-            with contextlib.suppress(InvalidMessage):
-                TextHeaders.decode(data)
-            best = min(best, time.process_time() - start)
-        return best
+        start = time.process_time()
+        with contextlib.suppress(InvalidMessage):
+            TextHeaders.decode(data)
+        return time.process_time() - start
 
-    # Sixteen times as many: 256 times as long if it were quadratic.
-    assert cost(16_000) < 60 * cost(1000)
+    # Sixteen times as many: 256 times as long in every attempt if it were quadratic. What disturbs
+    # one attempt does not disturb all.
+    assert any(cost(16_000) < 60 * cost(1000) for _ in range(30))
 
 
 @pytest.mark.parametrize("wrong", ["Name: it", b"Name: it", 5, [5], [("a", "b", "c")], True])
