@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -123,7 +125,9 @@ def test_what_a_compiled_core_lacks_is_said(
 def missing(module: str) -> object:
     """Return an ``import_module`` that finds something missing."""
 
-    def import_module(name: str) -> None:
+    def import_module(name: str) -> ModuleType:
+        if name.startswith("_"):
+            return importlib.import_module(name)
         assert name == NAME
         raise ModuleNotFoundError(f"it lacks {module}", name=module)
 
@@ -166,3 +170,31 @@ def test_another_copy_of_the_package_in_the_process_is_plain_python_and_both_wor
         "print(first.__compiled__, second.__compiled__, second.core.WHY_PLAIN)\n",
     )
     assert ended.stdout == f"True False {choosing.ANOTHER_COPY}\n", ended.stderr
+
+
+SUBINTERPRETER = """
+import _interpreters
+
+code = "import tofu_aio.core as core; print('first', core.WHY_PLAIN, flush=True)"
+for kind in ("isolated", "legacy"):
+    other = _interpreters.create(kind)
+    failure = _interpreters.exec(other, code)
+    assert failure is None, failure
+    _interpreters.destroy(other)
+import tofu_aio.core as core
+print("then", core.WHY_PLAIN or "compiled")
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="asyncio in a subinterpreter crashes this Python at its exit"
+)
+@pytest.mark.skipif(not core.COMPILED, reason="no compiled core is installed")
+def test_a_subinterpreter_leaves_the_compiled_core_to_the_main_one() -> None:
+    ended = python("-W", "error", "-c", SUBINTERPRETER)
+    assert ended.stdout.split("\n")[:3] == [
+        "first this is a subinterpreter",
+        "first this is a subinterpreter",
+        "then compiled",
+    ], ended.stderr
+    assert ended.returncode == 0

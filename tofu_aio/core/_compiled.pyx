@@ -82,6 +82,7 @@ cdef extern from "frames.h":
     unsigned char *room "tofu_room"(
         QueueFields queue, Py_ssize_t size, Py_ssize_t limit
     ) except NULL
+    void take_back "tofu_take_back"(QueueFields queue, Py_ssize_t size)
 
 cdef extern from "messages.h":
     MessageFields received "tofu_received"(

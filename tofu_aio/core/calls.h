@@ -177,6 +177,10 @@ static PyObject *tofu_step(PyObject *self, int *over) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
         return NULL;
     }
+    if ((PyObject *)call->channel == Py_None) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return NULL;
+    }
     if (!call->begun) {
         PyObject *result;
         call->begun = 1;

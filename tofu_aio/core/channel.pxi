@@ -152,8 +152,6 @@ cdef object failed(Call call, object error):
 
 cdef object go_on(Call self, int *over):
     """Return a future to wait for, or the result and set ``over``."""
-    if self.channel is None:
-        raise RuntimeError("cannot reuse already awaited coroutine")
     try:
         return wait(self, self.channel, over)
     except BaseException as error:
@@ -224,7 +222,7 @@ cdef int begin(Call self) except -1:
             id_ = id_of(message)
             if message._proto == 0 and id_:
                 headers = encoded(self.headers) if self.headers else b""
-                if not headers or is_short(headers) and is_open(queue):
+                if not headers or not queue.congested and is_short(headers) and is_open(queue):
                     incoming = channel._dispatcher.incoming
                     if incoming is None or incoming.answered(id_):
                         put(queue, RESPONSE, id_, headers, self.body, self.extra, True)
@@ -237,8 +235,10 @@ cdef int begin(Call self) except -1:
     elif self.method == SIGNAL:
         if plain_case and is_short(self.body):
             headers = encoded(self.headers) if self.headers else b""
-            put_any(queue, LAST_REGULAR, self.extra, headers, self.body, 0, True)
-            return True
+            if not headers or not queue.congested:
+                put_any(queue, LAST_REGULAR, self.extra, headers, self.body, 0, True)
+                return True
+            self.headers = decoded(headers)  # they may be made only once
         self.inner = plain["Channel.signal"](
             channel, self.body, self.headers, message_id=self.extra
         )
@@ -281,8 +281,11 @@ cdef int begin_request(Call self, ChannelFields channel, QueueFields queue) exce
         return 0
     self.id_ = message_id
     headers = encoded(self.headers) if self.headers else b""
-    if headers and not (is_short(headers) and is_open(queue)):
-        # They are too long, or what made them has ended the channel. They may be made only once.
+    if headers and not (
+        is_short(headers) and is_open(queue) and not (queue.congested and queue.blocked)
+    ):
+        # They are too long, or what made them has ended the channel, or filled the queue. They may
+        # be made only once.
         self.inner = plain["Channel.request"](channel, self.body, decoded(headers))
         self.body = self.headers = None
         return 0
@@ -306,6 +309,15 @@ class Result(StopIteration):
     def args(self):
         """As of any StopIteration."""
         return (self.value,)
+
+    def __repr__(self):
+        return f"StopIteration({self.value!r})"
+
+    def __str__(self):
+        return str(self.value)
+
+    def __reduce__(self):
+        return StopIteration, (self.value,)
 
 
 keep_results(<PyTypeObject *>Result)

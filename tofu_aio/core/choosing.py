@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Final
@@ -13,6 +14,20 @@ from . import plain
 PURE_IS_SET: Final = "TOFU_AIO_PURE is set"
 NOT_INSTALLED: Final = "no compiled core is installed"
 ANOTHER_COPY: Final = "another copy of tofu_aio in this process has the compiled core"
+SUBINTERPRETER: Final = "this is a subinterpreter"
+
+
+def in_subinterpreter() -> bool:
+    """Whether this is another interpreter than the process's first one.
+
+    One interpreter of a process can load the compiled core. It should be the main one, whichever
+    imports first.
+    """
+    for name in ("_interpreters", "_xxsubinterpreters"):  # since Python 3.13, and before
+        with suppress(ImportError):
+            interpreters = import_module(name)
+            return bool(interpreters.get_current() != interpreters.get_main())
+    return False
 
 
 def choose() -> tuple[ModuleType, str]:
@@ -23,6 +38,8 @@ def choose() -> tuple[ModuleType, str]:
     """
     if os.environ.get("TOFU_AIO_PURE", "") not in {"", "0"}:
         return plain, PURE_IS_SET
+    if in_subinterpreter():
+        return plain, SUBINTERPRETER
     name = f"{__package__}._compiled"
     try:
         compiled = import_module(name)

@@ -63,3 +63,15 @@ static unsigned char *tofu_room(tofu_queue *queue, Py_ssize_t size, Py_ssize_t l
     Py_DECREF(piece);
     return failed ? NULL : (unsigned char *)PyBytes_AS_STRING(piece);
 }
+
+/* Take back the last ``size`` bytes that were given to write a frame to. */
+static void tofu_take_back(tofu_queue *queue, Py_ssize_t size) {
+    PyObject *list = queue->frames, *piece = PyList_GET_ITEM(list, PyList_GET_SIZE(list) - 1);
+    if (Py_SIZE(piece) == size) {
+        tofu_set(&queue->last, Py_None);
+        Py_DECREF(tofu_pop_last(list));
+    } else {
+        Py_SET_SIZE(piece, Py_SIZE(piece) - size);
+        PyBytes_AS_STRING(piece)[Py_SIZE(piece)] = 0;
+    }
+}

@@ -60,7 +60,11 @@ cdef int put(QueueFields self, unsigned proto, unsigned long long id_, bytes hea
     memcpy(start + 16, PyBytes_AS_STRING(headers), headers_len)
     memcpy(start + 16 + headers_len, PyBytes_AS_STRING(body), copied)
     if not copied and body_len:
-        (<list>self.frames).append(body)
+        try:
+            append(<list>self.frames, body)
+        except MemoryError:
+            take_back(self, 16 + headers_len)  # or the peer would take the next frame for the body
+            raise
         if body_len >= LONG:
             self._long = True
     self.sent += 1
@@ -114,6 +118,7 @@ cdef inline bint fits(MessageFields message) except -1:
     return (
         ALONE and is_whole(message)  # or another thread may set what is read here
         and message._proto & SENT_BITS & OP_CODE_MASK <= LAST_REGULAR
+        and (not message.is_given or type(message.id_given) is int)  # its truth runs no code
         and type(message.body) is bytes
         and PyBytes_GET_SIZE(message.body) <= 0xFFFF
         and type(message.headers) is TextHeaders
