@@ -8,6 +8,7 @@ import gc
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -320,10 +321,25 @@ async def test_what_is_not_a_status_is_refused(
     client, _ = tcp_pair
     message = tofu.Message(op_code, b"body")
     message.status = status  # type: ignore[assignment]
-    with pytest.raises(TypeError, match=f"status of a message must be a Status, not {status!r}"):
+    with pytest.raises(TypeError, match=f"must be a Status, .*, not {status!r}"):
         await client.send(message)
     with pytest.raises(TypeError, match="must be a Status"):
         client.post(message)
+
+
+@pytest.mark.parametrize("status", [None, 300])
+async def test_what_is_not_a_status_is_refused_in_any_thread(
+    tcp_pair: Pair, group: tofu.ChannelGroup, status: object
+) -> None:
+    message = tofu.Message(OpCode.SIGNAL, b"body")
+    message.channel_number = tcp_pair.client.number
+    message.status = status  # type: ignore[assignment]
+    elsewhere = partial(asyncio.to_thread, group.post)
+    for post in (group.post, elsewhere):
+        with pytest.raises(TypeError, match=f"must be a Status, .*, not {status!r}"):
+            await post(message)  # type: ignore[misc]  # it raises
+    with pytest.raises(TypeError, match="must be a Status"):
+        message.encode()
 
 
 async def test_a_request_in_flight_keeps_its_id_to_itself(tcp_pair: Pair) -> None:

@@ -74,7 +74,7 @@ def test_only_regular_ones_have_more_parts(op_code: OpCode) -> None:
         ({"op_code": "REQUEST"}, errors.InvalidOpCode, "use an OpCode"),
         ({"message_id": -1}, errors.InvalidMessageId, "-1"),
         ({"message_id": MAX_MESSAGE_ID + 1}, errors.InvalidMessageId, r"from 0 to 2\*\*64 - 1"),
-        ({"body": bytes(MAX_PART + 1)}, errors.InvalidBodyLen, "65536.*65535.*more=True"),
+        ({"body": bytes(MAX_PART + 1)}, errors.InvalidBodyLen, "65536.*65535.*stream"),
         ({"body": bytearray(MAX_PART + 1)}, errors.InvalidBodyLen, "65536"),
         ({"body": "text"}, TypeError, "encode it first"),
         ({"body": 7}, TypeError, "int"),

@@ -189,7 +189,7 @@ class Channel(Cancellations, ObjectStream[Message]):
 
     @fast
     async def signal(
-        self, body: bytes = b"", headers: HeadersLike | None = None, *, message_id: int = 0
+        self, body: Body = b"", headers: HeadersLike | None = None, *, message_id: int = 0
     ) -> None:
         """Send a message that needs no answer: ``await channel.signal(body)``.
 

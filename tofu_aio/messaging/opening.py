@@ -29,8 +29,6 @@ class Opening(Coroutine[object, object, T], AbstractAsyncContextManager[T], Gene
         RuntimeError: it was awaited or entered before.
     """
 
-    __slots__ = ("_coroutine", "_resource")
-
     _function: ClassVar[str]
     _noun: ClassVar[str]
 
@@ -137,8 +135,6 @@ class Connecting(Opening[Channel]):
         RuntimeError: it was awaited or entered before. It makes one channel only.
     """
 
-    __slots__ = ()
-
     _function = "connect"
     _noun = "channel"
 
@@ -159,8 +155,6 @@ class Listening(Opening[Listener]):
     Raises:
         RuntimeError: it was awaited or entered before. It makes one listener only.
     """
-
-    __slots__ = ()
 
     _function = "listen"
     _noun = "listener"

@@ -72,7 +72,9 @@ class TcpAddress:
         if ":" in host and not _IPV6.fullmatch(host):
             raise InvalidAddress(f"{host!r} is not a host and not an IPv6 address: {_FORMS}")
         if not 0 <= self.port <= MAX_PORT:
-            raise InvalidAddress(f"port {self.port} is not within 0 to {MAX_PORT}")
+            raise InvalidAddress(
+                f"port {self.port} is not within 0 to {MAX_PORT}, for host {host!r}"
+            )
 
     def __str__(self) -> str:
         """The URL, with an IPv6 address in brackets."""

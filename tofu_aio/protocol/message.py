@@ -43,6 +43,8 @@ next_message_id: Final = count(1).__next__
 
 _COPIED: Final = ("_proto", "body", "channel_number", "headers", "message_id", "status")
 
+_MAX_STATUS: Final = 0xFF
+
 REJECTION: Final = pack_proto(OpCode.HELLO_RESPONSE, origin=Origin.ENGINE)
 """The proto byte of a HELLO_RESPONSE that refuses a channel. A client of the Zig library reads the
 status only if the origin is the engine; any HELLO_RESPONSE of an application is a success."""
@@ -158,6 +160,7 @@ class Message(MessageFields):
         Raises:
             InvalidBodyLen, InvalidChannelNumber, InvalidMessageId: an attribute was set to a value
                 that the frame has no room for.
+            TypeError: the status or the body is none.
         """
         headers = self.headers.encode()
         body = checked_body(self.body)
@@ -171,6 +174,7 @@ class Message(MessageFields):
                 len(body),
             )
         except struct.error:
+            check_status(self.status)
             if 0 <= self.message_id <= MAX_MESSAGE_ID:
                 raise InvalidChannelNumber(
                     f"the channel number is {self.channel_number}: it must be from 0 to 65535"
@@ -286,6 +290,7 @@ def snapshot(message: Message) -> Message:
         raise null_message(message)
     own = Message(message.op_code, message.body, message.headers, message.message_id, message.more)
     own.channel_number = message.channel_number
+    check_status(message.status)
     own.status = message.status
     return own
 
@@ -294,6 +299,19 @@ def null_message(given: object) -> NullMessage | TypeError:
     """The exception for a value that is not a message."""
     text = f"{given!r} is not a message: pass a Message"
     return NullMessage(text) if given is None else TypeError(text)
+
+
+def check_status(status: object) -> None:
+    """Refuse what is no status of a message.
+
+    Raises:
+        TypeError: it is no number that fits in a header.
+    """
+    if not isinstance(status, int) or not 0 <= status <= _MAX_STATUS:
+        raise TypeError(
+            "the status of a message must be a Status, for example Status.PROCESSING_FAILED, not "
+            f"{status!r}"
+        )
 
 
 def checked_body(body: bytes | bytearray | memoryview) -> bytes:
@@ -311,7 +329,7 @@ def checked_body(body: bytes | bytearray | memoryview) -> bytes:
     length = body.nbytes if isinstance(body, memoryview) else len(body)
     if length > MAX_PART:
         raise InvalidBodyLen(
-            f"the body has {length} bytes, and a message may have at most {MAX_PART}: send it in "
-            "parts, with more=True on all but the last"
+            f"the body has {length} bytes, and a message may have at most {MAX_PART}: send a "
+            "longer one with request() or reply(), or in parts with stream()"
         )
     return bytes(body)  # bytes are not copied

@@ -14,14 +14,14 @@ from .happy_eyeballs import Endpoint
 _Failed = TypeVar("_Failed", ConnectFailed, ListenFailed, UdsPathNotFound)
 
 ADDRESS_IN_USE: Final = (
-    "the address is in use: stop the program that uses it, or choose another address (with port 0 "
-    "the system chooses a free one)"
+    "the address is in use: stop the program that uses it, or choose another address (for TCP, "
+    "with port 0 the system chooses a free port)"
 )
 
 _EXPLANATIONS: Final = {
     errno.ECONNREFUSED: "nobody is listening there: start the listener first",
     errno.EADDRINUSE: ADDRESS_IN_USE,
-    errno.EADDRNOTAVAIL: "the host is not an address of this machine",
+    errno.EADDRNOTAVAIL: "the host is not an address of this machine: use one, or * for all",
     errno.EACCES: "permission denied: choose a port above 1023, or a folder that you may write to",
     errno.EPERM: "permission denied",
     errno.ENOENT: "the folder of the socket does not exist: create it first",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ...protocol.binary_header import MAX_PART
 from ...protocol.errors import (
     ChannelClosed,
@@ -16,10 +14,8 @@ from ...protocol.errors import (
     again,
 )
 from ...protocol.lifecycle import BYE_SAID, SEND, State
-from ...protocol.message import checked_body
+from ...protocol.message import check_status, checked_body
 from ...protocol.op_code import OpCode, Role
-
-_MAX_STATUS: Final = 0xFF
 
 
 def judge(op_code: OpCode, message_id: int, state: State, asked_id: int) -> tuple[State, int]:
@@ -60,13 +56,15 @@ def _out_of_turn(op_code: OpCode, state: State) -> TofuError:
     return NotAllowed(f"{op_code.name} may not be sent in state {state.name.lower()}")
 
 
-def unpackable(
-    message_id: int, headers: bytes, body: bytes, status: object
-) -> TofuError | TypeError:
-    """The error for a frame whose lengths, id or status do not fit in a header."""
+def unpackable(message_id: int, headers: bytes, body: bytes, status: int) -> TofuError:
+    """The error for a frame whose lengths or id do not fit in a header.
+
+    Raises:
+        InvalidBodyLen: the body does not.
+        TypeError: the status does not.
+    """
     if len(headers) > MAX_PART:
         return InvalidHeadersLen(f"the headers have {len(headers)} bytes and may have {MAX_PART}")
     checked_body(body)
-    if not isinstance(status, int) or not 0 <= status <= _MAX_STATUS:
-        return TypeError(f"the status of a message must be a Status, not {status!r}")
+    check_status(status)
     return InvalidMessageId(f"the message id is {message_id}: it must be from 0 to 2**64 - 1")

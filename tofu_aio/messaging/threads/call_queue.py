@@ -87,9 +87,11 @@ class CallQueue:
         """
         self._end = error
         self._running = True
-        while self._next():
-            pass
-        self._running = False
+        try:
+            while self._next():
+                pass
+        finally:
+            self._running = False
 
     def _follow(self, call: Call, submitting: set[object]) -> None:
         submitting &= self.submitting
