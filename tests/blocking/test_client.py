@@ -210,7 +210,7 @@ def test_a_stub_has_plain_methods(client: blocking.Client) -> None:
 
 def test_threads_share_a_client(client: blocking.Client) -> None:
     def use(start: int) -> None:
-        for number in range(start, start + 20):
+        for number in range(start, start + 8):
             assert client.call("double", number) == 2 * number
             assert list(client.stream("count", 3, item=int)) == [0, 1, 2]
             assert client.upload("total", range(number), result=int) == sum(range(number))
