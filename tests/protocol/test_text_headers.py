@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.growth import growth
 from tofu_aio.protocol.binary_header import MAX_PART
 from tofu_aio.protocol.errors import InvalidHeadersLen, InvalidMessage
 from tofu_aio.protocol.text_headers import EMPTY_HEADERS, TextHeaders
@@ -242,9 +243,8 @@ def test_a_peer_with_thousands_of_names_costs_no_more_than_their_number() -> Non
         dict(TextHeaders.decode(data))
         return time.process_time() - start
 
-    # Eight times as many names: 64 times as long in every attempt if it were quadratic. What
-    # disturbs one attempt does not disturb all.
-    assert any(cost(8000) < 30 * cost(1000) for _ in range(30))
+    # Eight times as many names: 64 times as long if it were quadratic.
+    assert growth(cost, 1000, 8000) < 30
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its processor time ticks too coarsely")
@@ -258,9 +258,8 @@ def test_each_byte_is_looked_at_once(piece: bytes, end: bytes) -> None:
             TextHeaders.decode(data)
         return time.process_time() - start
 
-    # Sixteen times as many: 256 times as long in every attempt if it were quadratic. What disturbs
-    # one attempt does not disturb all.
-    assert any(cost(16_000) < 60 * cost(1000) for _ in range(30))
+    # Sixteen times as many: 256 times as long if it were quadratic.
+    assert growth(cost, 1000, 16_000) < 60
 
 
 @pytest.mark.parametrize("wrong", ["Name: it", b"Name: it", 5, [5], [("a", "b", "c")], True])
