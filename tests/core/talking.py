@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Sequence
 from typing import Any
 
 from tests.core.decoding import seen
@@ -31,6 +31,18 @@ Operation = tuple[Any, ...]
 def framed(op_code: int, message_id: int, body: bytes = b"", status: int = 0) -> bytes:
     """A frame without text headers."""
     return HEADER.pack(9, op_code, status, message_id, 0, len(body)) + body
+
+
+class Headers(dict[str, str]):
+    """Headers that do something while they are encoded."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__(name="value")
+        self._act = act
+
+    def items(self) -> ItemsView[str, str]:
+        self._act()
+        return super().items()
 
 
 class Transport(asyncio.Transport):

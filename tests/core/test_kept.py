@@ -5,43 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, ItemsView
 from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.core.talking import Side, framed
+from tests.core.talking import Headers, Side, framed
 from tofu_aio import Message, OpCode, core
-
-pytestmark = pytest.mark.skipif(
-    not core.COMPILED, reason="no compiled core is installed, and these are its tests"
-)
-
-
-class Headers(dict[str, str]):
-    """Headers that do something while they are encoded."""
-
-    act: Callable[[], object]
-
-    def items(self) -> ItemsView[str, str]:
-        with pytest.raises(ValueError, match="coroutine already executing"):
-            self.act()
-        return super().items()
 
 
 @pytest.mark.parametrize("act", ["close", "send", "throw"])
 @pytest.mark.parametrize("method", ["reply", "signal", "request"])
 async def test_a_call_that_runs_is_not_closed_sent_to_or_thrown_into(method: str, act: str) -> None:
     side = Side(compiled=True)
-    headers = Headers(a="b")
     arguments = [Message(OpCode.REQUEST, message_id=5)] if method == "reply" else []
-    call: Any = getattr(side.channel, method)(*arguments, b"body", headers)
-    headers.act = {
-        "close": call.close,
-        "send": lambda: call.send(None),
-        "throw": lambda: call.throw(OSError()),
-    }[act]
+
+    def again() -> None:
+        with pytest.raises(ValueError, match="coroutine already executing"):
+            getattr(call, act)(*{"close": (), "send": (None,), "throw": (OSError(),)}[act])
+
+    call: Any = getattr(side.channel, method)(*arguments, b"body", Headers(again))
     task = asyncio.create_task(call)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -118,6 +101,7 @@ async def test_a_result_is_used_again_as_if_it_were_new() -> None:
         del odd
         result = result_of_a_call(side)
         assert (type(result), result.__suppress_context__) == (kind, False)
+        assert BaseException.args.__get__(result) == (), "not those of the one before"
         assert result.value.body == b"one"
         del result
 

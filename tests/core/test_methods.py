@@ -9,7 +9,6 @@ import inspect
 import pickle
 import sys
 import typing
-from collections.abc import AsyncIterator
 from types import MethodType, NoneType
 from typing import Any
 from unittest import mock
@@ -22,14 +21,6 @@ from tofu_aio.protocol.message import next_message_id
 
 NAMES = ("__anext__", "receive", "reply", "request", "send", "signal")
 RESULTS = dict(zip(NAMES, [Message, Message, NoneType, Message, NoneType, NoneType], strict=True))
-
-
-@pytest.fixture(params=[True, False], ids=["compiled", "plain"])
-async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
-    """A channel, with either core."""
-    side = Side(compiled=request.param)
-    yield side
-    await side.end()
 
 
 @pytest.fixture(autouse=True)

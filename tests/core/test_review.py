@@ -11,19 +11,16 @@ import tracemalloc
 import typing
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, ItemsView
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tofu_aio as tofu
+from tests.core.talking import Headers
 from tests.messaging.peers import Pair
 from tofu_aio import Message, OpCode, core
-
-pytestmark = pytest.mark.skipif(
-    not tofu.__compiled__, reason="no compiled core is installed, and these are its tests"
-)
 
 
 @pytest.fixture
@@ -38,18 +35,6 @@ async def ends() -> AsyncIterator[Pair]:
 
 
 # --- what is sent -------------------------------------------------------------------------
-
-
-class Interfering(dict[str, str]):
-    """Headers that do something when they are encoded."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        super().__init__(name="value")
-        self._act = act
-
-    def items(self) -> ItemsView[str, str]:  # type: ignore[override]
-        self._act()
-        return super().items()
 
 
 async def test_headers_that_are_too_long_are_refused_by_every_way_to_send(ends: Pair) -> None:
@@ -71,7 +56,7 @@ async def test_headers_that_are_too_long_are_refused_by_every_way_to_send(ends: 
 
 
 async def test_nothing_follows_a_bye_that_was_sent_while_headers_were_encoded(ends: Pair) -> None:
-    headers = Interfering(lambda: ends.client.post(Message(OpCode.BYE_REQUEST)))
+    headers = Headers(lambda: ends.client.post(Message(OpCode.BYE_REQUEST)))
     with pytest.raises(tofu.ChannelClosed, match="REQUEST cannot follow it"):
         await ends.client.request(b"late", headers)
     with pytest.raises(tofu.ChannelEnded):
@@ -81,7 +66,7 @@ async def test_nothing_follows_a_bye_that_was_sent_while_headers_were_encoded(en
 async def test_no_reply_follows_a_bye_that_was_sent_while_headers_were_encoded(ends: Pair) -> None:
     asking = asyncio.create_task(ends.client.request(b"asked"))
     asked = await ends.server.receive()
-    headers = Interfering(lambda: ends.server.post(Message(OpCode.BYE_REQUEST)))
+    headers = Headers(lambda: ends.server.post(Message(OpCode.BYE_REQUEST)))
     with pytest.raises(tofu.ChannelClosed, match="RESPONSE cannot follow it"):
         await ends.server.reply(asked, b"late", headers)
     with pytest.raises(tofu.PeerDisconnected):
