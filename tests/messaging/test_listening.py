@@ -63,10 +63,11 @@ async def test_whatever_takes_a_coroutine_takes_it(group: tofu.ChannelGroup) -> 
 
 
 async def test_nothing_is_checked_or_done_before(group: tofu.ChannelGroup) -> None:
+    unknown: Any = {"nonsense": 1}
     with pytest.raises(tofu.InvalidAddress):
         await group.listen("nonsense")
     with pytest.raises(TypeError, match=r"listen\(\) got an unexpected keyword argument 'nonsens"):
-        async with group.listen(WHERE, nonsense=1):  # type: ignore[call-arg]
+        async with group.listen(WHERE, **unknown):
             pass
     listening = group.listen(WHERE)
     listening.close()

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from inspect import CORO_CLOSED, CORO_CREATED, getcoroutinestate
 from types import TracebackType
-from typing import ClassVar, Generic, ParamSpec, TypeVar, overload
+from typing import ClassVar, ParamSpec, TypeVar, overload
 
 from anyio.abc import AsyncResource
 
@@ -19,7 +19,7 @@ T = TypeVar("T", bound=AsyncResource)
 Kind = TypeVar("Kind")
 
 
-class Opening(Coroutine[object, object, T], AbstractAsyncContextManager[T], Generic[T]):
+class Opening(Coroutine[object, object, T], AbstractAsyncContextManager[T]):
     """A coroutine that makes a resource, and an async context manager that closes it as well.
 
     ``asyncio.create_task``, ``gather`` and ``wait_for`` take it, and Python warns if it is dropped
